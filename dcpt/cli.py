@@ -1,0 +1,420 @@
+"""The ``dcpt`` command: parse, call, print. People get tables, programs ``--json``.
+
+Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dcpt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dcpt.decide.records import Recommendation
+    from dcpt.grid.local import Outcome
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="How much domain text goes into a continual pre-training run? Train small, fit, decide.",
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
+Place = Annotated[Path, typer.Argument(help="A study's YAML file, or a folder made by dcpt fit.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes at once (default: one per GPU, or per core).")
+]
+
+
+def main() -> None:
+    """Run the command; bad input ends with one sentence and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        for problem in error.problems:
+            print(f"dcpt: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"dcpt: {place}{error.strerror or error}; what was finished is kept, mend this and "
+            "give the same command again",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def _console(json: bool = False) -> Console:
+    """Where people's output goes: with ``--json`` standard output belongs to the JSON."""
+    from rich.console import Console
+
+    return Console(stderr=json)
+
+
+def _end(outcome: Outcome, console: Console) -> None:
+    """Tell what failed and end with code 1 if anything did."""
+    for name, words in outcome.failed.items():
+        console.print(f"failed: {name}: {words}", style="red", markup=False, soft_wrap=True)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("study.yaml"),
+) -> None:
+    """Write a commented study file to start from.
+
+    Example: dcpt init study.yaml
+    """
+    from dcpt.study import study_template
+
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(study_template(file.name))
+    except FileExistsError:
+        raise InputError(f"{file} is there already; choose another name") from None
+    typer.echo(f"wrote {file}; edit it, then: dcpt prepare {file}")
+
+
+@app.command()
+def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> None:
+    """Turn the text of every channel into token shards; a second call does nothing.
+
+    Example: dcpt prepare study.yaml
+    """
+    from dcpt import display, stations
+
+    console = _console(json)
+    with display.watch_progress(console) as progress:
+        prepared = stations.prepare_study(
+            study, workers=workers or stations.count_workers(), progress=progress
+        )
+    if json:
+        typer.echo(display.as_json(display.prepared_record(prepared)))
+        return
+    if prepared.did_nothing:
+        console.print("nothing to do: the texts are prepared and unchanged")
+    console.print(display.prepared_table(prepared))
+    for warning in prepared.warnings:
+        console.print(f"note: {warning}", style="yellow", markup=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder or hub id.")],
+    study: Annotated[Path, typer.Option(help="Study whose validation shards are used.")],
+    label: Annotated[str | None, typer.Option(help="Name of the base in the study.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure a base's own loss on every channel: its row at D = 0.
+
+    Example: dcpt evaluate models/base --study study.yaml --label base
+    """
+    from dcpt import display, stations
+
+    row = stations.evaluate_base(study, model, label)
+    if json:
+        typer.echo(display.as_json(row))
+        return
+    rows = [(name, f"{loss:.4f}", f"{row['se'][name]:.4f}") for name, loss in row["loss"].items()]
+    title = f"{row['base']}: {row['n_params']:,} parameters, nats per token"
+    _console().print(display.make_table(title, ("channel", "loss", "standard error"), rows))
+
+
+@app.command("run-grid")
+def run_grid(
+    study: StudyFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained.")] = False,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Train every run of the study that is not done; failed ones are tried again.
+
+    Example: dcpt run-grid study.yaml --dry-run
+    """
+    from dcpt import display, stations
+    from dcpt.grid.local import choose_slots
+
+    console, slots = _console(json), choose_slots(workers)
+    if dry_run:
+        estimates = stations.estimate_study(study, slots[0])
+        if json:
+            typer.echo(display.as_json([vars(one) for one in estimates]))
+        else:
+            console.print(display.estimate_table(estimates))
+            console.print(display.estimate_words(estimates, len(slots)))
+        return
+    folder = stations.StudyFolder(study)
+    with display.watch_grid(console, folder, len(slots), "grid") as view:
+        outcome = stations.train_study(study, workers=workers, on_tick=view.tick)
+    if json:
+        typer.echo(display.as_json(vars(outcome)))
+    else:
+        console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
+    _end(outcome, console)
+
+
+@app.command()
+def status(study: StudyFile, json: Json = False) -> None:
+    """Put the runs that the study expects beside what is found.
+
+    Example: dcpt status study.yaml
+    """
+    from dcpt import display, stations
+    from dcpt.grid.status import read_status
+
+    statuses = read_status(stations.plan_study(study), stations.StudyFolder(study))
+    if json:
+        typer.echo(display.as_json([display.status_record(one) for one in statuses]))
+        return
+    _console().print(display.status_table(statuses))
+    typer.echo(display.count_states(statuses))
+
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="n_params=N: the table's column N is n_params. Repeatable."),
+]
+
+
+def _mapping(columns: list[str] | None) -> dict[str, str]:
+    pairs = [column.partition("=") for column in columns or []]
+    for name, sign, theirs in pairs:
+        if not (name and sign and theirs):
+            raise InputError(f"--column {name}{sign}{theirs}: write it as n_params=N")
+    return {name: theirs for name, _, theirs in pairs}
+
+
+@app.command()
+def runs(
+    table: Annotated[Path, typer.Argument(help="A study's YAML file, or a CSV or parquet table.")],
+    out: Annotated[Path | None, typer.Option(help="Write it as .csv or .parquet.")] = None,
+    column: Columns = None,
+    json: Json = False,
+) -> None:
+    """Export the runs table of a study, or check a table from any other trainer.
+
+    Example: dcpt runs study.yaml --out runs.csv
+    """
+    from dcpt import display, stations
+    from dcpt.table import describe, write_runs
+
+    frame = stations.collect_runs(table, _mapping(column))
+    if out is not None:
+        write_runs(frame, out)
+    found = describe(frame)
+    if json:
+        typer.echo(display.as_json(found))
+        return
+    for name, value in found.items():
+        typer.echo(f"{name}: {display.in_words(value)}")
+
+
+@app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(help="A study's YAML file, or a CSV or parquet table.")],
+    law: Annotated[str, typer.Option(help="One law by name, or auto.")] = "auto",
+    channel: Annotated[list[str] | None, typer.Option(help="Only this channel.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for fit.json (study: fit).")] = None,
+    draws: Annotated[int, typer.Option(min=20, help="Refits on resampled runs.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of starts and draws.")] = 0,
+    column: Columns = None,
+    json: Json = False,
+) -> None:
+    """Fit laws to every channel, choose by held-out error, draw intervals.
+
+    Example: dcpt fit runs.csv --law d-cpt --channel domain --json
+    """
+    from dcpt import display, stations
+
+    folder = out or (stations.fit_folder(table) if stations.is_study(table) else None)
+    fitted = stations.fit_runs(
+        stations.collect_runs(table, _mapping(column)),
+        folder,
+        law=law,
+        channels=channel or None,
+        n_draws=draws,
+        seed=seed,
+    )
+    typer.echo(display.as_json(fitted.record()) if json else fitted.summary())
+
+
+@app.command()
+def predict(
+    place: Place,
+    n_params: Annotated[str | None, typer.Option(help="Parameters, e.g. 1.5B.")] = None,
+    n_tokens: Annotated[str | None, typer.Option(help="CPT tokens, e.g. 10B.")] = None,
+    ratio: Annotated[list[float] | None, typer.Option(help="Share of domain tokens.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    phase: Annotated[str, typer.Option(help="constant or annealed.")] = "annealed",
+    base_loss: Annotated[
+        list[str] | None, typer.Option(help="general=2.775: the base's own loss. Repeatable.")
+    ] = None,
+    base_peak_learning_rate: Annotated[float | None, typer.Option()] = None,
+    json: Json = False,
+) -> None:
+    """Predict every channel's loss, with 90 % intervals.
+
+    Example: dcpt predict fit --n-params 29.1M --n-tokens 44M --ratio 0.5 --learning-rate 9e-4
+    """
+    from dcpt import display, stations
+    from dcpt.laws import load_fit
+
+    fitted = load_fit(stations.fit_folder(place))
+    given: dict[str, Any] = {
+        "n_params": _count("--n-params", n_params),
+        "n_tokens": _count("--n-tokens", n_tokens),
+        "ratio": ratio or None,
+        "learning_rate": learning_rate,
+        "phase": phase,
+        "base_loss": _losses(base_loss) or None,
+        "base_peak_learning_rate": base_peak_learning_rate,
+    }
+    frame = fitted.predict(**{name: value for name, value in given.items() if value is not None})
+    if json:
+        typer.echo(display.as_json(frame.to_dict(orient="records")))
+    else:
+        typer.echo(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+
+
+def _count(option: str, text: str | None) -> int | None:
+    from dcpt.quantities import parse_count
+
+    try:
+        return None if text is None else parse_count(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
+
+
+def _losses(pairs: list[str] | None) -> dict[str, float]:
+    losses = {}
+    for pair in pairs or []:
+        name, sign, value = pair.partition("=")
+        try:
+            losses[name] = float(value)
+        except ValueError:
+            raise InputError(f"--base-loss {pair}: write it as general=2.775") from None
+        if not (name and sign):
+            raise InputError(f"--base-loss {pair}: write it as general=2.775")
+    return losses
+
+
+@app.command()
+def recommend(
+    place: Place,
+    n_params: Annotated[str | None, typer.Option(help="Target: parameters, e.g. 7B.")] = None,
+    n_tokens: Annotated[str | None, typer.Option(help="Target: tokens, decay included.")] = None,
+    limit: Annotated[str | None, typer.Option(help="Rise of general loss: +3% or +0.05.")] = None,
+    base_loss: Annotated[
+        list[str] | None, typer.Option(help="general=2.775: the base's own loss. Repeatable.")
+    ] = None,
+    base_peak_learning_rate: Annotated[float | None, typer.Option()] = None,
+    base_n_tokens: Annotated[str | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Hold the rate at this.")] = None,
+    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Level of intervals.")] = 0.9,
+    json: Json = False,
+) -> None:
+    """Recommend the share of domain text and the learning rate for the target.
+
+    Options override the study's target; a fit folder needs them.
+
+    Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3% --base-loss general=1.9
+    """
+    from dcpt import display, stations
+
+    target = stations.read_target(
+        place,
+        n_params=_count("--n-params", n_params),
+        n_tokens=_count("--n-tokens", n_tokens),
+        limit=limit,
+        base_losses=_losses(base_loss),
+        base_peak_learning_rate=base_peak_learning_rate,
+        base_n_tokens=_count("--base-n-tokens", base_n_tokens),
+        learning_rate=learning_rate,
+    )
+    _tell(stations.recommend_for(place, target, level), json, display)
+
+
+def _tell(answer: Recommendation, json: bool, display: Any) -> None:
+    from dcpt.decide import summarise
+
+    if json:
+        typer.echo(display.as_json(answer.as_dict()))
+        return
+    for line in summarise(answer):
+        typer.echo(line)
+
+
+@app.command()
+def verify(study: StudyFile, workers: Workers = None, json: Json = False) -> None:
+    """Train the target at the recommendation and beside it; measured beside predicted.
+
+    Example: dcpt verify study.yaml
+    """
+    from dcpt import display, stations
+    from dcpt.grid.local import choose_slots
+
+    console, folder = _console(json), stations.StudyFolder(study)
+    n_workers = len(choose_slots(workers))
+    with display.watch_grid(console, folder, n_workers, "verification") as view:
+        checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)
+    _end(outcome, console)
+    assert checked is not None
+    if json:
+        typer.echo(display.as_json(checked.as_dict()))
+        return
+    for line in checked.words:
+        typer.echo(line)
+
+
+@app.command()
+def report(
+    place: Place,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+) -> None:
+    """Write the page that people act on: HTML, Markdown and JSON.
+
+    Example: dcpt report study.yaml
+    """
+    from dcpt import stations
+
+    for path in stations.report_on(place, out=out, title=title):
+        typer.echo(str(path))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    bundled: Annotated[
+        bool, typer.Option("--bundled", help="No training: fit our own runs in the package.")
+    ] = False,
+    domain: Annotated[str, typer.Option(help="icd (medical code book) or pronunciations.")] = "icd",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of bases and runs.")] = 0,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """From nothing to a recommendation, made of real text and real runs on this machine.
+
+    Example: dcpt demo
+    """
+    from dcpt import demo as demonstration
+    from dcpt import display
+
+    console = _console(json)
+    if bundled:
+        answer = demonstration.run_bundled(out, console)
+    else:
+        answer = demonstration.run(out, domain, seed, workers, console)
+    if json:
+        typer.echo(display.as_json(answer.as_dict()))

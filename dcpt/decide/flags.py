@@ -1,0 +1,239 @@
+"""Warnings of a recommendation, each a stable name and a sentence for people."""
+
+from __future__ import annotations
+
+from dcpt.decide.question import Question
+from dcpt.decide.records import LARGEST_RATIO, Flag, Frontier, Recommendation
+from dcpt.quantities import format_count
+
+NEAR_CLIFF = 0.95
+"""Above it the general loss rises steeply: in the pilot the last 3 % of general text were worth
+.9 to 1.6 nats."""
+
+EVALUATION_NOISE = 0.01
+"""Nats: twice what two equal runs differed by in the pilot (.005)."""
+
+RESOLUTION = 0.03
+"""Nats: a limit this close to the rise without any domain text cannot be resolved."""
+
+WIDE = 0.25
+"""An interval of the share wider than this decides little."""
+
+LAWS_DISAGREE = 0.1
+"""Largest minus smallest share that the general laws allow, each alone."""
+
+
+def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]:
+    """Everything a person should know before she trusts a recommendation.
+
+    Args:
+        question: What was asked of which fit.
+        recommendation: The answer, its flags not yet filled in.
+    """
+    return [
+        *_beyond_the_runs(question, recommendation),
+        *_about_the_limit(question, recommendation),
+        *_about_the_rate(question, recommendation),
+        *_about_the_certainty(recommendation),
+    ]
+
+
+def _frontier(recommendation: Recommendation) -> Frontier | None:
+    """The frontier at the recommended learning rate."""
+    if recommendation.best is None:
+        return None
+    rate = recommendation.best.learning_rate
+    return next(one for one in recommendation.frontiers if one.learning_rate == rate)
+
+
+def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list[Flag]:
+    flags = []
+    target = question.target
+    asked = {"n_params": target.n_params, "n_tokens": target.n_tokens}
+    nouns = {"n_params": "parameters", "n_tokens": "tokens"}
+    for axis, value in asked.items():
+        factor = recommendation.extrapolation.get(axis, 1.0)
+        if factor > 1.001:
+            low, high = question.fit.ranges[axis]
+            flags.append(
+                Flag(
+                    f"extrapolates:{axis}",
+                    f"the target has {format_count(value)} {nouns[axis]}, a factor {factor:.3g} "
+                    f"outside the {format_count(low)} to {format_count(high)} that the runs saw: "
+                    "the laws are guessing there, verify with a run nearer to it",
+                )
+            )
+    factor = recommendation.extrapolation.get("learning_rate", 1.0)
+    if factor > 1.001 and target.learning_rate is not None:
+        low, high = question.fit.ranges["learning_rate"]
+        flags.append(
+            Flag(
+                "extrapolates:learning_rate",
+                f"the learning rate {target.learning_rate:g} is a factor {factor:.3g} outside the "
+                f"{low:g} to {high:g} that the runs saw",
+            )
+        )
+    best = recommendation.best
+    ratios = question.fit.ranges.get("ratio")
+    if best and ratios and not ratios[0] <= best.ratio <= ratios[1]:
+        flags.append(
+            Flag(
+                "extrapolates:ratio",
+                f"the share {best.ratio:.2f} is outside the {ratios[0]:g} to {ratios[1]:g} that "
+                "the runs were trained at",
+            )
+        )
+    return flags
+
+
+def _about_the_limit(question: Question, recommendation: Recommendation) -> list[Flag]:
+    flags = []
+    best, limit = recommendation.best, question.target.limit
+    allowed_rise = question.allowed - question.base_loss
+    frontier = _frontier(recommendation)
+    if best is None or frontier is None:
+        least = min(min(one.general) for one in recommendation.frontiers)
+        flags.append(
+            Flag(
+                "no_share_meets_limit",
+                f"no share at any learning rate meets the limit {limit} ({question.allowed:.3f}): "
+                f"the least general loss predicted is {least:.3f}, "
+                f"{least - question.base_loss:+.3f} nats from the base; allow more, or train runs "
+                "at lower learning rates",
+            )
+        )
+    else:
+        if best.ratio >= LARGEST_RATIO - 1e-6:
+            flags.append(
+                Flag(
+                    "limit_does_not_bind",
+                    f"the limit {limit} is met at every share up to {LARGEST_RATIO:g}, above which "
+                    "nothing is recommended: it does not decide here",
+                )
+            )
+        elif (best.general_rise.value or 0.0) < allowed_rise - 1e-3:
+            flags.append(
+                Flag(
+                    "limit_does_not_bind",
+                    f"the domain loss is lowest at a share of {best.ratio:.2f}, below what the "
+                    f"limit {limit} would allow: it does not decide here",
+                )
+            )
+        if best.ratio >= NEAR_CLIFF:
+            flags.append(
+                Flag(
+                    "near_cliff",
+                    f"a share of {best.ratio:.2f} is close to 1, where the general loss rises "
+                    "steeply with the last few per cent of general text: a little less costs "
+                    "little domain loss and is much safer",
+                )
+            )
+        rewarm = frontier.general[0] - question.base_loss
+        if abs(allowed_rise - rewarm) < RESOLUTION:
+            flags.append(
+                Flag(
+                    "limit_near_rewarm_rise",
+                    f"the limit allows {allowed_rise:+.3f} nats, and {rewarm:+.3f} are predicted "
+                    "with hardly any domain text, from the learning rate alone: a limit this "
+                    "close cannot be resolved, so the share is loosely determined",
+                )
+            )
+    if allowed_rise < EVALUATION_NOISE:
+        flags.append(
+            Flag(
+                "limit_within_noise",
+                f"the limit allows {allowed_rise:.3f} nats, no more than equal runs and "
+                f"evaluations differ by (about {EVALUATION_NOISE:g}): it cannot be told from none "
+                "at all",
+            )
+        )
+    return flags
+
+
+def _about_the_rate(question: Question, recommendation: Recommendation) -> list[Flag]:
+    flags = []
+    best, target, rates = recommendation.best, question.target, question.choosable
+    if recommendation.phase != "annealed":
+        flags.append(
+            Flag(
+                "constant_rate_losses",
+                "the runs have no points after a decay, so this was decided on losses at constant "
+                "learning rate: a decay takes back part of the rise and moves the best pair, so "
+                "add decay branches",
+            )
+        )
+    if target.learning_rate is not None:
+        flags.append(
+            Flag(
+                "learning_rate_held",
+                f"the learning rate was held at {target.learning_rate:g} as asked: another one may "
+                "allow a better pair",
+            )
+        )
+    elif best is None or best.learning_rate is None:
+        if best is not None:
+            flags.append(
+                Flag(
+                    "learning_rate_held",
+                    "the runs name no learning rate, so the answer holds at theirs only, and "
+                    "whether another would be better is unknown",
+                )
+            )
+    elif len(rates) == 1:
+        flags.append(
+            Flag(
+                "learning_rate_held",
+                f"the runs saw one learning rate only ({rates[0]:g}), so it was held: another one "
+                "may be better by more than any share is, train a few small runs at a third and "
+                "at three times of it",
+            )
+        )
+    elif best.learning_rate in (rates[0], rates[-1]):
+        end, more = ("lowest", "lower") if best.learning_rate == rates[0] else ("highest", "higher")
+        flags.append(
+            Flag(
+                "learning_rate_at_edge",
+                f"the chosen learning rate {best.learning_rate:g} is the {end} seen at sizes near "
+                f"the target: a {more} one may be better, add runs there",
+            )
+        )
+    return flags
+
+
+def _about_the_certainty(recommendation: Recommendation) -> list[Flag]:
+    flags = []
+    interval, percent = recommendation.ratio_interval, f"{recommendation.level:.0%}"
+    low, high = interval.low, interval.high
+    if recommendation.best and low is not None and high is not None:
+        if high - low > WIDE:
+            flags.append(
+                Flag(
+                    "wide_interval",
+                    f"the {percent} interval of the share, {low:.2f} to {high:.2f}, is wide: these "
+                    "runs decide little, more runs near the recommendation narrow it",
+                )
+            )
+        if low == 0:
+            flags.append(
+                Flag(
+                    "may_be_out_of_reach",
+                    f"in at least {(1 - recommendation.level) / 2:.0%} of the draws no share at "
+                    "all meets the limit at this learning rate",
+                )
+            )
+        if not low <= recommendation.best.ratio <= high:
+            flags.append(
+                Flag(
+                    "outside_own_interval",
+                    f"the central answer {recommendation.best.ratio:.2f} lies outside the "
+                    f"interval of its draws, {low:.2f} to {high:.2f}: the fit is unstable, trust "
+                    "neither alone",
+                )
+            )
+    alone = recommendation.ratio_by_law
+    if alone and max(alone.values()) - min(alone.values()) > LAWS_DISAGREE:
+        said = ", ".join(f"{law} {ratio:.2f}" for law, ratio in sorted(alone.items()))
+        flags.append(
+            Flag("laws_disagree", f"the laws of the general loss allow different shares: {said}")
+        )
+    return flags

@@ -1,0 +1,289 @@
+"""From a fit and a target to a question that can be predicted: checks, channels, rates, points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.decide.records import LARGEST_RATIO, Target
+from dcpt.errors import InputError
+from dcpt.laws.points import Points
+
+if TYPE_CHECKING:
+    from dcpt.laws.compare import Fit
+
+Array = NDArray[np.float64]
+
+SMALLEST_RATIO = 0.01
+RATIO_STEP = 0.005
+N_LEARNING_RATES = 29
+"""Log-spaced rates between the lowest and the highest seen, beside those seen themselves."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a decision predicts: channels, limit in nats, and the axes of its grid.
+
+    Args:
+        fit: The fitted laws.
+        target: The target, checked; its base losses are keyed by the fit's channels.
+        phase: ``annealed`` where the runs have such points, else ``constant``.
+        general: Channel that the limit is on.
+        domain: Channel whose loss is to be low.
+        allowed: Largest allowed general loss, nats per token.
+        rates: Learning rates of the grid, shape (L,), ascending; NaN alone if the runs name none.
+        seen: Those of ``rates`` that runs were trained at (or the one NaN).
+        choosable: The rates among which the decision may choose; one where the rate is given.
+    """
+
+    fit: Fit
+    target: Target
+    phase: str
+    general: str
+    domain: str
+    allowed: float
+    rates: Array
+    seen: Array
+    choosable: Array
+
+    @property
+    def base_loss(self) -> float:
+        """The base's own general loss, nats per token."""
+        return self.target.base_losses[self.general]
+
+    def points(self, channel: str, ratio: Array, rate: Array) -> Points:
+        """The target's points at pairs of ratio and learning rate, as one channel sees them.
+
+        Args:
+            channel: The channel whose law will be asked.
+            ratio: Shares of domain text, shape (M,).
+            rate: Learning rates, shape (M,); NaN where the runs name none.
+        """
+        target = self.target
+
+        def whole(value: float | None) -> Array | None:
+            return None if value is None else np.full(len(ratio), float(value))
+
+        return Points(
+            n_params=whole(target.n_params),
+            n_tokens=whole(target.n_tokens),
+            share=ratio if channel == self.domain else 1.0 - ratio,
+            ratio=ratio,
+            learning_rate=None if np.isnan(rate).all() else rate,
+            annealed=whole(float(self.phase == "annealed")),
+            base_loss=whole(target.base_losses.get(channel)),
+            base_loss_general=whole(self.base_loss),
+            base_peak_learning_rate=whole(target.base_peak_learning_rate),
+            base_n_tokens=whole(target.base_n_tokens),
+            warmup_tokens=whole(target.warmup_tokens),
+        )
+
+    def extrapolation(self, rate: float | None) -> dict[str, float]:
+        """By which factor the target lies outside what the runs saw, per axis; 1 inside."""
+        asked = {
+            "n_params": self.target.n_params,
+            "n_tokens": self.target.n_tokens,
+            "learning_rate": self.target.learning_rate or rate,
+        }
+        factors = {}
+        for axis, value in asked.items():
+            seen = self.fit.ranges.get(axis)
+            if value is not None and seen is not None:
+                factors[axis] = max(value / seen[1], seen[0] / value, 1.0)
+        return factors
+
+    def central(self, channel: str, ratio: Array, rate: Array) -> Array:
+        """Central predictions of one channel at pairs, nats per token, shape (M,)."""
+        return self.fit.central(channel, self.points(channel, ratio, rate))
+
+    def by_law(self, channel: str, ratio: Array, rate: Array) -> dict[str, Array]:
+        """Best fits of each law in the channel's stack, nats per token, shape (M,) each."""
+        return self.fit.by_law(channel, self.points(channel, ratio, rate))
+
+    def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
+        """Predictive draws of one channel at pairs, nats per token, shape (n_draws, M)."""
+        return self.fit.sample(channel, self.points(channel, ratio, rate))
+
+
+def ratio_grid() -> Array:
+    """The shares that a decision looks at: .01 to .97 in steps of .005."""
+    steps = round((LARGEST_RATIO - SMALLEST_RATIO) / RATIO_STEP)
+    return np.round(SMALLEST_RATIO + RATIO_STEP * np.arange(steps + 1), 6)
+
+
+def ask(fit: Fit, target: Target) -> Question:
+    """Check a target against a fit and turn both into a question.
+
+    Raises:
+        InputError: With all problems found, one sentence each.
+    """
+    general, domain = _channels(fit)
+    target = _named_losses(fit, target, general)
+    problems = [*_impossible(target), *_missing(fit, target, general, domain)]
+    if problems:
+        raise InputError(problems)
+    seen = _seen_rates(fit, target)
+    if target.warmup_tokens is None:
+        target = replace(target, warmup_tokens=fit.warmup_tokens)
+    low, high = seen[0], seen[-1]
+    between = [float(f"{rate:.3g}") for rate in np.geomspace(low, high, N_LEARNING_RATES)[1:-1]]
+    inner = [rate for rate in between if low < rate < high]
+    rates = choosable = np.unique([*seen, *inner]) if low < high else seen
+    if target.learning_rate is not None:
+        choosable = np.array([target.learning_rate])
+        rates = np.unique([*rates, target.learning_rate])
+    return Question(
+        fit=fit,
+        target=target,
+        phase=fit.phase_for_decisions,
+        general=general,
+        domain=domain,
+        allowed=target.limit.on(target.base_losses[general]),
+        rates=rates,
+        seen=seen,
+        choosable=choosable,
+    )
+
+
+def _channels(fit: Fit) -> tuple[str, str]:
+    """The channel that the limit is on, and the domain's."""
+    if fit.domain_channel is None:
+        raise InputError(
+            f"the fit has no domain channel (channels: {', '.join(fit.channels)}): a share is "
+            "chosen for its domain loss; fit a table with a column loss_domain"
+        )
+    general = list(fit.general_channels)
+    if "general_total" in general:
+        return "general_total", fit.domain_channel
+    if len(general) != 1:
+        raise InputError(
+            f"the fit has {len(general)} general channels ({', '.join(general) or 'none'}) and no "
+            "weighted total, so the limit has no channel: fit a table with weight_<channel> "
+            "columns, or one general channel"
+        )
+    return general[0], fit.domain_channel
+
+
+def _named_losses(fit: Fit, target: Target, general: str) -> Target:
+    """Let ``general`` and ``domain`` stand for the side's channel."""
+    losses = dict(target.base_losses)
+    for side, channel in (("general", general), ("domain", fit.domain_channel)):
+        if channel is not None and channel not in losses and side in losses:
+            losses[channel] = losses.pop(side)
+    return replace(target, base_losses=losses)
+
+
+def _impossible(target: Target) -> list[str]:
+    """Values that no target can have, one sentence each."""
+    problems = []
+    if not 1000 <= target.n_params < math.inf:
+        problems.append(
+            f"target n_params {target.n_params:g} is below 1,000: a count of parameters is "
+            "expected, such as 7B (is it in millions or billions?)"
+        )
+    if not 0 < target.n_tokens < math.inf:
+        problems.append(
+            f"target n_tokens {target.n_tokens:g} is not above 0: write the tokens of the whole "
+            "run, such as 10B"
+        )
+    amount, unit = target.limit.amount, target.limit.unit
+    most = 100.0 if unit == "percent" else 1.0
+    if not amount >= 0:
+        problems.append(
+            f"target limit {target.limit} is negative: it says how much the general loss may rise "
+            "above the base's own; write 0 or more, such as +3%"
+        )
+    elif amount > most:
+        problems.append(
+            f"target limit {target.limit} is above {most:g} {unit}, which limits nothing: write "
+            "percent such as +3%, or nats per token such as +0.05"
+        )
+    for channel, loss in target.base_losses.items():
+        if not 0 < loss <= 20:
+            problems.append(
+                f"target base loss of {channel} is {loss:g}: nats per token between 0 and 20 are "
+                "expected (is it a perplexity or a sum?)"
+            )
+    for name in ("learning_rate", "base_peak_learning_rate"):
+        rate = getattr(target, name)
+        if rate is not None and not 0 < rate <= 1:
+            problems.append(
+                f"target {name} {rate:g} is not in (0, 1]: write it absolute, like 3e-4"
+            )
+    if target.base_n_tokens is not None and not 0 < target.base_n_tokens < math.inf:
+        problems.append(
+            f"target base_n_tokens {target.base_n_tokens:g} is not above 0: write the tokens of "
+            "the base's pre-training, or leave it out"
+        )
+    if target.warmup_tokens is not None and not 0 <= target.warmup_tokens < target.n_tokens:
+        problems.append(
+            f"target warmup_tokens {target.warmup_tokens:g} is not between 0 and n_tokens "
+            f"({target.n_tokens:g}): write tokens, not steps"
+        )
+    return problems
+
+
+def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
+    """What the laws need to know and the target does not say, one sentence each."""
+    problems = []
+    without = [] if general in target.base_losses else [general]
+    for channel in fit.channels:
+        needs = fit.needs(channel)
+        if not needs & {"ratio", "share"} and channel in (general, domain):
+            problems.append(
+                f"the laws of channel {channel} ({', '.join(fit.weights[channel])}) hold no "
+                "share, so none can be chosen: fit a table with at least three ratios"
+            )
+        if "base_loss" in needs and channel not in target.base_losses and channel not in without:
+            without.append(channel)
+    problems += [
+        f"target base loss of channel {channel} is missing and its laws start from it: measure it "
+        f"with `dcpt evaluate MODEL` and give it as base_losses[{channel!r}]"
+        for channel in without
+    ]
+    needs_all = set().union(*(fit.needs(channel) for channel in fit.channels))
+    remedies = {
+        "base_peak_learning_rate": "the peak learning rate of the base's pre-training",
+        "base_n_tokens": "the tokens that the base was pre-trained on",
+    }
+    problems += [
+        f"target {name} is missing and the laws need it: give {meaning}"
+        for name, meaning in remedies.items()
+        if name in needs_all and getattr(target, name) is None
+    ]
+    return problems
+
+
+def _seen_rates(fit: Fit, target: Target) -> Array:
+    """Learning rates that runs were trained at, at the size nearest to the target's.
+
+    The nearest size that saw several rates counts, since a sweep is often made at one size only;
+    where none did, all rates of the table. One NaN where the runs name none.
+
+    Returns:
+        Ascending rates, shape (L,).
+
+    Raises:
+        InputError: If the target holds a rate and the runs name none.
+    """
+    points = fit.data[fit.domain_channel or ""].points
+    if points.learning_rate is None:
+        if target.learning_rate is not None:
+            raise InputError(
+                f"target learning_rate {target.learning_rate:g} cannot be held: the runs name no "
+                "learning rate; leave it out, or add the column learning_rate to the table"
+            )
+        return np.array([np.nan])
+    decided = points.annealed == float(fit.phase_for_decisions == "annealed")
+    rates, sizes = points.learning_rate[decided], points.n_params
+    if sizes is not None:
+        sizes = sizes[decided]
+        for size in sorted(np.unique(sizes), key=lambda one: abs(math.log(one / target.n_params))):
+            there = np.unique(rates[sizes == size])
+            if len(there) > 1:
+                return there
+    return np.unique(rates)

@@ -1,0 +1,273 @@
+"""The best pair of share and learning rate for a target, with its interval and what it costs.
+
+Central predictions choose; draws say how sure the choice is. Everything is read off one surface:
+general and domain losses over shares x learning rates at the target, in the phase that it will be
+shipped in (annealed, where the runs have such points). ``trade_off`` says which shares count as
+within the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dcpt.decide.flags import find_flags
+from dcpt.decide.question import Array, Question, ask, ratio_grid
+from dcpt.decide.records import (
+    HABITS,
+    Choice,
+    Frontier,
+    Interval,
+    Recommendation,
+    Target,
+)
+from dcpt.decide.trade_off import best_share, largest_share
+from dcpt.errors import InputError
+
+if TYPE_CHECKING:
+    from dcpt.laws.compare import Fit
+
+SAFE_PROBABILITY = 0.9
+"""The ``safe`` alternative keeps within the limit in at least this share of the draws."""
+
+LIMIT_TOLERANCE = 1e-4
+"""Nats: what interpolation between shares .005 apart may be off at the crossing."""
+
+Pair = tuple[float, float]
+"""Share and learning rate (NaN where the runs name none)."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Predicted losses over learning rates (L) x shares (R), nats per token; draws first (n)."""
+
+    ratio: Array
+    rates: Array
+    general: Array
+    domain: Array
+    general_draws: Array
+    domain_draws: Array
+
+    def row(self, rate: float) -> int:
+        """Index of a learning rate of the grid."""
+        return 0 if np.isnan(rate) else int(np.abs(self.rates - rate).argmin())
+
+
+def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
+    """Choose the share of domain text and the learning rate for a large run.
+
+    Args:
+        fit: Fitted laws with their draws.
+        target: The large run, its limit, and the losses of its base.
+        level: Of all intervals: .9 leaves out 5 % of the draws at each end.
+
+    Returns:
+        The recommendation. Its ``best`` is None where no share meets the limit.
+
+    Raises:
+        InputError: If the target is impossible, lacks a loss that the laws need, or the fit has no
+            domain channel or no single general one.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level:g} is not between 0 and 1: write .9 for 90 % of the draws")
+    question = ask(fit, target)
+    surface = _surface(question)
+    shares, losses = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
+    choosable = np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
+    losses_there = np.where(choosable, losses, np.inf)
+    found = bool(np.isfinite(losses_there).any())
+    least = np.where(choosable, surface.general.min(axis=1), np.inf)
+    row = int(losses_there.argmin()) if found else int(least.argmin())
+    rate = float(surface.rates[row])
+    best = (_floor(shares[row]), rate) if found else None
+    draw_shares, draw_losses = best_share(
+        surface.ratio, surface.general_draws, surface.domain_draws, question.allowed
+    )
+    named = _alternatives(question, surface, shares, losses)
+    pairs = [*([best] if best else []), *((habit, rate) for habit in HABITS), *named.values()]
+    labels = [*(["recommended"] if best else []), *("habit" for _ in HABITS), *named]
+    choices = describe_choices(question, pairs, labels, best, level)
+    recommended = choices.pop(0) if best else None
+    recommendation = Recommendation(
+        target=question.target,
+        phase=question.phase,
+        level=level,
+        best=recommended,
+        ratio_interval=_interval(
+            best[0] if best else None, np.nan_to_num(draw_shares[:, row], nan=0.97), level
+        ),
+        learning_rate_interval=_rate_interval(
+            surface.rates[choosable], draw_losses[:, choosable], rate if best else None, level
+        ),
+        allowed_general_loss=question.allowed,
+        habits=choices[: len(HABITS)],
+        frontiers=_frontiers(question, surface, rate, level),
+        extrapolation=question.extrapolation(recommended.learning_rate if recommended else None),
+        flags=[],
+        laws={channel: dict(fit.weights[channel]) for channel in fit.channels},
+        general_channel=question.general,
+        domain_channel=question.domain,
+        alternatives=dict(zip(named, choices[len(HABITS) :], strict=True)),
+        ratio_by_law=_ratio_by_law(question, surface, rate),
+    )
+    return replace(recommendation, flags=find_flags(question, recommendation))
+
+
+def _surface(question: Question) -> Surface:
+    ratio, rates = ratio_grid(), question.rates
+    shape = (len(rates), len(ratio))
+    pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
+    general, domain = question.general, question.domain
+    return Surface(
+        ratio=ratio,
+        rates=rates,
+        general=question.central(general, *pairs).reshape(shape),
+        domain=question.central(domain, *pairs).reshape(shape),
+        general_draws=question.draws(general, *pairs).reshape(-1, *shape),
+        domain_draws=question.draws(domain, *pairs).reshape(-1, *shape),
+    )
+
+
+def describe_choices(
+    question: Question,
+    pairs: Sequence[Pair],
+    labels: Sequence[str],
+    reference: Pair | None,
+    level: float,
+) -> list[Choice]:
+    """Predict what pairs of share and learning rate give at the target.
+
+    Args:
+        question: The target and its fit.
+        pairs: Shares and learning rates.
+        labels: One a pair.
+        reference: The pair that regret is measured from; None leaves regret unknown.
+        level: Of the intervals.
+    """
+    asked = [*pairs, *([reference] if reference else [])]
+    ratio = np.array([pair[0] for pair in asked], dtype=np.float64)
+    rate = np.array([pair[1] for pair in asked], dtype=np.float64)
+    channels = question.fit.channels
+    central = {channel: question.central(channel, ratio, rate) for channel in channels}
+    draws = {channel: question.draws(channel, ratio, rate) for channel in channels}
+    general, general_draws = central[question.general], draws[question.general]
+    domain, domain_draws = central[question.domain], draws[question.domain]
+    choices = []
+    for i, label in enumerate(labels):
+        regret = Interval(None, None, None)
+        if reference:
+            regret = _interval(
+                domain[i] - domain[-1], domain_draws[:, i] - domain_draws[:, -1], level
+            )
+        choices.append(
+            Choice(
+                ratio=float(ratio[i]),
+                learning_rate=_or_none(rate[i]),
+                losses={c: _interval(central[c][i], draws[c][:, i], level) for c in channels},
+                general_rise=_interval(
+                    general[i] - question.base_loss, general_draws[:, i] - question.base_loss, level
+                ),
+                probability=float((general_draws[:, i] <= question.allowed).mean()),
+                regret=regret,
+                within_limit=bool(general[i] <= question.allowed + LIMIT_TOLERANCE),
+                label=label,
+            )
+        )
+    return choices
+
+
+def _alternatives(
+    question: Question, surface: Surface, shares: Array, losses: Array
+) -> dict[str, Pair]:
+    """Other pairs worth a look: each rate held, the safe pair, and the free rate if one is held."""
+    named: dict[str, Pair] = {}
+    if not np.isnan(surface.rates).all():
+        for rate in question.seen:
+            row = surface.row(rate)
+            if np.isfinite(losses[row]):
+                named[f"learning rate {rate:g} held"] = (_floor(shares[row]), float(rate))
+    if question.target.learning_rate is not None and len(question.seen) > 1:
+        row = int(losses.argmin())
+        if np.isfinite(losses[row]):
+            named["learning rate chosen"] = (_floor(shares[row]), float(surface.rates[row]))
+    probability = (surface.general_draws <= question.allowed).mean(axis=0)
+    safe_shares, safe_losses = best_share(
+        surface.ratio, -probability, surface.domain, -SAFE_PROBABILITY
+    )
+    choosable = np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
+    safe_losses = np.where(choosable, safe_losses, np.inf)
+    row = int(safe_losses.argmin())
+    if np.isfinite(safe_losses[row]):
+        # Down to a share of the grid: the odds are a count of draws, not a curve to interpolate.
+        step = np.searchsorted(surface.ratio, safe_shares[row], side="right") - 1
+        named["safe"] = (float(surface.ratio[step]), float(surface.rates[row]))
+    return named
+
+
+def _frontiers(question: Question, surface: Surface, rate: float, level: float) -> list[Frontier]:
+    """One frontier a learning rate seen, and one at the recommended rate."""
+    rows = sorted({surface.row(seen) for seen in question.seen} | {surface.row(rate)})
+    frontiers = []
+    for row in rows:
+        general, domain = surface.general_draws[:, row], surface.domain_draws[:, row]
+        top = float(largest_share(surface.ratio, surface.general[row], question.allowed))
+        tops = np.nan_to_num(largest_share(surface.ratio, general, question.allowed), nan=0.0)
+        general_low, general_high = _limits(general[:, ::2], level)
+        domain_low, domain_high = _limits(domain[:, ::2], level)
+        frontiers.append(
+            Frontier(
+                learning_rate=_or_none(surface.rates[row]),
+                ratio=surface.ratio[::2].tolist(),
+                general=surface.general[row, ::2].tolist(),
+                general_low=general_low.tolist(),
+                general_high=general_high.tolist(),
+                domain=surface.domain[row, ::2].tolist(),
+                domain_low=domain_low.tolist(),
+                domain_high=domain_high.tolist(),
+                largest_ratio=_interval(_or_none(top), tops, level),
+            )
+        )
+    return frontiers
+
+
+def _ratio_by_law(question: Question, surface: Surface, rate: float) -> dict[str, float]:
+    """Largest share that each general law alone allows at the rate; 0 where it allows none."""
+    rates = np.full(len(surface.ratio), rate)
+    alone = question.by_law(question.general, surface.ratio, rates)
+    return {
+        law: float(np.nan_to_num(largest_share(surface.ratio, losses, question.allowed), nan=0.0))
+        for law, losses in alone.items()
+    }
+
+
+def _rate_interval(
+    rates: Array, losses: Array, chosen: float | None, level: float
+) -> Interval | None:
+    if len(rates) < 2:
+        return None
+    has_choice = np.isfinite(losses).any(axis=1)
+    if not has_choice.any():
+        return Interval(chosen, None, None)
+    return _interval(chosen, rates[losses[has_choice].argmin(axis=1)], level)
+
+
+def _limits(draws: Array, level: float) -> Array:
+    limits: Array = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return limits
+
+
+def _interval(value: float | None, draws: Array, level: float) -> Interval:
+    low, high = _limits(draws, level)
+    return Interval(None if value is None else float(value), float(low), float(high))
+
+
+def _floor(share: float) -> float:
+    """Down to four decimals: rounding must not step over the limit."""
+    return float(np.floor(share * 1e4 + 1e-6) / 1e4)
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,210 @@
+"""What a decision is asked and what it answers. Written to JSON as they stand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from dcpt.errors import InputError
+
+HABITS = (0.95, 0.9, 0.8, 0.75, 0.67, 0.5)
+"""Shares people choose without evidence: 5 to 50 % general text. Source: practice."""
+
+LARGEST_RATIO = 0.97
+"""Above it nobody's law predicts the general loss (the cliff), so nothing is recommended there."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much general loss may rise above the base's own: ``+3%`` or ``+0.05`` nats."""
+
+    amount: float
+    unit: Literal["percent", "nats"]
+
+    @classmethod
+    def parse(cls, text: object) -> Limit:
+        """Read ``+3%``, ``3 %``, ``+0.05``, ``0.05 nats``.
+
+        Raises:
+            InputError: If the text is not a limit.
+        """
+        match = re.fullmatch(r"\s*\+?\s*(-?[0-9]*\.?[0-9]+)\s*(%|nats)?\s*", str(text))
+        if match is None:
+            raise InputError(
+                f"limit {text!r} is not understood: write a share of the base's general loss such "
+                "as +3%, or nats per token such as +0.05"
+            )
+        return cls(float(match[1]), "percent" if match[2] == "%" else "nats")
+
+    def on(self, base_loss: float) -> float:
+        """The largest allowed general loss, nats per token, given the base's own."""
+        if self.unit == "percent":
+            return base_loss * (1 + self.amount / 100)
+        return base_loss + self.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount:+g}%" if self.unit == "percent" else f"{self.amount:+g} nats"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The large run that a decision is for.
+
+    Args:
+        n_params: Parameters in all.
+        n_tokens: CPT tokens of the whole run, its final decay included.
+        limit: How much the general loss may rise.
+        base_losses: The base's own loss of each channel, nats per token.
+        base_peak_learning_rate: Peak learning rate of the base's pre-training, if known.
+        base_n_tokens: Tokens that the base was pre-trained on, if known.
+        warmup_tokens: Warmup of the run; None takes that of the runs.
+        learning_rate: Held at this value; None lets the decision choose.
+        base: Label of the base, if any.
+    """
+
+    n_params: float
+    n_tokens: float
+    limit: Limit
+    base_losses: dict[str, float]
+    base_peak_learning_rate: float | None = None
+    base_n_tokens: float | None = None
+    warmup_tokens: float | None = None
+    learning_rate: float | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the limits that the draws give it; ``None`` where a draw set has no answer."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One (ratio, learning rate) at the target, with what it costs.
+
+    Args:
+        losses: Predicted loss of each channel (and ``general_total`` where weighted).
+        general_rise: General loss minus the base's own.
+        probability: Share of the draws in which the general loss stays within the limit.
+        regret: Domain loss minus that at the recommendation, nats; negative means better domain
+            loss. Its parts are None where there is no recommendation.
+        within_limit: Whether the central prediction of the general loss is within the limit.
+    """
+
+    ratio: float
+    learning_rate: float | None
+    losses: dict[str, Interval]
+    general_rise: Interval
+    probability: float
+    regret: Interval
+    within_limit: bool
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Shares along one learning rate, one list entry a share: the trade-off that a figure shows.
+
+    ``largest_ratio`` is the largest share within the limit, whatever the domain loss: its value is
+    None where the central prediction has none; a draw without one counts as 0.
+    """
+
+    learning_rate: float | None
+    ratio: list[float]
+    general: list[float]
+    general_low: list[float]
+    general_high: list[float]
+    domain: list[float]
+    domain_low: list[float]
+    domain_high: list[float]
+    largest_ratio: Interval
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A warning: a stable name, and the sentence a person reads."""
+
+    name: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer: the best pair of share and learning rate for a target.
+
+    ``best`` is None when no share meets the limit. ``ratio_interval`` holds the best share at the
+    recommended learning rate, found anew in every draw: a draw in which no share meets the limit
+    counts as 0, one in which all do and more is better as .97. ``learning_rate_interval`` holds the
+    rate when both are chosen anew in every draw that has a choice (None where the rate was given
+    or only one was seen). ``extrapolation`` holds, for each axis that the runs have, the factor by
+    which the target lies outside what they saw (1: inside). ``laws`` holds the stack weights per
+    channel, ``ratio_by_law`` the largest share that each general law alone allows at that rate.
+    """
+
+    target: Target
+    phase: str
+    level: float
+    best: Choice | None
+    ratio_interval: Interval
+    learning_rate_interval: Interval | None
+    allowed_general_loss: float
+    habits: list[Choice]
+    frontiers: list[Frontier]
+    extrapolation: dict[str, float]
+    flags: list[Flag]
+    laws: dict[str, dict[str, float]]
+    general_channel: str
+    domain_channel: str
+    alternatives: dict[str, Choice] = field(default_factory=dict)
+    ratio_by_law: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values (``recommendation.json``)."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One run trained to check the recommendation: predicted beside measured, per channel."""
+
+    label: str
+    run: str
+    ratio: float
+    learning_rate: float | None
+    predicted: dict[str, Interval]
+    measured: dict[str, float]
+    inside: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Predicted beside measured at the recommendation and its neighbours, and what it says.
+
+    Args:
+        recommendation_held: Whether all losses measured at the recommendation are in their
+            intervals.
+        limit_held: Whether the measured general loss at the recommendation is within the limit.
+        best_measured: Label of the run with the lowest domain loss within the limit, if any is.
+        words: The findings as sentences.
+        measured_ratio: The share at which the measured general losses cross the limit, interpolated
+            between the runs; None where they do not cross it.
+        ratio_held: Whether that share lies in the recommendation's interval.
+    """
+
+    level: float
+    runs: list[Verified]
+    recommendation_held: bool
+    limit_held: bool
+    best_measured: str | None
+    words: list[str]
+    measured_ratio: float | None = None
+    ratio_held: bool | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values (``verification.json``)."""
+        return asdict(self)

@@ -1,0 +1,208 @@
+"""Check a recommendation: which runs to train, and predicted beside measured once they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dcpt.decide.question import Question, ask
+from dcpt.decide.recommend import Pair, describe_choices
+from dcpt.decide.records import (
+    LARGEST_RATIO,
+    Interval,
+    Recommendation,
+    Target,
+    Verification,
+    Verified,
+)
+from dcpt.decide.words import verification_words
+from dcpt.errors import InputError
+from dcpt.quantities import format_count
+
+if TYPE_CHECKING:
+    from dcpt.laws.compare import Fit
+
+SMALLEST_TRAINED = 0.02
+NEAREST, FARTHEST = 0.1, 0.25
+"""Neighbours lie this far from the recommended share: far enough to tell apart, near enough to say
+something about it."""
+
+TOKENS_OFF = 0.05
+"""A run verifies a target if it ended within this share of the target's tokens."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to train at the target: what it is for, its share and its learning rate."""
+
+    label: str
+    ratio: float
+    learning_rate: float | None
+
+
+def plan_verification(recommendation: Recommendation) -> list[Planned]:
+    """Choose the runs that check a recommendation: itself, a lower share and a higher one.
+
+    Shares are rounded to two decimals (the recommended one down), so that mixtures are exact. The
+    neighbours are the ends of the interval, but at least .1 and at most .25 away. Where there is no
+    room on one side, both lie on the other.
+
+    Raises:
+        InputError: If there is no recommendation to verify.
+    """
+    if recommendation.best is None:
+        raise InputError(
+            f"there is nothing to verify: no share meets the limit {recommendation.target.limit}; "
+            "recommend with a wider limit first"
+        )
+    rate = recommendation.best.learning_rate
+    ratio = max(np.floor(recommendation.best.ratio * 100 + 1e-6) / 100, SMALLEST_TRAINED)
+    low, high = recommendation.ratio_interval.low, recommendation.ratio_interval.high
+    down = np.clip(ratio - (ratio if low is None else low), NEAREST, FARTHEST)
+    up = np.clip((ratio if high is None else high) - ratio, NEAREST, FARTHEST)
+    lower, higher = max(ratio - down, SMALLEST_TRAINED), min(ratio + up, LARGEST_RATIO)
+    shares = {"recommendation": ratio, "lower share": lower, "higher share": higher}
+    if higher - ratio < NEAREST / 2:
+        del shares["higher share"]
+        shares["still lower share"] = ratio - 2 * down
+    elif ratio - lower < NEAREST / 2:
+        del shares["lower share"]
+        shares["still higher share"] = ratio + 2 * up
+    return [Planned(label, round(float(share), 2), rate) for label, share in shares.items()]
+
+
+def compare_verification(
+    fit: Fit,
+    target: Target,
+    recommendation: Recommendation,
+    runs: pd.DataFrame,
+    labels: Mapping[str, str],
+) -> Verification:
+    """Put what was predicted beside what was measured.
+
+    Predictions are made at the share, learning rate and tokens that the runs had.
+
+    Args:
+        fit: The fit that recommended.
+        target: The target.
+        recommendation: What was recommended.
+        runs: A runs table with the verifying runs, as ``load_runs`` gives it.
+        labels: Label of each planned run -> its ``run`` in the table; ``recommendation`` is among
+            them.
+
+    Raises:
+        InputError: If a run is missing or did not reach the target in the phase decided on.
+    """
+    if "recommendation" not in labels:
+        raise InputError(
+            f"labels {', '.join(labels) or '(none)'} name no run for 'recommendation': the run "
+            "trained at the recommended share is what is verified"
+        )
+    rows, problems = {}, []
+    for label, run in labels.items():
+        found = _end_row(runs, run, label, target, recommendation.phase)
+        if isinstance(found, str):
+            problems.append(found)
+        else:
+            rows[label] = found
+    if problems:
+        raise InputError(problems)
+    verified = [
+        _verified(fit, target, label, labels[label], row, recommendation.level)
+        for label, row in rows.items()
+    ]
+    return _judged(ask(fit, target), recommendation, verified)
+
+
+def _end_row(
+    runs: pd.DataFrame, run: str, label: str, target: Target, phase: str
+) -> dict[str, Any] | str:
+    """The row of a run at the target, or what is wrong."""
+    own = runs[runs["run"] == run]
+    if own.empty:
+        return f"run {run!r} ({label}) is not in the table: train it, then export the table again"
+    if "phase" in own:
+        own = own[own["phase"] == phase]
+    if own.empty:
+        return (
+            f"run {run!r} ({label}) has no {phase} point, and losses of that phase were predicted: "
+            "train it to its end"
+        )
+    tokens = own["n_tokens"].to_numpy(dtype=float)
+    nearest = int(np.abs(tokens - target.n_tokens).argmin())
+    if abs(tokens[nearest] - target.n_tokens) > TOKENS_OFF * target.n_tokens:
+        return (
+            f"run {run!r} ({label}) has no {phase} point near {format_count(target.n_tokens)} "
+            f"tokens (nearest: {format_count(tokens[nearest])}): train it as long as the target"
+        )
+    return {str(name): value for name, value in own.iloc[nearest].items()}
+
+
+def _verified(
+    fit: Fit, target: Target, label: str, run: str, row: dict[str, Any], level: float
+) -> Verified:
+    question = ask(fit, replace(target, n_tokens=float(row["n_tokens"])))
+    rate = float(row["learning_rate"]) if "learning_rate" in row else float("nan")
+    pair: Pair = (float(row["ratio"]), rate)
+    choice = describe_choices(question, [pair], [label], None, level)[0]
+    measured = {
+        channel: float(row[f"loss_{channel}"])
+        for channel in choice.losses
+        if f"loss_{channel}" in row and np.isfinite(row[f"loss_{channel}"])
+    }
+    predicted = {channel: choice.losses[channel] for channel in measured}
+    inside = {c: bool(_inside(predicted[c], loss)) for c, loss in measured.items()}
+    return Verified(label, run, choice.ratio, choice.learning_rate, predicted, measured, inside)
+
+
+def _inside(interval: Interval, measured: float | None) -> bool | None:
+    """Whether a measured value lies in an interval; None where either is unknown."""
+    if measured is None or interval.low is None or interval.high is None:
+        return None
+    return interval.low <= measured <= interval.high
+
+
+def _judged(
+    question: Question, recommendation: Recommendation, verified: list[Verified]
+) -> Verification:
+    """What the measured losses say of the recommendation."""
+    general, domain, allowed = question.general, question.domain, question.allowed
+    missing = [
+        f"run {one.run!r} ({one.label}) has no loss_{channel} at its end: evaluate it on that "
+        "channel"
+        for one in verified
+        for channel in (general, domain)
+        if channel not in one.measured
+    ]
+    if missing:
+        raise InputError(missing)
+    main = next(one for one in verified if one.label == "recommendation")
+    within = [one for one in verified if one.measured[general] <= allowed]
+    best = min(within, key=lambda one: one.measured[domain]) if within else None
+    ratio = _measured_ratio(verified, general, allowed)
+    result = Verification(
+        level=recommendation.level,
+        runs=verified,
+        recommendation_held=all(main.inside.values()),
+        limit_held=main.measured[general] <= allowed,
+        best_measured=best.label if best else None,
+        words=[],
+        measured_ratio=ratio,
+        ratio_held=_inside(recommendation.ratio_interval, ratio),
+    )
+    return replace(result, words=verification_words(recommendation, result))
+
+
+def _measured_ratio(verified: list[Verified], general: str, allowed: float) -> float | None:
+    """Share at which the measured general losses cross the limit, linear between two runs."""
+    ordered = sorted(verified, key=lambda one: one.ratio)
+    for left, right in itertools.pairwise(ordered):
+        before, after = left.measured[general], right.measured[general]
+        if before <= allowed < after:
+            return left.ratio + (allowed - before) / (after - before) * (right.ratio - left.ratio)
+    return None

@@ -1,0 +1,189 @@
+"""Recommendations and verifications as sentences a newcomer understands."""
+
+from __future__ import annotations
+
+from dcpt.decide.records import Choice, Interval, Recommendation, Verification, Verified
+from dcpt.quantities import format_count
+
+
+def summarise(recommendation: Recommendation) -> list[str]:
+    """Say a recommendation in sentences: the answer first, then how sure, other choices, warnings.
+
+    Args:
+        recommendation: Of :func:`dcpt.decide.recommend.recommend`.
+
+    Returns:
+        Sentences, at least one.
+    """
+    return [
+        _answer(recommendation),
+        *_certainty(recommendation),
+        *_elsewhere(recommendation),
+        *(f"Warning: {flag.words}." for flag in recommendation.flags),
+    ]
+
+
+def _size(recommendation: Recommendation) -> str:
+    target = recommendation.target
+    return f"{format_count(target.n_params)} parameters and {format_count(target.n_tokens)} tokens"
+
+
+def _moment(recommendation: Recommendation) -> str:
+    return "after its final decay" if recommendation.phase == "annealed" else "at constant rate"
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f" at a peak learning rate of {rate:.3g}"
+
+
+def _span(interval: Interval, digits: int = 3, sign: str = "") -> str:
+    if interval.low is None or interval.high is None:
+        return "no interval"
+    return f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
+
+
+def _limit(recommendation: Recommendation) -> str:
+    return f"{recommendation.target.limit} (general loss {recommendation.allowed_general_loss:.3f})"
+
+
+def _answer(recommendation: Recommendation) -> str:
+    best = recommendation.best
+    if best is None:
+        return (
+            f"No share of domain text is within the limit {_limit(recommendation)} for "
+            f"{_size(recommendation)}, at any learning rate looked at."
+        )
+    domain = best.losses[recommendation.domain_channel]
+    return (
+        f"Train with {best.ratio:.0%} domain text and {1 - best.ratio:.0%} general text"
+        f"{_rate(best.learning_rate)}: for {_size(recommendation)}, the domain loss is then "
+        f"predicted at {domain.value:.3f} nats per token {_moment(recommendation)}, and the "
+        f"general loss rises by {best.general_rise.value:.3f}, within the limit "
+        f"{_limit(recommendation)}."
+    )
+
+
+def _certainty(recommendation: Recommendation) -> list[str]:
+    best, percent = recommendation.best, f"{recommendation.level:.0%}"
+    if best is None:
+        return []
+    words = [
+        f"{percent} intervals: best share {_span(recommendation.ratio_interval, 2)}, domain loss "
+        f"{_span(best.losses[recommendation.domain_channel])}, general rise "
+        f"{_span(best.general_rise, sign='+')}.",
+    ]
+    rates = recommendation.learning_rate_interval
+    if rates and rates.low is not None and rates.high is not None:
+        words.append(
+            f"With share and learning rate both chosen anew, {percent} of the draws choose a rate "
+            f"between {rates.low:.3g} and {rates.high:.3g}."
+        )
+    safe = recommendation.alternatives.get("safe")
+    if safe:
+        words.append(
+            f"The general loss stays within the limit in {best.probability:.0%} of the draws; to "
+            f"be safer take {safe.ratio:.0%} domain text{_rate(safe.learning_rate)} "
+            f"({safe.probability:.0%} of the draws, domain loss {safe.regret.value:+.3f} nats)."
+        )
+    else:
+        words.append(
+            f"The general loss stays within the limit in {best.probability:.0%} of the draws; no "
+            "pair looked at does so in nine of ten."
+        )
+    return words
+
+
+def _elsewhere(recommendation: Recommendation) -> list[str]:
+    best = recommendation.best
+    words = [_habit(recommendation, choice) for choice in recommendation.habits]
+    for name, choice in recommendation.alternatives.items():
+        if name.startswith("learning rate") and best and choice.learning_rate != best.learning_rate:
+            words.append(
+                f"With the {name} the best share is {choice.ratio:.2f}, domain loss "
+                f"{choice.regret.value:+.3f} nats from the recommendation's."
+            )
+    return words
+
+
+def _habit(recommendation: Recommendation, choice: Choice) -> str:
+    rise = choice.general_rise.value
+    kept = "within the limit" if choice.within_limit else "beyond the limit"
+    domain = choice.losses[recommendation.domain_channel].value
+    cost = "" if choice.regret.value is None else f", {choice.regret.value:+.3f} nats"
+    return (
+        f"A share of {choice.ratio:.0%}{_rate(choice.learning_rate)}: general loss {rise:+.3f} "
+        f"({kept}), domain loss {domain:.3f}{cost}."
+    )
+
+
+def verification_words(recommendation: Recommendation, verification: Verification) -> list[str]:
+    """Say what the verifying runs measured, a miss as plainly as a hit.
+
+    Args:
+        recommendation: What was recommended.
+        verification: Its verification, the words not yet filled in.
+
+    Returns:
+        Sentences, the verdict on the limit first.
+    """
+    general, domain = recommendation.general_channel, recommendation.domain_channel
+    allowed = recommendation.allowed_general_loss
+    main = next(one for one in verification.runs if one.label == "recommendation")
+    rise = main.measured[general] - recommendation.target.base_losses[general]
+    verdict = "held" if verification.limit_held else "did NOT hold"
+    words = [
+        f"The limit {verdict}: at the recommended share ({main.ratio:.2f}) the general loss rose "
+        f"by {rise:.3f} to {main.measured[general]:.3f}, and {allowed:.3f} is allowed."
+    ]
+    words += [
+        _compared(one, channel, verification.level)
+        for one in verification.runs
+        for channel in one.measured
+    ]
+    words.append(_best_words(verification, main, domain))
+    ratio = verification.measured_ratio
+    if ratio is None:
+        words.append(
+            "The trained runs do not bracket the limit, so the measured largest share is not "
+            "known: all of them are on one side of it."
+        )
+    else:
+        lies = "inside" if verification.ratio_held else "OUTSIDE"
+        words.append(
+            f"Between the trained runs the general loss crosses the limit at a share of about "
+            f"{ratio:.2f}, {lies} the interval of the recommendation "
+            f"({_span(recommendation.ratio_interval, 2)})."
+        )
+    return words
+
+
+def _compared(one: Verified, channel: str, level: float) -> str:
+    predicted, measured = one.predicted[channel], one.measured[channel]
+    lies = "inside" if one.inside[channel] else "OUTSIDE"
+    error = measured - (predicted.value or 0.0)
+    return (
+        f"{one.label[0].upper()}{one.label[1:]} ({one.ratio:.2f}), {channel} loss: predicted "
+        f"{predicted.value:.3f} ({level:.0%}: {_span(predicted)}), measured {measured:.3f} "
+        f"({error:+.3f}), {lies} the interval."
+    )
+
+
+def _best_words(verification: Verification, main: Verified, domain: str) -> str:
+    if verification.best_measured is None:
+        return "None of the trained runs is within the limit."
+    if verification.best_measured == main.label:
+        return (
+            "Of the trained runs within the limit, the recommendation has the lowest domain loss."
+        )
+    best = next(one for one in verification.runs if one.label == verification.best_measured)
+    gain = main.measured[domain] - best.measured[domain]
+    if verification.limit_held:
+        return (
+            f"Of the trained runs within the limit, the {best.label} ({best.ratio:.2f}) has the "
+            f"lowest domain loss, {gain:.3f} nats below the recommendation's: the recommendation "
+            "was too cautious."
+        )
+    return (
+        f"Of the trained runs within the limit, the {best.label} ({best.ratio:.2f}) has the lowest "
+        f"domain loss, {-gain:.3f} nats above the recommendation's, which broke the limit."
+    )

@@ -1,0 +1,153 @@
+"""The demo: every station in turn, on real text, or on the runs that ship with the package."""
+
+from __future__ import annotations
+
+import time
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcpt import display, stations
+from dcpt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dcpt.decide.records import Recommendation
+
+DOMAINS = {
+    "icd": "the ICD-10-CM medical code book",
+    "pronunciations": "English words with their sounds",
+}
+
+
+class _Steps:
+    """Says which station is under way and how long each took."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.started = console, time.monotonic()
+
+    def say(self, words: str) -> None:
+        elapsed = display.format_seconds(time.monotonic() - self.started)
+        self.console.print(f"[{elapsed}] {words}", markup=False, highlight=False, soft_wrap=True)
+
+
+def run(out: Path, domain: str, seed: int, workers: int | None, console: Console) -> Recommendation:
+    """Train a ladder on real text, fit, recommend, verify and report.
+
+    Args:
+        out: Folder for everything; a second call goes on where the first one stopped.
+        domain: A key of ``DOMAINS``.
+        seed: Seed of the bases and of all runs.
+        workers: Processes at once; None takes one per core (or GPU).
+        console: Where progress is shown.
+
+    Raises:
+        InputError: If the texts cannot be had, or a run failed.
+    """
+    if domain not in DOMAINS:
+        raise InputError(f"--domain {domain}: choose one of {', '.join(DOMAINS)}")
+    steps = _Steps(console)
+    study = write_study(out, domain, seed)
+    steps.say(f"texts: State of the Union speeches (general) and {DOMAINS[domain]} (domain)")
+    with display.watch_progress(console) as progress:
+        prepared = stations.prepare_study(
+            study, workers=workers or stations.count_workers(), progress=progress
+        )
+    console.print(display.prepared_table(prepared))
+    steps.say("training: four bases, then 27 runs from three of them, each with a final decay")
+    _train(study, workers, console)
+    steps.say("fitting laws to the loss of every channel")
+    fitted = stations.fit_runs(stations.collect_runs(study), stations.fit_folder(study))
+    console.print(fitted.summary(), markup=False, highlight=False)
+    answer = stations.recommend_for(study, stations.read_target(study))
+    _say_answer(answer, console)
+    if answer.best is not None:
+        steps.say("verification: training the target at the recommendation and beside it")
+        _verify(study, workers, console)
+    _report(study, steps)
+    return answer
+
+
+def write_study(out: Path, domain: str, seed: int) -> Path:
+    """Fetch the texts and write the demo's study file; one that is there already is kept."""
+    from dcpt.text.demo_texts import demo_corpus
+
+    template = resources.files("dcpt").joinpath("demo_study.yaml").read_text(encoding="utf-8")
+    text = template.format(general=demo_corpus("general"), domain=demo_corpus(domain), seed=seed)
+    study = out / "study.yaml"
+    out.mkdir(parents=True, exist_ok=True)
+    if study.exists() and study.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"{study} holds another study (another seed or domain, or changed by hand); choose "
+            "another folder with --out, or go on with it by dcpt run-grid"
+        )
+    study.write_text(text, encoding="utf-8")
+    return study
+
+
+def _train(study: Path, workers: int | None, console: Console) -> None:
+    from dcpt.grid.local import choose_slots
+
+    n_workers = len(choose_slots(workers))
+    with display.watch_grid(console, stations.StudyFolder(study), n_workers, "grid") as view:
+        outcome = stations.train_study(study, workers=workers, on_tick=view.tick)
+    _refuse_failures(outcome.failed, study)
+
+
+def _verify(study: Path, workers: int | None, console: Console) -> None:
+    from dcpt.grid.local import choose_slots
+
+    n_workers, folder = len(choose_slots(workers)), stations.StudyFolder(study)
+    with display.watch_grid(console, folder, n_workers, "verification") as view:
+        checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)
+    _refuse_failures(outcome.failed, study)
+    assert checked is not None
+    for line in checked.words:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse_failures(failed: dict[str, str], study: Path) -> None:
+    if failed:
+        name, words = next(iter(failed.items()))
+        raise InputError(
+            f"{len(failed)} runs failed, the first is {name}: {words}; the others are kept, see "
+            f"`dcpt status {study}`"
+        )
+
+
+def run_bundled(out: Path, console: Console) -> Recommendation:
+    """Fit, recommend and report on our own runs: Chinese verse into small English Llamas.
+
+    The target is a base of 29.1M parameters, four times larger than any in the table.
+    """
+    from dcpt.bundled import bundled_runs
+    from dcpt.decide.records import Limit, Target
+
+    steps, folder = _Steps(console), out / "bundled"
+    steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")
+    fitted = stations.fit_runs(bundled_runs("zh_annealed"), folder)
+    console.print(fitted.summary(), markup=False, highlight=False)
+    target = Target(
+        n_params=29_100_000,
+        n_tokens=44_000_000,
+        limit=Limit.parse("+3%"),
+        base_losses={"general": 2.775},
+        base_peak_learning_rate=1e-3,
+    )
+    answer = stations.recommend_for(folder, target)
+    _say_answer(answer, console)
+    _report(folder, steps, "Bundled runs: classical Chinese verse")
+    return answer
+
+
+def _say_answer(answer: Recommendation, console: Console) -> None:
+    from dcpt.decide import summarise
+
+    for line in summarise(answer):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(place: Path, steps: _Steps, title: str | None = None) -> None:
+    pages = stations.report_on(place, title=title)
+    steps.say("report: " + ", ".join(str(page) for page in pages))

@@ -1,0 +1,206 @@
+"""What the command line shows: tables and the live view of a grid."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from rich.text import Text
+
+from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.grid.status import RunStatus, read_status, seconds_left
+from dcpt.quantities import format_count
+
+if TYPE_CHECKING:
+    from dcpt.grid.estimate import Estimate
+    from dcpt.text.corpora import Prepared
+
+_REFRESH_S = 0.5
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table; columns after the first are right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Time for people: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+
+
+def status_table(statuses: Sequence[RunStatus]) -> Table:
+    """Every planned run: what is expected beside what is found."""
+    rows = [
+        (
+            status.name,
+            status.state,
+            f"{format_count(status.n_tokens)} / "
+            f"{format_count(status.planned.config.recorded.n_tokens)}",
+            f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
+            _losses(status.losses) or status.words[:80],
+        )
+        for status in statuses
+    ]
+    return make_table("", ("run", "state", "tokens", "tokens/s", "losses"), rows)
+
+
+def count_states(statuses: Sequence[RunStatus]) -> str:
+    """One line: how many runs are in which state."""
+    states = [status.state for status in statuses]
+    found = {state: states.count(state) for state in dict.fromkeys(states)}
+    return ", ".join(f"{count} {state}" for state, count in found.items())
+
+
+def estimate_table(estimates: Sequence[Estimate]) -> Table:
+    """What every run would cost."""
+    rows = [
+        (
+            one.name,
+            format_count(one.n_params),
+            format_count(one.n_tokens),
+            f"{one.flops:.2e}",
+            f"{one.disk_bytes / 1e6:.1f} MB",
+            "done" if one.done else format_seconds(one.seconds),
+        )
+        for one in estimates
+    ]
+    return make_table("", ("run", "parameters", "tokens", "FLOPs", "disk", "time"), rows)
+
+
+class GridView:
+    """The live view of a grid: what runs, how far, tokens/s, channel losses, time left."""
+
+    def __init__(self, folder: StudyFolder, workers: int, live: Live, title: str) -> None:
+        self.folder, self.workers, self.live, self.title = folder, workers, live, title
+        self.started, self.drawn = time.monotonic(), 0.0
+
+    def tick(self, planned: Sequence[PlannedRun]) -> None:
+        """Redraw, at most twice a second."""
+        if time.monotonic() - self.drawn < _REFRESH_S:
+            return
+        self.drawn = time.monotonic()
+        statuses = read_status(planned, self.folder)
+        rows = [
+            (
+                status.name,
+                f"{1 - status.left_tokens / status.of_tokens:.0%}",
+                f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
+                _losses(status.losses),
+            )
+            for status in statuses
+            if status.state == "running"
+        ]
+        left = format_seconds(seconds_left(statuses, self.workers))
+        done = sum(status.state == "done" for status in statuses)
+        failed = sum(status.state == "failed" for status in statuses)
+        head = f"{self.title}: {done} of {len(statuses)} runs done" + (
+            f", {failed} failed" if failed else ""
+        )
+        elapsed = format_seconds(time.monotonic() - self.started)
+        text = Text(f"{head}; {elapsed} gone, about {left} left", style="bold")
+        columns = ("running", "done", "tokens/s", "training losses")
+        self.live.update(Group(text, make_table("", columns, rows)), refresh=True)
+
+
+@contextmanager
+def watch_grid(
+    console: Console, folder: StudyFolder, workers: int, title: str
+) -> Iterator[GridView]:
+    """Show the live view while a grid trains; where there is no terminal, only its last state."""
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        yield GridView(folder, workers, live, title)
+
+
+@contextmanager
+def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each channel that is being prepared."""
+    with Progress(console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(channel: str, done: int, total: int) -> None:
+            if channel not in tasks:
+                tasks[channel] = bars.add_task(channel, total=total or None)
+            bars.update(tasks[channel], completed=done)
+
+        yield show
+
+
+def prepared_table(prepared: Prepared) -> Table:
+    """Documents, tokens and bytes of every channel."""
+    rows = [
+        (
+            f"{name} {split}",
+            f"{counts.documents:,}",
+            f"{counts.tokens:,}",
+            f"{counts.text_bytes / 1e6:.2f} MB",
+            counts.sha256[:8],
+        )
+        for name, manifest in prepared.channels.items()
+        for split, counts in (("train", manifest.train), ("valid", manifest.valid))
+    ]
+    return make_table("", ("channel", "documents", "tokens", "text", "sha256"), rows)
+
+
+def prepared_record(prepared: Prepared) -> dict[str, Any]:
+    """What was prepared, for programs."""
+    return {**prepared.model_dump(mode="json"), "did_nothing": prepared.did_nothing}
+
+
+def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
+    """The whole grid in one sentence."""
+    left = [one for one in estimates if not one.done]
+    seconds = sum(one.seconds for one in left) / workers
+    return (
+        f"{len(estimates)} runs, {len(estimates) - len(left)} done; left: "
+        f"{format_count(sum(one.n_tokens for one in left))} tokens, "
+        f"{sum(one.flops for one in left):.2e} FLOPs, "
+        f"{sum(one.disk_bytes for one in left) / 1e6:.1f} MB of disk, about "
+        f"{format_seconds(seconds)} with {workers} workers on this machine"
+    )
+
+
+def status_record(status: RunStatus) -> dict[str, Any]:
+    """One run's status, for programs."""
+    return {
+        "run": status.name,
+        "state": status.state,
+        "n_tokens": status.n_tokens,
+        "expected_n_tokens": status.planned.config.recorded.n_tokens,
+        "tokens_per_s": status.tokens_per_s,
+        "losses": status.losses,
+        "error": status.words or None,
+    }
+
+
+def in_words(value: Any) -> str:
+    """A value of a description, for people."""
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def as_json(value: Any) -> str:
+    """The ``--json`` form of a result."""
+    return json.dumps(value, indent=1, allow_nan=False, default=str)

@@ -1,0 +1,72 @@
+"""What a grid would cost: tokens, FLOPs, disk and time, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dcpt.grid.local import Slot
+from dcpt.grid.plan import PlannedRun, StudyFolder, unfinished
+
+_STATE_FACTOR = 3  # weights and two moments, fp32
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one planned run would cost.
+
+    Args:
+        flops: 6 N per trained token and 2 N per evaluated one, N in all (Kaplan et al. 2001.08361).
+        disk_bytes: Kept states and the saved model.
+        seconds: Training and evaluation on one slot, from a few timed steps of its size.
+        done: Nothing is left to do.
+    """
+
+    name: str
+    n_params: int
+    n_tokens: int
+    flops: float
+    disk_bytes: int
+    seconds: float
+    done: bool
+
+
+def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot) -> list[Estimate]:
+    """Estimate every planned run by timing a few steps of each size on this machine.
+
+    Args:
+        planned: The plan.
+        folder: The study; its texts must be prepared.
+        slot: The device to time on.
+    """
+    from dcpt.training.loop import Timing, time_steps
+
+    left = {run.config.identity.hash for run in unfinished(planned, folder)}
+    timings: dict[str, Timing] = {}
+    estimates = []
+    for run in planned:
+        one, recorded = run.config.identity, run.config.recorded
+        if recorded.size not in timings:
+            timings[recorded.size] = time_steps(
+                run.config, folder.path, device=slot.device, threads=slot.threads
+            )
+        timing = timings[recorded.size]
+        trained = recorded.n_tokens - (
+            one.decay.start_tokens if one.kind == "branch" and one.decay is not None else 0
+        )
+        n_points = len(recorded.evaluation_at) + (one.kind == "trunk")
+        evaluated = n_points * one.validation_tokens * len(one.channels)
+        states = len(recorded.keep_state_at) * _STATE_FACTOR + recorded.save_model
+        estimates.append(
+            Estimate(
+                name=run.config.name,
+                n_params=timing.n_params,
+                n_tokens=trained,
+                flops=timing.n_params * (6.0 * trained + 2.0 * evaluated),
+                disk_bytes=states * timing.n_params * _BYTES,
+                seconds=trained / timing.tokens_per_s + n_points * timing.evaluation_s,
+                done=one.hash not in left,
+            )
+        )
+    return estimates

@@ -1,0 +1,347 @@
+"""From a study to the runs it asks for: resolved, deduplicated, in an order that can be trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcpt.errors import InputError
+from dcpt.runs import (
+    Architecture,
+    ChannelIdentity,
+    Decay,
+    Identity,
+    Recorded,
+    RunConfig,
+    RunFolder,
+    read_json,
+    write_json,
+)
+from dcpt.study import GridPart, Study
+from dcpt.text.manifest import Manifest, Prepared, load_prepared
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study lives: its file, and beside it ``data`` and ``runs``."""
+
+    file: Path
+
+    @property
+    def path(self) -> Path:
+        """The folder of the study file; paths inside the study are relative to it."""
+        return self.file.parent
+
+    @property
+    def data(self) -> Path:
+        """Prepared token shards."""
+        return self.path / "data"
+
+    @property
+    def runs(self) -> Path:
+        """Run folders."""
+        return self.path / "runs"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run and the hashes of the runs that must be done before it can start."""
+
+    config: RunConfig
+    needs: tuple[str, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """Grows with the time the run takes; used for order only, in no unit."""
+        architecture = self.config.identity.architecture
+        per_token = 1.0 if architecture is None else architecture.layers * architecture.width**2
+        return per_token * self.config.recorded.n_tokens
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What a person asks of one run: where it starts, its ratio, learning rate and seed.
+
+    ``n_tokens`` is its length before the decay; None takes the study's.
+    """
+
+    base: str
+    ratio: float
+    learning_rate: float
+    seed: int = 0
+    n_tokens: int | None = None
+
+
+def plan_runs(study: Study, folder: StudyFolder, extra: Iterable[Trunk] = ()) -> list[PlannedRun]:
+    """List every run of the study: pre-trained bases, trunks and their branches.
+
+    Args:
+        study: The study.
+        folder: Where it lives; its texts must be prepared.
+        extra: Trunks outside the grid, to verify a recommendation.
+
+    Returns:
+        Runs without duplicates; a run comes after those it needs.
+
+    Raises:
+        InputError: If the texts are not prepared, or a checkpoint cannot be read.
+    """
+    return _Planner(study, folder).plan(extra)
+
+
+def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int) -> list[int]:
+    """Log-spaced tokens at which a trunk is evaluated: the same for every prefix of a trunk.
+
+    Args:
+        n_tokens: End of the trunk.
+        first: The first point.
+        per_doubling: Points per doubling of tokens.
+        step: Tokens of one optimizer step; points are whole steps.
+
+    Returns:
+        Rising tokens, the end included.
+    """
+    points, k = {n_tokens}, 0
+    while (tokens := first * 2 ** (k / per_doubling)) < n_tokens:
+        points.add(max(1, round(tokens / step)) * step)
+        k += 1
+    return sorted(point for point in points if point <= n_tokens)
+
+
+class _Planner:
+    """Holds what all runs of one study share."""
+
+    def __init__(self, study: Study, folder: StudyFolder) -> None:
+        self.study, self.folder = study, folder
+        self.prepared: Prepared = load_prepared(folder.data)
+        self.batch = study.training.batch_sequences * study.training.sequence_tokens
+        self.n_tokens = self._whole_steps(study.tokens)
+        self.resolved_file = folder.path / "resolved.json"
+        self.resolved: dict[str, Any] = read_json(self.resolved_file) or {}
+        self.warmup_tokens = self._warmup()
+        self.channels = tuple(
+            ChannelIdentity(
+                name=channel.name,
+                side=channel.side,
+                weight=channel.weight,
+                train_sha256=self._manifest(channel.name).train.sha256,
+                valid_sha256=self._manifest(channel.name).valid.sha256,
+            )
+            for channel in study.channels
+        )
+
+    def _manifest(self, name: str) -> Manifest:
+        found = self.prepared.channels.get(name)
+        if found is None:
+            raise InputError(
+                f"channel {name!r} is not prepared in {self.folder.data}; run `dcpt prepare` again"
+            )
+        return found
+
+    def _whole_steps(self, tokens: float) -> int:
+        return math.ceil(tokens / self.batch) * self.batch
+
+    def _warmup(self) -> int:
+        """Warmup in tokens. A share is resolved once, so that a longer trunk is the same run."""
+        training = self.study.training
+        if training.warmup_tokens is not None:
+            return training.warmup_tokens
+        share = 0.01 if training.warmup is None else training.warmup
+        known = self.resolved.get("warmup")
+        if known is None or known["share"] != share:
+            tokens = max(self._whole_steps(share * self.n_tokens), self.batch)
+            known = {"share": share, "of_tokens": self.n_tokens, "warmup_tokens": tokens}
+            self._remember("warmup", known)
+        return int(known["warmup_tokens"])
+
+    def _remember(self, key: str, value: Any) -> None:
+        self.resolved[key] = value
+        write_json(self.resolved_file, self.resolved)
+
+    def plan(self, extra: Iterable[Trunk]) -> list[PlannedRun]:
+        study = self.study
+        trunks = [(trunk, "grid") for part in study.grid for trunk in self._cross(part)]
+        trunks += [(trunk, "verify") for trunk in extra]
+        labels = {trunk.base for trunk, _ in trunks}
+        if study.target is not None and study.target.base is not None:
+            labels.add(study.target.base)
+        ladder = set(study.bases.ladder.sizes if study.bases.ladder else ())
+        bases = {label: self._pretrain(label) for label in sorted(labels & ladder)}
+        planned = {run.config.identity.hash: run for run in bases.values()}
+        for trunk, purpose in trunks:
+            for run in self._trunk(trunk, purpose, bases.get(trunk.base)):
+                planned.setdefault(run.config.identity.hash, run)
+        return list(planned.values())
+
+    def _cross(self, part: GridPart) -> list[Trunk]:
+        rates = {label: self._rates(part, label) for label in part.bases}
+        return [
+            Trunk(label, ratio, rate, seed)
+            for label in part.bases
+            for rate in rates[label]
+            for ratio in part.ratios
+            for seed in part.seeds
+        ]
+
+    def _rates(self, part: GridPart, label: str) -> list[float]:
+        if part.learning_rates:
+            return part.learning_rates
+        peak = self._peak(label)
+        if peak is None:
+            raise InputError(
+                f"grid: learning_rate_multiples need the peak learning rate of base {label!r}; "
+                f"give bases.checkpoints.{label}.peak_learning_rate, or absolute learning_rates"
+            )
+        return [float(f"{multiple * peak:.6g}") for multiple in part.learning_rate_multiples]
+
+    def _peak(self, label: str) -> float | None:
+        bases = self.study.bases
+        if bases.ladder is not None and label in bases.ladder.sizes:
+            own = bases.ladder.sizes[label].learning_rate
+            return bases.ladder.learning_rate if own is None else own
+        return bases.checkpoints[label].peak_learning_rate
+
+    def _identity(self, **fields: Any) -> Identity:
+        training = self.study.training
+        return Identity(
+            tokenizer_sha256=self._manifest(self.channels[0].name).tokenizer_sha256,
+            channels=self.channels,
+            batch_sequences=training.batch_sequences,
+            sequence_tokens=training.sequence_tokens,
+            optimizer=training.optimizer,
+            validation_tokens=self.study.evaluation.tokens,
+            dtype=training.dtype,
+            **fields,
+        )
+
+    def _recorded(self, **fields: Any) -> Recorded:
+        return Recorded(checkpoint_every_s=self.study.training.checkpoint_every_s, **fields)
+
+    def _pretrain(self, label: str) -> PlannedRun:
+        ladder = self.study.bases.ladder
+        assert ladder is not None
+        size, n_tokens = ladder.sizes[label], self._whole_steps(ladder.tokens)
+        architecture = Architecture(
+            width=size.width,
+            layers=size.layers,
+            heads=size.heads,
+            vocab_size=self._manifest(self.channels[0].name).vocab_size,
+            max_sequence_tokens=self.study.training.sequence_tokens,
+        )
+        decay = self._whole_steps(ladder.decay * n_tokens)
+        peak = self._peak(label)
+        identity = self._identity(
+            kind="pretrain",
+            base="ladder",
+            architecture=architecture,
+            ratio=0.0,
+            learning_rate=peak,
+            warmup_tokens=self._whole_steps(ladder.warmup * n_tokens),
+            decay=Decay(
+                start_tokens=n_tokens - decay,
+                n_tokens=decay,
+                final_fraction=ladder.final_fraction,
+            )
+            if decay
+            else None,
+            seed=ladder.seed,
+        )
+        recorded = self._recorded(
+            size=label,
+            n_tokens=n_tokens,
+            evaluation_at=(n_tokens,),
+            base_peak_learning_rate=peak,
+            base_n_tokens=n_tokens,
+            save_model=True,
+            purpose="base",
+        )
+        return PlannedRun(RunConfig(identity=identity, recorded=recorded))
+
+    def _base_of(self, label: str, pretrain: PlannedRun | None) -> tuple[str, str, int | None]:
+        """Identity of a base, where its weights are, and the tokens it was pre-trained on."""
+        if pretrain is not None:
+            config = pretrain.config
+            folder = RunFolder.of(config, self.folder.runs).path
+            path = (folder / "model").relative_to(self.folder.path)
+            return f"run:{config.identity.hash}", str(path), config.recorded.n_tokens
+        checkpoint = self.study.bases.checkpoints[label]
+        local = self.folder.path / checkpoint.model
+        path = local if local.exists() else Path(checkpoint.model)
+        return f"weights:{self._weights(str(path))}", str(path), checkpoint.n_tokens
+
+    def _weights(self, path: str) -> str:
+        """SHA-256 of a checkpoint's weights, read once for every state of its files."""
+        from dcpt.training.models import checkpoint_files, checkpoint_sha256
+
+        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in checkpoint_files(path)]
+        known = self.resolved.get("weights", {})
+        if path not in known or known[path]["files"] != files:
+            known = {**known, path: {"files": files, "sha256": checkpoint_sha256(path)}}
+            self._remember("weights", known)
+        return str(known[path]["sha256"])
+
+    def _leaves(self, end: int) -> list[int]:
+        """Tokens at which branches leave a trunk of the grid."""
+        leaves = sorted({self._whole_steps(at) for at in self.study.branches.at} | {end})
+        if leaves[-1] > end:
+            raise InputError(
+                f"branches.at: {leaves[-1]} tokens lie beyond the trunk's end at {end}; "
+                "lengthen tokens or drop that branch"
+            )
+        return leaves
+
+    def _trunk(self, trunk: Trunk, purpose: str, pretrain: PlannedRun | None) -> list[PlannedRun]:
+        """The trunk itself and a branch at each declared D and at its end."""
+        base, path, base_n_tokens = self._base_of(trunk.base, pretrain)
+        end = self.n_tokens if trunk.n_tokens is None else self._whole_steps(trunk.n_tokens)
+        leaves = self._leaves(end) if purpose == "grid" else [end]
+        identity = self._identity(
+            kind="trunk",
+            base=base,
+            ratio=trunk.ratio,
+            learning_rate=trunk.learning_rate,
+            warmup_tokens=self.warmup_tokens,
+            seed=trunk.seed,
+        )
+        about: dict[str, Any] = {
+            "size": trunk.base,
+            "base_path": path,
+            "base_peak_learning_rate": self._peak(trunk.base),
+            "base_n_tokens": base_n_tokens,
+            "save_model": self.study.training.save_models,
+            "purpose": purpose,
+        }
+        evaluation = self.study.evaluation
+        first = evaluation.first_tokens or max(math.ceil(2.5 * self.warmup_tokens), 4 * self.batch)
+        points = evaluation_points(self.n_tokens, first, evaluation.points_per_doubling, self.batch)
+        recorded = self._recorded(
+            n_tokens=self.n_tokens,
+            evaluation_at=tuple(sorted({*points, *leaves})),
+            keep_state_at=tuple(leaves),
+            **about,
+        )
+        needs = () if pretrain is None else (pretrain.config.identity.hash,)
+        runs = [PlannedRun(RunConfig(identity=identity, recorded=recorded), needs)]
+        for start in leaves:
+            decay = Decay(
+                start_tokens=start, n_tokens=self._whole_steps(self.study.branches.decay * start)
+            )
+            branch = identity.model_copy(
+                update={"kind": "branch", "trunk": identity.hash, "decay": decay}
+            )
+            end_of_decay = start + decay.n_tokens
+            about_branch = self._recorded(
+                n_tokens=end_of_decay, evaluation_at=(end_of_decay,), **about
+            )
+            runs.append(
+                PlannedRun(RunConfig(identity=branch, recorded=about_branch), (identity.hash,))
+            )
+        return runs
+
+
+def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:
+    """The planned runs that are not done yet."""
+    return [run for run in runs if not RunFolder.of(run.config, folder.runs).is_done(run.config)]

@@ -1,0 +1,113 @@
+"""Expected beside found: the state of every planned run, read from the run folders alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.runs import RunFolder
+
+State = Literal["done", "running", "failed", "interrupted", "waiting"]
+_TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One planned run and what its folder says.
+
+    Args:
+        n_tokens: Tokens trained so far, as far as the folder tells.
+        tokens_per_s: Speed at the last report; None before the first.
+        losses: Last known loss of every channel: validation of a finished run, else training.
+        words: Why it failed.
+    """
+
+    planned: PlannedRun
+    name: str
+    state: State
+    n_tokens: int
+    tokens_per_s: float | None
+    losses: dict[str, float]
+    words: str = ""
+
+    @property
+    def of_tokens(self) -> int:
+        """Tokens that this run trains in all; a branch counts its decay alone."""
+        config = self.planned.config
+        if config.identity.kind == "branch" and config.identity.decay is not None:
+            return config.identity.decay.n_tokens
+        return config.recorded.n_tokens
+
+    @property
+    def left_tokens(self) -> int:
+        """Tokens still to train."""
+        end = self.planned.config.recorded.n_tokens
+        return 0 if self.state == "done" else min(self.of_tokens, end - self.n_tokens)
+
+
+def read_status(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[RunStatus]:
+    """The state of every planned run, in the order of the plan."""
+    return [_status(run, RunFolder.of(run.config, folder.runs)) for run in planned]
+
+
+def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
+    config, result = planned.config, folder.result()
+    name = folder.path.name
+    if folder.is_done(config):
+        assert result is not None
+        speed = result.get("tokens_per_s")
+        return RunStatus(planned, name, "done", result["n_tokens"], speed, result["loss"])
+    last = _last_training_event(folder)
+    trained = last.get("n_tokens", 0) if last else (result or {}).get("n_tokens", 0)
+    about: dict[str, Any] = {
+        "n_tokens": trained,
+        "tokens_per_s": last.get("tokens_per_s") if last else None,
+        "losses": last.get("channel_loss", {}) if last else {},
+    }
+    if folder.is_locked():
+        return RunStatus(planned, name, "running", **about)
+    error = folder.error()
+    if error is not None:
+        return RunStatus(planned, name, "failed", words=error["message"], **about)
+    return RunStatus(planned, name, "interrupted" if trained else "waiting", **about)
+
+
+def _last_training_event(folder: RunFolder) -> dict[str, Any] | None:
+    """The last whole line about training, read from the end of the file."""
+    if not folder.metrics.exists():
+        return None
+    with folder.metrics.open("rb") as handle:
+        handle.seek(0, 2)
+        handle.seek(max(0, handle.tell() - _TAIL_BYTES))
+        lines = handle.read().split(b"\n")[:-1]
+    for line in reversed(lines):
+        if line.startswith(b'{"event": "train"'):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return None
+
+
+def seconds_left(statuses: Sequence[RunStatus], workers: int) -> float | None:
+    """Time until all runs are done, from the speeds seen so far; None before any is known.
+
+    A size that has not run yet is taken to be slower in proportion to its cost per token.
+    """
+    seen = [
+        (status.planned.cost / status.planned.config.recorded.n_tokens, status)
+        for status in statuses
+        if status.tokens_per_s
+    ]
+    if not seen:
+        return None
+    total = 0.0
+    for status in statuses:
+        if status.left_tokens <= 0:
+            continue
+        own = status.planned.cost / status.planned.config.recorded.n_tokens
+        like, peer = min(seen, key=lambda pair: abs(pair[0] - own))
+        speed = peer.tokens_per_s or 1.0
+        total += status.left_tokens / speed * max(1.0, own / like)
+    return total / workers

@@ -1,0 +1,151 @@
+"""What a table can carry: which laws, with which parameters, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.formulas import LAWS
+from dcpt.laws.law import Law, References
+from dcpt.laws.points import ChannelData, Points, distinct, known
+
+Array = NDArray[np.float64]
+
+COLUMNS = {
+    "share": "ratio",
+    "annealed": "phase",
+    "base_loss": "a D = 0 row for every run (or base_loss_<channel>)",
+    "base_loss_general": "a D = 0 row for every run (or base_loss_<general channel>)",
+}
+"""How a person provides a field of the points, where the column has another name."""
+
+AXIS_WORDS = {"n_params": "sizes", "n_tokens": "token counts", "ratio": "ratios"}
+
+
+def data_for(law: Law, data: ChannelData) -> ChannelData:
+    """The points that a law is fitted to: its phases, and every field it needs known."""
+    annealed = data.points.get("annealed") > 0
+    wanted = (annealed & ("annealed" in law.phases)) | (~annealed & ("constant" in law.phases))
+    kept = data.take(wanted)
+    missing = [n for n in law.needs if getattr(kept.points, n) is None]
+    if missing:
+        return kept
+    words = ", ".join(law.needs)
+    return kept.take(known(kept.points, law.needs), f"{law.name} needs {words}")
+
+
+def refusal(law: Law, data: ChannelData, ignore: frozenset[str] = frozenset()) -> str | None:
+    """Why a law cannot be fitted to a channel, in one clause; None if it can.
+
+    Args:
+        law: The law.
+        data: The channel's points as ``data_for`` gives them.
+        ignore: Axes not asked for (a fold may lack a phase that the table has).
+    """
+    if law.side not in ("any", data.side):
+        return f"it is for the {law.side} side"
+    points = data.points
+    missing = [COLUMNS.get(n, n) for n in law.needs if getattr(points, n) is None]
+    if missing:
+        return f"it needs {', '.join(dict.fromkeys(missing))}, which the table has not"
+    if len(points) == 0:
+        return f"the channel has no points in its phases ({', '.join(law.phases)})"
+    for name in law.one_value:
+        values = distinct(points, name)
+        if len(values) > 1:
+            return (
+                f"it holds at one {COLUMNS.get(name, name)} and the table has {len(values)} "
+                f"({_list_values(name, values)})"
+            )
+    for axis, fewest in law.axes.items():
+        if axis in ignore:
+            continue
+        values = distinct(points, axis)
+        alone = len(values) == 1 and axis == "n_params"
+        if len(values) < fewest and not alone:
+            word = AXIS_WORDS.get(axis, f"values of {COLUMNS.get(axis, axis)}")
+            return (
+                f"it needs {fewest} {word} or more along {COLUMNS.get(axis, axis)} and the table "
+                f"has {len(values)} ({_list_values(axis, values)})"
+            )
+    lower, upper = box(law, points)
+    fitted = int((upper > lower).sum())
+    if len(points) <= fitted:
+        return f"it has {fitted} parameters and the channel {len(points)} points"
+    return None
+
+
+def _list_values(name: str, values: Array) -> str:
+    if name == "annealed":
+        return ", ".join("annealed" if v else "constant" for v in values)
+    shown = ", ".join(f"{v:.4g}" for v in values[:6])
+    return shown + (", ..." if len(values) > 6 else "")
+
+
+def carried_laws(data: ChannelData) -> dict[str, str | None]:
+    """Every law of the menu: None if the channel's points carry it, else why not."""
+    return {name: refusal(law, data_for(law, data)) for name, law in LAWS.items()}
+
+
+def box(
+    law: Law,
+    points: Points,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+) -> tuple[Array, Array]:
+    """Bounds of a law's parameters on these points, shapes (P,), natural units.
+
+    Parameters whose axis has one value are held at their neutral value; ``fixed`` ones at theirs.
+
+    Raises:
+        InputError: If a bound is not a pair low <= high, or a log parameter is not positive.
+    """
+    fixed, bounds = fixed or {}, bounds or {}
+    lower, upper = [], []
+    for one in law.parameters:
+        low, high = bounds.get(one.name, (one.lower, one.upper))
+        if one.name in fixed:
+            low = high = fixed[one.name]
+        elif one.axis is not None and len(distinct(points, one.axis)) < 2:
+            low = high = one.neutral
+        if not low <= high or (one.scale == "log" and low <= 0):
+            rule = "above 0 and low <= high" if one.scale == "log" else "low <= high"
+            raise InputError(
+                f"bounds of {law.name}.{one.name} are ({low:g}, {high:g}): they must be {rule}"
+            )
+        lower.append(low)
+        upper.append(high)
+    return np.array(lower, dtype=float), np.array(upper, dtype=float)
+
+
+def references_of(points: Points) -> References:
+    """Geometric medians of size, tokens and learning rate; 1 where the table has none."""
+
+    def middle(values: Array | None) -> float:
+        if values is None or not (values > 0).any():
+            return 1.0
+        return float(np.exp(np.median(np.log(values[values > 0]))))
+
+    return References(
+        n_params=middle(points.n_params),
+        n_tokens=middle(points.n_tokens),
+        learning_rate=middle(points.learning_rate),
+    )
+
+
+def check_names(fixed: Mapping[str, object], laws: list[Law]) -> None:
+    """Refuse a parameter that none of the laws has.
+
+    Raises:
+        InputError: Naming the parameter and the parameters there are.
+    """
+    there = sorted({name for law in laws for name in law.names})
+    unknown = [name for name in fixed if name not in there]
+    if unknown:
+        raise InputError(
+            f"parameter {', '.join(unknown)} is in none of the laws fitted "
+            f"({', '.join(law.name for law in laws)}); they have {', '.join(there)}"
+        )

@@ -1,0 +1,268 @@
+"""What a law sees: arrays of points, taken from the runs table by the rules of a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.table.channels import DOMAIN, GENERAL_TOTAL, channels
+
+Array = NDArray[np.float64]
+
+WARMUPS_LEFT_OUT = 2.5
+"""Points before this many warmup lengths are not fitted: the learning rate is still coming back."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """M points as one channel sees them; arrays of shape (M,), ``None`` where the table has none.
+
+    Args:
+        n_params: Parameters in all.
+        n_tokens: CPT tokens seen so far.
+        share: The channel's own share of training: ratio for the domain, 1 - ratio for the general
+            side.
+        ratio: Share of domain tokens.
+        learning_rate: The trunk's peak, absolute.
+        annealed: 1.0 at the end of a decay to zero, 0.0 at constant rate.
+        base_loss: The channel's own loss before CPT, nats per token.
+        base_loss_general: The general channel's loss before CPT, nats per token.
+        base_peak_learning_rate: Peak learning rate of the base's pre-training.
+        base_n_tokens: Tokens that the base was pre-trained on.
+        warmup_tokens: Tokens of the run's warmup.
+    """
+
+    n_params: Array | None = None
+    n_tokens: Array | None = None
+    share: Array | None = None
+    ratio: Array | None = None
+    learning_rate: Array | None = None
+    annealed: Array | None = None
+    base_loss: Array | None = None
+    base_loss_general: Array | None = None
+    base_peak_learning_rate: Array | None = None
+    base_n_tokens: Array | None = None
+    warmup_tokens: Array | None = None
+
+    def __len__(self) -> int:
+        for one in fields(self):
+            values = getattr(self, one.name)
+            if values is not None:
+                return len(values)
+        return 0
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Points:
+        """The points at an index or where a mask is true."""
+        return Points(
+            **{
+                one.name: None if (v := getattr(self, one.name)) is None else v[index]
+                for one in fields(self)
+            }
+        )
+
+    def get(self, name: str) -> Array:
+        """A field that must be there.
+
+        Raises:
+            InputError: If the points have no such field.
+        """
+        values: Array | None = getattr(self, name)
+        if values is None:
+            raise InputError(f"{name} is missing: this law needs it; give it for every point")
+        return values
+
+
+def known(points: Points, needs: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which points have a number in every needed field, shape (M,)."""
+    mask = np.ones(len(points), dtype=bool)
+    for name in needs:
+        values = getattr(points, name)
+        mask &= False if values is None else np.isfinite(values)
+    return mask
+
+
+def distinct(points: Points, axis: str) -> Array:
+    """The distinct values along an axis, ascending, equal within 1e-6 of their size.
+
+    Args:
+        points: The points.
+        axis: A field, or a quotient of two (``n_params/learning_rate``). A field that is missing
+            or has no number counts as one unknown value (NaN).
+    """
+    numerator, _, denominator = axis.partition("/")
+    values = getattr(points, numerator)
+    if denominator and values is not None:
+        below = getattr(points, denominator)
+        values = values if below is None else values / below
+    if values is None or not np.isfinite(values).any():
+        return np.array([np.nan])
+    ordered = np.unique(values[np.isfinite(values)])
+    steps = np.diff(ordered) > 1e-6 * np.abs(ordered[1:])
+    return np.asarray(ordered[np.concatenate([[True], steps])], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ChannelData:
+    """The points of one channel, with their losses and where they came from.
+
+    Args:
+        channel: Name of the channel.
+        side: ``general`` or ``domain``.
+        points: M points.
+        losses: Shape (M,), nats per token.
+        runs: Index of each point's run in ``run_names``, shape (M,).
+        run_names: All runs of the table (the same list for every channel).
+        rows: Row of each point, counted as in the file (the header is row 1), shape (M,).
+        left_out: (row, reason) of the table's rows that are not among the points.
+    """
+
+    channel: str
+    side: str
+    points: Points
+    losses: Array
+    runs: NDArray[np.intp]
+    run_names: tuple[str, ...]
+    rows: NDArray[np.intp]
+    left_out: tuple[tuple[int, str], ...] = ()
+
+    def take(self, mask: NDArray[np.bool_], reason: str | None = None) -> ChannelData:
+        """The points where a mask is true; the others are listed as left out, if for a reason."""
+        dropped = () if reason is None else tuple((int(row), reason) for row in self.rows[~mask])
+        return ChannelData(
+            channel=self.channel,
+            side=self.side,
+            points=self.points.take(mask),
+            losses=self.losses[mask],
+            runs=self.runs[mask],
+            run_names=self.run_names,
+            rows=self.rows[mask],
+            left_out=(*self.left_out, *dropped),
+        )
+
+
+def find_general_channel(frame: pd.DataFrame) -> str | None:
+    """The channel that stands for the general side: the total, ``general``, or the only one."""
+    there = [name for name in channels(frame) if name != DOMAIN]
+    for name in (GENERAL_TOTAL, "general"):
+        if name in there:
+            return name
+    return there[0] if len(there) == 1 else None
+
+
+def points_from_table(frame: pd.DataFrame, channel: str) -> ChannelData:
+    """The points of one channel, by the rules of its side.
+
+    Rows at D = 0 give the base's losses and are not fitted. Left out, each with its reason: rows
+    marked ``excluded``; rows without this channel's loss; ratio 1 for a general channel and ratio 0
+    for the domain (no text of the channel); D below 2.5 x warmup.
+
+    Args:
+        frame: A runs table.
+        channel: One of its channels.
+
+    Raises:
+        InputError: If the table has no such channel.
+    """
+    if f"loss_{channel}" not in frame.columns:
+        raise InputError(
+            f"channel {channel!r} is not in the table; it has {', '.join(channels(frame))}"
+        )
+    side = "domain" if channel == DOMAIN else "general"
+    table = frame.reset_index(drop=True)
+    names = tuple(dict.fromkeys(table["run"].astype(str)))
+    codes = {name: i for i, name in enumerate(names)}
+    general = find_general_channel(table)
+    points = _read_points(table, side, base_losses(table, channel))
+    if general is not None:
+        own = side == "general" and general == channel
+        lg0 = points.base_loss if own else _unknown_as_none(base_losses(table, general))
+        points = Points(**{**points.__dict__, "base_loss_general": lg0})
+    losses = table[f"loss_{channel}"].to_numpy(dtype=float)
+    reasons = _reasons_to_leave_out(table, side, points, losses)
+    kept = np.array([reason is None for reason in reasons])
+    at_base = np.array([reason == "" for reason in reasons])
+    return ChannelData(
+        channel=channel,
+        side=side,
+        points=points.take(kept),
+        losses=losses[kept],
+        runs=np.array([codes[str(run)] for run in table["run"]], dtype=np.intp)[kept],
+        run_names=names,
+        rows=np.arange(len(table), dtype=np.intp)[kept] + 2,
+        left_out=tuple(
+            (row + 2, str(reasons[row])) for row in np.flatnonzero(~kept & ~at_base).tolist()
+        ),
+    )
+
+
+def base_losses(table: pd.DataFrame, channel: str) -> Array:
+    """Each row's base loss of a channel: the run's own D = 0 row, its base's, or the column.
+
+    Returns:
+        Shape (rows,), nats per token; NaN where unknown.
+    """
+    at_base = table[table["n_tokens"] == 0]
+    by_run = at_base.groupby("run")[f"loss_{channel}"].mean()
+    known_losses = table["run"].map(by_run)
+    if "base" in table.columns:
+        by_base = at_base.groupby("base")[f"loss_{channel}"].mean()
+        known_losses = known_losses.fillna(table["base"].map(by_base))
+    if f"base_loss_{channel}" in table.columns:
+        known_losses = known_losses.fillna(table[f"base_loss_{channel}"])
+    return np.asarray(known_losses, dtype=np.float64)
+
+
+def _unknown_as_none(values: Array) -> Array | None:
+    return values if np.isfinite(values).any() else None
+
+
+def _read_points(table: pd.DataFrame, side: str, own_base_loss: Array) -> Points:
+    def column(name: str) -> Array | None:
+        if name not in table.columns:
+            return None
+        return _unknown_as_none(pd.to_numeric(table[name]).to_numpy(dtype=float))
+
+    ratio = column("ratio")
+    phase = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
+    annealed = np.asarray(phase == "annealed", dtype=np.float64)
+    return Points(
+        n_params=column("n_params"),
+        n_tokens=table["n_tokens"].to_numpy(dtype=float),
+        share=None if ratio is None else ratio if side == "domain" else 1.0 - ratio,
+        ratio=ratio,
+        learning_rate=column("learning_rate"),
+        annealed=annealed,
+        base_loss=_unknown_as_none(own_base_loss),
+        base_peak_learning_rate=column("base_peak_learning_rate"),
+        base_n_tokens=column("base_n_tokens"),
+        warmup_tokens=column("warmup_tokens"),
+    )
+
+
+def _reasons_to_leave_out(
+    table: pd.DataFrame, side: str, points: Points, losses: Array
+) -> list[str | None]:
+    """Per row: None to fit it, an empty text for a D = 0 row, else why it is left out."""
+    size = len(table)
+    tokens = points.get("n_tokens")
+    excluded = table["excluded"].fillna("").astype(str) if "excluded" in table.columns else None
+    reasons: list[str | None] = [None] * size
+    for row in range(size):
+        if excluded is not None and excluded.iloc[row].strip():
+            reasons[row] = f"excluded: {excluded.iloc[row].strip()}"
+        elif tokens[row] == 0:
+            reasons[row] = ""
+        elif not np.isfinite(losses[row]):
+            reasons[row] = "no loss of this channel"
+        elif points.share is not None and points.share[row] == 0:
+            reasons[row] = f"ratio {points.get('ratio')[row]:g}: no text of this channel"
+        elif (
+            points.warmup_tokens is not None
+            and tokens[row] < WARMUPS_LEFT_OUT * points.warmup_tokens[row]
+        ):
+            reasons[row] = f"D below {WARMUPS_LEFT_OUT:g} x warmup tokens"
+    return reasons

@@ -1,0 +1,145 @@
+"""The second half of a report: loss curves, what the laws miss, the laws, the runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dcpt.quantities import format_count
+from dcpt.report.fit_figures import (
+    compare_points,
+    Panel,
+    draw_loss_panel,
+    draw_residuals,
+    loss_panels,
+    ratio_roles,
+    size_limits,
+)
+from dcpt.report.parts import Group, Heading, Part, Picture, Section, Tabled, Text
+from dcpt.report.tables import runs_table, sizes_table
+from dcpt.report.theme import INK, new_axes, to_svg
+from dcpt.report.words import channel_name, nats, percent, rate
+
+if TYPE_CHECKING:
+    from dcpt.laws.compare import Fit
+
+MOST_PANELS = 12
+"""Panels of loss curves a channel shows; beyond it the middle learning rates are left to the tables."""
+
+
+_FEW = 3
+"""Panels beside each other that may be drawn larger."""
+
+
+def loss_curves_section(fit: Fit, runs: pd.DataFrame) -> Section:
+    """Losses over tokens with the law over the points, channel by channel."""
+    parts: list[Part] = [
+        Text(
+            "Every run's losses over its training, and the law's line through them. If the lines miss "
+            "the points here, nothing further up can be trusted."
+        )
+    ]
+    for channel in fit.channels:
+        parts += [Heading(f"{channel_name(channel)} loss".capitalize()), _curves(fit, runs, channel)]
+    return Section("loss-curves", "Loss curves", parts)
+
+
+def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
+    """All panels of a channel, a group per size."""
+    panels = loss_panels(fit, runs, channel)
+    shown = _shown(panels)
+    roles, limits = ratio_roles(panels), size_limits(panels)
+    groups: dict[float | None, list[str]] = {}
+    for i, panel in enumerate(shown):
+        ax = new_axes(2.5, 2.3, head=0.3)
+        figure = draw_loss_panel(ax, panel, roles, limits[panel.n_params], channel)
+        title = f"learning rate {rate(panel.learning_rate)}"
+        ax.set_title(title, fontsize=10, color=INK, loc="left")
+        size = "" if panel.n_params is None else f"{format_count(panel.n_params)} parameters, "
+        label = f"{channel_name(channel)} loss over tokens, {size}{title}"
+        groups.setdefault(panel.n_params, []).append(to_svg(figure, label, f"{channel}{i}"))
+    annealed = any(curve.annealed_losses.size for panel in panels for curve in panel.curves)
+    legend = [(f"{percent(ratio)} domain text", role) for ratio, role in roles.items()]
+    legend.append(("circles: measured at constant learning rate, lines: the law", ""))
+    if annealed:
+        legend.append(("diamonds: measured after a decay, bars: the law there", ""))
+    few = "" if len(shown) == len(panels) else (
+        f" ({len(shown)} of {len(panels)} panels: the lowest, a middle and the highest learning rate "
+        "of each size; the next figure has all points)"
+    )
+    falls = "after a decay the losses drop below their line" if annealed else (
+        "each line should pass through its circles"
+    )
+    return Picture(
+        [
+            Group(svgs, "" if size is None else f"{format_count(size)} parameters")
+            for size, svgs in groups.items()
+        ],
+        f"What to see: how {channel_name(channel)} loss moves with tokens and share; {falls}{few}.",
+        legend,
+        "small" if max(len(svgs) for svgs in groups.values()) > _FEW else "middle",
+    )
+
+
+def _shown(panels: list[Panel]) -> list[Panel]:
+    """All panels, or three learning rates of each size where there are too many."""
+    if len(panels) <= MOST_PANELS:
+        return panels
+    kept = []
+    for size in dict.fromkeys(panel.n_params for panel in panels):
+        same = [panel for panel in panels if panel.n_params == size]
+        kept += [same[i] for i in sorted({0, len(same) // 2, len(same) - 1})]
+    return kept
+
+
+def residuals_section(fit: Fit, runs: pd.DataFrame) -> Section:
+    """What the laws miss, point by point."""
+    panels, worst = [], []
+    for i, channel in enumerate(fit.channels):
+        figure = draw_residuals(fit, runs, channel)
+        label = f"Measured minus predicted {channel_name(channel)} loss of every point"
+        panels.append(to_svg(figure, label, f"residual{i}"))
+        worst.append(_typical_miss(fit, runs, channel))
+    return Section(
+        "residuals",
+        "Predicted against measured",
+        [
+            Text(f"Typical miss on the points that were fitted: {'; '.join(worst)}."),
+            Picture(
+                [Group(panels)],
+                "What to see: a good law scatters closely around the zero line at every size; a bend or "
+                "a size that lies to one side is something it does not know (filled: after a decay).",
+            ),
+        ],
+    )
+
+
+def _typical_miss(fit: Fit, runs: pd.DataFrame, channel: str) -> str:
+    """Root mean square and largest miss of a channel, in words."""
+    data, predicted = compare_points(fit, runs, channel)
+    missed = np.abs(data.losses - predicted)
+    typical = float(np.sqrt(np.mean(missed**2)))
+    return (
+        f"{channel_name(channel)} {nats(typical)} nats (root mean square; the largest is "
+        f"{nats(float(missed.max()))})"
+    )
+
+
+def runs_section(runs: pd.DataFrame) -> Section:
+    """What the laws were fitted to."""
+    parts: list[Part] = [
+        Text(
+            "Losses in nats per token on fixed validation text: before training (base), at the last "
+            "point of constant learning rate (constant), at the end of a decay to zero (annealed)."
+        ),
+        Tabled(sizes_table(runs), "By size"),
+        Tabled(runs_table(runs), f"All {runs['run'].nunique()} runs", folded=True),
+    ]
+    if "excluded" in runs and runs["excluded"].notna().any():
+        marked = runs[runs["excluded"].notna()]
+        reasons = sorted({str(reason) for reason in marked["excluded"] if str(reason).strip()})
+        if reasons:
+            parts.append(Text(f"Rows kept out of the fits: {'; '.join(reasons)}."))
+    return Section("runs", "Runs", parts)

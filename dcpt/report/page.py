@@ -1,0 +1,220 @@
+"""One page with the answer and all that it rests on: HTML, Markdown and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import TypeAdapter
+
+from dcpt.decide.records import Recommendation, Verification
+from dcpt.errors import InputError
+from dcpt.report.decision_sections import (
+    answer_sentence,
+    answer_tiles,
+    lead_sentences,
+    learning_rate_section,
+    other_shares_section,
+    question_line,
+    trade_off_section,
+    verification_section,
+    warnings_section,
+)
+from dcpt.report.fit_sections import (
+    laws_section,
+    loss_curves_section,
+    residuals_section,
+    runs_section,
+)
+from dcpt.report.parts import Bullets, Section, Text, Tile
+from dcpt.report.tables import bytes_per_token
+from dcpt.report.theme import css_variables
+
+if TYPE_CHECKING:
+    from dcpt.laws.compare import Fit
+
+_PACKAGES = ("dcpt", "numpy", "scipy", "pandas", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the templates show."""
+
+    title: str
+    answer: str
+    question: str
+    lead: str
+    tiles: list[Tile]
+    sections: list[Section]
+
+
+def write_report(
+    folder: str | Path,
+    *,
+    runs: pd.DataFrame,
+    fit: Fit,
+    recommendation: Recommendation,
+    verification: Verification | None = None,
+    title: str,
+    notes: Sequence[str] = (),
+) -> list[Path]:
+    """Write ``report.html`` (self-contained), ``report.md`` and ``report.json``.
+
+    Args:
+        folder: Made if absent.
+        runs: The runs table that was fitted.
+        fit: The fitted laws.
+        recommendation: The answer.
+        verification: What the trained runs gave, if any were trained.
+        title: Of the page.
+        notes: Sentences about how the runs were made.
+
+    Returns:
+        The three paths, the page first.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
+    made = how_made(runs)
+    report = compose(runs, fit, recommendation, verification, title, notes, made)
+    record = {
+        "title": title,
+        "answer": report.answer,
+        "recommendation": _plain(recommendation),
+        "verification": None if verification is None else _plain(verification),
+        "laws": fit.summary(),
+        "notes": list(notes),
+        "made": dict(made),
+    }
+    texts = {
+        "report.html": render_html(report),
+        "report.md": render_markdown(report),
+        "report.json": json.dumps(record, indent=1, ensure_ascii=False, default=_number) + "\n",
+    }
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return [_write(place / name, text) for name, text in texts.items()]
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {place}: {error.strerror}; name another folder"
+        ) from error
+
+
+def compose(
+    runs: pd.DataFrame,
+    fit: Fit,
+    recommendation: Recommendation,
+    verification: Verification | None,
+    title: str,
+    notes: Sequence[str],
+    made: Mapping[str, str],
+) -> Report:
+    """Put the sections in order, the answer first.
+
+    Args:
+        runs: The runs table that was fitted.
+        fit: The fitted laws.
+        recommendation: The answer.
+        verification: What the trained runs gave, if any.
+        title: Of the page.
+        notes: Sentences about how the runs were made.
+        made: Versions and hashes, by name.
+    """
+    sections = [
+        trade_off_section(recommendation, bytes_per_token(runs)),
+        other_shares_section(recommendation),
+        learning_rate_section(recommendation),
+        verification_section(verification),
+        loss_curves_section(fit, runs),
+        residuals_section(fit, runs),
+        laws_section(fit),
+        runs_section(runs),
+        warnings_section(recommendation),
+        Section(
+            "how-made",
+            "How this was made",
+            [
+                *(Text(note) for note in notes),
+                Bullets([f"{name}: {value}" for name, value in made.items()]),
+            ],
+        ),
+    ]
+    return Report(
+        title=title,
+        answer=answer_sentence(recommendation),
+        question=question_line(recommendation),
+        lead=lead_sentences(recommendation, verification),
+        tiles=answer_tiles(recommendation),
+        sections=sections,
+    )
+
+
+def how_made(runs: pd.DataFrame) -> dict[str, str]:
+    """Versions, the date, and the SHA-256 of the runs table written as CSV."""
+    digest = hashlib.sha256(runs.to_csv(index=False).encode()).hexdigest()
+    return {
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "runs table": f"{len(runs)} rows, sha256 {digest}",
+        "Python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+    }
+
+
+def render_html(report: Report) -> str:
+    """The page as one HTML document without external references."""
+    environment = _environment(autoescape=True)
+    environment.filters["svg"] = Markup
+    style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
+    for mode in ("light", "dark"):
+        style = style.replace(f"{mode.upper()}_VARIABLES", css_variables(mode))
+    page = environment.get_template("report.html.j2")
+    return page.render(**vars(report), style=Markup(style))
+
+
+def render_markdown(report: Report) -> str:
+    """The page as Markdown, without its figures."""
+    return _environment(autoescape=False).get_template("report.md.j2").render(**vars(report))
+
+
+def _environment(autoescape: bool) -> Environment:
+    """The templates of this package; a missing value is an error."""
+    return Environment(
+        loader=PackageLoader("dcpt.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _plain(record: Recommendation | Verification) -> Any:
+    """A record as plain JSON values, the same as its own file."""
+    return json.loads(TypeAdapter(type(record)).dump_json(record))
+
+
+def _number(value: Any) -> Any:
+    """A numpy number as Python's."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not written to JSON")
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file whole or not at all."""
+    half_written = path.with_name(f".{path.name}.{os.getpid()}")
+    half_written.write_text(text, encoding="utf-8")
+    os.replace(half_written, path)
+    return path

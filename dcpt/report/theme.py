@@ -1,0 +1,144 @@
+"""The colours of figures and page, in light and dark, and figures as SVG that follow both.
+
+A figure is drawn with the light colours. In the page every such colour becomes a CSS variable, so
+one SVG serves light, dark and print. The palette is safe for colour-blind readers: blue, vermilion
+and green differ in lightness too, and ordered values run along plasma, whose lightness is monotone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from io import StringIO
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Colour:
+    """One role in light and dark; all have a contrast of 3:1 or more except grid lines."""
+
+    light: str
+    dark: str
+
+
+COLOURS = {
+    "ink": Colour("#1c2128", "#e6e9ee"),
+    "muted": Colour("#57606b", "#a3adb9"),
+    "rule": Colour("#dee2e7", "#323a44"),
+    "paper": Colour("#fefefe", "#14181d"),
+    "general": Colour("#0b67b0", "#6bb6f0"),
+    "domain": Colour("#b54800", "#ff9f60"),
+    "pick": Colour("#00705a", "#45cfa9"),
+    "s0": Colour("#0d0887", "#b98cff"),
+    "s1": Colour("#370499", "#d07be8"),
+    "s2": Colour("#5801a4", "#de70b9"),
+    "s3": Colour("#7701a8", "#e56a8d"),
+    "s4": Colour("#9410a2", "#ec7a66"),
+    "s5": Colour("#ad2793", "#f0904e"),
+    "s6": Colour("#c33d80", "#f7aa3a"),
+    "s7": Colour("#d5536f", "#fbc62c"),
+    "s8": Colour("#e0605d", "#f3ec27"),
+}
+"""Roles of colours. ``s0`` to ``s8`` are an ordered scale: low to high."""
+
+INK, MUTED, RULE, PAPER = (COLOURS[role].light for role in ("ink", "muted", "rule", "paper"))
+GENERAL, DOMAIN, PICK = (COLOURS[role].light for role in ("general", "domain", "pick"))
+_STEPS = 9
+
+
+def scale_roles(values: Sequence[float | None]) -> dict[float | None, str]:
+    """Give every distinct value a role of the ordered scale, evenly spaced by rank.
+
+    Args:
+        values: Ratios or learning rates; None (unknown) comes first.
+
+    Returns:
+        Role (``s0`` .. ``s8``) by value; neighbours share a role beyond nine values.
+    """
+    ordered = sorted(set(values), key=lambda value: -1.0 if value is None else value)
+    last = max(len(ordered) - 1, 1)
+    return {value: f"s{round(i * (_STEPS - 1) / last)}" for i, value in enumerate(ordered)}
+
+
+def css_variables(mode: str) -> str:
+    """CSS declarations of all colours for ``light`` or ``dark``."""
+    return " ".join(f"--{role}: {getattr(colour, mode)};" for role, colour in COLOURS.items())
+
+
+_BY_LIGHT = {colour.light: role for role, colour in COLOURS.items()}
+_HEX = re.compile(r"#[0-9a-f]{6}\b")
+_FONT = re.compile(r"font: (?:(\d{3}|bold) )?([\d.]+)px [^;\"]*")
+
+
+def to_svg(figure: Figure, label: str, prefix: str) -> str:
+    """Write a figure as an inline SVG that follows the page's colours and fonts.
+
+    Args:
+        figure: Drawn with the colours of this module.
+        label: What a screen reader says instead of the picture.
+        prefix: Put before every id, so that several figures share a page.
+
+    Returns:
+        One ``<svg>`` element without size: it fills the width it is given.
+    """
+    buffer = StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dcpt"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    body = text[text.index("<svg") : text.rindex("</svg>")]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.S)
+    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)
+    head, inner = body.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', head)
+    assert box is not None
+    inner = re.sub(r'<g id="[^"]*"', "<g", inner)
+    inner = inner.replace("xlink:href", "href")
+    inner = re.sub(r'\bid="', f'id="{prefix}-', inner)
+    inner = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", inner)
+    inner = _HEX.sub(_variable, inner)
+    inner = _FONT.sub(_font, inner)
+    inner = re.sub(r"\s*\n\s*", "\n", inner)
+    return f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{inner}</svg>'
+
+
+def _variable(match: re.Match[str]) -> str:
+    """A known colour as a CSS variable that falls back to itself."""
+    role = _BY_LIGHT.get(match[0])
+    return f"var(--{role})" if role else match[0]
+
+
+def _font(match: re.Match[str]) -> str:
+    """Keep size and weight; the family is the page's."""
+    weight = f"font-weight: {match[1]}; " if match[1] else ""
+    return f"{weight}font-size: {match[2]}px"
+
+
+def new_axes(width: float = 4.6, height: float = 3.4, head: float = 0.12) -> Axes:
+    """One axes on a figure of its own, in inches; margins are fixed because measuring them is slow."""
+    figure = Figure(figsize=(width, height))
+    ax = figure.add_subplot()
+    figure.subplots_adjust(
+        left=0.68 / width, right=1 - 0.1 / width, bottom=0.55 / height, top=1 - head / height
+    )
+    return ax
+
+
+def dress(ax: Axes) -> Axes:
+    """Give an axes the look of the report: two quiet spines, a grid behind, readable labels."""
+    ax.set_facecolor("none")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(MUTED)
+    ax.tick_params(colors=MUTED, labelsize=9.5, length=3)
+    ax.tick_params(which="minor", length=0)
+    ax.xaxis.label.set_color(INK)
+    ax.yaxis.label.set_color(INK)
+    ax.grid(color=RULE, linewidth=0.7)
+    ax.set_axisbelow(True)
+    return ax

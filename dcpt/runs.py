@@ -1,0 +1,435 @@
+"""A run: what defines it, its folder on disk, and the rows it gives to the runs table.
+
+This is the contract between the two halves of dcpt: training writes these folders, and the
+laws read the table made from them. No torch, scipy or pandas here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+NUMERICS = 1
+"""Raised by hand when a change to training alters losses: old runs are then trained anew."""
+
+Side = Literal["general", "domain"]
+
+
+class Frozen(BaseModel):
+    """A record that refuses unknown keys and changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChannelIdentity(Frozen):
+    """One stream of text as a run sees it. ``weight`` counts among the general channels only."""
+
+    name: str
+    side: Side
+    weight: float
+    train_sha256: str
+    valid_sha256: str
+
+
+class Optimizer(Frozen):
+    """AdamW and gradient clipping."""
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+
+class Architecture(Frozen):
+    """A Llama-type base that the study pre-trains itself (tied embeddings)."""
+
+    width: int
+    layers: int
+    heads: int
+    vocab_size: int
+    max_sequence_tokens: int
+
+
+class Decay(Frozen):
+    """A linear decay of the learning rate from its peak to ``final_fraction`` of it."""
+
+    start_tokens: int
+    n_tokens: int
+    final_fraction: float = 0.0
+
+
+class Identity(Frozen):
+    """All that defines a run: two runs with equal identities have equal losses.
+
+    Args:
+        base: ``ladder:<hash of the architecture>`` (pretrain), ``run:<hash of the pretrain run>``,
+            or ``weights:<sha256>`` of a checkpoint.
+        trunk: Hash of the trunk that a branch leaves.
+        warmup_tokens: Tokens over which the learning rate rises linearly to its peak.
+        decay: None on a trunk; a branch's final decay; the end of a pre-training.
+        validation_tokens: Tokens of each channel's validation shard that every point evaluates.
+    """
+
+    kind: Literal["pretrain", "trunk", "branch"]
+    base: str
+    architecture: Architecture | None = None
+    trunk: str | None = None
+    tokenizer_sha256: str
+    channels: tuple[ChannelIdentity, ...]
+    ratio: float
+    learning_rate: float
+    warmup_tokens: int
+    decay: Decay | None = None
+    batch_sequences: int
+    sequence_tokens: int
+    optimizer: Optimizer = Optimizer()
+    packing: Literal["concatenated"] = "concatenated"
+    validation_tokens: int
+    seed: int
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    numerics: int = NUMERICS
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch_sequences * self.sequence_tokens
+
+    @property
+    def hash(self) -> str:
+        """8 hex digits of the canonical JSON of the identity."""
+        return hash_record(self.model_dump())
+
+
+class Recorded(Frozen):
+    """What is written down beside a run but does not define it.
+
+    Args:
+        size: Label of the base's size, as in the study.
+        n_tokens: Tokens at the end of the run (a branch's decay included).
+        evaluation_at: Tokens at which every channel's validation loss is measured.
+        keep_state_at: Tokens at which the full state is kept, for branches.
+        base_path: Checkpoint folder or hub id; a pre-training run's folder name for a ladder.
+    """
+
+    size: str
+    n_tokens: int
+    evaluation_at: tuple[int, ...]
+    keep_state_at: tuple[int, ...] = ()
+    base_path: str | None = None
+    base_peak_learning_rate: float | None = None
+    base_n_tokens: int | None = None
+    data_path: str = "data"
+    checkpoint_every_s: float = 60.0
+    save_model: bool = False
+    purpose: Literal["base", "grid", "verify"] = "grid"
+
+
+class RunConfig(Frozen):
+    """One run, ready to be trained."""
+
+    identity: Identity
+    recorded: Recorded
+
+    @property
+    def slug(self) -> str:
+        """What a person reads in the folder's name; nothing is ever parsed from it."""
+        one, size = self.identity, self.recorded.size
+        if one.kind == "pretrain":
+            return f"pretrain-{size}"
+        name = f"{size}-r{one.ratio:g}-lr{one.learning_rate:g}-seed{one.seed}"
+        return f"{name}-branch{one.decay.start_tokens}" if one.decay is not None else name
+
+    @property
+    def name(self) -> str:
+        """The folder's name: ``<slug>-<8 hex>``."""
+        return f"{self.slug}-{self.identity.hash}"
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps from D = 0 to the end of the run."""
+        return self.recorded.n_tokens // self.identity.batch_tokens
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; refuses NaN and whatever JSON cannot hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def hash_record(value: Any) -> str:
+    """8 hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:8]
+
+
+def channel_shares(channels: Sequence[ChannelIdentity], ratio: float) -> dict[str, Fraction]:
+    """Share of every channel in training, exact. The one place where ``1 - ratio`` is taken.
+
+    Args:
+        channels: At most one on the domain side; the general ones divide ``1 - ratio`` by weight.
+        ratio: Share of domain tokens, 0..1, read as the decimal number a person wrote.
+
+    Returns:
+        Channel name to share; shares of 0 are left out; they sum to 1.
+    """
+    domain = Fraction(repr(float(ratio)))
+    weights = {c.name: Fraction(repr(float(c.weight))) for c in channels if c.side == "general"}
+    total = sum(weights.values())
+    shares = {name: (1 - domain) * weight / total for name, weight in weights.items()}
+    shares |= {c.name: domain for c in channels if c.side == "domain"}
+    return {name: share for name, share in shares.items() if share > 0}
+
+
+def learning_rate_at(identity: Identity, step: int) -> float:
+    """Learning rate of optimizer step ``step`` (0 is the first one)."""
+    tokens = (step + 1) * identity.batch_tokens
+    rate = identity.learning_rate
+    if tokens < identity.warmup_tokens:
+        return rate * tokens / identity.warmup_tokens
+    decay = identity.decay
+    if decay is None or tokens <= decay.start_tokens:
+        return rate
+    done = min(1.0, (step * identity.batch_tokens - decay.start_tokens) / decay.n_tokens)
+    return rate * (1 - done * (1 - decay.final_fraction))
+
+
+# ------------------------------------------------------------------------------ the folder
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; None if it is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+class RunFolder:
+    """One run on disk: configuration, metrics, states, and how it ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, config: RunConfig, runs: Path) -> RunFolder:
+        """The run's folder below ``runs``: the one that holds its hash, under whatever slug."""
+        return cls.find(config.identity.hash, runs) or cls(runs / config.name)
+
+    @classmethod
+    def find(cls, identity_hash: str, runs: Path) -> RunFolder | None:
+        """The folder below ``runs`` of the run with this hash, None if there is none."""
+        found = sorted(runs.glob(f"*-{identity_hash}"))
+        return cls(found[0]) if found else None
+
+    @property
+    def metrics(self) -> Path:
+        """``metrics.jsonl``: one JSON object a line, append-only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state written every so often, to resume from."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The finished run as an ordinary model folder."""
+        return self.path / "model"
+
+    def state(self, n_tokens: int) -> Path:
+        """The full state kept at ``n_tokens``."""
+        return self.path / f"state-{n_tokens}.safetensors"
+
+    def states(self) -> dict[int, Path]:
+        """All kept states by their tokens."""
+        found = self.path.glob("state-*.safetensors")
+        return {int(path.stem.removeprefix("state-")): path for path in found}
+
+    def config(self) -> RunConfig | None:
+        """The run's stored configuration."""
+        stored = read_json(self.path / "config.json")
+        return None if stored is None else RunConfig.model_validate(stored)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Store the configuration. What is recorded may change between calls, the identity not."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        stored = self.config()
+        if stored is not None:
+            drift = drifted_fields(stored.identity, config.identity)
+            assert not drift, f"{self.path} holds another run: {', '.join(drift)} differ"
+        if stored != config:
+            write_json(self.path / "config.json", config.model_dump(mode="json"))
+
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``, written last: its presence means done."""
+        found: dict[str, Any] | None = read_json(self.path / "result.json")
+        return found
+
+    def error(self) -> dict[str, Any] | None:
+        """``error.json``: the traceback after a failure."""
+        found: dict[str, Any] | None = read_json(self.path / "error.json")
+        return found
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Declare the run done and clear what only an unfinished run needs."""
+        write_json(self.path / "result.json", dict(result))
+        self.checkpoint.unlink(missing_ok=True)
+        (self.path / "error.json").unlink(missing_ok=True)
+
+    def is_done(self, config: RunConfig) -> bool:
+        """Whether the run reached its length and holds the states and the model asked of it."""
+        result = self.result()
+        if result is None or result["n_tokens"] < config.recorded.n_tokens:
+            return False
+        if config.recorded.save_model and not self.model.is_dir():
+            return False
+        return all(self.state(n).exists() for n in config.recorded.keep_state_at)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Lines of ``metrics.jsonl`` in order; a torn last line is forgiven."""
+        if not self.metrics.exists():
+            return
+        for line in self.metrics.read_bytes().split(b"\n")[:-1]:
+            yield json.loads(line)
+
+    def open_metrics(self) -> IO[str]:
+        """Open ``metrics.jsonl`` for appending; a torn last line of a killed process goes first."""
+        if self.metrics.exists():
+            content = self.metrics.read_bytes()
+            os.truncate(self.metrics, content.rfind(b"\n") + 1)
+        return self.metrics.open("a", encoding="utf-8", buffering=1)
+
+    def points(self) -> list[dict[str, Any]]:
+        """Evaluations by rising tokens; a resumed run's repeated point counts once."""
+        found = {event["n_tokens"]: event for event in self.events() if event["event"] == "point"}
+        return [found[n] for n in sorted(found)]
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the run's lock; yields False if another process holds it. Death releases it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def is_locked(self) -> bool:
+        """Whether some process is training the run now."""
+        if not (self.path / "lock").exists():
+            return False
+        with self.lock() as mine:
+            return not mine
+
+
+def drifted_fields(old: Identity, new: Identity) -> list[str]:
+    """Names of the fields in which two identities differ."""
+    one, two = old.model_dump(), new.model_dump()
+    return [name for name in one if one[name] != two[name]]
+
+
+# -------------------------------------------------------------------------- the runs table
+def table_rows(runs: Path) -> list[dict[str, Any]]:
+    """Rows of the runs table (design: one per point), from every trunk and its branches.
+
+    Args:
+        runs: The study's ``runs`` folder. Unfinished runs give the points they have.
+
+    Returns:
+        One dict a row, with the columns of the runs table; unknown values are absent.
+    """
+    folders = [RunFolder(path.parent) for path in sorted(runs.glob("*/config.json"))]
+    configs = [(folder, folder.config()) for folder in folders]
+    trunk_names = {
+        c.identity.hash: folder.path.name
+        for folder, c in configs
+        if c is not None and c.identity.kind == "trunk"
+    }
+    rows = []
+    for folder, config in configs:
+        if config is None or config.identity.kind == "pretrain":
+            continue
+        trunk = trunk_names.get(config.identity.trunk or config.identity.hash)
+        if trunk is None:
+            continue
+        rows += [_row(trunk, config, point) for point in folder.points()]
+    key = ("run", "phase", "n_tokens")
+    return sorted(rows, key=lambda row: tuple(row[k] for k in key))
+
+
+class Sided(Protocol):
+    """Anything that is a channel: it has a name and a side."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the study."""
+
+    @property
+    def side(self) -> Side:
+        """The side it is on."""
+
+
+def table_names(channels: Sequence[Sided]) -> dict[str, str]:
+    """How the runs table calls each channel of a study.
+
+    The domain is always ``domain`` and a lone general channel ``general``; several general
+    channels keep their names.
+    """
+    lone = sum(c.side == "general" for c in channels) == 1
+    plain = {c.name: "domain" if c.side == "domain" else "general" for c in channels}
+    return {c.name: plain[c.name] if lone or c.side == "domain" else c.name for c in channels}
+
+
+def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, Any]:
+    one, recorded = config.identity, config.recorded
+    row: dict[str, Any] = {
+        "run": trunk,
+        "base": one.base,
+        "size": recorded.size,
+        "n_params": point["n_params"],
+        "n_params_non_embedding": point["n_params_non_embedding"],
+        "n_tokens": point["n_tokens"],
+        "ratio": one.ratio,
+        "learning_rate": one.learning_rate,
+        "phase": point["phase"],
+        "seed": one.seed,
+        "base_peak_learning_rate": recorded.base_peak_learning_rate,
+        "base_n_tokens": recorded.base_n_tokens,
+        "warmup_tokens": one.warmup_tokens,
+        "batch_tokens": one.batch_tokens,
+        "eval_id": point["eval_id"],
+    }
+    if recorded.purpose == "verify":
+        row["excluded"] = "verification run"  # a law is proved on runs that its fit never saw
+    if one.decay is not None:
+        row["branch_n_tokens"] = one.decay.start_tokens
+    names = table_names(one.channels)
+    for prefix in ("loss", "se", "train_loss", "share", "unique_tokens", "bytes_per_token"):
+        row |= {f"{prefix}_{names[name]}": value for name, value in point.get(prefix, {}).items()}
+    general = [c for c in one.channels if c.side == "general"]
+    if len(general) > 1:
+        row |= {f"weight_{c.name}": c.weight for c in general}
+    return {name: value for name, value in row.items() if _is_known(value)}
+
+
+def _is_known(value: object) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,334 @@
+"""The stations between a study file and its report, each one call.
+
+The command line and the demo both go through here; this is the only room, besides them, that sees
+training and laws alike. What a station makes lies beside the study file: ``data``, ``runs``, and
+``fit`` with the table, the laws, the recommendation, its verification and the report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcpt.errors import InputError
+from dcpt.grid.plan import PlannedRun, StudyFolder, Trunk, plan_runs
+from dcpt.runs import RunFolder, read_json, table_names, table_rows, write_json
+from dcpt.study import Study, load_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dcpt.decide.records import Recommendation, Target, Verification
+    from dcpt.grid.estimate import Estimate
+    from dcpt.grid.local import Outcome, Slot
+    from dcpt.laws import Fit
+    from dcpt.text.corpora import Prepared
+
+Tick = Callable[[Sequence[PlannedRun]], None]
+
+
+def open_study(file: Path) -> tuple[Study, StudyFolder]:
+    """Read a study file and name its folders."""
+    return load_study(file), StudyFolder(file)
+
+
+def is_study(place: Path) -> bool:
+    """Whether a path names a study file (else it is a table, or a folder made by a fit)."""
+    return place.suffix in {".yaml", ".yml"}
+
+
+def fit_folder(place: Path) -> Path:
+    """Where the fit of a study file lies; a folder is taken as it is."""
+    return place.parent / "fit" if is_study(place) else place
+
+
+# ------------------------------------------------------------------------------- training half
+def prepare_study(
+    file: Path, *, workers: int, progress: Callable[[str, int, int], None] | None = None
+) -> Prepared:
+    """Tokenise every channel of the study into ``data``; a second call does nothing."""
+    from dcpt.text.corpora import ChannelSource, prepare
+
+    study, folder = open_study(file)
+    sources = [
+        ChannelSource(
+            name=channel.name,
+            train=_resolve(channel.train, folder),
+            valid=None if channel.valid is None else _resolve(channel.valid, folder),
+            text_field=channel.text_field,
+            valid_fraction=channel.valid_fraction,
+            max_tokens=channel.max_tokens,
+        )
+        for channel in study.channels
+    ]
+    tokenizer = study.tokenizer
+    if isinstance(tokenizer, str):
+        tokenizer = _resolve(tokenizer, folder, must_exist=False)
+    return prepare(
+        sources,
+        folder.data,
+        tokenizer,
+        sequence_tokens=study.training.sequence_tokens,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
+    """A path relative to the study's folder; hub ids stay as they are."""
+    if path.startswith("hf:"):
+        return path
+    local = folder.path / path
+    return str(local) if must_exist or local.exists() else path
+
+
+def plan_study(file: Path, extra: Sequence[Trunk] = ()) -> list[PlannedRun]:
+    """Every run the study asks for."""
+    study, folder = open_study(file)
+    return plan_runs(study, folder, extra)
+
+
+def estimate_study(file: Path, slot: Slot) -> list[Estimate]:
+    """What every run of the study would cost on one worker of this machine."""
+    from dcpt.grid.estimate import estimate_runs
+
+    return estimate_runs(plan_study(file), StudyFolder(file), slot)
+
+
+def train_study(
+    file: Path,
+    *,
+    workers: int | None = None,
+    extra: Sequence[Trunk] = (),
+    on_tick: Tick | None = None,
+) -> Outcome:
+    """Train all runs of the study (and ``extra`` ones) that are not done."""
+    from dcpt.grid.local import LocalEngine, choose_slots
+
+    folder = StudyFolder(file)
+    planned = plan_study(file, extra)
+    tick = None if on_tick is None else (lambda: on_tick(planned))
+    return LocalEngine(folder, choose_slots(workers), tick).run(planned)
+
+
+def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str, Any]:
+    """Measure a base on the study's validation shards: its row at D = 0.
+
+    Returns:
+        The row, also kept in ``bases/<label>.json`` for ``dcpt recommend``.
+    """
+    from dcpt.training.evaluate import evaluate_model
+
+    study, folder = open_study(file)
+    channels = [channel.name for channel in study.channels]
+    row = evaluate_model(
+        _resolve(model, folder, must_exist=False),
+        folder.data,
+        channels,
+        sequence_tokens=study.training.sequence_tokens,
+        validation_tokens=study.evaluation.tokens,
+    )
+    row = {"base": label or Path(model).name, **row}
+    (folder.path / "bases").mkdir(exist_ok=True)
+    write_json(folder.path / "bases" / f"{row['base']}.json", row)
+    return row
+
+
+# ------------------------------------------------------------------------------ laws half
+def collect_runs(place: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The runs table of a study file, or of a CSV or parquet file from any trainer."""
+    import pandas as pd
+
+    from dcpt.table import check_runs, load_runs
+
+    if not is_study(place):
+        return load_runs(place, columns or {})
+    load_study(place)
+    runs = StudyFolder(place).runs
+    rows = table_rows(runs)
+    if not rows:
+        raise InputError(f"{runs} holds no runs yet; train them with `dcpt run-grid {place}`")
+    return check_runs(pd.DataFrame(rows), str(runs))
+
+
+def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
+    """Fit the laws to a runs table, and write the fit beside its table where a folder is named.
+
+    Args:
+        runs: The table, as :func:`collect_runs` gives it.
+        folder: Where ``fit.json``, ``draws.npz`` and ``runs.csv`` go; None writes nothing.
+        how: Options of :func:`dcpt.laws.fit`.
+    """
+    from dcpt.laws import fit
+    from dcpt.table import write_runs
+
+    fitted = fit(runs, **how)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_runs(runs, folder / "runs.csv")
+        fitted.to_json(folder)
+    return fitted
+
+
+def read_target(place: Path, **given: Any) -> Target:
+    """The large run that a recommendation is for.
+
+    Args:
+        place: A study file, whose target section and measured base losses are read; or a fit
+            folder, which has none.
+        given: Fields of :class:`dcpt.decide.records.Target` set by hand; None and empty ones are
+            not given. They win over the study's.
+
+    Raises:
+        InputError: If something that a decision needs is neither given nor measured.
+    """
+    from dcpt.decide.records import Limit, Target
+
+    known = _study_target(place) if is_study(place) else {}
+    fields = {**known, **{name: value for name, value in given.items() if value}}
+    fields["base_losses"] = {**known.get("base_losses", {}), **given.get("base_losses", {})}
+    for name in ("n_params", "n_tokens", "limit"):
+        if fields.get(name) is None:
+            option = name.replace("_", "-")
+            raise InputError(f"{place}: the target's {name} is not known; give --{option}")
+    return Target(**{**fields, "limit": Limit.parse(fields["limit"])})
+
+
+def _study_target(file: Path) -> dict[str, Any]:
+    """The study's target section, with the base's own losses as measured."""
+    study, folder = open_study(file)
+    section = study.target
+    if section is None:
+        raise InputError(f"{file}: target: missing; name the large run that the answer is for")
+    known = _known_base(study, folder, section.base) if section.base is not None else {}
+    names = table_names(study.channels)
+    measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
+    return {
+        "n_params": section.n_params or known.get("n_params"),
+        "n_tokens": section.tokens,
+        "limit": section.limit,
+        "base_losses": {**measured, **section.base_losses},
+        "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
+        "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
+        "learning_rate": section.learning_rate,
+        "base": section.base,
+    }
+
+
+def _known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
+    """Size, losses and history of a base: from its pre-training, or from ``dcpt evaluate``."""
+    if study.bases.ladder is not None and label in study.bases.ladder.sizes:
+        run = next(
+            run.config
+            for run in plan_runs(study, folder)
+            if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
+        )
+        points = RunFolder.of(run, folder.runs).points()
+        if not points:
+            raise InputError(
+                f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
+            )
+        return {
+            "loss": points[-1]["loss"],
+            "n_params": points[-1]["n_params"],
+            "peak": run.recorded.base_peak_learning_rate,
+            "n_tokens": run.recorded.base_n_tokens,
+        }
+    checkpoint = study.bases.checkpoints[label]
+    measured = read_json(folder.path / "bases" / f"{label}.json") or {}
+    about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
+    return {**measured, **about}
+
+
+def recommend_for(place: Path, target: Target, level: float = 0.9) -> Recommendation:
+    """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
+    from dcpt.decide import recommend, write_recommendation
+    from dcpt.laws import load_fit
+
+    folder = fit_folder(place)
+    answer = recommend(load_fit(folder), target, level)
+    write_recommendation(answer, folder)
+    return answer
+
+
+def verification_trunks(file: Path, answer: Recommendation) -> list[tuple[str, Trunk]]:
+    """The trunks to train in order to check a recommendation, each with its label."""
+    from dcpt.decide import plan_verification
+
+    study = load_study(file)
+    base = answer.target.base
+    if base is None or base not in study.bases.names:
+        raise InputError(
+            f"{file}: target.base: {base!r} is no base of the study, so nothing can be trained to "
+            "verify the recommendation; name one under bases and in target.base"
+        )
+    # The target's tokens count its decay: the trunk ends where a decay of that share begins.
+    n_tokens = round(answer.target.n_tokens / (1 + study.branches.decay))
+    return [
+        (one.label, Trunk(base, one.ratio, one.learning_rate, n_tokens=n_tokens))
+        for one in plan_verification(answer)
+    ]
+
+
+def verify_study(
+    file: Path, *, workers: int | None = None, on_tick: Tick | None = None
+) -> tuple[Verification | None, Outcome]:
+    """Train at the recommendation and beside it, and put measured beside predicted.
+
+    Returns:
+        The verification (None if one of its runs failed), and how the training ended.
+    """
+    from dcpt.decide import compare_verification, read_recommendation, write_verification
+    from dcpt.laws import load_fit
+
+    folder = fit_folder(file)
+    answer = read_recommendation(folder)
+    labelled = verification_trunks(file, answer)
+    trunks = [trunk for _, trunk in labelled]
+    outcome = train_study(file, workers=workers, extra=trunks, on_tick=on_tick)
+    if outcome.failed:
+        return None, outcome
+    planned = plan_study(file, trunks)
+    labels = {}
+    for label, trunk in labelled:
+        config = next(
+            run.config
+            for run in planned
+            if run.config.identity.kind == "trunk"
+            and run.config.recorded.size == trunk.base
+            and run.config.identity.ratio == trunk.ratio
+            and run.config.identity.learning_rate == trunk.learning_rate
+        )
+        labels[RunFolder.of(config, StudyFolder(file).runs).path.name] = label
+    checked = compare_verification(load_fit(folder), answer, collect_runs(file), labels)
+    write_verification(checked, folder)
+    return checked, outcome
+
+
+def report_on(place: Path, *, out: Path | None = None, title: str | None = None) -> list[Path]:
+    """Write the page (HTML, Markdown, JSON) of a study or of a fit folder."""
+    from dcpt.decide import read_recommendation, read_verification
+    from dcpt.laws import load_fit
+    from dcpt.report.page import write_report
+    from dcpt.table import load_runs
+
+    folder = fit_folder(place)
+    if is_study(place):
+        runs, name = collect_runs(place), load_study(place).name
+    else:
+        runs, name = load_runs(folder / "runs.csv"), folder.name
+    return write_report(
+        out or folder / "report",
+        runs=runs,
+        fit=load_fit(folder),
+        recommendation=read_recommendation(folder),
+        verification=read_verification(folder),
+        title=title or name,
+    )
+
+
+def count_workers() -> int:
+    """Processes that may work at once on this machine's cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,326 @@
+"""The study: the one YAML file a person writes, and its checks."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from dcpt.errors import InputError
+from dcpt.quantities import Count
+from dcpt.runs import Optimizer
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$", max_length=40)]
+ChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=40)]
+
+
+def _parse_fraction(value: object) -> float:
+    text = str(value).strip()
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a share; write 0.02 or 2%") from None
+
+
+Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the study; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Channel(Section):
+    """One stream of text. Weights count among the general channels."""
+
+    name: ChannelName
+    side: Literal["general", "domain"]
+    train: str
+    valid: str | None = None
+    text_field: str = "text"
+    weight: float = Field(default=1.0, gt=0)
+    valid_fraction: Fraction = Field(default=0.02, gt=0, lt=1)
+    max_tokens: Count | None = None
+
+
+class LadderSize(Section):
+    """One base of the ladder: a small Llama."""
+
+    width: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    learning_rate: Rate | None = None
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} is not a multiple of twice the heads ({self.heads}); "
+                "rotary embeddings need an even head size"
+            )
+        return self
+
+
+class Ladder(Section):
+    """Bases that the study pre-trains itself on the general text, all on the same tokens."""
+
+    sizes: dict[Name, LadderSize] = Field(min_length=1)
+    tokens: Count
+    learning_rate: Rate = 3e-3
+    warmup: Fraction = Field(default=0.02, ge=0, lt=1)
+    decay: Fraction = Field(default=0.2, ge=0, lt=1)
+    final_fraction: Fraction = Field(default=0.1, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class Checkpoint(Section):
+    """An open checkpoint as a base: a local folder, or a hub id."""
+
+    model: str
+    peak_learning_rate: Rate | None = None
+    n_tokens: Count | None = None
+
+
+class Bases(Section):
+    """Either a ladder or checkpoints (or both)."""
+
+    ladder: Ladder | None = None
+    checkpoints: dict[Name, Checkpoint] = {}
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if self.ladder is None and not self.checkpoints:
+            raise ValueError("name at least one base, under ladder or under checkpoints")
+        twice = set(self.checkpoints) & set(self.ladder.sizes if self.ladder else ())
+        if twice:
+            raise ValueError(f"{sorted(twice)[0]!r} names both a ladder size and a checkpoint")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Labels of all bases."""
+        return [*(self.ladder.sizes if self.ladder else ()), *self.checkpoints]
+
+
+class GridPart(Section):
+    """A block of the grid: its bases, ratios, learning rates and seeds are crossed.
+
+    Learning rates are absolute, or multiples of each base's own peak (that rule is what the
+    table then follows: a target off it is an extrapolation).
+    """
+
+    bases: list[Name] = Field(min_length=1)
+    ratios: list[Annotated[Fraction, Field(ge=0, le=1)]] = Field(min_length=1)
+    learning_rates: list[Rate] = []
+    learning_rate_multiples: list[Annotated[float, Field(gt=0)]] = []
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        if bool(self.learning_rates) == bool(self.learning_rate_multiples):
+            raise ValueError(
+                "give learning_rates (absolute) or learning_rate_multiples, one of them"
+            )
+        return self
+
+
+class Branches(Section):
+    """Decays to zero. Every trunk ends with one; more may leave at chosen tokens."""
+
+    at: list[Count] = []
+    decay: Fraction = Field(default=0.1, gt=0, le=1)
+
+
+class Training(Section):
+    """How every run is trained."""
+
+    batch_sequences: int = Field(default=32, ge=1)
+    sequence_tokens: int = Field(default=512, ge=8)
+    warmup: Fraction | None = Field(default=None, ge=0, lt=1)
+    warmup_tokens: Count | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Optimizer = Optimizer()
+    checkpoint_every_s: float = Field(default=60.0, gt=0)
+    save_models: bool = False
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup is not None and self.warmup_tokens is not None:
+            raise ValueError("give warmup (a share of the trunk) or warmup_tokens, not both")
+        return self
+
+
+class Evaluation(Section):
+    """The fixed validation tokens of each channel, and where on a trunk they are read."""
+
+    tokens: Count = 262_144
+    points_per_doubling: float = Field(default=1.0, gt=0, le=8)
+    first_tokens: Count | None = None
+
+
+class TargetSection(Section):
+    """The large run. ``base`` names a base of the study, or sizes and losses are given."""
+
+    base: Name | None = None
+    n_params: Count | None = None
+    tokens: Count
+    limit: str = "+3%"
+    learning_rate: Rate | None = None
+    base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
+    base_peak_learning_rate: Rate | None = None
+    base_n_tokens: Count | None = None
+
+
+class Study(Section):
+    """A whole study. Paths in it are relative to the folder of its file."""
+
+    name: Name
+    channels: list[Channel] = Field(min_length=1)
+    tokenizer: str | int
+    bases: Bases
+    grid: list[GridPart] = Field(min_length=1)
+    tokens: Count
+    branches: Branches = Branches()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    target: TargetSection | None = None
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [channel.name for channel in self.channels]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two channels are called {name!r}; give each a name of its own")
+        if "total" in names or "general_total" in names:
+            raise ValueError("a channel may not be called total or general_total; rename it")
+        domains = [channel.name for channel in self.channels if channel.side == "domain"]
+        if len(domains) != 1 or len(names) == 1:
+            raise ValueError(
+                "one channel of side domain and at least one of side general are needed, "
+                f"found {len(domains)} and {len(names) - len(domains)}"
+            )
+        wanted = [name for part in self.grid for name in part.bases]
+        if self.target is not None and self.target.base is not None:
+            wanted.append(self.target.base)
+        for name in wanted:
+            if name not in self.bases.names:
+                raise ValueError(
+                    f"base {name!r} is not among the study's bases ({', '.join(self.bases.names)})"
+                    + nearest(name, self.bases.names)
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        batch = self.training.batch_sequences * self.training.sequence_tokens
+        if self.tokens < 4 * batch:
+            raise ValueError(
+                f"tokens: {self.tokens} is under four steps of {batch} tokens; "
+                "lengthen the trunk or make the batch smaller"
+            )
+        return self
+
+    @property
+    def general(self) -> list[Channel]:
+        """Channels of the general side."""
+        return [channel for channel in self.channels if channel.side == "general"]
+
+    @property
+    def domain(self) -> Channel:
+        """The one domain channel."""
+        return next(channel for channel in self.channels if channel.side == "domain")
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """A hint that ends an error: the valid name nearest to what was written, if any."""
+    found = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        InputError: With every problem of the file, each by its key, value, rule and remedy.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; write one with `dcpt init {path}`") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no keys; write a study with `dcpt init {path}`")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise InputError([f"{path}: {_explain(problem)}" for problem in error.errors()]) from None
+
+
+def study_template(file_name: str) -> str:
+    """The commented study file that ``dcpt init`` writes."""
+    template = resources.files("dcpt").joinpath("study_template.yaml").read_text(encoding="utf-8")
+    return template.format(file=file_name)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: ``1e-3`` is a number (YAML 1.1, PyYAML's own, reads it as text)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
+    list("-+.0123456789"),
+)
+
+
+def _explain(problem: Any) -> str:
+    """One sentence for one pydantic problem: place, value, rule, remedy."""
+    where = ".".join(str(part) for part in problem["loc"]) or "study"
+    if problem["type"] == "extra_forbidden":
+        key, parent = str(problem["loc"][-1]), problem["loc"][:-1]
+        valid = _keys_at(parent)
+        return f"{where}: unknown key; valid here: {', '.join(valid)}{nearest(key, valid)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; this key is required"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    value = problem["input"]
+    shown = "" if isinstance(value, dict | list | BaseModel) else f" {value!r}"
+    return f"{where}:{shown} {message}" if shown not in f" {message}" else f"{where}: {message}"
+
+
+def _keys_at(place: tuple[int | str, ...]) -> list[str]:
+    """Valid keys of the section at a place such as ``("bases", "ladder")``."""
+    section: Any = Study
+    inside_collection = False
+    for part in place:
+        if inside_collection:  # a list index or the label of a dict
+            inside_collection = False
+            continue
+        annotation = section.model_fields[str(part)].annotation
+        inside_collection = getattr(annotation, "__origin__", None) in (list, dict)
+        section = _section_in(annotation)
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> Any:
+    """The section class inside ``list[X]``, ``dict[str, X]`` or ``X | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _section_in(inner)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,124 @@
+"""What a runs table holds: its channels, their weighted total, and a summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dcpt.errors import InputError
+from dcpt.table.columns import channels_of, known_column
+
+DOMAIN = "domain"
+"""The channel that is the domain; every other one is on the general side."""
+
+GENERAL_TOTAL = "general_total"
+"""The channel of the weighted mean over several general channels."""
+
+
+def channels(frame: pd.DataFrame) -> list[str]:
+    """The channels with losses in the table, in the order of their columns.
+
+    Args:
+        frame: A runs table.
+
+    Returns:
+        Names such as ``general``, ``domain``; ``general_total`` where ``loss_general_total`` is
+        there.
+    """
+    return channels_of([str(name) for name in frame.columns])
+
+
+def general_channels(frame: pd.DataFrame) -> list[str]:
+    """The single channels of the general side, without their weighted total."""
+    return [name for name in channels(frame) if name not in (DOMAIN, GENERAL_TOTAL)]
+
+
+def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
+    """Add the weighted mean of several general channels, nats per token.
+
+    The weights are divided by their sum. Nothing is added for a single general channel, or where
+    no channel has a weight.
+
+    Args:
+        frame: A checked runs table (M rows).
+        place: Where the table is from, for messages.
+
+    Returns:
+        The table with ``loss_general_total`` and, where every channel has ``base_loss_<channel>``,
+        ``base_loss_general_total``.
+
+    Raises:
+        InputError: If only some of the channels have a weight, all weights are 0, or the table's
+            own ``loss_general_total`` is another number.
+    """
+    general = general_channels(frame)
+    weights = {name: frame.get(f"weight_{name}") for name in general}
+    known = {name: cells.dropna() for name, cells in weights.items() if cells is not None}
+    known = {name: cells for name, cells in known.items() if len(cells)}
+    if len(general) < 2 or not known:
+        return frame
+    lacking = [f"weight_{name}" for name in general if name not in known]
+    if lacking:
+        raise InputError(
+            f"{place}: {', '.join(lacking)} lacking; either every general channel "
+            f"({', '.join(general)}) has a weight, or none has: add it, or name the domain's "
+            "losses loss_domain"
+        )
+    by_channel = np.array([float(known[name].iloc[0]) for name in general])
+    if by_channel.sum() <= 0:
+        raise InputError(f"{place}: the weights of {', '.join(general)} are all 0; raise one")
+    for prefix in ("loss_", "base_loss_"):
+        if not all(prefix + name in frame for name in general):
+            continue
+        losses = frame[[prefix + name for name in general]].to_numpy(np.float64)
+        total = losses @ (by_channel / by_channel.sum())
+        found = frame.get(prefix + GENERAL_TOTAL)
+        if found is not None:
+            _refuse_other_total(found.to_numpy(np.float64), total, prefix + GENERAL_TOTAL, place)
+        else:
+            frame = frame.assign(**{prefix + GENERAL_TOTAL: total})
+    return frame
+
+
+def _refuse_other_total(found: Any, total: Any, name: str, place: str) -> None:
+    known = ~np.isnan(found) & ~np.isnan(total)
+    off = np.abs(found - total)[known]
+    if len(off) and off.max() > 1e-4:
+        raise InputError(
+            f"{place}: {name} differs from the weighted mean of the general channels by up to "
+            f"{off.max():.3g} nats; remove the column (it is computed), or correct the weights"
+        )
+
+
+def describe(frame: pd.DataFrame) -> dict[str, Any]:
+    """Summarise a runs table for people and for JSON.
+
+    Args:
+        frame: A checked runs table.
+
+    Returns:
+        ``runs``, ``points`` and ``excluded`` (numbers of them), ``n_tokens`` (the largest D),
+        ``sizes`` (n_params), ``ratios``, ``learning_rates``, ``phases`` (what occurs; None where
+        the table does not say), ``channels``, and ``other_columns``, which are not read.
+    """
+
+    def values(name: str) -> list[Any] | None:
+        return sorted(frame[name].dropna().unique().tolist()) if name in frame else None
+
+    names = channels(frame)
+    return {
+        "runs": int(frame["run"].nunique()),
+        "points": len(frame),
+        "excluded": int(frame["excluded"].notna().sum()) if "excluded" in frame else 0,
+        "n_tokens": int(frame["n_tokens"].max()),
+        "sizes": values("n_params"),
+        "ratios": values("ratio"),
+        "learning_rates": values("learning_rate"),
+        "phases": values("phase"),
+        "channels": names,
+        "other_columns": [
+            name for name in map(str, frame.columns) if known_column(name, names) is None
+        ],
+    }

@@ -1,0 +1,164 @@
+"""The door: every cell and every row is checked once, and all problems are raised together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dcpt.errors import InputError
+from dcpt.table.cells import Cells, Mask, read_cells, says_unreadable, show, typed
+from dcpt.table.channels import add_general_totals
+from dcpt.table.columns import KIND_RULES, Column, Rule, channels_of, known_column
+from dcpt.table.rows import Finding, row_findings
+
+MOST_SHOWN = 20
+"""Problems that one error spells out; the others are counted."""
+
+
+def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
+    """Check a runs table, row by row, and give its columns their types.
+
+    Args:
+        frame: One row per point. Cells may be text as a CSV holds it. The labels of its index
+            name the rows in messages.
+        place: Where the table is from: the file's name in messages.
+
+    Returns:
+        A new frame with a plain index (0, 1, ...): texts without surrounding blanks (missing where
+            unknown), counts (int64 where none is unknown), other numbers in float64 (NaN where
+        unknown), the person's own columns as they were, and ``loss_general_total`` in nats per
+        token where several general channels have weights.
+
+    Raises:
+        InputError: All problems together, each naming file, row, column, value, rule and remedy.
+    """
+    names = [str(name) for name in frame.columns]
+    frame = frame.set_axis(names, axis="columns")
+    words = list(_missing_columns(names, place))
+    if words:
+        raise InputError(words)
+    if frame.empty:
+        raise InputError(f"{place}: the table holds no rows; give one row per evaluation of a run")
+    columns = {name: known_column(name, channels_of(names)) for name in names}
+    cells = {name: read_cells(frame[name], column) for name, column in columns.items() if column}
+    table = pd.DataFrame(
+        {
+            name: typed(cells[name], column) if column else frame[name].to_numpy()
+            for name, column in columns.items()
+        }
+    )
+    points = cells["excluded"].empty if "excluded" in cells else np.ones(len(frame), dtype=bool)
+    findings = [
+        finding
+        for name, column in columns.items()
+        if column
+        for finding in _cell_findings(name, column, cells[name], frame[name], points)
+    ]
+    findings += _empty_cells(cells, columns, points)
+    sound = points.copy()
+    for finding in findings:
+        sound[finding.rows] = False
+    findings += row_findings(table[sound], frame.index)
+    _raise_if_any(findings, frame.index, place)
+    return add_general_totals(table, place)
+
+
+def _missing_columns(found: list[str], place: str) -> Iterator[str]:
+    for name in sorted({name for name in found if found.count(name) > 1}):
+        yield f"{place}: the column {name} is there twice; rename or remove one of the two"
+    shown = ", ".join(found[:40]) + (" ..." if len(found) > 40 else "")
+    hint = ""
+    if len(found) == 1 and any(mark in found[0] for mark in ";\t|"):
+        hint = "; the cells of a CSV are separated by commas"
+    for name in ("run", "n_tokens"):
+        if name not in found:
+            yield (
+                f"{place}: there is no column {name}; the columns found are: {shown}{hint}; if it "
+                f"has another name here, say so with --column {name}=NAME"
+            )
+    if not channels_of(found):
+        yield (
+            f"{place}: there is no column loss_<channel>, such as loss_general or loss_domain; the "
+            f"columns found are: {shown}{hint}; if they have other names here, say so with "
+            "--column loss_general=NAME"
+        )
+
+
+def _cell_findings(
+    name: str, column: Column, cells: Cells, raw: pd.Series[Any], points: Mask
+) -> Iterator[Finding]:
+    """At most one finding per cell: the wrong kind, or the first rule that it breaks."""
+    if cells.unreadable.any():
+        yield Finding(
+            name,
+            np.flatnonzero(cells.unreadable),
+            lambda row: f"{show(raw.iloc[row])} {says_unreadable(raw.iloc[row], column)}",
+        )
+    left = np.flatnonzero(~cells.empty & ~cells.unreadable)
+    for rule in (*KIND_RULES[column.kind], *column.rules):
+        broken = rule.broken(cells.values[left])
+        if rule.of_points:
+            broken &= points[left]
+        if broken.any():
+            yield Finding(name, left[broken], _sentence(rule, cells, raw))
+            left = left[~broken]
+
+
+def _sentence(rule: Rule, cells: Cells, raw: pd.Series[Any]) -> Callable[[int], str]:
+    def sentence(row: int) -> str:
+        value = cells.values[row]
+        known = float(value) if isinstance(value, np.floating) else value
+        return f"{show(raw.iloc[row])} {rule.says(known)}"
+
+    return sentence
+
+
+def _empty_cells(
+    cells: dict[str, Cells], columns: dict[str, Column | None], points: Mask
+) -> Iterator[Finding]:
+    """Cells that must not be empty: see ``Column.filled``."""
+    exclude = "fill it in, or give a reason in the column excluded"
+    needed = {
+        "rows": (np.ones_like(points), "every row needs one; fill it in"),
+        "points": (points, f"every point needs one; {exclude}"),
+        "trained points": (
+            points & (cells["n_tokens"].values != 0),
+            f"where the table has it, every point with n_tokens > 0 needs one; {exclude}",
+        ),
+    }
+    for name, read in cells.items():
+        column = columns[name]
+        if column is None or column.filled is None:
+            continue
+        where, says = needed[column.filled]
+        empty = np.flatnonzero(read.empty & where)
+        if len(empty):
+            yield Finding(name, empty, _always(f"the cell is empty; {says}"))
+
+
+def _always(sentence: str) -> Callable[[int], str]:
+    return lambda row: sentence
+
+
+def _raise_if_any(findings: list[Finding], labels: pd.Index[Any], place: str) -> None:
+    """Raise all findings; where they are many, a few of each kind, so that none hides another."""
+    total = sum(len(finding.rows) for finding in findings)
+    if not total:
+        return
+    turns = zip_longest(
+        *([(int(row), each) for row in each.rows[:MOST_SHOWN]] for each in findings)
+    )
+    shown = [pair for turn in turns for pair in turn if pair is not None][:MOST_SHOWN]
+    shown.sort(key=lambda pair: pair[0])
+    words = [
+        f"{place}, row {labels[row]}, column {finding.column}: {finding.sentence(row)}"
+        for row, finding in shown
+    ]
+    if total > len(words):
+        more = total - len(words)
+        words.append(f"{place}: {more:,} more problem{'s' if more > 1 else ''} like these")
+    raise InputError(words)

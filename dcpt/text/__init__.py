@@ -1,0 +1,1 @@
+"""Text to tokens, tokens to an exact mixture, and the demo's texts."""

@@ -1,0 +1,248 @@
+"""What was prepared: the records beside the token shards, and the door to the shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from dcpt.errors import InputError
+from dcpt.text.reading import InputFile
+
+Split = Literal["train", "valid"]
+SPLITS: tuple[Split, Split] = ("train", "valid")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitCounts(_Record):
+    """One split of one channel.
+
+    Attributes:
+        documents: Documents that hold more than white space.
+        repeated_documents: Those of them that occurred before in the same split.
+        tokens: Tokens in the shard, one end of text for each document included.
+        text_bytes: UTF-8 bytes of the documents, so that losses can be told in bits per byte.
+        sha256: Hash of the shard file.
+    """
+
+    documents: int
+    repeated_documents: int
+    tokens: int
+    text_bytes: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """One prepared channel: what is in its shards, from what, and by which rule.
+
+    Attributes:
+        channel: Its name.
+        key: Hash of all that decides the shards; the same key is never prepared again.
+        source: Where the text came from, as written.
+        valid_source: Where the validation text came from, None where it was held out by hash.
+        text_field: The field that held the text.
+        split_rule: How documents were split, in words.
+        max_tokens: Cap on training tokens, None if all the text was read.
+        dtype: Type of the ids in both shards, ``uint16`` or ``uint32``.
+        vocab_size: Ids lie below it.
+        eos_id: Id behind each document.
+        tokenizer_sha256: Hash of the ``tokenizer.json`` that made the ids.
+        empty_documents: Documents of white space only; they are in no shard.
+        documents_in_both_splits: Distinct documents in training and in validation.
+        train: Training split.
+        valid: Validation split.
+        inputs: The files read, in order; none for a hub dataset.
+    """
+
+    channel: str
+    key: str
+    source: str
+    valid_source: str | None
+    text_field: str
+    split_rule: str
+    max_tokens: int | None
+    dtype: Literal["uint16", "uint32"]
+    vocab_size: int
+    eos_id: int
+    tokenizer_sha256: str
+    empty_documents: int
+    documents_in_both_splits: int
+    train: SplitCounts
+    valid: SplitCounts
+    inputs: tuple[InputFile, ...]
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text per validation token: nats/token over this, over ln 2, is bits/byte."""
+        return self.valid.text_bytes / self.valid.tokens
+
+
+class Overlap(_Record):
+    """Distinct documents that two channels share (white space aside).
+
+    Attributes:
+        channels: The two channels.
+        documents: Shared by them in any split.
+        trained_and_validated: Those that one trains on while the other validates on them.
+    """
+
+    channels: tuple[str, str]
+    documents: int
+    trained_and_validated: int
+
+
+class Prepared(_Record):
+    """A folder of prepared channels.
+
+    Attributes:
+        folder: Where it is.
+        channels: Manifest of each channel.
+        tokenizer_name: Which tokenizer was asked for.
+        overlaps: One for each pair of channels that shares documents.
+        warnings: What a person should know, a sentence each.
+        did_nothing: Whether all of it was there already.
+    """
+
+    folder: Path = Field(exclude=True)
+    channels: dict[str, Manifest]
+    tokenizer_name: str
+    overlaps: tuple[Overlap, ...]
+    warnings: tuple[str, ...]
+    did_nothing: bool = Field(default=False, exclude=True)
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """An ordinary tokenizer folder, as ``AutoTokenizer.from_pretrained`` takes it."""
+        return self.folder / "tokenizer"
+
+
+def load_prepared(folder: Path) -> Prepared:
+    """Read the record of a prepared folder.
+
+    Raises:
+        InputError: If nothing was prepared there, or a change of it was interrupted.
+    """
+    prepared = read_record(folder)
+    if prepared is None:
+        raise InputError(f"{folder}: no prepared text here; run `dcpt prepare` first")
+    for name, manifest in prepared.channels.items():
+        if read_manifest(folder / name) != manifest:
+            raise InputError(
+                f"{folder}: channel {name} is not the one that was recorded (an interrupted "
+                "change?); run `dcpt prepare` again"
+            )
+    return prepared
+
+
+def read_record(folder: Path) -> Prepared | None:
+    """Read ``prepared.json``; None if there is none that can be read."""
+    try:
+        record = (folder / "prepared.json").read_text(encoding="utf-8")
+        return Prepared.model_validate({"folder": folder, **json.loads(record)})
+    except (OSError, ValueError):  # pydantic's and json's errors are ValueErrors
+        return None
+
+
+def read_manifest(channel_folder: Path) -> Manifest | None:
+    """Read a channel's manifest; None if there is none that can be read."""
+    try:
+        record = (channel_folder / "manifest.json").read_text(encoding="utf-8")
+        return Manifest.model_validate_json(record)
+    except (OSError, ValueError):
+        return None
+
+
+def open_shard(
+    folder: Path, channel: str, split: Split
+) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger]]:
+    """Map the token ids of one split of one channel, shape (tokens,), read only.
+
+    Raises:
+        InputError: If the channel was not prepared, or its file is not as long as recorded.
+    """
+    manifest = read_manifest(folder / channel)
+    path = folder / channel / f"{split}.bin"
+    if manifest is None or not path.exists():
+        raise InputError(f"{folder}: channel {channel} is not prepared here; run `dcpt prepare`")
+    dtype = np.dtype(manifest.dtype)
+    expected = getattr(manifest, split).tokens * dtype.itemsize
+    if path.stat().st_size != expected:
+        raise InputError(
+            f"{path}: {path.stat().st_size} bytes where {expected} were written; delete the folder "
+            f"{path.parent} and run `dcpt prepare` again"
+        )
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def count_shared(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> int:
+    """Count the hashes that are in both of two arrays of distinct hashes."""
+    return len(np.intersect1d(first, second, assume_unique=True))
+
+
+def count_overlaps(places: Mapping[str, Path]) -> tuple[Overlap, ...]:
+    """Compare the documents of every pair of channels.
+
+    Args:
+        places: The folder of each channel.
+
+    Returns:
+        One record for each pair that shares any.
+    """
+    hashes = {name: dict(np.load(place / "documents.npz")) for name, place in places.items()}
+    overlaps = []
+    for first, second in combinations(hashes, 2):
+        a, b = hashes[first], hashes[second]
+        shared = np.intersect1d(
+            np.union1d(a["train"], a["valid"]), np.union1d(b["train"], b["valid"])
+        )
+        leaked = np.union1d(
+            np.intersect1d(a["train"], b["valid"]), np.intersect1d(a["valid"], b["train"])
+        )
+        if len(shared):
+            overlaps.append(
+                Overlap(
+                    channels=(first, second),
+                    documents=len(shared),
+                    trained_and_validated=len(leaked),
+                )
+            )
+    return tuple(overlaps)
+
+
+def check_sizes(channels: Mapping[str, Manifest], sequence_tokens: int) -> None:
+    """Check that each split of each channel holds at least one sequence.
+
+    Args:
+        channels: What was prepared.
+        sequence_tokens: Targets in a sequence; it takes one token more.
+
+    Raises:
+        InputError: Names every split that is too small, and what to do.
+    """
+    problems = []
+    for name, manifest in channels.items():
+        documents = manifest.train.documents + manifest.valid.documents
+        if documents == 0:
+            problems.append(f"channel {name}: {manifest.source} holds no text; name another source")
+            continue
+        for split, counts in (("training", manifest.train), ("validation", manifest.valid)):
+            if counts.tokens <= sequence_tokens:
+                remedy = "give it more text or shorten sequences"
+                if split == "validation" and manifest.valid_source is None:
+                    remedy = "give it more text, a larger valid_fraction or a validation source"
+                problems.append(
+                    f"channel {name}: its {split} split has {counts.tokens} tokens in "
+                    f"{counts.documents} of {documents} documents, and one sequence takes "
+                    f"{sequence_tokens + 1}; {remedy}"
+                )
+    if problems:
+        raise InputError(problems)

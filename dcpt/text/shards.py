@@ -1,0 +1,223 @@
+"""Documents to token shards: encoded in batches, by several processes where asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from dcpt.errors import InputError
+from dcpt.text.manifest import SPLITS, Split, SplitCounts
+from dcpt.text.reading import Document
+from dcpt.text.tokenizer import Vocabulary, shard_dtype
+
+BATCH_CHARACTERS = 500_000
+"""Text handed to a process at once: a few tenths of a second of work."""
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Which side a document is on.
+
+    Attributes:
+        valid_fraction: Held out by hash; 0 keeps all in training, 1 puts all in validation.
+    """
+
+    valid_fraction: float
+
+    def side(self, document_hash: int) -> Split:
+        """Choose the side; equal documents are on the same one."""
+        return "valid" if document_hash < self.valid_fraction * 2.0**64 else "train"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch's documents of one split: ids of all, and a hash and both lengths of each."""
+
+    ids: NDArray[np.unsignedinteger]
+    hashes: NDArray[np.uint64]
+    tokens: NDArray[np.int64]
+    text_bytes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """What comes back for a batch of documents."""
+
+    splits: dict[Split, Encoded]
+    empty_documents: int
+    position: int
+
+
+def hash_document(text: str) -> int:
+    """Hash a document to 64 bits, whatever white space its words are parted by."""
+    squeezed = " ".join(text.split())
+    return int.from_bytes(hashlib.blake2b(squeezed.encode(), digest_size=8).digest(), "little")
+
+
+def encode_documents(
+    documents: Iterable[Document],
+    vocabulary: Vocabulary,
+    rule: SplitRule,
+    pool: Executor | None,
+    workers: int,
+) -> Iterator[EncodedBatch]:
+    """Encode documents in their order.
+
+    Args:
+        documents: What to encode; read no further ahead than the processes need.
+        vocabulary: The tokenizer.
+        rule: How to split.
+        pool: Processes to use; None encodes in this one.
+        workers: How many processes the pool has.
+
+    Raises:
+        InputError: If a process dies.
+    """
+    batches = _batches(documents)
+    if pool is None:
+        yield from (_encode(texts, position, vocabulary, rule) for texts, position in batches)
+        return
+    pending: deque[Future[EncodedBatch]] = deque()
+    try:
+        for texts, position in batches:
+            pending.append(pool.submit(_encode, texts, position, vocabulary, rule))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a process of {workers} that encode text died, perhaps for want of memory; prepare "
+            "with fewer workers"
+        ) from error
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+@contextmanager
+def start_pool(workers: int) -> Iterator[Executor | None]:
+    """Start processes for encoding; with one worker there are none."""
+    if workers == 1:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
+        yield pool
+
+
+def _use_one_thread() -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[tuple[list[str], int]]:
+    texts: list[str] = []
+    characters = position = 0
+    for text, position in documents:
+        texts.append(text)
+        characters += len(text)
+        if characters >= BATCH_CHARACTERS:
+            yield texts, position
+            texts, characters = [], 0
+    if texts:
+        yield texts, position
+
+
+@lru_cache(maxsize=1)
+def _load(vocabulary: Vocabulary) -> Tokenizer:
+    return vocabulary.load()
+
+
+def _encode(
+    texts: list[str], position: int, vocabulary: Vocabulary, rule: SplitRule
+) -> EncodedBatch:
+    dtype = shard_dtype(vocabulary.size)
+    kept = [text for text in texts if text and not text.isspace()]
+    sides: dict[Split, list[tuple[int, str]]] = {split: [] for split in SPLITS}
+    for text in kept:
+        document_hash = hash_document(text)
+        sides[rule.side(document_hash)].append((document_hash, text))
+    splits = {}
+    for split, documents in sides.items():
+        encodings = _load(vocabulary).encode_batch_fast(
+            [text for _, text in documents], add_special_tokens=False
+        )
+        ids = [[*encoding.ids, vocabulary.eos_id] for encoding in encodings]
+        splits[split] = Encoded(
+            ids=np.concatenate([np.array(i, dtype=dtype) for i in ids] or [np.empty(0, dtype)]),
+            hashes=np.array([h for h, _ in documents], dtype=np.uint64),
+            tokens=np.array([len(i) for i in ids], dtype=np.int64),
+            text_bytes=np.array([len(text.encode()) for _, text in documents], dtype=np.int64),
+        )
+    return EncodedBatch(splits, len(texts) - len(kept), position)
+
+
+class ShardWriter:
+    """Writes the ids of one split to a file and keeps count.
+
+    Args:
+        folder: Folder of the channel.
+        split: Names the file.
+        max_tokens: Takes no more documents once it holds this many tokens.
+    """
+
+    def __init__(self, folder: Path, split: Split, max_tokens: int | None) -> None:
+        self._file: IO[bytes] = (folder / f"{split}.bin").open("wb")
+        self._sha256 = hashlib.sha256()
+        self._hashes: list[NDArray[np.uint64]] = []
+        self._tokens = self._text_bytes = 0
+        self._max_tokens = max_tokens
+
+    def write(self, encoded: Encoded) -> None:
+        """Add the documents of a batch, up to and with the one that reaches the cap."""
+        n_documents, n_ids = len(encoded.hashes), len(encoded.ids)
+        if self._max_tokens is not None:
+            before = self._tokens + np.cumsum(encoded.tokens) - encoded.tokens
+            n_documents = int((before < self._max_tokens).sum())
+            n_ids = int(encoded.tokens[:n_documents].sum())
+        data = encoded.ids[:n_ids].astype(encoded.ids.dtype.newbyteorder("<"), copy=False).tobytes()
+        self._file.write(data)
+        self._sha256.update(data)
+        self._hashes.append(encoded.hashes[:n_documents])
+        self._tokens += n_ids
+        self._text_bytes += int(encoded.text_bytes[:n_documents].sum())
+
+    @property
+    def full(self) -> bool:
+        """Whether the cap is reached."""
+        return self._max_tokens is not None and self._tokens >= self._max_tokens
+
+    def finish(self) -> tuple[SplitCounts, NDArray[np.uint64]]:
+        """Bring the file to disk; returns the counts and the distinct hashes of its documents."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        hashes = np.concatenate(self._hashes or [np.empty(0, np.uint64)])
+        distinct = np.unique(hashes)
+        counts = SplitCounts(
+            documents=len(hashes),
+            repeated_documents=len(hashes) - len(distinct),
+            tokens=self._tokens,
+            text_bytes=self._text_bytes,
+            sha256=self._sha256.hexdigest(),
+        )
+        return counts, distinct
+
+    def close(self) -> None:
+        """Close the file, however far it came."""
+        with suppress(OSError):  # it flushes what is left, and fails again on a full disk
+            self._file.close()

@@ -1,0 +1,209 @@
+"""Which text a channel is made of, and when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dcpt.errors import InputError
+from dcpt.text.manifest import Prepared
+from dcpt.text.reading import InputFile, Source, find_source, identify, read_documents
+from dcpt.text.shards import SplitRule, hash_document
+from dcpt.text.tokenizer import SAMPLE_BYTES
+
+FORMAT = 1
+"""Raised by hand when a change of the code alters shards."""
+
+TOKENIZER_FOLDER = "tokenizer"
+"""It lies beside the folders of the channels, so no channel has this name."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class ChannelSource:
+    """Where the text of one channel comes from.
+
+    Attributes:
+        name: The channel.
+        train: A file, folder, pattern, dataset folder or ``hf:owner/name``.
+        valid: The same for validation; None holds out part of the training text.
+        text_field: Field of the text in JSON Lines, parquet and datasets.
+        valid_fraction: Share of documents held out by their hash where ``valid`` is None.
+        max_tokens: Stop after the document that reaches this many training tokens; None reads all.
+    """
+
+    name: str
+    train: str
+    valid: str | None = None
+    text_field: str = "text"
+    valid_fraction: float = 0.02
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel whose files are found and hashed.
+
+    Attributes:
+        asked: What was asked for.
+        train: Training text, or all of it.
+        valid: Validation text, None if it is held out of ``train``.
+        inputs: Files of both.
+    """
+
+    asked: ChannelSource
+    train: Source
+    valid: Source | None
+    inputs: tuple[InputFile, ...]
+
+    @property
+    def parts(self) -> list[tuple[Source, SplitRule]]:
+        """What to read, in order, and on which side its documents go."""
+        if self.valid is None:
+            return [(self.train, SplitRule(self.asked.valid_fraction))]
+        return [(self.train, SplitRule(0.0)), (self.valid, SplitRule(1.0))]
+
+
+def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
+    """Check what can be checked before any file is opened.
+
+    Raises:
+        InputError: Names every problem.
+    """
+    problems = []
+    names = [source.name for source in sources]
+    if not names:
+        problems.append("no channels to prepare; name at least one")
+    problems += [
+        f"channel {name}: named {names.count(name)} times; give each channel its own name"
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    if workers < 1:
+        problems.append(f"{workers} workers; use at least 1")
+    for source in sources:
+        if not _NAME.fullmatch(source.name) or source.name == TOKENIZER_FOLDER:
+            problems.append(
+                f"channel {source.name!r}: this name cannot be used; take letters, digits, _ and -"
+                f" (and not {TOKENIZER_FOLDER!r})"
+            )
+        if source.valid is None and not 0 < source.valid_fraction < 1:
+            problems.append(
+                f"channel {source.name}: valid_fraction is {source.valid_fraction}; it must lie "
+                "between 0 and 1, such as 0.02"
+            )
+        if source.max_tokens is not None and source.max_tokens < 1:
+            problems.append(
+                f"channel {source.name}: max_tokens is {source.max_tokens}; use at least 1, or "
+                "leave it out to read all the text"
+            )
+    if problems:
+        raise InputError(problems)
+
+
+def find_channels(sources: Sequence[ChannelSource], known: Prepared | None) -> list[Channel]:
+    """Find and hash the files of all channels.
+
+    Args:
+        sources: The channels.
+        known: What was prepared before: files of the same size and time are not hashed again.
+
+    Raises:
+        InputError: Names every source that is missing or cannot be read.
+    """
+    hashed = (
+        {file.path: file for m in known.channels.values() for file in m.inputs} if known else {}
+    )
+    channels, problems = [], []
+    for asked in sources:
+        try:
+            train = find_source(asked.train, f"channel {asked.name}")
+            valid = None
+            if asked.valid is not None:
+                valid = find_source(asked.valid, f"channel {asked.name}, validation")
+            files = train.files + (valid.files if valid else ())
+            inputs = tuple(identify(path, hashed.get(str(path))) for path in files)
+            channels.append(Channel(asked, train, valid, inputs))
+        except InputError as error:
+            problems += error.problems
+        except OSError as error:
+            problems.append(
+                f"channel {asked.name}: {error.filename} cannot be read ({error.strerror}); check "
+                "its permissions"
+            )
+    if problems:
+        raise InputError(problems)
+    return channels
+
+
+def channel_keys(channels: Sequence[Channel], tokenizer_name: str) -> dict[str, str]:
+    """Hash all that decides the shards of each channel: contents and settings, never paths.
+
+    A tokenizer that is trained on the text of all channels changes with any of them.
+    """
+    texts = {channel.asked.name: _describe_text(channel) for channel in channels}
+    trained = tokenizer_name.startswith("bpe ")
+    return {
+        name: _hash_json([FORMAT, tokenizer_name, texts if trained else None, text])
+        for name, text in texts.items()
+    }
+
+
+def describe_split(asked: ChannelSource) -> str:
+    """Say in words how the documents of a channel are split."""
+    if asked.valid is not None:
+        return "validation text from a source of its own"
+    return f"{asked.valid_fraction:.2%} of the documents held out by a hash of their words"
+
+
+def sample_texts(
+    channels: Sequence[Channel], progress: Callable[[str, int, int], None]
+) -> Iterator[str]:
+    """Choose training text of every channel for a tokenizer to learn from.
+
+    Of each channel the documents with the smallest hashes are kept, as many as ``SAMPLE_BYTES``
+    hold: an even and repeatable sample of a text of any length, in one reading.
+    """
+    total = sum(channel.train.size for channel in channels)
+    start = 0
+    for channel in channels:
+        rule = channel.parts[0][1]
+        sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
+        # A capped channel must not be read to its end for this: a token is about four bytes.
+        enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
+        for text, position in read_documents(channel.train, channel.asked.text_field):
+            document_hash = hash_document(text)
+            size = len(text.encode())
+            read_bytes += size
+            if document_hash < limit and rule.side(document_hash) == "train":
+                kept_bytes += size if document_hash not in sample else 0
+                sample[document_hash] = text
+            while kept_bytes > SAMPLE_BYTES and len(sample) > 1:
+                limit = sorted(sample)[len(sample) // 2]
+                sample = {h: t for h, t in sample.items() if h < limit}
+                kept_bytes = sum(len(t.encode()) for t in sample.values())
+            progress(TOKENIZER_FOLDER, start + position, total)
+            if enough is not None and read_bytes >= enough:
+                break
+        yield from (sample[h] for h in sorted(sample))
+        start += channel.train.size
+
+
+def _describe_text(channel: Channel) -> dict[str, object]:
+    asked, n_train = channel.asked, len(channel.train.files)
+    hub = [s.written for s in (channel.train, channel.valid) if s and s.kind == "hub"]
+    return {
+        "train": [file.sha256 for file in channel.inputs[:n_train]],
+        "valid": None if channel.valid is None else [f.sha256 for f in channel.inputs[n_train:]],
+        "hub": hub,
+        "text_field": asked.text_field,
+        "valid_fraction": asked.valid_fraction if channel.valid is None else None,
+        "max_tokens": asked.max_tokens,
+    }
+
+
+def _hash_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""The text of one run: its training mixture and the fixed validation tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from dcpt.errors import InputError
+from dcpt.runs import RunConfig, channel_shares
+from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.text.mixture import Mixture
+from dcpt.training.evaluate import Validation, count_ids, open_validation
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run reads.
+
+    Attributes:
+        mixture: Training batches; its channels are all of the run's, in the identity's order.
+        validation: What every point evaluates.
+        unique_tokens: Tokens of training text of each channel.
+        vocab_size: The tokenizer's largest id + 1.
+        tokenizer: The tokenizer's folder.
+    """
+
+    mixture: Mixture
+    validation: Validation
+    unique_tokens: dict[str, int]
+    vocab_size: int
+    tokenizer: Path
+
+    def describe_reading(self, step: int) -> dict[str, Any]:
+        """Tell what was read before a step: the part of a point that needs no model.
+
+        Returns:
+            By channel ``share`` (of the tokens read; nothing at step 0), ``tokens``, ``epochs``
+            and ``unique_tokens``.
+        """
+        tokens = self.mixture.tokens(step)
+        total = sum(tokens.values())
+        return {
+            "share": {name: n / total for name, n in tokens.items()} if total else {},
+            "tokens": tokens,
+            "epochs": self.mixture.epochs(step),
+            "unique_tokens": self.unique_tokens,
+        }
+
+
+def open_data(config: RunConfig, study: Path) -> RunData:
+    """Open the prepared text of a run.
+
+    Raises:
+        InputError: If it is not there, or is not the text that the run was planned with.
+    """
+    one = config.identity
+    prepared = load_prepared(study / config.recorded.data_path)
+    check_text(config, prepared)
+    names = [channel.name for channel in one.channels]
+    shares = channel_shares(one.channels, one.ratio)
+    shards = {name: open_shard(prepared.folder, name, "train") for name in names}
+    return RunData(
+        mixture=Mixture(
+            {name: shares.get(name, Fraction(0)) for name in names},
+            shards,
+            one.sequence_tokens,
+            one.batch_sequences,
+            one.seed,
+        ),
+        validation=open_validation(prepared, names, one.sequence_tokens, one.validation_tokens),
+        unique_tokens={name: len(shard) for name, shard in shards.items()},
+        vocab_size=count_ids(prepared, names),
+        tokenizer=prepared.tokenizer_path,
+    )
+
+
+def check_text(config: RunConfig, prepared: Prepared) -> None:
+    """Refuse text that was prepared anew since the run was planned.
+
+    Raises:
+        InputError: If a channel is missing, or its shards or its tokenizer have other hashes.
+    """
+    problems = []
+    for channel in config.identity.channels:
+        found = prepared.channels.get(channel.name)
+        if found is None:
+            problems.append(
+                f"{prepared.folder}: channel {channel.name} is not prepared; run `dcpt prepare`"
+            )
+        elif (found.train.sha256, found.valid.sha256, found.tokenizer_sha256) != (
+            channel.train_sha256,
+            channel.valid_sha256,
+            config.identity.tokenizer_sha256,
+        ):
+            problems.append(
+                f"{prepared.folder}: the text or the tokenizer of channel {channel.name} is not "
+                f"what run {config.name} was planned with; plan the study anew"
+            )
+    if problems:
+        raise InputError(problems)

@@ -1,0 +1,236 @@
+"""Losses of every channel on fixed validation tokens, with their standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dcpt.errors import InputError
+from dcpt.runs import hash_record
+from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.training.models import (
+    check_positions,
+    check_vocabulary,
+    count_parameters,
+    load_model,
+)
+
+Dtype = Literal["float32", "bfloat16"]
+
+EVALUATION_TOKENS = 4096
+"""Tokens of one forward pass; a constant, so that a loss does not hang on the training batch."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The fixed text that every point evaluates.
+
+    Attributes:
+        windows: Of each channel token ids of shape (S, T + 1), int64: inputs and targets.
+        bytes_per_token: Of each channel UTF-8 bytes of text per token.
+        eval_id: Names tokens and windows: losses with equal ids may be compared.
+    """
+
+    windows: dict[str, Tensor]
+    bytes_per_token: dict[str, float]
+    eval_id: str
+
+
+@dataclass(frozen=True)
+class ChannelLoss:
+    """Loss of a channel in nats per token; its standard error over sequences, where known."""
+
+    mean: float
+    se: float | None
+
+
+def open_validation(
+    prepared: Prepared, channels: Sequence[str], sequence_tokens: int, validation_tokens: int
+) -> Validation:
+    """Read the first validation tokens of each channel.
+
+    Args:
+        prepared: The prepared text.
+        channels: Names of the channels.
+        sequence_tokens: T, targets in a sequence.
+        validation_tokens: Tokens of each channel's shard to evaluate.
+
+    Raises:
+        InputError: If a channel is not prepared or holds too few validation tokens.
+    """
+    shards = {name: open_shard(prepared.folder, name, "valid") for name in channels}
+    manifests = {name: prepared.channels[name] for name in channels}
+    problems = [
+        f"channel {name}: holds {len(shard)} validation tokens, fewer than the "
+        f"{max(validation_tokens, sequence_tokens + 1)} to be evaluated; lower evaluation.tokens, "
+        "or hold out more text (valid_fraction)"
+        for name, shard in shards.items()
+        if len(shard) < max(validation_tokens, sequence_tokens + 1)
+    ]
+    if validation_tokens < sequence_tokens:
+        problems.append(
+            f"evaluation.tokens is {validation_tokens}, less than one sequence of "
+            f"{sequence_tokens}; raise it"
+        )
+    if problems:
+        raise InputError(problems)
+    return Validation(
+        windows={
+            name: cut_windows(shard, sequence_tokens, validation_tokens)
+            for name, shard in shards.items()
+        },
+        bytes_per_token={name: m.bytes_per_token for name, m in manifests.items()},
+        eval_id=hash_record(
+            {
+                "valid_sha256": {name: m.valid.sha256 for name, m in manifests.items()},
+                "sequence_tokens": sequence_tokens,
+                "validation_tokens": validation_tokens,
+            }
+        ),
+    )
+
+
+def count_ids(prepared: Prepared, channels: Sequence[str]) -> int:
+    """Size of the vocabulary of the prepared text: its tokenizer's largest id + 1."""
+    return max(prepared.channels[name].vocab_size for name in channels)
+
+
+def cut_windows(
+    shard: NDArray[np.unsignedinteger], sequence_tokens: int, validation_tokens: int
+) -> Tensor:
+    """Cut the beginning of a shard into sequences: each token but the first is a target once.
+
+    Returns:
+        Token ids of shape (S, T + 1), int64. S is ``validation_tokens // T``, and one less where
+        the shard ends before the last target.
+    """
+    n = min(validation_tokens // sequence_tokens, (len(shard) - 1) // sequence_tokens)
+    head = np.asarray(shard[: n * sequence_tokens + 1], dtype=np.int64)
+    starts = np.arange(n)[:, None] * sequence_tokens
+    return torch.from_numpy(head[starts + np.arange(sequence_tokens + 1)])
+
+
+def token_losses(model: nn.Module, tokens: Tensor, dtype: Dtype) -> Tensor:
+    """Cross entropy of every target, in float32 whatever the model computes in.
+
+    Args:
+        model: A causal LM of ``transformers``.
+        tokens: Ids of shape (B, T + 1), on the model's device.
+        dtype: ``bfloat16`` runs the matrix products in bfloat16 and leaves the weights float32.
+
+    Returns:
+        Nats, shape (B, T).
+    """
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits_BTV = model(input_ids=inputs, use_cache=False).logits
+    losses = functional.cross_entropy(
+        logits_BTV.float().flatten(0, 1), targets.flatten(), reduction="none"
+    )
+    return losses.view_as(targets)
+
+
+@torch.no_grad()
+def sequence_losses(model: nn.Module, windows: Tensor, dtype: Dtype) -> NDArray[np.float64]:
+    """Mean loss of each sequence, without dropout.
+
+    Args:
+        model: A causal LM, left in the mode that it came in.
+        windows: Ids of shape (S, T + 1).
+        dtype: As in ``token_losses``.
+
+    Returns:
+        Nats per token, shape (S,).
+    """
+    was_training = model.training
+    device = next(model.parameters()).device
+    per_pass = max(1, EVALUATION_TOKENS // (windows.shape[1] - 1))
+    model.eval()
+    try:
+        means = [
+            token_losses(model, some.to(device), dtype).double().mean(dim=1)
+            for some in windows.split(per_pass)
+        ]
+    finally:
+        model.train(was_training)
+    # One transfer for all: the device is waited for once.
+    result: NDArray[np.float64] = torch.cat(means).cpu().numpy()
+    return result
+
+
+def evaluate_channels(
+    model: nn.Module, windows: Mapping[str, Tensor], dtype: Dtype
+) -> dict[str, ChannelLoss]:
+    """Validation loss of each channel. Sequences are equally long, so their mean is the tokens'."""
+    losses = {}
+    for name, windows_ST in windows.items():
+        losses_S = sequence_losses(model, windows_ST, dtype)
+        n = len(losses_S)
+        se = float(losses_S.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+        losses[name] = ChannelLoss(float(losses_S.mean()), se)
+    return losses
+
+
+def describe_evaluation(
+    model: nn.Module, validation: Validation, dtype: Dtype
+) -> dict[str, Any]:
+    """Evaluate a model: the part of a point that does not hang on how the model was trained.
+
+    Returns:
+        ``n_params``, ``n_params_non_embedding``, ``eval_id``, and by channel ``loss`` and ``se``
+        (nats per token; ``se`` only where there are two sequences) and ``bytes_per_token``.
+    """
+    counts = count_parameters(model)
+    losses = evaluate_channels(model, validation.windows, dtype)
+    return {
+        "n_params": counts.n_params,
+        "n_params_non_embedding": counts.n_params_non_embedding,
+        "eval_id": validation.eval_id,
+        "loss": {name: loss.mean for name, loss in losses.items()},
+        "se": {name: loss.se for name, loss in losses.items() if loss.se is not None},
+        "bytes_per_token": validation.bytes_per_token,
+    }
+
+
+def evaluate_model(
+    path: str | Path,
+    data: Path,
+    channels: Sequence[str],
+    sequence_tokens: int,
+    validation_tokens: int,
+    device: str = "cpu",
+    dtype: Dtype = "float32",
+) -> dict[str, Any]:
+    """Measure a base on a study's validation shards: what its point at D = 0 would say.
+
+    Args:
+        path: A checkpoint folder or a hub id.
+        data: Folder of the prepared text.
+        channels: Channels to evaluate.
+        sequence_tokens: Targets in a sequence, as in the study.
+        validation_tokens: Tokens of each channel, as in the study.
+        device: Where to compute.
+        dtype: ``bfloat16`` for the precision that a study of that dtype evaluates in.
+
+    Returns:
+        ``n_tokens`` (0), ``phase`` (base), and what ``describe_evaluation`` gives.
+
+    Raises:
+        InputError: If the model cannot be loaded, knows fewer ids than the text has or has too few
+            positions, or if the text is not prepared.
+    """
+    prepared = load_prepared(data)
+    validation = open_validation(prepared, channels, sequence_tokens, validation_tokens)
+    model = load_model(path, device)
+    check_positions(model, sequence_tokens, f"checkpoint {path}")
+    check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")
+    return {"n_tokens": 0, "phase": "base", **describe_evaluation(model, validation, dtype)}

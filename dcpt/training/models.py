@@ -1,0 +1,291 @@
+"""Bases: any causal LM of ``transformers``, and the small Llamas that a ladder is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcpt.errors import InputError
+from dcpt.runs import Architecture, RunConfig, RunFolder
+
+MLP_MULTIPLE = 16
+"""A ladder's MLP is 8/3 as wide as the model, rounded up to a multiple of this."""
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Sizes of a model, each parameter counted once however often it is used.
+
+    Attributes:
+        n_params: Parameters in all.
+        n_params_non_embedding: Without input and position embeddings and the output head.
+    """
+
+    n_params: int
+    n_params_non_embedding: int
+
+
+def build_llama(architecture: Architecture, seed: int = 0, device: str = "cpu") -> nn.Module:
+    """Build an untrained Llama with tied embeddings and without dropout.
+
+    Args:
+        architecture: Its shape.
+        seed: Decides the weights; they are drawn on the CPU, so every device gets the same ones.
+        device: Where it goes; ``meta`` gives shapes without weights.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=architecture.vocab_size,
+        hidden_size=architecture.width,
+        intermediate_size=-(-8 * architecture.width // (3 * MLP_MULTIPLE)) * MLP_MULTIPLE,
+        num_hidden_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        num_key_value_heads=architecture.heads,
+        max_position_embeddings=architecture.max_sequence_tokens,
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        # Ids of special tokens belong to the tokenizer; Llama's own may lie outside a small one.
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if device == "meta" else "cpu"):
+        torch.manual_seed(seed)
+        model: nn.Module = LlamaForCausalLM(config)
+    return model if device == "meta" else model.to(device)
+
+
+def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
+    """Load the model that a run starts from, in float32.
+
+    Args:
+        config: The run; ``identity.base`` says which base, ``recorded.base_path`` where it is.
+        study: The study's folder.
+        device: Where the model goes.
+
+    Raises:
+        InputError: If the base is not there, is not the one the run was planned with, or cannot
+            hold the run's sequences.
+    """
+    one, path = config.identity, config.recorded.base_path
+    kind, _, name = one.base.partition(":")
+    if one.kind == "pretrain":
+        assert one.architecture is not None, f"{config.name}: a pretrain run needs an architecture"
+        model = build_llama(one.architecture, one.seed, device)
+    elif kind == "run":
+        folder = RunFolder.find(name, study / "runs")
+        if folder is None or not folder.model.is_dir():
+            raise InputError(
+                f"run {config.name}: its base, the pretrain run {name}, has no finished model in "
+                f"{study / 'runs'}; train that run first"
+            )
+        model = load_model(folder.model, device)
+    else:
+        assert path is not None, f"{config.name}: base {one.base} has no base_path"
+        place = locate_checkpoint(path, study)
+        if checkpoint_sha256(place) != name:
+            raise InputError(
+                f"run {config.name}: the checkpoint {path} is not the one the run was planned with "
+                f"(sha256 {name[:12]}...); put the old files back, or plan the study anew"
+            )
+        model = load_model(place, device)
+    check_positions(model, one.sequence_tokens, f"run {config.name}")
+    return model
+
+
+def locate_checkpoint(path: str | Path, study: Path = Path()) -> str:
+    """Turn a recorded path into what ``load_model`` takes.
+
+    Args:
+        path: A folder, relative to the study or not, or a hub id.
+        study: The study's folder.
+
+    Returns:
+        The folder if there is one, else the path as it came: a hub id.
+    """
+    local = study / path
+    return str(local if local.is_dir() else path)
+
+
+def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
+    """Load a causal LM from safetensors, in float32, running no code of the checkpoint's.
+
+    Args:
+        path: A checkpoint folder or a hub id.
+        device: Where the model goes.
+
+    Raises:
+        InputError: If it cannot be loaded, or the weights do not fill the model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = checkpoint_files(path)[0].parent
+    try:
+        with _quiet():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"checkpoint {path}: transformers cannot load it as a causal LM "
+            f"({' '.join(str(error).split())[:300]}); give a checkpoint of a known model type"
+        ) from error
+    bad = sorted({*found["missing_keys"], *(str(key) for key in found["mismatched_keys"])})
+    if bad:
+        raise InputError(
+            f"checkpoint {path}: {len(bad)} weights of the model are not in it or have other "
+            f"shapes, such as {bad[0]}; give a whole checkpoint with the config.json that fits it"
+        )
+    loaded: nn.Module = model.to(device)
+    return loaded
+
+
+def checkpoint_files(path: str | Path) -> list[Path]:
+    """List the files that make a checkpoint: its safetensors, then its ``config.json``.
+
+    Args:
+        path: A checkpoint folder or a hub id (which is downloaded unless it is in the hub's cache).
+
+    Raises:
+        InputError: If it is not there, or holds no safetensors.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        folder = _download(str(path))
+    weights, config = sorted(folder.glob("*.safetensors")), folder / "config.json"
+    if not weights:
+        raise InputError(
+            f"checkpoint {path}: holds no .safetensors file, and other formats may run code when "
+            "they are read; convert it (load it once and save_pretrained), or choose another"
+        )
+    if not config.is_file():
+        raise InputError(f"checkpoint {path}: holds no config.json; give a whole model folder")
+    return [*weights, config]
+
+
+def checkpoint_sha256(path: str | Path) -> str:
+    """SHA-256 over the files of a checkpoint: weights and configuration, by name and content."""
+    files = checkpoint_files(path)
+    return _sha256_of(tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash files; cached by size and time, since many runs of a worker share one base."""
+    digest = hashlib.sha256()
+    for path, size, _ in files:
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"checkpoint {name}: no such folder; check the path")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
+    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(
+            f"checkpoint {name}: no such folder, and the hub does not give it "
+            f"({' '.join(str(error).split())[:200]}); check the name, or download it beforehand"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers: many workers share one terminal."""
+    from transformers.utils import logging
+
+    were_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on:
+            logging.enable_progress_bar()
+
+
+def check_positions(model: nn.Module, sequence_tokens: int, place: str) -> None:
+    """Refuse sequences longer than the model has positions for.
+
+    Raises:
+        InputError: If they are.
+    """
+    config: Any = model.config
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and sequence_tokens > positions:
+        raise InputError(
+            f"{place}: sequence_tokens is {sequence_tokens}, and the model has "
+            f"{positions} positions; shorten training.sequence_tokens to at most {positions}"
+        )
+
+
+def check_vocabulary(model: Any, vocab_size: int, place: str) -> None:
+    """Refuse text whose token ids the model does not know.
+
+    Args:
+        model: The model.
+        vocab_size: The tokenizer's largest id + 1.
+        place: Begins the message.
+
+    Raises:
+        InputError: If the tokenizer has more ids than the model has embeddings.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    if vocab_size > known:
+        raise InputError(
+            f"{place}: the tokenizer of the prepared text has {vocab_size} ids, and the model "
+            f"knows {known}; prepare the text with the model's own tokenizer"
+        )
+
+
+def count_parameters(model: Any) -> ParameterCounts:
+    """Count a model's parameters; those used twice, such as tied embeddings, count once."""
+    head = model.get_output_embeddings()
+    outer = set() if head is None else {id(p) for p in head.parameters()}
+    outer |= embedding_ids(model)
+    n_params = sum(p.numel() for p in model.parameters())
+    inner = sum(p.numel() for p in model.parameters() if id(p) not in outer)
+    return ParameterCounts(n_params, inner)
+
+
+def embedding_ids(model: nn.Module) -> set[int]:
+    """``id`` of every embedding's weight, token and position embeddings alike."""
+    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+
+
+def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
+    """Save an ordinary model folder, safetensors and tokenizer, whole or not at all.
+
+    Args:
+        model: The model.
+        tokenizer: A tokenizer folder, copied as it is.
+        folder: The folder to make; one that is there already is replaced.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with _quiet():
+        model.save_pretrained(partial)
+    for file in tokenizer.iterdir():
+        shutil.copyfile(file, partial / file.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

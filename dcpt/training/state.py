@@ -1,0 +1,139 @@
+"""All that training changes, and how it is kept in one safetensors file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dcpt.runs import Identity
+from dcpt.training.models import count_parameters, embedding_ids
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for a parameter, by torch's names."""
+
+
+@dataclass
+class TrainingState:
+    """All that a training step changes.
+
+    Attributes:
+        model: The model, weights in float32.
+        optimizer: AdamW over its parameters.
+        loss_sum_C: Training loss of each channel since the last point, summed over tokens, float64.
+        loss_tokens_C: Tokens behind these sums, float64.
+        step: Optimizer steps since D = 0.
+        wall_s: Seconds that went into this run before the present process took it up.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_sum_C: Tensor
+    loss_tokens_C: Tensor
+    step: int = 0
+    wall_s: float = 0.0
+
+
+def start_state(model: nn.Module, identity: Identity) -> TrainingState:
+    """State at D = 0: the base's weights and fresh moments."""
+    device = next(model.parameters()).device
+    zeros_C = torch.zeros(len(identity.channels), dtype=torch.float64, device=device)
+    return TrainingState(model, make_optimizer(model, identity), zeros_C, zeros_C.clone())
+
+
+def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
+    """AdamW that decays matrices only: no norms, no biases, no embeddings."""
+    embeddings = embedding_ids(model)
+    decayed, kept = [], []
+    for parameter in model.parameters():
+        is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
+        (decayed if is_matrix else kept).append(parameter)
+    counted = sum(p.numel() for p in decayed) + sum(p.numel() for p in kept)
+    assert counted == count_parameters(model).n_params, "a parameter is in no group, or in two"
+    how = identity.optimizer
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": how.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ],
+        lr=identity.learning_rate,
+        betas=(how.beta1, how.beta2),
+        eps=how.eps,
+        fused=True,
+    )
+
+
+def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: float) -> None:
+    """Write the state whole or not at all; the file replaces an older one.
+
+    Args:
+        path: A safetensors file.
+        state: What to keep.
+        identity: The run, whose hash goes into the file.
+        wall_s: Seconds that went into the run up to here.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in _weights(state.model).items()}
+    for name, parameter in state.model.named_parameters():
+        moments = state.optimizer.state.get(parameter, {})
+        tensors |= {f"{key}.{name}": tensor for key, tensor in moments.items()}
+    tensors |= {"loss_sum": state.loss_sum_C, "loss_tokens": state.loss_tokens_C}
+    # One writer per folder (the run's lock), so a partial file of a killed one is written over.
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+            partial,
+            {"step": str(state.step), "identity": identity.hash, "wall_s": f"{wall_s:.3f}"},
+        )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_step(path: Path) -> int:
+    """Read at which step a state was saved, without its tensors."""
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["step"])
+
+
+def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
+    """Overwrite a state with a saved one.
+
+    Values are copied into tensors that torch has laid out itself: sums in another memory alignment
+    need not be the same to the last bit.
+
+    Args:
+        path: A file of ``save_state``.
+        state: A state of the same model; its weights, moments, sums, step and seconds change.
+        identity: The run; a branch may load its trunk's state, whose seconds are not its own.
+    """
+    with safe_open(path, framework="pt") as file:
+        about, names = file.metadata(), set(file.keys())
+        is_own = about["identity"] == identity.hash
+        assert is_own or about["identity"] == identity.trunk, f"{path} is of another run"
+        with torch.no_grad():
+            for name, tensor in _weights(state.model).items():
+                tensor.copy_(file.get_tensor(f"model.{name}"))
+            state.loss_sum_C.copy_(file.get_tensor("loss_sum"))
+            state.loss_tokens_C.copy_(file.get_tensor("loss_tokens"))
+        for name, parameter in state.model.named_parameters():
+            if f"exp_avg.{name}" in names:
+                moments: dict[str, Any] = {k: file.get_tensor(f"{k}.{name}") for k in MOMENTS}
+                state.optimizer.state[parameter] = {
+                    key: torch.empty_like(tensor, device=parameter.device).copy_(tensor)
+                    for key, tensor in moments.items()
+                }
+    state.step, state.wall_s = int(about["step"]), float(about["wall_s"]) if is_own else 0.0
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters, shared ones once, and the buffers that belong to a checkpoint."""
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    stored = model.state_dict(keep_vars=True)
+    return weights | {name: b for name, b in model.named_buffers() if name in stored}

@@ -1,0 +1,102 @@
+"""A fit whose truth is known: the right share, learning rate and intervals follow by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from dcpt.laws.points import Points
+
+BASE_GENERAL = 2.8
+COST, GAIN_RATE, GAIN_SHARE = 0.06, 0.3, 0.6
+LARGE_RATE = 1e-3
+
+
+@dataclass
+class KnownFit:
+    """rise = cost lam r / (1 - r) + rewarm lam; domain = 4 - .3 ln lam - .6 ln r; lam = LR / 1e-3.
+
+    With rewarm = 0 and a limit of m nats: at a given rate r = q / (1 + q) with q = m / (cost lam);
+    over all pairs the domain loss is lowest at r = 1 - .3 / .6 and lam = m (1 - r) / (cost r).
+    A draw is a cost of its own.
+    """
+
+    costs: np.ndarray
+    rewarm: float = 0.0
+    rates: tuple[float, ...] = (1e-4, 3e-4, 9e-4, 2e-3, 4e-3)
+    sizes: tuple[float, ...] = (2e6, 8e6)
+    annealed: bool = True
+    unseen_text: float = 0.0
+    general_channels: tuple[str, ...] = ("general",)
+    domain_channel: str | None = "domain"
+    need: frozenset[str] = frozenset({"ratio", "base_loss_general", "learning_rate"})
+    warmup_tokens: float | None = 4e5
+    laws_apart: float = 0.0
+    flags: tuple[str, ...] = field(default=())
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return (*self.general_channels, *([self.domain_channel] if self.domain_channel else []))
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        ranges = {
+            "n_params": (min(self.sizes), max(self.sizes)),
+            "n_tokens": (1e6, 44e6),
+            "ratio": (0.1, 0.97),
+        }
+        if self.rates:
+            ranges["learning_rate"] = (min(self.rates), max(self.rates))
+        return ranges
+
+    @property
+    def phase_for_decisions(self) -> str:
+        return "annealed" if self.annealed else "constant"
+
+    @property
+    def weights(self) -> dict[str, dict[str, float]]:
+        return {channel: {"known": 1.0} for channel in self.channels}
+
+    @property
+    def data(self) -> dict[str, SimpleNamespace]:
+        sizes, rates = np.meshgrid(self.sizes, self.rates or (np.nan,))
+        points = Points(
+            n_params=sizes.ravel(),
+            n_tokens=np.full(sizes.size, 44e6),
+            learning_rate=rates.ravel() if self.rates else None,
+            annealed=np.full(sizes.size, float(self.annealed)),
+        )
+        return {channel: SimpleNamespace(points=points) for channel in self.channels}
+
+    def needs(self, channel: str) -> set[str]:
+        return set(self.need)
+
+    def _losses(self, channel: str, points: Points, cost: np.ndarray) -> np.ndarray:
+        lam = 1.0 if points.learning_rate is None else points.learning_rate / LARGE_RATE
+        ratio = points.ratio
+        if channel == self.domain_channel:
+            assert np.array_equal(points.share, ratio)
+            domain = 4 - GAIN_RATE * np.log(lam) - GAIN_SHARE * np.log(ratio)
+            return domain + 0 * cost
+        assert np.allclose(points.share, 1 - ratio)
+        assert (points.annealed == float(self.annealed)).all()
+        seen_too_often = self.unseen_text * np.maximum(0.1 - ratio, 0)
+        rise = cost * lam * ratio / (1 - ratio) + self.rewarm * lam + seen_too_often
+        return points.base_loss_general + rise
+
+    def central(self, channel: str, points: Points) -> np.ndarray:
+        return self._losses(channel, points, np.array([[COST]]))[0]
+
+    def sample(self, channel: str, points: Points) -> np.ndarray:
+        return self._losses(channel, points, self.costs[:, None])
+
+    def by_law(self, channel: str, points: Points) -> dict[str, np.ndarray]:
+        here = self.central(channel, points)
+        return {"known": here, "other": here + self.laws_apart}
+
+
+def spread_costs(n: int = 400) -> np.ndarray:
+    """Costs evenly spread in probability, from .6 to 1.6 times the central one."""
+    return COST * np.exp(np.linspace(np.log(0.6), np.log(1.6), n))

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Limit
+from dcpt.decide.words import summarise
+
+
+def test_the_answer_comes_first_and_warnings_last(known_fit, target):
+    answer = recommend(known_fit(), target(n_params=80e6))
+    words = summarise(answer)
+    best = answer.best
+    assert words[0].startswith(f"Train with {best.ratio:.0%} domain text")
+    assert f"{best.learning_rate:.3g}" in words[0]
+    assert "80M parameters and 44M tokens" in words[0]
+    assert "+3%" in words[0]
+    assert "after its final decay" in words[0]
+    interval = answer.ratio_interval
+    assert f"{interval.low:.2f} to {interval.high:.2f}" in words[1]
+    assert words[-1].startswith("Warning: the target has 80M parameters")
+    assert sum(word.startswith("A share of ") for word in words) == 6
+    assert any("to be safer take" in word for word in words)
+
+
+def test_no_answer_is_said_first(known_fit, target):
+    answer = recommend(known_fit(rewarm=0.5, rates=(9e-4, 2e-3)), target())
+    words = summarise(answer)
+    assert words[0].startswith("No share of domain text is within the limit +3%")
+    assert any(word.startswith("Warning: no share at any learning rate") for word in words)
+
+
+def test_words_name_no_rate_where_there_is_none(known_fit, target):
+    fit = known_fit(rates=(), annealed=False, need=frozenset({"ratio"}))
+    words = summarise(recommend(fit, target(limit=Limit(0.05, "nats"))))
+    assert "learning rate" not in words[0]
+    assert "at constant rate" in words[0]
+    assert "+0.05 nats" in words[0]

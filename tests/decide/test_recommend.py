@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from known_truth import BASE_GENERAL, COST, spread_costs
+
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Limit
+from dcpt.errors import InputError
+
+ALLOWED_RISE = 0.03 * BASE_GENERAL
+BEST_RATIO = 0.5
+BEST_RATE = ALLOWED_RISE / COST * 1e-3
+
+
+def share_at(rate: float, cost: float | np.ndarray = COST, rise: float = ALLOWED_RISE):
+    odds = rise / (cost * rate / 1e-3)
+    return odds / (1 + odds)
+
+
+def names(recommendation) -> set[str]:
+    return {flag.name for flag in recommendation.flags}
+
+
+def test_best_pair_is_the_known_optimum(known_fit, target):
+    fit = known_fit()
+    answer = recommend(fit, target())
+    best = answer.best
+    # The grid of rates is log-spaced; along it the optimum is flat, so its value is what counts.
+    assert best.learning_rate == pytest.approx(BEST_RATE, rel=0.08)
+    assert best.ratio == pytest.approx(share_at(best.learning_rate), abs=3e-4)
+    assert best.ratio == pytest.approx(BEST_RATIO, abs=0.03)
+    lowest = 4 - 0.3 * np.log(BEST_RATE / 1e-3) - 0.6 * np.log(BEST_RATIO)
+    assert best.losses["domain"].value == pytest.approx(lowest, abs=5e-4)
+    assert best.within_limit
+    assert best.general_rise.value == pytest.approx(ALLOWED_RISE, abs=2e-4)
+    assert answer.allowed_general_loss == pytest.approx(BASE_GENERAL * 1.03)
+    assert answer.phase == "annealed"
+    assert answer.flags == []
+
+
+def test_intervals_are_the_quantiles_of_the_known_draws(known_fit, target):
+    fit = known_fit()
+    answer = recommend(fit, target(), level=0.8)
+    low, high = np.quantile(share_at(answer.best.learning_rate, fit.costs), [0.1, 0.9])
+    assert answer.ratio_interval.low == pytest.approx(low, abs=5e-4)
+    assert answer.ratio_interval.high == pytest.approx(high, abs=5e-4)
+    assert answer.ratio_interval.value == answer.best.ratio
+    rates = np.quantile(ALLOWED_RISE / fit.costs * 1e-3, [0.1, 0.9])
+    assert answer.learning_rate_interval.low == pytest.approx(rates[0], rel=0.1)
+    assert answer.learning_rate_interval.high == pytest.approx(rates[1], rel=0.1)
+    rise = (
+        fit.costs * answer.best.learning_rate / 1e-3 * answer.best.ratio / (1 - answer.best.ratio)
+    )
+    assert answer.best.probability == (rise <= ALLOWED_RISE).mean()
+    assert answer.best.general_rise.high == pytest.approx(np.quantile(rise, 0.9), abs=1e-9)
+
+
+def test_held_rate_gives_its_own_share_and_says_what_it_costs(known_fit, target):
+    answer = recommend(known_fit(), target(learning_rate=5e-4))
+    assert answer.best.learning_rate == 5e-4
+    assert answer.best.ratio == pytest.approx(share_at(5e-4), abs=3e-4)
+    assert answer.learning_rate_interval is None
+    assert "learning_rate_held" in names(answer)
+    free = answer.alternatives["learning rate chosen"]
+    assert free.learning_rate == pytest.approx(BEST_RATE, rel=0.08)
+    assert free.regret.value < -0.03
+
+
+def test_largest_share_at_every_rate_seen(known_fit, target):
+    fit = known_fit()
+    answer = recommend(fit, target())
+    by_rate = {one.learning_rate: one for one in answer.frontiers}
+    assert set(fit.rates) <= set(by_rate)
+    assert answer.best.learning_rate in by_rate
+    for rate in fit.rates:
+        frontier = by_rate[rate]
+        assert frontier.largest_ratio.value == pytest.approx(share_at(rate), abs=3e-4)
+        low, high = np.quantile(share_at(rate, fit.costs), [0.05, 0.95])
+        assert frontier.largest_ratio.low == pytest.approx(low, abs=5e-4)
+        assert frontier.largest_ratio.high == pytest.approx(high, abs=5e-4)
+        assert len(frontier.ratio) == len(frontier.general) == len(frontier.domain_high)
+        assert (np.diff(frontier.general) > 0).all()
+
+
+def test_other_rates_held_are_alternatives_with_their_regret(known_fit, target):
+    answer = recommend(known_fit(), target())
+    held = answer.alternatives["learning rate 0.0003 held"]
+    assert held.ratio == pytest.approx(share_at(3e-4), abs=3e-4)
+    gap = held.losses["domain"].value - answer.best.losses["domain"].value
+    assert held.regret.value == pytest.approx(gap)
+    assert held.regret.value > 0
+
+
+def test_safe_pair_keeps_the_limit_in_nine_draws_of_ten(known_fit, target):
+    fit = known_fit()
+    answer = recommend(fit, target())
+    safe = answer.alternatives["safe"]
+    assert 0.9 <= safe.probability < 0.93
+    # At the 90th centile of the cost the same optimum holds: the share stays, the rate gives way.
+    assert safe.learning_rate == pytest.approx(
+        ALLOWED_RISE / np.quantile(fit.costs, 0.9) * 1e-3, rel=0.1
+    )
+    assert 0 < safe.regret.value < 0.2
+
+
+def test_habits_are_judged_at_the_recommended_rate(known_fit, target):
+    answer = recommend(known_fit(), target())
+    assert [one.ratio for one in answer.habits] == [0.95, 0.9, 0.8, 0.75, 0.67, 0.5]
+    assert {one.learning_rate for one in answer.habits} == {answer.best.learning_rate}
+    assert not answer.habits[0].within_limit
+    assert answer.habits[0].probability == 0
+    assert answer.habits[0].regret.value < 0
+
+
+def test_draws_with_no_feasible_share_count_as_zero(known_fit, target):
+    # Re-warm rise of .05 lam: at 2e-3 it is .1, above the limit whatever the share.
+    costs = np.full(200, COST)
+    fit = known_fit(rewarm=0.05, costs=costs, rates=(2e-3,))
+    answer = recommend(fit, target())
+    assert answer.best is None
+    assert answer.ratio_interval.value is None
+    assert answer.ratio_interval.low == answer.ratio_interval.high == 0
+    assert answer.frontiers[0].largest_ratio.value is None
+    assert [one.regret.value for one in answer.habits] == [None] * 6
+    flag = next(one for one in answer.flags if one.name == "no_share_meets_limit")
+    least = BASE_GENERAL + 2 * (COST * 0.01 / 0.99 + 0.05)
+    assert f"{least:.3f}" in flag.words
+    assert "safe" not in answer.alternatives
+
+
+def test_limit_that_does_not_bind_stops_at_the_cliff(known_fit, target):
+    answer = recommend(known_fit(rates=(1e-4, 3e-4)), target(limit=Limit(0.9, "nats")))
+    assert answer.best.ratio == 0.97
+    assert answer.best.learning_rate == 3e-4
+    assert answer.ratio_interval.high == 0.97
+    assert {"limit_does_not_bind", "near_cliff", "learning_rate_at_edge"} <= names(answer)
+
+
+def test_excess_at_the_smallest_shares_costs_nothing(known_fit, target):
+    plain = recommend(known_fit(), target())
+    bent = recommend(known_fit(unseen_text=5.0), target())
+    assert bent.best.ratio == plain.best.ratio
+    assert bent.best.learning_rate == plain.best.learning_rate
+
+
+def test_rates_never_leave_what_was_seen(known_fit, target):
+    answer = recommend(known_fit(rates=(1e-4, 3e-4)), target())
+    assert answer.best.learning_rate == 3e-4
+    assert max(one.learning_rate for one in answer.frontiers) == 3e-4
+    assert "learning_rate_at_edge" in names(answer)
+    assert answer.learning_rate_interval.high == 3e-4
+
+
+def test_rates_are_those_of_the_nearest_size_that_saw_several(known_fit, target):
+    fit = known_fit()
+    points = fit.data["domain"].points
+    kept = (points.n_params < 5e6) & (points.learning_rate <= 9e-4)
+    kept |= (points.n_params > 5e6) & (points.learning_rate >= 2e-3)
+    only_large = (points.n_params > 5e6) & (points.learning_rate == 2e-3)
+
+    class Confounded(type(fit)):
+        mask = kept
+
+        @property
+        def data(self):
+            return {c: type(d)(points=d.points.take(self.mask)) for c, d in super().data.items()}
+
+    confounded = Confounded(costs=fit.costs)
+    assert {one.learning_rate for one in recommend(confounded, target()).frontiers} == {2e-3, 4e-3}
+    Confounded.mask = (points.n_params < 5e6) & (points.learning_rate <= 9e-4) | only_large
+    seen = {one.learning_rate for one in recommend(confounded, target()).frontiers}
+    assert {1e-4, 3e-4, 9e-4} <= seen
+    assert max(seen) == 9e-4
+
+
+def test_one_rate_seen_is_held_and_said(known_fit, target):
+    answer = recommend(known_fit(rates=(9e-4,)), target())
+    assert answer.best.learning_rate == 9e-4
+    assert answer.learning_rate_interval is None
+    assert names(answer) == {"learning_rate_held"}
+
+
+def test_runs_without_a_learning_rate(known_fit, target):
+    fit = known_fit(rates=(), need=frozenset({"ratio"}))
+    answer = recommend(fit, target())
+    assert answer.best.learning_rate is None
+    assert answer.best.ratio == pytest.approx(share_at(1e-3), abs=3e-4)
+    assert answer.frontiers[0].learning_rate is None
+    assert "learning_rate_held" in names(answer)
+    assert "learning_rate" not in answer.extrapolation
+    with pytest.raises(InputError, match="the runs name no learning rate"):
+        recommend(fit, target(learning_rate=1e-3))
+
+
+def test_extrapolation_is_a_factor_per_axis(known_fit, target):
+    answer = recommend(known_fit(), target(n_params=80e6, n_tokens=88e6, learning_rate=8e-3))
+    assert answer.extrapolation == pytest.approx(
+        {"n_params": 10, "n_tokens": 2, "learning_rate": 2}
+    )
+    assert {
+        "extrapolates:n_params",
+        "extrapolates:n_tokens",
+        "extrapolates:learning_rate",
+    } <= names(answer)
+    smaller = recommend(known_fit(), target(n_params=1e6))
+    assert smaller.extrapolation["n_params"] == pytest.approx(2)
+
+
+def test_constant_rate_losses_are_said(known_fit, target):
+    answer = recommend(known_fit(annealed=False), target())
+    assert answer.phase == "constant"
+    assert names(answer) == {"constant_rate_losses"}
+
+
+def test_limits_that_cannot_be_resolved(known_fit, target):
+    near = recommend(known_fit(rewarm=0.06, rates=(9e-4,)), target())
+    assert "limit_near_rewarm_rise" in names(near)
+    noise = recommend(known_fit(), target(limit=Limit(0.005, "nats")))
+    assert "limit_within_noise" in names(noise)
+
+
+def test_uncertain_fits_are_said(known_fit, target):
+    costs = COST * np.exp(np.linspace(-3, 3, 200))
+    assert "wide_interval" in names(recommend(known_fit(costs=costs), target()))
+    apart = recommend(known_fit(laws_apart=0.04), target())
+    assert "laws_disagree" in names(apart)
+    assert apart.ratio_by_law["known"] > apart.ratio_by_law["other"] + 0.1
+    biased = recommend(known_fit(costs=np.linspace(1.5, 1.9, 99) * COST), target())
+    assert "outside_own_interval" in names(biased)
+
+
+def test_general_names_the_only_general_channel(known_fit, target):
+    answer = recommend(known_fit(general_channels=("en",)), target())
+    assert answer.general_channel == "en"
+    assert set(answer.best.losses) == {"en", "domain"}
+    assert answer.target.base_losses == {"en": BASE_GENERAL}
+
+
+def test_weighted_total_is_what_the_limit_is_on(known_fit, target):
+    fit = known_fit(general_channels=("en", "zh", "general_total"))
+    answer = recommend(fit, target(base_losses={"general_total": BASE_GENERAL}))
+    assert answer.general_channel == "general_total"
+    assert set(answer.best.losses) == {"en", "zh", "general_total", "domain"}
+    with pytest.raises(InputError, match=r"2 general channels \(en, zh\) and no weighted total"):
+        recommend(known_fit(general_channels=("en", "zh")), target())
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"n_params": 7}, "n_params 7 is below 1,000"),
+        ({"n_tokens": 0}, "n_tokens 0 is not above 0"),
+        ({"n_tokens": float("nan")}, "n_tokens nan is not above 0"),
+        ({"limit": Limit(-1, "percent")}, r"limit -1% is negative"),
+        ({"limit": Limit(3, "nats")}, r"limit \+3 nats is above 1 nats"),
+        ({"base_losses": {"general": -2.0}}, "base loss of general is -2"),
+        ({"base_losses": {"general": 31.0}}, "perplexity"),
+        ({"base_losses": {}}, "base loss of channel general is missing.*dcpt evaluate MODEL"),
+        ({"learning_rate": 2.0}, r"learning_rate 2 is not in \(0, 1\]"),
+        ({"base_peak_learning_rate": 0.0}, "base_peak_learning_rate 0 is not in"),
+        ({"base_n_tokens": -1.0}, "base_n_tokens -1 is not above 0"),
+        ({"warmup_tokens": 1e9}, "warmup_tokens 1e.09 is not between 0 and n_tokens"),
+    ],
+)
+def test_impossible_targets_are_named(known_fit, target, fields, says):
+    with pytest.raises(InputError, match=says) as caught:
+        recommend(known_fit(), target(**fields))
+    assert len(caught.value.problems) == 1
+
+
+def test_all_problems_come_together(known_fit, target):
+    fit = known_fit(need=frozenset({"ratio", "base_loss", "base_peak_learning_rate"}))
+    with pytest.raises(InputError) as caught:
+        recommend(fit, target(n_params=7, base_losses={}))
+    said = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 4
+    for part in ("n_params 7", "channel general", "channel domain", "base_peak_learning_rate"):
+        assert part in said
+
+
+def test_laws_without_a_share_choose_none(known_fit, target):
+    with pytest.raises(InputError, match="hold no share"):
+        recommend(known_fit(need=frozenset({"n_params"})), target())
+    with pytest.raises(InputError, match="no domain channel"):
+        recommend(known_fit(domain_channel=None), target())
+
+
+def test_level_is_a_share_of_the_draws(known_fit, target):
+    with pytest.raises(InputError, match="level 90 is not between 0 and 1"):
+        recommend(known_fit(), target(), level=90)
+
+
+def test_deciding_itself_takes_no_time(known_fit, target):
+    fit = known_fit(costs=spread_costs(200))
+    began = time.process_time()
+    recommend(fit, target())
+    assert time.process_time() - began < 1.5

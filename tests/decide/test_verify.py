@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from known_truth import BASE_GENERAL, COST
+
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Limit
+from dcpt.decide.verify import compare_verification, plan_verification
+from dcpt.errors import InputError
+
+ALLOWED = BASE_GENERAL * 1.03
+
+
+def trained(planned, cost: float, n_tokens: float = 44e6, domain_off: float = 0.0) -> pd.DataFrame:
+    """A runs table as training would give it, were the true cost this one."""
+    rows = []
+    for one in planned:
+        lam = one.learning_rate / 1e-3
+        end = BASE_GENERAL + cost * lam * one.ratio / (1 - one.ratio)
+        domain = 4 - 0.3 * np.log(lam) - 0.6 * np.log(one.ratio) + domain_off
+        fixed = {"run": one.label, "ratio": one.ratio, "learning_rate": one.learning_rate}
+        rows.append(
+            fixed | {"n_tokens": 0, "phase": "base", "loss_general": 2.8, "loss_domain": 9.0}
+        )
+        rows.append(
+            fixed
+            | {"n_tokens": n_tokens, "phase": "constant", "loss_general": 9.0, "loss_domain": 9.0}
+        )
+        rows.append(
+            fixed
+            | {
+                "n_tokens": n_tokens,
+                "phase": "annealed",
+                "loss_general": end,
+                "loss_domain": domain,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def settled(known_fit, target):
+    """A fit, a target, its recommendation, the plan and the labels of its runs."""
+    fit, asked = known_fit(), target()
+    answer = recommend(fit, asked)
+    planned = plan_verification(answer)
+    return fit, asked, answer, planned, {one.label: one.label for one in planned}
+
+
+def test_plan_is_the_recommendation_and_a_neighbour_on_each_side(settled):
+    _, _, answer, planned, _ = settled
+    by_label = {one.label: one for one in planned}
+    assert list(by_label) == ["recommendation", "lower share", "higher share"]
+    main = by_label["recommendation"].ratio
+    assert answer.best.ratio - 0.01 < main <= answer.best.ratio
+    assert by_label["lower share"].ratio == round(min(answer.ratio_interval.low, main - 0.1), 2)
+    assert by_label["higher share"].ratio == round(max(answer.ratio_interval.high, main + 0.1), 2)
+    assert {one.learning_rate for one in planned} == {answer.best.learning_rate}
+    assert all(one.ratio == round(one.ratio, 2) for one in planned)
+
+
+@pytest.mark.parametrize("amount", [0.001, 0.003, 0.02, 0.2, 0.6, 1.0])
+def test_planned_shares_are_apart_and_trainable(known_fit, target, amount):
+    answer = recommend(known_fit(rates=(9e-4,)), target(limit=Limit(amount, "nats")))
+    ratios = sorted(one.ratio for one in plan_verification(answer))
+    assert len(ratios) == 3
+    assert ratios[0] >= 0.02
+    assert ratios[-1] <= 0.97
+    assert min(np.diff(ratios)) >= 0.045
+    assert abs(ratios[0] - answer.best.ratio) <= 0.51
+
+
+def test_nothing_to_verify(known_fit, target):
+    answer = recommend(known_fit(rewarm=0.2, rates=(2e-3,)), target())
+    with pytest.raises(InputError, match="nothing to verify"):
+        plan_verification(answer)
+
+
+def test_a_hit_is_said(settled):
+    fit, asked, answer, planned, labels = settled
+    found = compare_verification(fit, asked, answer, trained(planned, COST), labels)
+    assert found.recommendation_held
+    assert found.limit_held
+    assert found.best_measured == "recommendation"
+    assert found.measured_ratio == pytest.approx(answer.best.ratio, abs=0.03)
+    assert found.ratio_held
+    main = found.runs[0]
+    assert main.measured["general"] == pytest.approx(main.predicted["general"].value)
+    assert found.words[0].startswith("The limit held")
+    assert "OUTSIDE" not in " ".join(found.words)
+
+
+def test_a_miss_is_said_as_plainly(settled):
+    fit, asked, answer, planned, labels = settled
+    table = trained(planned, 2.2 * COST)
+    found = compare_verification(fit, asked, answer, table, labels)
+    assert not found.recommendation_held
+    assert not found.limit_held
+    main = found.runs[0]
+    assert main.inside == {"general": False, "domain": True}
+    assert found.words[0].startswith("The limit did NOT hold")
+    assert any("general loss" in words and "OUTSIDE" in words for words in found.words)
+    # The lower share breaks the limit as well here, so no run is within it.
+    assert found.best_measured is None
+    assert found.measured_ratio is None
+    assert found.ratio_held is None
+    assert any("do not bracket" in words for words in found.words)
+
+
+def test_too_cautious_is_said(settled):
+    fit, asked, answer, planned, labels = settled
+    found = compare_verification(fit, asked, answer, trained(planned, 0.3 * COST), labels)
+    assert found.limit_held
+    assert found.best_measured == "higher share"
+    assert any("too cautious" in words for words in found.words)
+
+
+def test_a_lower_share_that_kept_the_limit(settled):
+    fit, asked, answer, planned, labels = settled
+    found = compare_verification(fit, asked, answer, trained(planned, 1.3 * COST), labels)
+    assert not found.limit_held
+    assert found.best_measured == "lower share"
+    lower, main = found.runs[1].ratio, found.runs[0].ratio
+    assert lower < found.measured_ratio < main
+    assert any("broke the limit" in words for words in found.words)
+
+
+def test_predictions_are_at_what_the_run_had(settled):
+    fit, asked, answer, planned, labels = settled
+    table = trained(planned, COST)
+    table.loc[table["run"] == "recommendation", "ratio"] = 0.6
+    found = compare_verification(fit, asked, answer, table, labels)
+    lam = answer.best.learning_rate / 1e-3
+    assert found.runs[0].predicted["general"].value == pytest.approx(
+        BASE_GENERAL + COST * lam * 0.6 / 0.4
+    )
+
+
+def test_domain_miss_breaks_the_recommendation_but_not_the_limit(settled):
+    fit, asked, answer, planned, labels = settled
+    table = trained(planned, COST, domain_off=0.1)
+    found = compare_verification(fit, asked, answer, table, labels)
+    assert found.limit_held
+    assert not found.recommendation_held
+
+
+def test_runs_that_verify_nothing_are_named(settled):
+    fit, asked, answer, planned, labels = settled
+    table = trained(planned, COST)
+    with pytest.raises(InputError) as caught:
+        compare_verification(fit, asked, answer, table[table["phase"] != "annealed"], labels)
+    assert len(caught.value.problems) == 3
+    assert "no annealed point" in caught.value.problems[0]
+    with pytest.raises(InputError, match=r"'absent'.*not in the table"):
+        compare_verification(fit, asked, answer, table, labels | {"recommendation": "absent"})
+    with pytest.raises(InputError, match=r"no annealed point near 44M tokens \(nearest: 22M"):
+        compare_verification(fit, asked, answer, trained(planned, COST, n_tokens=22e6), labels)
+    with pytest.raises(InputError, match="no run for 'recommendation'"):
+        compare_verification(fit, asked, answer, table, {"lower share": "lower share"})
+    with pytest.raises(InputError, match="has no loss_domain at its end"):
+        compare_verification(fit, asked, answer, table.drop(columns="loss_domain"), labels)
