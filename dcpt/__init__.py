@@ -11,18 +11,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcpt.bundled import bundled_runs
+    from dcpt.decide.recommend import recommend
+    from dcpt.decide.records import Limit, Target
     from dcpt.errors import InputError
+    from dcpt.laws import fit, load_fit
+    from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
     __version__: str
 
 _HOMES = {
     "InputError": "dcpt.errors",
+    "Limit": "dcpt.decide.records",
+    "Target": "dcpt.decide.records",
     "bundled_runs": "dcpt.bundled",
+    "fit": "dcpt.laws",
+    "load_fit": "dcpt.laws",
     "load_runs": "dcpt.table",
+    "recommend": "dcpt.decide.recommend",
+    "write_report": "dcpt.report.page",
 }
 
-__all__ = ["InputError", "__version__", "bundled_runs", "load_runs"]
+__all__ = [
+    "InputError",
+    "Limit",
+    "Target",
+    "__version__",
+    "bundled_runs",
+    "fit",
+    "load_fit",
+    "load_runs",
+    "recommend",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -144,6 +144,7 @@ def run_grid(
     """
     from dcpt import display, stations
     from dcpt.grid.local import choose_slots
+    from dcpt.grid.plan import StudyFolder
 
     console, slots = _console(json), choose_slots(workers)
     if dry_run:
@@ -154,7 +155,7 @@ def run_grid(
             console.print(display.estimate_table(estimates))
             console.print(display.estimate_words(estimates, len(slots)))
         return
-    folder = stations.StudyFolder(study)
+    folder = StudyFolder(study)
     with display.watch_grid(console, folder, len(slots), "grid") as view:
         outcome = stations.train_study(study, workers=workers, on_tick=view.tick)
     if json:
@@ -171,9 +172,10 @@ def status(study: StudyFile, json: Json = False) -> None:
     Example: dcpt status study.yaml
     """
     from dcpt import display, stations
+    from dcpt.grid.plan import StudyFolder
     from dcpt.grid.status import read_status
 
-    statuses = read_status(stations.plan_study(study), stations.StudyFolder(study))
+    statuses = read_status(stations.plan_study(study), StudyFolder(study))
     if json:
         typer.echo(display.as_json([display.status_record(one) for one in statuses]))
         return
@@ -246,7 +248,10 @@ def fit(
         n_draws=draws,
         seed=seed,
     )
-    typer.echo(display.as_json(fitted.record()) if json else fitted.summary())
+    if json:
+        typer.echo(display.as_json({"fits": fitted.records()}))
+    else:
+        _console().print(display.law_table(fitted.summary()))
 
 
 @app.command()
@@ -363,8 +368,9 @@ def verify(study: StudyFile, workers: Workers = None, json: Json = False) -> Non
     """
     from dcpt import display, stations
     from dcpt.grid.local import choose_slots
+    from dcpt.grid.plan import StudyFolder
 
-    console, folder = _console(json), stations.StudyFolder(study)
+    console, folder = _console(json), StudyFolder(study)
     n_workers = len(choose_slots(workers))
     with display.watch_grid(console, folder, n_workers, "verification") as view:
         checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)

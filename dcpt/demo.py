@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from dcpt import display, stations
 from dcpt.errors import InputError
+from dcpt.grid.plan import StudyFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dcpt.decide.records import Recommendation
+    from dcpt.text.demo_texts import CorpusName
 
-DOMAINS = {
+DOMAINS: dict[CorpusName, str] = {
     "icd": "the ICD-10-CM medical code book",
     "pronunciations": "English words with their sounds",
 }
@@ -45,21 +47,20 @@ def run(out: Path, domain: str, seed: int, workers: int | None, console: Console
     Raises:
         InputError: If the texts cannot be had, or a run failed.
     """
-    if domain not in DOMAINS:
+    corpus = next((name for name in DOMAINS if name == domain), None)
+    if corpus is None:
         raise InputError(f"--domain {domain}: choose one of {', '.join(DOMAINS)}")
     steps = _Steps(console)
-    study = write_study(out, domain, seed)
-    steps.say(f"texts: State of the Union speeches (general) and {DOMAINS[domain]} (domain)")
+    study = write_study(out, corpus, seed)
+    steps.say(f"texts: State of the Union speeches (general) and {DOMAINS[corpus]} (domain)")
     with display.watch_progress(console) as progress:
-        prepared = stations.prepare_study(
-            study, workers=workers or stations.count_workers(), progress=progress
-        )
+        prepared = stations.prepare_study(study, workers=1, progress=progress)
     console.print(display.prepared_table(prepared))
     steps.say("training: four bases, then 27 runs from three of them, each with a final decay")
     _train(study, workers, console)
     steps.say("fitting laws to the loss of every channel")
     fitted = stations.fit_runs(stations.collect_runs(study), stations.fit_folder(study))
-    console.print(fitted.summary(), markup=False, highlight=False)
+    console.print(display.law_table(fitted.summary()))
     answer = stations.recommend_for(study, stations.read_target(study))
     _say_answer(answer, console)
     if answer.best is not None:
@@ -69,7 +70,7 @@ def run(out: Path, domain: str, seed: int, workers: int | None, console: Console
     return answer
 
 
-def write_study(out: Path, domain: str, seed: int) -> Path:
+def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
     """Fetch the texts and write the demo's study file; one that is there already is kept."""
     from dcpt.text.demo_texts import demo_corpus
 
@@ -90,7 +91,7 @@ def _train(study: Path, workers: int | None, console: Console) -> None:
     from dcpt.grid.local import choose_slots
 
     n_workers = len(choose_slots(workers))
-    with display.watch_grid(console, stations.StudyFolder(study), n_workers, "grid") as view:
+    with display.watch_grid(console, StudyFolder(study), n_workers, "grid") as view:
         outcome = stations.train_study(study, workers=workers, on_tick=view.tick)
     _refuse_failures(outcome.failed, study)
 
@@ -98,7 +99,7 @@ def _train(study: Path, workers: int | None, console: Console) -> None:
 def _verify(study: Path, workers: int | None, console: Console) -> None:
     from dcpt.grid.local import choose_slots
 
-    n_workers, folder = len(choose_slots(workers)), stations.StudyFolder(study)
+    n_workers, folder = len(choose_slots(workers)), StudyFolder(study)
     with display.watch_grid(console, folder, n_workers, "verification") as view:
         checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)
     _refuse_failures(outcome.failed, study)
@@ -127,7 +128,7 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
     steps, folder = _Steps(console), out / "bundled"
     steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")
     fitted = stations.fit_runs(bundled_runs("zh_annealed"), folder)
-    console.print(fitted.summary(), markup=False, highlight=False)
+    console.print(display.law_table(fitted.summary()))
     target = Target(
         n_params=29_100_000,
         n_tokens=44_000_000,

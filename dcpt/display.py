@@ -19,10 +19,13 @@ from dcpt.grid.status import RunStatus, read_status, seconds_left
 from dcpt.quantities import format_count
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dcpt.grid.estimate import Estimate
     from dcpt.text.corpora import Prepared
 
 _REFRESH_S = 0.5
+_SHOWN_WEIGHT = 0.005
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -93,12 +96,17 @@ class GridView:
     def __init__(self, folder: StudyFolder, workers: int, live: Live, title: str) -> None:
         self.folder, self.workers, self.live, self.title = folder, workers, live, title
         self.started, self.drawn = time.monotonic(), 0.0
+        self.planned: Sequence[PlannedRun] = ()
 
     def tick(self, planned: Sequence[PlannedRun]) -> None:
         """Redraw, at most twice a second."""
-        if time.monotonic() - self.drawn < _REFRESH_S:
-            return
-        self.drawn = time.monotonic()
+        self.planned = planned
+        if time.monotonic() - self.drawn >= _REFRESH_S:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the view as things stand now."""
+        planned, self.drawn = self.planned, time.monotonic()
         statuses = read_status(planned, self.folder)
         rows = [
             (
@@ -128,7 +136,9 @@ def watch_grid(
 ) -> Iterator[GridView]:
     """Show the live view while a grid trains; where there is no terminal, only its last state."""
     with Live(console=console, auto_refresh=False, transient=False) as live:
-        yield GridView(folder, workers, live, title)
+        view = GridView(folder, workers, live, title)
+        yield view
+        view.draw()
 
 
 @contextmanager
@@ -199,6 +209,30 @@ def in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def law_table(summary: pd.DataFrame) -> Table:
+    """The laws of every channel that carry weight: held-out errors in nats, flags in words."""
+    errors = [name for name in summary.columns if name.startswith("held_out_")]
+    shown = summary[summary["weight"] >= _SHOWN_WEIGHT]
+    rows = [
+        (
+            law["channel"],
+            law["law"],
+            law["phase"],
+            f"{law['weight']:.2f}",
+            f"{law['error']:.3f}",
+            law["flags"],
+        )
+        for law in shown.assign(error=shown[errors].mean(axis=1)).to_dict(orient="records")
+    ]
+    table = make_table(
+        "laws by weight; error in nats on runs held out",
+        ("channel", "law", "phase", "weight", "error", "flags"),
+        rows,
+    )
+    table.columns[1].no_wrap = True
+    return table
 
 
 def as_json(value: Any) -> str:

@@ -246,9 +246,10 @@ def recommend_for(place: Path, target: Target, level: float = 0.9) -> Recommenda
     """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
     from dcpt.decide import recommend, write_recommendation
     from dcpt.laws import load_fit
+    from dcpt.table import load_runs
 
     folder = fit_folder(place)
-    answer = recommend(load_fit(folder), target, level)
+    answer = recommend(load_fit(folder), target, level, runs=load_runs(folder / "runs.csv"))
     write_recommendation(answer, folder)
     return answer
 
@@ -264,12 +265,15 @@ def verification_trunks(file: Path, answer: Recommendation) -> list[tuple[str, T
             f"{file}: target.base: {base!r} is no base of the study, so nothing can be trained to "
             "verify the recommendation; name one under bases and in target.base"
         )
+    if answer.best is None:
+        raise InputError(f"{file}: no share is recommended, so there is nothing to verify")
     # The target's tokens count its decay: the trunk ends where a decay of that share begins.
     n_tokens = round(answer.target.n_tokens / (1 + study.branches.decay))
-    return [
-        (one.label, Trunk(base, one.ratio, one.learning_rate, n_tokens=n_tokens))
-        for one in plan_verification(answer)
-    ]
+    trunks = []
+    for one in plan_verification(answer):
+        assert one.learning_rate is not None  # every run of a study has one
+        trunks.append((one.label, Trunk(base, one.ratio, one.learning_rate, n_tokens=n_tokens)))
+    return trunks
 
 
 def verify_study(

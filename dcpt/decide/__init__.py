@@ -1,1 +1,31 @@
+"""Deciding: the best share and learning rate for a target, and whether training bears it out."""
 
+from __future__ import annotations
+
+from dcpt.decide.files import (
+    read_recommendation,
+    read_verification,
+    write_recommendation,
+    write_verification,
+)
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Limit, Recommendation, Target, Verification
+from dcpt.decide.verify import Planned, compare_verification, plan_verification
+from dcpt.decide.words import format_rate, summarise
+
+__all__ = [
+    "Limit",
+    "Planned",
+    "Recommendation",
+    "Target",
+    "Verification",
+    "compare_verification",
+    "format_rate",
+    "plan_verification",
+    "read_recommendation",
+    "read_verification",
+    "recommend",
+    "summarise",
+    "write_recommendation",
+    "write_verification",
+]

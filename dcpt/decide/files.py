@@ -14,44 +14,53 @@ from dcpt.errors import InputError
 Record = TypeVar("Record", Recommendation, Verification)
 
 
-def to_json(record: Recommendation | Verification, path: str | Path) -> Path:
-    """Write a record, replacing the file in one step.
+def write_recommendation(recommendation: Recommendation, folder: str | Path) -> Path:
+    """Write ``recommendation.json`` into a folder; returns its path."""
+    return _write(recommendation, Path(folder) / "recommendation.json")
 
-    Args:
-        record: A recommendation or a verification.
-        path: The file to write.
 
-    Returns:
-        The path.
+def read_recommendation(folder: str | Path) -> Recommendation:
+    """Read ``recommendation.json`` of a folder.
+
+    Raises:
+        InputError: If there is none, or it is not as dcpt writes it.
     """
-    place = Path(path)
+    place = Path(folder) / "recommendation.json"
+    if not place.is_file():
+        raise InputError(f"{place} does not exist: run `dcpt recommend` first")
+    return _read(place, Recommendation)
+
+
+def write_verification(verification: Verification, folder: str | Path) -> Path:
+    """Write ``verification.json`` into a folder; returns its path."""
+    return _write(verification, Path(folder) / "verification.json")
+
+
+def read_verification(folder: str | Path) -> Verification | None:
+    """Read ``verification.json`` of a folder; None if nothing was verified there yet.
+
+    Raises:
+        InputError: If it is not as dcpt writes it.
+    """
+    place = Path(folder) / "verification.json"
+    return _read(place, Verification) if place.is_file() else None
+
+
+def _write(record: Recommendation | Verification, place: Path) -> Path:
     half_written = place.with_name(f".{place.name}.{os.getpid()}")
     half_written.write_bytes(TypeAdapter(type(record)).dump_json(record, indent=1))
     os.replace(half_written, place)
     return place
 
 
-def from_json(path: str | Path, kind: type[Record]) -> Record:
-    """Read a record that :func:`to_json` wrote.
-
-    Args:
-        path: The file.
-        kind: :class:`Recommendation` or :class:`Verification`.
-
-    Raises:
-        InputError: If the file is missing or is no such record.
-    """
-    name = kind.__name__.lower()
-    place = Path(path)
-    if not place.is_file():
-        raise InputError(f"{place} does not exist: no {name} has been written there yet")
+def _read(place: Path, kind: type[Record]) -> Record:
     try:
         record: Record = TypeAdapter(kind).validate_json(place.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(
-            f"{place} is not a {name} as dcpt writes it: {where}: {first['msg'].lower()}; make it "
-            "anew"
+            f"{place} is not a {kind.__name__.lower()} as dcpt writes it: {where}: "
+            f"{first['msg'].lower()}; make it anew"
         ) from None
     return record

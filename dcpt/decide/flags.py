@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dcpt.decide.question import Question
-from dcpt.decide.records import LARGEST_RATIO, Flag, Frontier, Recommendation
+from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
+from dcpt.decide.words import format_rate
 from dcpt.quantities import format_count
 
 NEAR_CLIFF = 0.95
@@ -38,11 +39,9 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
     ]
 
 
-def _frontier(recommendation: Recommendation) -> Frontier | None:
-    """The frontier at the recommended learning rate."""
-    if recommendation.best is None:
-        return None
-    rate = recommendation.best.learning_rate
+def _frontier(recommendation: Recommendation) -> Frontier:
+    """The frontier at the learning rate decided on, which is that of the habits."""
+    rate = recommendation.habits[0].learning_rate
     return next(one for one in recommendation.frontiers if one.learning_rate == rate)
 
 
@@ -69,8 +68,8 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
         flags.append(
             Flag(
                 "extrapolates:learning_rate",
-                f"the learning rate {target.learning_rate:g} is a factor {factor:.3g} outside the "
-                f"{low:g} to {high:g} that the runs saw",
+                f"the learning rate {format_rate(target.learning_rate)} is a factor {factor:.3g} "
+                f"outside the {format_rate(low)} to {format_rate(high)} that the runs saw",
             )
         )
     best = recommendation.best
@@ -91,53 +90,20 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
     best, limit = recommendation.best, question.target.limit
     allowed_rise = question.allowed - question.base_loss
     frontier = _frontier(recommendation)
-    if best is None or frontier is None:
-        least = min(min(one.general) for one in recommendation.frontiers)
+    if best is None:
+        least = min(frontier.general)
+        held = question.target.learning_rate
+        where = "at any learning rate" if held is None else f"at the rate {format_rate(held)}"
         flags.append(
             Flag(
                 "no_share_meets_limit",
-                f"no share at any learning rate meets the limit {limit} ({question.allowed:.3f}): "
-                f"the least general loss predicted is {least:.3f}, "
-                f"{least - question.base_loss:+.3f} nats from the base; allow more, or train runs "
-                "at lower learning rates",
+                f"no share {where} meets the limit {limit} ({question.allowed:.3f}): the least "
+                f"general loss predicted is {least:.3f}, {least - question.base_loss:+.3f} nats "
+                "from the base; allow more, or train runs at lower learning rates",
             )
         )
     else:
-        if best.ratio >= LARGEST_RATIO - 1e-6:
-            flags.append(
-                Flag(
-                    "limit_does_not_bind",
-                    f"the limit {limit} is met at every share up to {LARGEST_RATIO:g}, above which "
-                    "nothing is recommended: it does not decide here",
-                )
-            )
-        elif (best.general_rise.value or 0.0) < allowed_rise - 1e-3:
-            flags.append(
-                Flag(
-                    "limit_does_not_bind",
-                    f"the domain loss is lowest at a share of {best.ratio:.2f}, below what the "
-                    f"limit {limit} would allow: it does not decide here",
-                )
-            )
-        if best.ratio >= NEAR_CLIFF:
-            flags.append(
-                Flag(
-                    "near_cliff",
-                    f"a share of {best.ratio:.2f} is close to 1, where the general loss rises "
-                    "steeply with the last few per cent of general text: a little less costs "
-                    "little domain loss and is much safer",
-                )
-            )
-        rewarm = frontier.general[0] - question.base_loss
-        if abs(allowed_rise - rewarm) < RESOLUTION:
-            flags.append(
-                Flag(
-                    "limit_near_rewarm_rise",
-                    f"the limit allows {allowed_rise:+.3f} nats, and {rewarm:+.3f} are predicted "
-                    "with hardly any domain text, from the learning rate alone: a limit this "
-                    "close cannot be resolved, so the share is loosely determined",
-                )
-            )
+        flags += _about_the_share(question, best, frontier)
     if allowed_rise < EVALUATION_NOISE:
         flags.append(
             Flag(
@@ -145,6 +111,47 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
                 f"the limit allows {allowed_rise:.3f} nats, no more than equal runs and "
                 f"evaluations differ by (about {EVALUATION_NOISE:g}): it cannot be told from none "
                 "at all",
+            )
+        )
+    return flags
+
+
+def _about_the_share(question: Question, best: Choice, frontier: Frontier) -> list[Flag]:
+    flags = []
+    limit, allowed_rise = question.target.limit, question.allowed - question.base_loss
+    if best.ratio >= LARGEST_RATIO - 1e-6:
+        flags.append(
+            Flag(
+                "limit_does_not_bind",
+                f"the limit {limit} is met at every share up to {LARGEST_RATIO:g}, above which "
+                "nothing is recommended: it does not decide here",
+            )
+        )
+    elif (best.general_rise.value or 0.0) < allowed_rise - 1e-3:
+        flags.append(
+            Flag(
+                "limit_does_not_bind",
+                f"the domain loss is lowest at a share of {best.ratio:.2f}, below what the "
+                f"limit {limit} would allow: it does not decide here",
+            )
+        )
+    if best.ratio >= NEAR_CLIFF:
+        flags.append(
+            Flag(
+                "near_cliff",
+                f"a share of {best.ratio:.2f} is close to 1, where the general loss rises "
+                "steeply with the last few per cent of general text: a little less costs "
+                "little domain loss and is much safer",
+            )
+        )
+    rewarm = frontier.general[0] - question.base_loss
+    if abs(allowed_rise - rewarm) < RESOLUTION:
+        flags.append(
+            Flag(
+                "limit_near_rewarm_rise",
+                f"the limit allows {allowed_rise:+.3f} nats, and {rewarm:+.3f} are predicted "
+                "with hardly any domain text, from the learning rate alone: a limit this "
+                "close cannot be resolved, so the share is loosely determined",
             )
         )
     return flags
@@ -166,8 +173,8 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
         flags.append(
             Flag(
                 "learning_rate_held",
-                f"the learning rate was held at {target.learning_rate:g} as asked: another one may "
-                "allow a better pair",
+                f"the learning rate was held at {format_rate(target.learning_rate)} as asked: "
+                "another one may allow a better pair",
             )
         )
     elif best is None or best.learning_rate is None:
@@ -183,9 +190,9 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
         flags.append(
             Flag(
                 "learning_rate_held",
-                f"the runs saw one learning rate only ({rates[0]:g}), so it was held: another one "
-                "may be better by more than any share is, train a few small runs at a third and "
-                "at three times of it",
+                f"the runs saw one learning rate only ({format_rate(rates[0])}), so it was held: "
+                "another one may be better by more than any share is, train a few small runs at a "
+                "third and at three times of it",
             )
         )
     elif best.learning_rate in (rates[0], rates[-1]):
@@ -193,8 +200,8 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
         flags.append(
             Flag(
                 "learning_rate_at_edge",
-                f"the chosen learning rate {best.learning_rate:g} is the {end} seen at sizes near "
-                f"the target: a {more} one may be better, add runs there",
+                f"the chosen learning rate {format_rate(best.learning_rate)} is the {end} seen at "
+                f"sizes near the target: a {more} one may be better, add runs there",
             )
         )
     return flags

@@ -7,21 +7,27 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.errors import InputError
-from dcpt.laws.points import Points
+from dcpt.laws.law import evaluate
+from dcpt.laws.points import Points, points_from_table
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Fit
+    from dcpt.laws.compare import Comparison
+    from dcpt.laws.fitted import Fit
 
 Array = NDArray[np.float64]
 
 SMALLEST_RATIO = 0.01
 RATIO_STEP = 0.005
-N_LEARNING_RATES = 29
+N_LEARNING_RATES = 41
 """Log-spaced rates between the lowest and the highest seen, beside those seen themselves."""
+
+RIVAL_ERROR = 2.0
+"""A law whose held-out error is at most this many times the chosen one's is heard beside it."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,38 @@ class Question:
         return self.fit.central(channel, self.points(channel, ratio, rate))
 
     def by_law(self, channel: str, ratio: Array, rate: Array) -> dict[str, Array]:
-        """Best fits of each law in the channel's stack, nats per token, shape (M,) each."""
-        return self.fit.by_law(channel, self.points(channel, ratio, rate))
+        """Best fits of the laws worth hearing, each alone, nats per token, shape (M,) each.
+
+        Those of the phase whose held-out error is at most twice that of the law chosen: a law that
+        weighs nothing in the stack may be nearly as good, one that misses by more says nothing.
+        """
+        points, one = self.points(channel, ratio, rate), self.fit.by_channel[channel]
+        comparison = one.comparisons[self.phase]
+        rivals = {
+            law: one.members[law]
+            for law in comparison.weights
+            if _held_out_ratio(comparison, law) <= RIVAL_ERROR
+            and one.members[law].refuse(points) is None
+        }
+        return {
+            law: evaluate(member.law, points, member.values, member.references)
+            for law, member in rivals.items()
+        }
 
     def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Predictive draws of one channel at pairs, nats per token, shape (n_draws, M)."""
         return self.fit.sample(channel, self.points(channel, ratio, rate))
+
+
+def _held_out_ratio(comparison: Comparison, law: str) -> float:
+    """Held-out error of a law over that of the law chosen, on the splits that both carry."""
+    own, best = comparison.errors[law], comparison.errors[comparison.choice]
+    if law == comparison.choice:
+        return 1.0
+    shared = own.keys() & best.keys()
+    if not shared:
+        return math.inf
+    return math.hypot(*(own[s] for s in shared)) / math.hypot(*(best[s] for s in shared))
 
 
 def ratio_grid() -> Array:
@@ -115,8 +147,14 @@ def ratio_grid() -> Array:
     return np.round(SMALLEST_RATIO + RATIO_STEP * np.arange(steps + 1), 6)
 
 
-def ask(fit: Fit, target: Target) -> Question:
+def ask(fit: Fit, target: Target, runs: pd.DataFrame | None = None) -> Question:
     """Check a target against a fit and turn both into a question.
+
+    Args:
+        fit: The fit.
+        target: The target.
+        runs: The table that was fitted, for the learning rates seen at each size; without it the
+            ends of the fit's range stand for them.
 
     Raises:
         InputError: With all problems found, one sentence each.
@@ -126,7 +164,7 @@ def ask(fit: Fit, target: Target) -> Question:
     problems = [*_impossible(target), *_missing(fit, target, general, domain)]
     if problems:
         raise InputError(problems)
-    seen = _seen_rates(fit, target)
+    seen = _seen_rates(fit, target, runs)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
     low, high = seen[0], seen[-1]
@@ -232,10 +270,10 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
     problems = []
     without = [] if general in target.base_losses else [general]
     for channel in fit.channels:
-        needs = fit.needs(channel)
+        needs = _needs(fit, channel)
         if not needs & {"ratio", "share"} and channel in (general, domain):
             problems.append(
-                f"the laws of channel {channel} ({', '.join(fit.weights[channel])}) hold no "
+                f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) hold no "
                 "share, so none can be chosen: fit a table with at least three ratios"
             )
         if "base_loss" in needs and channel not in target.base_losses and channel not in without:
@@ -245,7 +283,7 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
         f"with `dcpt evaluate MODEL` and give it as base_losses[{channel!r}]"
         for channel in without
     ]
-    needs_all = set().union(*(fit.needs(channel) for channel in fit.channels))
+    needs_all = set().union(*(_needs(fit, channel) for channel in fit.channels))
     remedies = {
         "base_peak_learning_rate": "the peak learning rate of the base's pre-training",
         "base_n_tokens": "the tokens that the base was pre-trained on",
@@ -258,11 +296,22 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
     return problems
 
 
-def _seen_rates(fit: Fit, target: Target) -> Array:
-    """Learning rates that runs were trained at, at the size nearest to the target's.
+def _laws(fit: Fit, channel: str) -> list[str]:
+    """Laws that count in a channel's prediction."""
+    return [law for law, weight in fit.weights(channel).items() if weight > 0]
 
-    The nearest size that saw several rates counts, since a sweep is often made at one size only;
-    where none did, all rates of the table. One NaN where the runs name none.
+
+def _needs(fit: Fit, channel: str) -> set[str]:
+    """Fields of the points that the laws of a channel cannot do without."""
+    members = fit.by_channel[channel].members
+    return {field for law in _laws(fit, channel) for field in members[law].law.needs}
+
+
+def _seen_rates(fit: Fit, target: Target, runs: pd.DataFrame | None) -> Array:
+    """Learning rates that runs were trained at, at sizes as near as possible to the target's.
+
+    Sizes count from the nearest outwards until they have seen two rates, since a sweep is often
+    made at one size only. One NaN where the runs name none.
 
     Returns:
         Ascending rates, shape (L,).
@@ -270,20 +319,22 @@ def _seen_rates(fit: Fit, target: Target) -> Array:
     Raises:
         InputError: If the target holds a rate and the runs name none.
     """
-    points = fit.data[fit.domain_channel or ""].points
-    if points.learning_rate is None:
+    if "learning_rate" not in fit.ranges:
         if target.learning_rate is not None:
             raise InputError(
                 f"target learning_rate {target.learning_rate:g} cannot be held: the runs name no "
                 "learning rate; leave it out, or add the column learning_rate to the table"
             )
         return np.array([np.nan])
-    decided = points.annealed == float(fit.phase_for_decisions == "annealed")
-    rates, sizes = points.learning_rate[decided], points.n_params
+    if runs is None or fit.domain_channel is None:
+        return np.unique(fit.ranges["learning_rate"])
+    points = points_from_table(runs, fit.domain_channel).points
+    points = points.take(points.get("annealed") == float(fit.phase_for_decisions == "annealed"))
+    rates, sizes = points.get("learning_rate"), points.n_params
     if sizes is not None:
-        sizes = sizes[decided]
-        for size in sorted(np.unique(sizes), key=lambda one: abs(math.log(one / target.n_params))):
-            there = np.unique(rates[sizes == size])
-            if len(there) > 1:
-                return there
+        away = np.abs(np.log(sizes / target.n_params))
+        for distance in np.unique(away):
+            near = np.unique(rates[away <= distance])
+            if len(near) > 1:
+                return near
     return np.unique(rates)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from dcpt.decide.flags import find_flags
 from dcpt.decide.question import Array, Question, ask, ratio_grid
@@ -25,10 +27,11 @@ from dcpt.decide.records import (
     Target,
 )
 from dcpt.decide.trade_off import best_share, largest_share
+from dcpt.decide.words import format_rate
 from dcpt.errors import InputError
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Fit
+    from dcpt.laws.fitted import Fit
 
 SAFE_PROBABILITY = 0.9
 """The ``safe`` alternative keeps within the limit in at least this share of the draws."""
@@ -56,13 +59,18 @@ class Surface:
         return 0 if np.isnan(rate) else int(np.abs(self.rates - rate).argmin())
 
 
-def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
+def recommend(
+    fit: Fit, target: Target, level: float = 0.9, *, runs: pd.DataFrame | None = None
+) -> Recommendation:
     """Choose the share of domain text and the learning rate for a large run.
 
     Args:
         fit: Fitted laws with their draws.
         target: The large run, its limit, and the losses of its base.
         level: Of all intervals: .9 leaves out 5 % of the draws at each end.
+        runs: The table that was fitted. It says which learning rates were seen at sizes near the
+            target's, and the decision keeps between them; without it, between the lowest and the
+            highest seen at any size.
 
     Returns:
         The recommendation. Its ``best`` is None where no share meets the limit.
@@ -73,16 +81,13 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     """
     if not 0 < level < 1:
         raise InputError(f"level {level:g} is not between 0 and 1: write .9 for 90 % of the draws")
-    question = ask(fit, target)
+    question = ask(fit, target, runs)
     surface = _surface(question)
     shares, losses = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
-    choosable = np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
-    losses_there = np.where(choosable, losses, np.inf)
-    found = bool(np.isfinite(losses_there).any())
-    least = np.where(choosable, surface.general.min(axis=1), np.inf)
-    row = int(losses_there.argmin()) if found else int(least.argmin())
+    choosable = _choosable(question, surface)
+    row = _best_row(surface, losses, choosable)
     rate = float(surface.rates[row])
-    best = (_floor(shares[row]), rate) if found else None
+    best = (_floor(shares[row]), rate) if np.isfinite(losses[row]) else None
     draw_shares, draw_losses = best_share(
         surface.ratio, surface.general_draws, surface.domain_draws, question.allowed
     )
@@ -97,7 +102,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         level=level,
         best=recommended,
         ratio_interval=_interval(
-            best[0] if best else None, np.nan_to_num(draw_shares[:, row], nan=0.97), level
+            best[0] if best else None, np.nan_to_num(draw_shares[:, row], nan=0.0), level
         ),
         learning_rate_interval=_rate_interval(
             surface.rates[choosable], draw_losses[:, choosable], rate if best else None, level
@@ -107,13 +112,26 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         frontiers=_frontiers(question, surface, rate, level),
         extrapolation=question.extrapolation(recommended.learning_rate if recommended else None),
         flags=[],
-        laws={channel: dict(fit.weights[channel]) for channel in fit.channels},
+        laws={channel: fit.weights(channel) for channel in fit.channels},
         general_channel=question.general,
         domain_channel=question.domain,
         alternatives=dict(zip(named, choices[len(HABITS) :], strict=True)),
         ratio_by_law=_ratio_by_law(question, surface, rate),
     )
     return replace(recommendation, flags=find_flags(question, recommendation))
+
+
+def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:
+    """Which learning rates of the grid the decision may choose, shape (L,)."""
+    return np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
+
+
+def _best_row(surface: Surface, losses: Array, choosable: NDArray[np.bool_]) -> int:
+    """The rate with the lowest domain loss; where no share meets the limit, the least general."""
+    there = np.where(choosable, losses, np.inf)
+    if not np.isfinite(there).any():
+        there = np.where(choosable, surface.general.min(axis=1), np.inf)
+    return int(there.argmin())
 
 
 def _surface(question: Question) -> Surface:
@@ -188,7 +206,10 @@ def _alternatives(
         for rate in question.seen:
             row = surface.row(rate)
             if np.isfinite(losses[row]):
-                named[f"learning rate {rate:g} held"] = (_floor(shares[row]), float(rate))
+                named[f"learning rate {format_rate(rate)} held"] = (
+                    _floor(shares[row]),
+                    float(rate),
+                )
     if question.target.learning_rate is not None and len(question.seen) > 1:
         row = int(losses.argmin())
         if np.isfinite(losses[row]):
@@ -197,8 +218,7 @@ def _alternatives(
     safe_shares, safe_losses = best_share(
         surface.ratio, -probability, surface.domain, -SAFE_PROBABILITY
     )
-    choosable = np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
-    safe_losses = np.where(choosable, safe_losses, np.inf)
+    safe_losses = np.where(_choosable(question, surface), safe_losses, np.inf)
     row = int(safe_losses.argmin())
     if np.isfinite(safe_losses[row]):
         # Down to a share of the grid: the odds are a count of draws, not a curve to interpolate.

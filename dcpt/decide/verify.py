@@ -25,7 +25,7 @@ from dcpt.errors import InputError
 from dcpt.quantities import format_count
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Fit
+    from dcpt.laws.fitted import Fit
 
 SMALLEST_TRAINED = 0.02
 NEAREST, FARTHEST = 0.1, 0.25
@@ -78,7 +78,6 @@ def plan_verification(recommendation: Recommendation) -> list[Planned]:
 
 def compare_verification(
     fit: Fit,
-    target: Target,
     recommendation: Recommendation,
     runs: pd.DataFrame,
     labels: Mapping[str, str],
@@ -89,32 +88,32 @@ def compare_verification(
 
     Args:
         fit: The fit that recommended.
-        target: The target.
-        recommendation: What was recommended.
+        recommendation: What was recommended, for which target.
         runs: A runs table with the verifying runs, as ``load_runs`` gives it.
-        labels: Label of each planned run -> its ``run`` in the table; ``recommendation`` is among
-            them.
+        labels: Name of each run in the table -> its label in the plan; ``recommendation`` is
+            among them.
 
     Raises:
         InputError: If a run is missing or did not reach the target in the phase decided on.
     """
-    if "recommendation" not in labels:
+    if "recommendation" not in labels.values():
         raise InputError(
-            f"labels {', '.join(labels) or '(none)'} name no run for 'recommendation': the run "
-            "trained at the recommended share is what is verified"
+            f"labels {', '.join(labels.values()) or '(none)'} name no run for 'recommendation': "
+            "the run trained at the recommended share is what is verified"
         )
     rows, problems = {}, []
-    for label, run in labels.items():
+    target = recommendation.target
+    for run, label in labels.items():
         found = _end_row(runs, run, label, target, recommendation.phase)
         if isinstance(found, str):
             problems.append(found)
         else:
-            rows[label] = found
+            rows[run] = found
     if problems:
         raise InputError(problems)
     verified = [
-        _verified(fit, target, label, labels[label], row, recommendation.level)
-        for label, row in rows.items()
+        _verified(fit, target, labels[run], run, row, recommendation.level)
+        for run, row in rows.items()
     ]
     return _judged(ask(fit, target), recommendation, verified)
 

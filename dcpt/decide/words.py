@@ -32,8 +32,14 @@ def _moment(recommendation: Recommendation) -> str:
     return "after its final decay" if recommendation.phase == "annealed" else "at constant rate"
 
 
+def format_rate(rate: float) -> str:
+    """Write a learning rate for people: ``9e-4``, ``7.22e-4``."""
+    digits, exponent = f"{rate:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def _rate(rate: float | None) -> str:
-    return "" if rate is None else f" at a peak learning rate of {rate:.3g}"
+    return "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
 
 
 def _span(interval: Interval, digits: int = 3, sign: str = "") -> str:
@@ -51,7 +57,7 @@ def _answer(recommendation: Recommendation) -> str:
     if best is None:
         return (
             f"No share of domain text is within the limit {_limit(recommendation)} for "
-            f"{_size(recommendation)}, at any learning rate looked at."
+            f"{_size(recommendation)}{_looked_at(recommendation)}."
         )
     domain = best.losses[recommendation.domain_channel]
     return (
@@ -61,6 +67,11 @@ def _answer(recommendation: Recommendation) -> str:
         f"general loss rises by {best.general_rise.value:.3f}, within the limit "
         f"{_limit(recommendation)}."
     )
+
+
+def _looked_at(recommendation: Recommendation) -> str:
+    held = recommendation.target.learning_rate
+    return ", at any learning rate looked at" if held is None else _rate(held)
 
 
 def _certainty(recommendation: Recommendation) -> list[str]:
@@ -76,32 +87,39 @@ def _certainty(recommendation: Recommendation) -> list[str]:
     if rates and rates.low is not None and rates.high is not None:
         words.append(
             f"With share and learning rate both chosen anew, {percent} of the draws choose a rate "
-            f"between {rates.low:.3g} and {rates.high:.3g}."
+            f"between {format_rate(rates.low)} and {format_rate(rates.high)}."
         )
-    safe = recommendation.alternatives.get("safe")
-    if safe:
-        words.append(
-            f"The general loss stays within the limit in {best.probability:.0%} of the draws; to "
-            f"be safer take {safe.ratio:.0%} domain text{_rate(safe.learning_rate)} "
-            f"({safe.probability:.0%} of the draws, domain loss {safe.regret.value:+.3f} nats)."
-        )
-    else:
-        words.append(
-            f"The general loss stays within the limit in {best.probability:.0%} of the draws; no "
-            "pair looked at does so in nine of ten."
-        )
-    return words
+    return [*words, _odds(best, recommendation.alternatives.get("safe"))]
+
+
+def _odds(best: Choice, safe: Choice | None) -> str:
+    """How often the limit is kept, and what keeps it more often."""
+    kept = f"the general loss stays within it in {best.probability:.0%} of the draws"
+    if best.probability >= 0.9:
+        return f"The limit is likely to hold: {kept}."
+    words = f"The share goes as far as the limit allows: {kept}"
+    if safe is None:
+        return f"{words}, and no pair looked at does so in nine of ten."
+    return (
+        f"{words}; to be safer take {safe.ratio:.0%} domain text{_rate(safe.learning_rate)} "
+        f"({safe.probability:.0%} of the draws, domain loss {safe.regret.value:+.3f} nats)."
+    )
 
 
 def _elsewhere(recommendation: Recommendation) -> list[str]:
     best = recommendation.best
     words = [_habit(recommendation, choice) for choice in recommendation.habits]
     for name, choice in recommendation.alternatives.items():
-        if name.startswith("learning rate") and best and choice.learning_rate != best.learning_rate:
-            words.append(
-                f"With the {name} the best share is {choice.ratio:.2f}, domain loss "
-                f"{choice.regret.value:+.3f} nats from the recommendation's."
-            )
+        rate = choice.learning_rate
+        if rate is None or name == "safe" or (best and best.learning_rate == rate):
+            continue
+        how = name if name.endswith("held") else f"{name} freely ({format_rate(rate)})"
+        domain = choice.losses[recommendation.domain_channel].value
+        regret = choice.regret.value
+        cost = "" if regret is None else f", {regret:+.3f} nats from the recommendation's"
+        words.append(
+            f"With the {how} the best share is {choice.ratio:.2f}, domain loss {domain:.3f}{cost}."
+        )
     return words
 
 

@@ -40,17 +40,18 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
         folder: The study; its texts must be prepared.
         slot: The device to time on.
     """
+    import torch
+
     from dcpt.training.loop import Timing, time_steps
 
+    torch.set_num_threads(slot.threads)
     left = {run.config.identity.hash for run in unfinished(planned, folder)}
     timings: dict[str, Timing] = {}
     estimates = []
     for run in planned:
         one, recorded = run.config.identity, run.config.recorded
         if recorded.size not in timings:
-            timings[recorded.size] = time_steps(
-                run.config, folder.path, device=slot.device, threads=slot.threads
-            )
+            timings[recorded.size] = time_steps(run.config, folder.path, device=slot.device)
         timing = timings[recorded.size]
         trained = recorded.n_tokens - (
             one.decay.start_tokens if one.kind == "branch" and one.decay is not None else 0

@@ -18,7 +18,10 @@ COLUMNS = {
     "share": "ratio",
     "annealed": "phase",
     "base_loss": "a D = 0 row for every run (or base_loss_<channel>)",
-    "base_loss_general": "a D = 0 row for every run (or base_loss_<general channel>)",
+    "base_loss_general": (
+        "the general side's loss at D = 0 (a row for every run or base_loss_<general channel>; "
+        "with several general channels also weight_<channel>)"
+    ),
 }
 """How a person provides a field of the points, where the column has another name."""
 
@@ -122,16 +125,16 @@ def box(
 
 
 def references_of(points: Points) -> References:
-    """Geometric medians of size, tokens and learning rate; 1 where the table has none."""
+    """Geometric medians of size, tokens and learning rate; None where the table has none."""
 
-    def middle(values: Array | None) -> float:
+    def middle(values: Array | None) -> float | None:
         if values is None or not (values > 0).any():
-            return 1.0
+            return None
         return float(np.exp(np.median(np.log(values[values > 0]))))
 
     return References(
         n_params=middle(points.n_params),
-        n_tokens=middle(points.n_tokens),
+        n_tokens=middle(points.get("n_tokens")) or 1.0,
         learning_rate=middle(points.learning_rate),
     )
 

@@ -26,7 +26,7 @@ MOST_FOLDS = 3
 FOLD_STARTS = 32
 
 TIE = 1.05
-"""Laws within 5 % of the lowest held-out error count as tied; the one with fewer parameters wins."""
+"""Laws within 5 % of the lowest held-out error are tied: the one with fewer parameters wins."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Fold:
 
 
 def list_folds(data: ChannelData) -> list[Fold]:
-    """The folds a channel's points can carry; ratios and learning rates from the inside of the grid."""
+    """The folds a channel's points can carry; ratios and learning rates from inside the grid."""
     points = data.points
     folds: list[Fold] = []
     sizes = distinct(points, "n_params")
@@ -152,23 +152,25 @@ def compare_laws(
             gaps = _gaps(data, folds, held_out[name], split, in_phase)
             if len(gaps):
                 errors[name][split] = float(np.sqrt(np.mean(gaps**2)))
-    tested = max((len(e) for e in errors.values()), default=0)
-    able = [n for n in names if len(errors[n]) == tested]
-    if tested == 0:
+    splits = list(errors[max(names, key=lambda n: len(errors[n]))])
+    able = [n for n in names if set(splits) <= set(errors[n])]
+    if not splits:
         choice = min(able, key=lambda n: (fits[n].objective / len(fits[n].data.losses), n))
         return Comparison(errors, {n: float(n == choice) for n in names}, choice, {})
-    splits = [s for s in SPLITS if s in errors[able[0]]]
     score = {n: float(np.sqrt(np.mean([errors[n][s] ** 2 for s in splits]))) for n in able}
     tied = [n for n in able if score[n] <= TIE * min(score.values())]
     choice = min(tied, key=lambda n: (_n_free(fits[n]), score[n]))
     weights = _stack(data, folds, {n: held_out[n] for n in able}, splits, in_phase)
     spread = {}
     for split in splits:
-        gaps = sum(
-            weights[n] * _gaps(data, folds, held_out[n], split, in_phase, common=held_out, among=able)
-            for n in able
-        )
-        spread[split] = float(np.sqrt(np.mean(np.square(gaps))))
+        gaps = np.stack(
+            [
+                weights[n]
+                * _gaps(data, folds, held_out[n], split, in_phase, common=held_out, among=able)
+                for n in able
+            ]
+        ).sum(axis=0)
+        spread[split] = float(np.sqrt(np.mean(gaps**2)))
     return Comparison(errors, {n: weights.get(n, 0.0) for n in names}, choice, spread)
 
 

@@ -159,7 +159,7 @@ def _solve_amplitudes(
     starts, size, _ = factors.shape
     products = np.einsum("sam,sbm->sabm", factors, factors).reshape(starts, size * size, -1)
     gram = np.einsum("gm,spm->gsp", weights, products, optimize=True)
-    gram = gram.reshape(len(weights), starts, size, size)
+    gram = np.asarray(gram, dtype=np.float64).reshape(len(weights), starts, size, size)
     right = np.einsum("gm,sam->gsa", weights, factors * target[:, None], optimize=True)
     solved = np.zeros((len(weights), starts, size)) + np.clip(0.0, lower, upper)
     diagonal = np.maximum(np.einsum("gsaa->gsa", gram), 1e-300)
@@ -168,7 +168,7 @@ def _solve_amplitudes(
             rest = right[..., a] - (gram[..., a, :] * solved).sum(-1)
             step = solved[..., a] + rest / diagonal[..., a]
             solved[..., a] = np.clip(step, lower[a], upper[a])
-    return solved
+    return np.asarray(solved, dtype=np.float64)
 
 
 def minimise(
@@ -236,7 +236,9 @@ def _expand(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Arra
         usable = (positive | (weights == 0)).all(1) & np.isfinite(score)
         usable &= np.isfinite(slopes).all((1, 2))
         size = np.abs(residuals)
-        robust = weights * np.where(size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300))
+        robust = weights * np.where(
+            size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300)
+        )
         weighted = slopes * robust[:, None]
         hessian = weighted @ slopes.transpose(0, 2, 1)
         gradient = (weighted @ residuals[:, :, None])[:, :, 0]

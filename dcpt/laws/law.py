@@ -21,14 +21,14 @@ class References:
     They are stored with the fit. Changing them changes the parameters, not the family of curves.
 
     Args:
-        n_params: Parameters; 1 where the table has no sizes.
+        n_params: Parameters in all; None where the table has no sizes (terms in N drop out).
         n_tokens: CPT tokens.
-        learning_rate: Absolute peak learning rate; 1 where the table has none.
+        learning_rate: Absolute peak learning rate; None where the table has none.
     """
 
-    n_params: float
+    n_params: float | None
     n_tokens: float
-    learning_rate: float
+    learning_rate: float | None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 WARMUPS_LEFT_OUT = 2.5
 """Points before this many warmup lengths are not fitted: the learning rate is still coming back."""
 
+SAME = 0.02
+"""A count, ratio or learning rate within 2 % of one seen is the same one."""
+
 
 @dataclass(frozen=True)
 class Points:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.errors import InputError
 from dcpt.laws.carry import box, data_for, references_of, refusal
 from dcpt.laws.fitter import Problem, minimise, start_values
 from dcpt.laws.law import Law, References, evaluate
 from dcpt.laws.points import ChannelData, Points
-from dcpt.errors import InputError
 
 Array = NDArray[np.float64]
 

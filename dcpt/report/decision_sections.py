@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.quantities import format_count
@@ -54,40 +56,63 @@ def question_line(recommendation: Recommendation) -> str:
     target = recommendation.target
     base = f"{target.base}, " if target.base else ""
     return (
-        f"{base}{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} tokens, "
-        f"general loss at most {target.limit}"
+        f"{base}{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} "
+        f"tokens, general loss at most {target.limit}"
     )
 
 
-def lead_sentences(recommendation: Recommendation, verification: Verification | None) -> str:
-    """What follows from the answer, in two or three sentences."""
+def lead_sentences(
+    recommendation: Recommendation, verification: Verification | None, warnings: int
+) -> str:
+    """What follows from the answer, in a few sentences.
+
+    Args:
+        recommendation: The answer.
+        verification: What the trained runs gave, if any.
+        warnings: How many there are.
+    """
     best, base = recommendation.best, base_general_loss(recommendation)
     if best is None:
         frontier = frontier_at(recommendation)
         least = min(min(f.general) for f in recommendation.frontiers) if frontier else None
         text = (
-            f"The least general loss predicted at any share and learning rate is {nats(least)} nats "
-            f"per token; the base stands at {nats(base)} and the limit at "
+            f"The least general loss predicted at any share and learning rate is {nats(least)} "
+            f"nats per token; the base stands at {nats(base)} and the limit at "
             f"{nats(recommendation.allowed_general_loss)}."
         )
     else:
         domain = best.losses[recommendation.domain_channel]
-        when = "after its final decay" if recommendation.phase == "annealed" else (
-            "at constant learning rate"
+        when = (
+            "after its final decay"
+            if recommendation.phase == "annealed"
+            else ("at constant learning rate")
         )
         text = (
             f"Measured {when}, the general loss should then stand at "
             f"{nats(best.losses[recommendation.general_channel].value)} nats per token, "
             f"{nats(best.general_rise.value, sign=True)} from the base's {nats(base)}, and the "
             f"domain loss at {nats(domain.value)}. The chance of staying within the limit is "
-            f"{probability(best.probability)}."
+            f"{probability(best.probability)}{_safer(recommendation)}."
         )
     if verification is not None:
         text += " " + verification_sentence(verification)
-    count = len(recommendation.flags)
-    if count:
-        text += f" Read the {count} warnings below." if count > 1 else " Read the warning below."
+    if warnings:
+        text += (
+            " Read the warning below." if warnings == 1 else f" Read the {warnings} warnings below."
+        )
     return text
+
+
+def _safer(recommendation: Recommendation) -> str:
+    """The pair that keeps the limit in nine of ten draws, where the best one does not."""
+    best, safe = recommendation.best, recommendation.alternatives.get("safe")
+    if best is None or safe is None or safe.ratio >= best.ratio:
+        return ""
+    at = "" if safe.learning_rate is None else f" at {rate(safe.learning_rate)}"
+    return (
+        f"; for {probability(safe.probability)}, take {percent(safe.ratio)} domain text{at} and "
+        f"give away {nats(safe.regret.value)} nats of domain loss"
+    )
 
 
 def verification_sentence(verification: Verification) -> str:
@@ -138,7 +163,11 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
             nats(domain.value),
             f"{span(domain)}; base {nats(before)}",
         ),
-        Tile("Chance to stay within the limit", probability(best.probability), f"limit {nats(allowed)}"),
+        Tile(
+            "Chance to stay within the limit",
+            probability(best.probability),
+            f"limit {nats(allowed)}",
+        ),
     ]
 
 
@@ -156,7 +185,10 @@ def trade_off_section(
     ]
     if recommendation.best is not None:
         parts.append(
-            Tabled(losses_table(recommendation, size_of_token), "Losses before and after, nats per token")
+            Tabled(
+                losses_table(recommendation, size_of_token),
+                "Losses before and after, nats per token",
+            )
         )
     if recommendation.frontiers:
         parts += [_trade_off_picture(recommendation), _frontier_picture(recommendation)]
@@ -165,25 +197,19 @@ def trade_off_section(
 
 def _trade_off_picture(recommendation: Recommendation) -> Picture:
     """General rise and domain loss against the share."""
-    best = recommendation.best
     frontier = frontier_at(recommendation)
-    at = "" if frontier is None or frontier.learning_rate is None else (
-        f" at learning rate {rate(frontier.learning_rate)}"
-    )
-    if best is None:
-        finding = "the general loss stays above the limit at every share"
-    else:
-        finding = (
-            f"the rising general loss{at} reaches the recommendation at {percent(best.ratio)} domain "
-            "text, while each further per cent of domain text buys less domain loss"
-        )
+    at = ""
+    if frontier is not None and frontier.learning_rate is not None:
+        at = f" at learning rate {rate(frontier.learning_rate)}"
+    finding = _trade_off_finding(recommendation)
     return Picture(
         [
             Group(
                 [
                     to_svg(
                         plot_general_rise(recommendation),
-                        f"Rise of the general loss against the share of domain text{at}: {finding}.",
+                        f"Rise of the general loss against the share of domain text{at}: "
+                        f"{finding}.",
                         "rise",
                     ),
                     to_svg(
@@ -205,20 +231,48 @@ def _trade_off_picture(recommendation: Recommendation) -> Picture:
     )
 
 
+def _trade_off_finding(recommendation: Recommendation) -> str:
+    """What the trade-off shows: where the limit is met, and what ten more points would do."""
+    best, frontier = recommendation.best, frontier_at(recommendation)
+    if best is None or frontier is None:
+        return "the general loss stays above the dashed limit at every share"
+    allowed = recommendation.allowed_general_loss - base_general_loss(recommendation)
+    binds = abs((best.general_rise.value or 0.0) - allowed) < 2e-3
+    met = (
+        f"the general loss climbs to the dashed limit at {percent(best.ratio)} domain text"
+        if binds
+        else f"the general loss is below the dashed limit at {percent(best.ratio)} domain text"
+    )
+    more = min(best.ratio + 0.1, frontier.ratio[-1])
+    general, domain = (
+        float(
+            np.interp(more, frontier.ratio, losses) - np.interp(best.ratio, frontier.ratio, losses)
+        )
+        for losses in (frontier.general, frontier.domain)
+    )
+    points = 100 * (more - best.ratio)
+    if points < 1:
+        return met
+    return (
+        f"{met}; {points:.0f} points more would move the general loss by "
+        f"{nats(general, sign=True)} and the domain loss by {nats(domain, sign=True)} nats"
+    )
+
+
 def _frontier_picture(recommendation: Recommendation) -> Picture:
     """Domain loss against general rise over all learning rates."""
     rates = [frontier.learning_rate for frontier in recommendation.frontiers]
     roles = scale_roles(rates)
     finding = (
-        "each line runs through all shares at one learning rate; lower and further left is better, and "
-        "the best pair is the lowest point left of the limit"
+        "each line runs through all shares at one learning rate; lower and further left is better, "
+        "and the best pair is the lowest point left of the limit"
     )
     return Picture(
         [
             Group(
                 [
                     to_svg(
-                        plot_frontier(recommendation, new_axes(6.2, 4.0)),
+                        plot_frontier(recommendation, new_axes(5.3, 3.7)),
                         f"Domain loss against general rise for learning rates "
                         f"{', '.join(rate(value) for value in rates)}; {finding}.",
                         "frontier",
@@ -235,16 +289,18 @@ def _frontier_picture(recommendation: Recommendation) -> Picture:
 def other_shares_section(recommendation: Recommendation) -> Section:
     """What the usual shares would cost."""
     rates = {habit.learning_rate for habit in recommendation.habits}
-    at = f"At learning rate {rate(rates.pop())}: losses" if rates and None not in rates else "Losses"
+    at = (
+        f"At learning rate {rate(rates.pop())}: losses" if rates and None not in rates else "Losses"
+    )
     return Section(
         "other-shares",
         "What other shares cost",
         [
             Text(
-                "Shares that people choose without evidence, at the same learning rate. Domain regret is "
-                "the domain loss given away against the recommendation; where it is negative, the share "
-                "has a better domain loss and pays with general loss. The probability is that of staying "
-                "within the limit."
+                "Shares that people choose without evidence, at the same learning rate. Domain "
+                "regret is the domain loss given away against the recommendation; where it is "
+                "negative, the share has a better domain loss and pays with general loss. The "
+                "probability is that of staying within the limit."
             ),
             Tabled(choices_table(recommendation), f"{at} in nats per token"),
         ],
@@ -256,8 +312,8 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
     held = recommendation.target.learning_rate is not None
     parts: list[Part] = [
         Text(
-            "A higher learning rate learns the domain faster and forgets more, so share and rate are "
-            "chosen together. "
+            "A higher learning rate learns the domain faster and forgets more, so share and rate "
+            "are chosen together. "
             + (
                 "Here the rate was held as asked."
                 if held
@@ -284,9 +340,7 @@ def verification_section(verification: Verification | None) -> Section:
         return Section("verification", "Verification", [Text(text)])
     panels = [
         to_svg(
-            draw_verified(
-                verification, name, new_axes(4.6, 1.15 + 0.6 * len(verification.runs))
-            ),
+            draw_verified(verification, name, new_axes(4.6, 1.15 + 0.6 * len(verification.runs))),
             f"Predicted and measured {channel_name(name)} loss of the verification runs; the "
             "table below has the numbers.",
             f"verified{i}",
@@ -306,9 +360,16 @@ def verification_section(verification: Verification | None) -> Section:
     return Section("verification", "Verification", parts)
 
 
-def warnings_section(recommendation: Recommendation) -> Section:
-    """All flags in words, and how far the target lies outside the runs."""
-    parts: list[Part] = [Warned(flag.name, _sentence(flag.words)) for flag in recommendation.flags]
+def warnings_section(
+    recommendation: Recommendation, warnings: Sequence[tuple[str, str]]
+) -> Section:
+    """All warnings in words, and how far the target lies outside the runs.
+
+    Args:
+        recommendation: With its extrapolation factors.
+        warnings: Name and sentence of each flag, those of the decision first.
+    """
+    parts: list[Part] = [Warned(name, _sentence(words)) for name, words in warnings]
     if not parts:
         parts.append(Text("None."))
     names = {"n_params": "parameters", "n_tokens": "tokens", "learning_rate": "learning rate"}

@@ -1,8 +1,8 @@
 """The figures of a decision: the trade-off, the frontier, and what a verification found.
 
 Every ``plot_*`` draws on the axes it is given or on a new ``matplotlib.figure.Figure`` (never
-pyplot's state) and returns the figure. Losses are nats per token, shares are per cent of domain text.
-The figures of a fit are in ``dcpt.report.fit_figures``.
+pyplot's state) and returns the figure. Losses are nats per token, shares are per cent of domain
+text. The figures of a fit are in ``dcpt.report.fit_figures``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def base_general_loss(recommendation: Recommendation) -> float:
 
 
 def frontier_at(recommendation: Recommendation) -> Frontier | None:
-    """The frontier at the recommended learning rate; the middle one where nothing is recommended."""
+    """The frontier at the recommended learning rate; the middle one where there is none."""
     frontiers = recommendation.frontiers
     if not frontiers:
         return None
@@ -71,9 +71,7 @@ def frontier_at(recommendation: Recommendation) -> Frontier | None:
     return min(frontiers, key=lambda f: abs(np.log(f.learning_rate or 1.0) - wanted))
 
 
-def plot_trade_off(
-    recommendation: Recommendation, axes: Sequence[Axes] | None = None
-) -> Figure:
+def plot_trade_off(recommendation: Recommendation, axes: Sequence[Axes] | None = None) -> Figure:
     """Draw general rise and domain loss against the share, at the recommended learning rate.
 
     Args:
@@ -174,9 +172,7 @@ def _at_rate(recommendation: Recommendation, frontier: Frontier) -> list[Choice]
     ]
 
 
-def _draw_habits(
-    ax: Axes, shares: Array, middle: Array, habits: list[Choice], colour: str
-) -> None:
+def _draw_habits(ax: Axes, shares: Array, middle: Array, habits: list[Choice], colour: str) -> None:
     """Mark the usual shares on a curve."""
     if not habits:
         return
@@ -225,7 +221,7 @@ def _label_shares(ax: Axes, label: str) -> None:
 
 
 def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Figure:
-    """Draw domain loss against general rise, one line per learning rate, the recommended pair marked."""
+    """Draw domain loss against general rise: a line per learning rate, the recommended pair."""
     ax = dress(ax or new_axes())
     base = base_general_loss(recommendation)
     allowed = recommendation.allowed_general_loss - base
@@ -248,8 +244,8 @@ def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Fig
         heights = np.concatenate(seen) if any(s.size for s in seen) else np.array([0.0, 1.0])
         pad = 0.06 * max(float(np.ptp(heights)), 1e-3)
         ax.set_ylim(float(heights.min()) - pad, float(heights.max()) + pad)
-    for rise, domain, frontier in lines:
-        _draw_frontier(ax, rise, domain, frontier, roles, frontier is chosen)
+    for i, (rise, domain, frontier) in enumerate(lines):
+        _draw_frontier(ax, rise, domain, frontier, roles, frontier is chosen, i % 3 * 0.22)
     ax.axvline(allowed, color=INK, linewidth=1.2, linestyle=(0, (5, 3)))
     ax.annotate(
         f"limit {recommendation.target.limit}",
@@ -284,8 +280,12 @@ def _draw_frontier(
     frontier: Frontier,
     roles: dict[float | None, str],
     chosen: bool,
+    back: float,
 ) -> None:
-    """One learning rate's line, named at the last place where it can be seen."""
+    """One learning rate's line, named near its end, ``back`` of what is seen of it before that.
+
+    Lines draw together at high shares; names at different distances do not cover each other.
+    """
     colour = COLOURS[roles[frontier.learning_rate]].light
     ax.plot(rise, domain, color=colour, linewidth=2.6 if chosen else 1.4)
     left, right = ax.get_xlim()
@@ -293,7 +293,9 @@ def _draw_frontier(
     inside = (rise >= left) & (rise <= right) & (domain >= bottom) & (domain <= top)
     if not inside.any() or frontier.learning_rate is None:
         return
-    last = int(np.flatnonzero(inside)[-1])
+    visible = np.flatnonzero(inside)
+    span = rise[visible[-1]] - rise[visible[0]]
+    last = int(visible[np.abs(rise[visible] - (rise[visible[-1]] - back * span)).argmin()])
     ax.annotate(
         rate(frontier.learning_rate),
         (float(rise[last]), float(domain[last])),
@@ -305,9 +307,7 @@ def _draw_frontier(
     )
 
 
-def plot_verification(
-    verification: Verification, axes: Sequence[Axes] | None = None
-) -> Figure:
+def plot_verification(verification: Verification, axes: Sequence[Axes] | None = None) -> Figure:
     """Draw predicted intervals and measured losses, a panel per channel, a row per trained run.
 
     A measurement inside its interval is a filled diamond; a miss is a cross and says so.

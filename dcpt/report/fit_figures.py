@@ -1,7 +1,7 @@
 """The figures of a fit: loss curves with the law over the points, and what the law misses.
 
-A constant-rate point is an open circle, a point after its decay a filled diamond; the law is a line,
-and a short bar where it predicts a decayed point. Colours are an ordered scale over the shares.
+A constant-rate point is an open circle, a point after its decay a filled diamond; the law is a
+line, and a short bar where it predicts a decayed point. Colours are an ordered scale over shares.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dcpt.report.theme import COLOURS, INK, MUTED, PAPER, dress, new_axes, scale
 from dcpt.report.words import channel_name, nats, percent, rate
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Fit
+    from dcpt.laws.fitted import Fit
 
 Array = NDArray[np.float64]
 _CURVE_POINTS = 32
@@ -97,13 +97,11 @@ def loss_panels(fit: Fit, runs: pd.DataFrame, channel: str) -> list[Panel]:
             )
         )
     keys = sorted(panels, key=lambda key: (key[0] or 0.0, key[1] or 0.0))
-    return [
-        Panel(*key, sorted(panels[key], key=lambda curve: curve.ratio or 0.0)) for key in keys
-    ]
+    return [Panel(*key, sorted(panels[key], key=lambda curve: curve.ratio or 0.0)) for key in keys]
 
 
 def compare_points(fit: Fit, runs: pd.DataFrame, channel: str) -> tuple[ChannelData, Array]:
-    """The points of a channel that a fit can see, and its predictions there.
+    """The points of a channel that its laws were fitted to, and their predictions there.
 
     Args:
         fit: The fitted laws.
@@ -113,7 +111,10 @@ def compare_points(fit: Fit, runs: pd.DataFrame, channel: str) -> tuple[ChannelD
     Returns:
         M points with their losses, and the stack's predictions, nats per token, shape (M,).
     """
-    data = points_from_table(runs, channel)
+    everything = points_from_table(runs, channel)
+    residuals = fit.residuals()
+    fitted = residuals.loc[residuals["channel"] == channel, "row"].to_numpy()
+    data = everything.take(np.isin(everything.rows, fitted))
     return data, fit.central(channel, data.points)
 
 
@@ -180,13 +181,10 @@ def plot_loss_curves(
         for row, size in enumerate(sizes):
             several = sum(panel.n_params == size for panel in panels)
             axes += [
-                figure.add_subplot(len(sizes), across, row * across + i + 1)
-                for i in range(several)
+                figure.add_subplot(len(sizes), across, row * across + i + 1) for i in range(several)
             ]
-        figure.subplots_adjust(
-            left=0.07, right=0.99, bottom=0.1, top=0.86, wspace=0.35, hspace=0.5
-        )
-    roles = ratio_roles(panels)
+        figure.subplots_adjust(left=0.07, right=0.99, bottom=0.1, top=0.86, wspace=0.35, hspace=0.5)
+    roles = ratio_roles(runs, panels)
     limits = size_limits(panels)
     for ax, panel in zip(axes, panels, strict=True):
         draw_loss_panel(ax, panel, roles, limits[panel.n_params], channel)
@@ -202,9 +200,12 @@ def plot_loss_curves(
     return figure
 
 
-def ratio_roles(panels: Sequence[Panel]) -> dict[float | None, str]:
-    """The colour of every share of these panels."""
-    return scale_roles([curve.ratio for panel in panels for curve in panel.curves])
+def ratio_roles(runs: pd.DataFrame, panels: Sequence[Panel]) -> dict[float | None, str]:
+    """The colour of every share in these panels; a share has one colour in all channels."""
+    there = {curve.ratio for panel in panels for curve in panel.curves}
+    known = runs["ratio"].dropna().astype(float).tolist() if "ratio" in runs else []
+    roles = scale_roles([*known, *there])
+    return {ratio: role for ratio, role in roles.items() if ratio in there}
 
 
 def size_limits(panels: Sequence[Panel]) -> dict[float | None, tuple[float, float]]:
@@ -327,7 +328,7 @@ def draw_residuals(fit: Fit, runs: pd.DataFrame, channel: str, ax: Axes | None =
                 color=colour,
                 markerfacecolor=colour if after else "none",
                 markeredgewidth=0.8,
-                label=None if after or not size else format_count(cast(float, size)),
+                label=None if after or not size else format_count(size),
             )
     ax.axhline(0, color=MUTED, linewidth=1)
     reach = 1.1 * max(float(np.abs(missed).max()), 1e-3)
@@ -338,5 +339,12 @@ def draw_residuals(fit: Fit, runs: pd.DataFrame, channel: str, ax: Axes | None =
     ax.set_xlabel(f"{channel_name(channel)} loss, predicted (nats per token)")
     ax.set_ylabel("measured minus predicted (nats)")
     if data.points.n_params is not None:
-        ax.legend(frameon=True, framealpha=0.85, facecolor=PAPER, edgecolor="none", labelcolor=INK)
+        ax.legend(
+            frameon=True,
+            framealpha=0.85,
+            facecolor=PAPER,
+            edgecolor="none",
+            labelcolor=INK,
+            handletextpad=0.2,
+        )
     return cast(Figure, ax.figure)

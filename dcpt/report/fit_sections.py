@@ -9,24 +9,26 @@ import pandas as pd
 
 from dcpt.quantities import format_count
 from dcpt.report.fit_figures import (
-    compare_points,
     Panel,
+    compare_points,
     draw_loss_panel,
     draw_residuals,
     loss_panels,
+    panel_title,
     ratio_roles,
     size_limits,
 )
+from dcpt.report.law_tables import laws_table, left_out_table, parameters_table
 from dcpt.report.parts import Group, Heading, Part, Picture, Section, Tabled, Text
 from dcpt.report.tables import runs_table, sizes_table
 from dcpt.report.theme import INK, new_axes, to_svg
 from dcpt.report.words import channel_name, nats, percent, rate
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Fit
+    from dcpt.laws.fitted import Fit
 
 MOST_PANELS = 12
-"""Panels of loss curves a channel shows; beyond it the middle learning rates are left to the tables."""
+"""Panels of loss curves that a channel shows; beyond it three learning rates of each size."""
 
 
 _FEW = 3
@@ -37,12 +39,15 @@ def loss_curves_section(fit: Fit, runs: pd.DataFrame) -> Section:
     """Losses over tokens with the law over the points, channel by channel."""
     parts: list[Part] = [
         Text(
-            "Every run's losses over its training, and the law's line through them. If the lines miss "
-            "the points here, nothing further up can be trusted."
+            "Every run's losses over its training, and the law's line through them. If the lines "
+            "miss the points here, nothing further up can be trusted."
         )
     ]
     for channel in fit.channels:
-        parts += [Heading(f"{channel_name(channel)} loss".capitalize()), _curves(fit, runs, channel)]
+        parts += [
+            Heading(f"{channel_name(channel)} loss, nats per token".capitalize()),
+            _curves(fit, runs, channel),
+        ]
     return Section("loss-curves", "Loss curves", parts)
 
 
@@ -50,27 +55,38 @@ def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
     """All panels of a channel, a group per size."""
     panels = loss_panels(fit, runs, channel)
     shown = _shown(panels)
-    roles, limits = ratio_roles(panels), size_limits(panels)
+    roles, limits = ratio_roles(runs, panels), size_limits(panels)
+    several = [panel.n_params for panel in shown]
+    # Sizes get rows of their own only where several learning rates stand beside each other.
+    rows = max(several.count(size) for size in several) > _FEW
     groups: dict[float | None, list[str]] = {}
     for i, panel in enumerate(shown):
-        ax = new_axes(2.5, 2.3, head=0.3)
+        ax = new_axes(2.4, 2.2, head=0.3, side=0.44)
         figure = draw_loss_panel(ax, panel, roles, limits[panel.n_params], channel)
-        title = f"learning rate {rate(panel.learning_rate)}"
+        title = f"learning rate {rate(panel.learning_rate)}" if rows else panel_title(panel)
         ax.set_title(title, fontsize=10, color=INK, loc="left")
-        size = "" if panel.n_params is None else f"{format_count(panel.n_params)} parameters, "
-        label = f"{channel_name(channel)} loss over tokens, {size}{title}"
-        groups.setdefault(panel.n_params, []).append(to_svg(figure, label, f"{channel}{i}"))
+        ax.set_ylabel("")  # The heading says which loss; the panel is small.
+        label = f"{channel_name(channel)} loss over tokens, {panel_title(panel)}"
+        groups.setdefault(panel.n_params if rows else None, []).append(
+            to_svg(figure, label, f"{channel}{i}")
+        )
     annealed = any(curve.annealed_losses.size for panel in panels for curve in panel.curves)
     legend = [(f"{percent(ratio)} domain text", role) for ratio, role in roles.items()]
     legend.append(("circles: measured at constant learning rate, lines: the law", ""))
     if annealed:
         legend.append(("diamonds: measured after a decay, bars: the law there", ""))
-    few = "" if len(shown) == len(panels) else (
-        f" ({len(shown)} of {len(panels)} panels: the lowest, a middle and the highest learning rate "
-        "of each size; the next figure has all points)"
+    few = (
+        ""
+        if len(shown) == len(panels)
+        else (
+            f" ({len(shown)} of {len(panels)} panels: the lowest, a middle and the highest "
+            "learning rate of each size; the next figure has all points)"
+        )
     )
-    falls = "after a decay the losses drop below their line" if annealed else (
-        "each line should pass through its circles"
+    falls = (
+        "after a decay the losses drop below their line"
+        if annealed
+        else ("each line should pass through its circles")
     )
     return Picture(
         [
@@ -79,7 +95,7 @@ def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
         ],
         f"What to see: how {channel_name(channel)} loss moves with tokens and share; {falls}{few}.",
         legend,
-        "small" if max(len(svgs) for svgs in groups.values()) > _FEW else "middle",
+        "small" if rows else "middle",
     )
 
 
@@ -109,8 +125,9 @@ def residuals_section(fit: Fit, runs: pd.DataFrame) -> Section:
             Text(f"Typical miss on the points that were fitted: {'; '.join(worst)}."),
             Picture(
                 [Group(panels)],
-                "What to see: a good law scatters closely around the zero line at every size; a bend or "
-                "a size that lies to one side is something it does not know (filled: after a decay).",
+                "What to see: a good law scatters closely around the zero line at every size; a "
+                "bend or a size that lies to one side is something it does not know (filled: after "
+                "a decay).",
             ),
         ],
     )
@@ -127,19 +144,41 @@ def _typical_miss(fit: Fit, runs: pd.DataFrame, channel: str) -> str:
     )
 
 
-def runs_section(runs: pd.DataFrame) -> Section:
+def laws_section(fit: Fit) -> Section:
+    """Which laws were used, how they did on what they had not seen, and their parameters."""
+    records = fit.records()
+    parts: list[Part] = [
+        Text(
+            "A law is a formula for one channel's loss. Laws are judged by predicting whole runs, "
+            "sizes or stretches of training that were kept from them (held out), and weighed by "
+            "that. Single parameters mean little even where predictions are good; a flag says so."
+        ),
+        Tabled(
+            laws_table(records),
+            "Stack weight, and error on what was held out (nats, root mean square); shaded or →: "
+            "the law that did best",
+        ),
+    ]
+    for record in records:
+        phases = " and ".join(record["weight"])
+        label = f"{record['law']} for {channel_name(record['channel'])} loss, {phases}"
+        table = parameters_table(record)
+        parts.append(Tabled(table, label, folded=True, note=record["formula"]))
+    return Section("laws", "The laws used", parts)
+
+
+def runs_section(fit: Fit, runs: pd.DataFrame) -> Section:
     """What the laws were fitted to."""
     parts: list[Part] = [
         Text(
-            "Losses in nats per token on fixed validation text: before training (base), at the last "
-            "point of constant learning rate (constant), at the end of a decay to zero (annealed)."
+            "Losses in nats per token on fixed validation text: before training (base), at the "
+            "last point of constant learning rate (constant), at the end of a decay to zero "
+            "(annealed)."
         ),
         Tabled(sizes_table(runs), "By size"),
         Tabled(runs_table(runs), f"All {runs['run'].nunique()} runs", folded=True),
     ]
-    if "excluded" in runs and runs["excluded"].notna().any():
-        marked = runs[runs["excluded"].notna()]
-        reasons = sorted({str(reason) for reason in marked["excluded"] if str(reason).strip()})
-        if reasons:
-            parts.append(Text(f"Rows kept out of the fits: {'; '.join(reasons)}."))
+    left_out = left_out_table(fit)
+    if left_out.rows:
+        parts.append(Tabled(left_out, "Rows that were not fitted, and why", folded=True))
     return Section("runs", "Runs", parts)

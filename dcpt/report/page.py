@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter
 
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
+from dcpt.laws.flags import explain_flag
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -42,7 +42,7 @@ from dcpt.report.tables import bytes_per_token
 from dcpt.report.theme import css_variables
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Fit
+    from dcpt.laws.fitted import Fit
 
 _PACKAGES = ("dcpt", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -86,14 +86,15 @@ def write_report(
     Raises:
         InputError: If the folder cannot be written.
     """
-    made = how_made(runs)
+    made = how_made(fit)
     report = compose(runs, fit, recommendation, verification, title, notes, made)
     record = {
         "title": title,
         "answer": report.answer,
         "recommendation": _plain(recommendation),
         "verification": None if verification is None else _plain(verification),
-        "laws": fit.summary(),
+        "laws": fit.records(),
+        "fit_flags": list(fit.flags),
         "notes": list(notes),
         "made": dict(made),
     }
@@ -132,6 +133,8 @@ def compose(
         notes: Sentences about how the runs were made.
         made: Versions and hashes, by name.
     """
+    warnings = [(flag.name, flag.words) for flag in recommendation.flags]
+    warnings += [(name, explain_flag(name)) for name in fit.flags]
     sections = [
         trade_off_section(recommendation, bytes_per_token(runs)),
         other_shares_section(recommendation),
@@ -140,8 +143,8 @@ def compose(
         loss_curves_section(fit, runs),
         residuals_section(fit, runs),
         laws_section(fit),
-        runs_section(runs),
-        warnings_section(recommendation),
+        runs_section(fit, runs),
+        warnings_section(recommendation, warnings),
         Section(
             "how-made",
             "How this was made",
@@ -155,18 +158,21 @@ def compose(
         title=title,
         answer=answer_sentence(recommendation),
         question=question_line(recommendation),
-        lead=lead_sentences(recommendation, verification),
+        lead=lead_sentences(recommendation, verification, len(warnings)),
         tiles=answer_tiles(recommendation),
         sections=sections,
     )
 
 
-def how_made(runs: pd.DataFrame) -> dict[str, str]:
-    """Versions, the date, and the SHA-256 of the runs table written as CSV."""
-    digest = hashlib.sha256(runs.to_csv(index=False).encode()).hexdigest()
+def how_made(fit: Fit) -> dict[str, str]:
+    """When, from which runs table (SHA-256 of its content), and with which versions."""
     return {
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "runs table": f"{len(runs)} rows, sha256 {digest}",
+        "runs table": f"sha256 {fit.table_sha256}",
+        "fit": (
+            f"sum of Huber({fit.delta:g}) on log-loss residuals, {fit.n_draws} draws on resampled "
+            f"runs, seed {fit.seed}"
+        ),
         "Python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
     }

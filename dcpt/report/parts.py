@@ -45,12 +45,13 @@ class Warned:
 
 @dataclass(frozen=True)
 class Tabled:
-    """A table with its caption; a folded one opens on a click."""
+    """A table with its caption and a note above it; a folded one opens on a click."""
 
     kind: ClassVar[str] = "table"
     table: Table
     label: str
     folded: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Picture:
     caption: str
     legend: list[tuple[str, str]] = field(default_factory=list)
     layout: str = ""
+
+    @property
+    def across(self) -> int:
+        """Panels of the longest group."""
+        return max(len(group.panels) for group in self.groups)
 
 
 Part = Text | Heading | Bullets | Warned | Tabled | Picture

@@ -58,7 +58,7 @@ def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, flo
 
     Args:
         recommendation: With a ``best``.
-        size_of_token: Bytes per token by channel; adds a column of bits per byte where any is known.
+        size_of_token: Bytes per token by channel; where any is known, bits per byte are shown.
     """
     best = recommendation.best
     assert best is not None
@@ -88,6 +88,7 @@ def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, flo
 def _choice_row(recommendation: Recommendation, choice: Choice, label: str) -> list[str]:
     """A share with what it costs."""
     domain, regret = choice.losses[recommendation.domain_channel], choice.regret
+    compared = regret.value is not None and choice is not recommendation.best
     return [
         label,
         percent(choice.ratio),
@@ -95,8 +96,8 @@ def _choice_row(recommendation: Recommendation, choice: Choice, label: str) -> l
         "yes" if choice.within_limit else "no",
         probability(choice.probability),
         nats(domain.value),
-        nats(regret.value, sign=True) if regret.value is not None else "",
-        span(regret, sign=True) if regret.value is not None else "",
+        nats(regret.value, sign=True) if compared else "",
+        span(regret, sign=True) if compared else "",
     ]
 
 
@@ -137,7 +138,8 @@ def alternatives_table(recommendation: Recommendation) -> Table | None:
         return None
     rows = []
     for label, choice in recommendation.alternatives.items():
-        row = _choice_row(recommendation, choice, label)
+        words = "rate held" if label.endswith("held") else label
+        row = _choice_row(recommendation, choice, words)
         rows.append([row[0], row[1], rate(choice.learning_rate), *row[2:]])
     head = _choice_head(recommendation)
     return Table([*head[:2], "learning rate", *head[2:]], rows)
@@ -145,7 +147,7 @@ def alternatives_table(recommendation: Recommendation) -> Table | None:
 
 def rates_table(recommendation: Recommendation) -> Table:
     """The largest share within the limit at every learning rate, and the domain loss there."""
-    rows = []
+    rows: list[list[str]] = []
     best = recommendation.best
     strong = set()
     for i, frontier in enumerate(recommendation.frontiers):
@@ -187,7 +189,8 @@ def verdict(run: Verified, name: str) -> str:
 
 def verification_table(verification: Verification) -> Table:
     """Predicted beside measured, a row per run and channel."""
-    rows, bad = [], set()
+    rows: list[list[str]] = []
+    bad: set[int] = set()
     for run in verification.runs:
         for name, interval in run.predicted.items():
             if name not in run.measured:

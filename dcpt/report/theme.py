@@ -72,6 +72,7 @@ def css_variables(mode: str) -> str:
 
 _BY_LIGHT = {colour.light: role for role, colour in COLOURS.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
+_FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 _FONT = re.compile(r"font: (?:(\d{3}|bold) )?([\d.]+)px [^;\"]*")
 
 
@@ -101,7 +102,7 @@ def to_svg(figure: Figure, label: str, prefix: str) -> str:
     inner = re.sub(r'\bid="', f'id="{prefix}-', inner)
     inner = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", inner)
     inner = _HEX.sub(_variable, inner)
-    inner = _FONT.sub(_font, inner)
+    inner = _FAMILY.sub("", _FONT.sub(_font, inner))
     inner = re.sub(r"\s*\n\s*", "\n", inner)
     return f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{inner}</svg>'
 
@@ -118,12 +119,14 @@ def _font(match: re.Match[str]) -> str:
     return f"{weight}font-size: {match[2]}px"
 
 
-def new_axes(width: float = 4.6, height: float = 3.4, head: float = 0.12) -> Axes:
-    """One axes on a figure of its own, in inches; margins are fixed because measuring them is slow."""
+def new_axes(
+    width: float = 4.6, height: float = 3.4, head: float = 0.12, side: float = 0.68
+) -> Axes:
+    """One axes on a figure of its own, in inches; its margins are fixed: measuring is slow."""
     figure = Figure(figsize=(width, height))
     ax = figure.add_subplot()
     figure.subplots_adjust(
-        left=0.68 / width, right=1 - 0.1 / width, bottom=0.55 / height, top=1 - head / height
+        left=side / width, right=1 - 0.1 / width, bottom=0.55 / height, top=1 - head / height
     )
     return ax
 

@@ -42,9 +42,9 @@ def share_span(interval: Interval) -> str:
 
 def probability(value: float) -> str:
     """A probability from draws, never rounded up to certainty."""
-    if value >= 0.995:
+    if value > 0.99:
         return "over 99%"
-    return "under 1%" if value < 0.005 else f"{100 * value:.0f}%"
+    return "under 1%" if value < 0.01 else f"{100 * value:.0f}%"
 
 
 def channel_name(name: str) -> str:

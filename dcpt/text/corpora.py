@@ -109,7 +109,7 @@ def prepare(
     if known is not None and _is_current(known, keys):
         check_sizes(known.channels, sequence_tokens)
         return known.model_copy(update={"did_nothing": True})
-    work = _Work(folder, channels, keys, workers, progress or (_tell_nobody))
+    work = _Work(folder, channels, keys, workers, progress or _tell_nobody)
     try:
         return work.do(tokenizer, tokenizer_name, sequence_tokens)
     except OSError as error:
@@ -149,7 +149,11 @@ class _Work:
             with start_pool(self.workers) as pool:
                 for channel in self.channels:
                     places[channel.asked.name] = self.place_channel(channel, vocabulary, pool)
-            manifests = {n: m for n, p in places.items() if (m := read_manifest(p)) is not None}
+            manifests = {}
+            for name, place in places.items():
+                manifest = read_manifest(place)
+                assert manifest is not None, place
+                manifests[name] = manifest
             check_sizes(manifests, sequence_tokens)
             overlaps = count_overlaps(places)
             prepared = Prepared(
@@ -159,7 +163,7 @@ class _Work:
                 overlaps=overlaps,
                 warnings=tuple(_warn(self.channels, manifests, overlaps, tokenizer, vocabulary)),
             )
-            self.put_in_place(prepared)
+            self.put_in_place(prepared, places)
             return prepared
 
     def place_tokenizer(self, tokenizer: str | int) -> Vocabulary:
@@ -240,17 +244,19 @@ class _Work:
         )
         _write_text(place / "manifest.json", manifest.model_dump_json(indent=2))
 
-    def put_in_place(self, prepared: Prepared) -> None:
+    def put_in_place(self, prepared: Prepared, places: dict[str, Path]) -> None:
         """Move what was made into the folder; the record, written last, makes it valid."""
         old = self.unfinished / ".old"
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
-        for name in (TOKENIZER_FOLDER, *prepared.channels):
-            made, place = self.unfinished / name, self.folder / name
-            if made.exists():
-                if place.exists():
-                    os.replace(place, old / name)
-                os.replace(made, place)
+        made = {TOKENIZER_FOLDER: self.unfinished / TOKENIZER_FOLDER, **places}
+        for name, source in made.items():
+            target = self.folder / name
+            if source == target:  # already there, whatever a killed call left unfinished
+                continue
+            if target.exists():
+                os.replace(target, old / name)
+            os.replace(source, target)
         _write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2))
         shutil.rmtree(self.unfinished)
 

@@ -158,7 +158,7 @@ def sequence_losses(model: nn.Module, windows: Tensor, dtype: Dtype) -> NDArray[
     try:
         means = [
             token_losses(model, some.to(device), dtype).double().mean(dim=1)
-            for some in windows.split(per_pass)
+            for some in torch.split(windows, per_pass)
         ]
     finally:
         model.train(was_training)
@@ -180,9 +180,7 @@ def evaluate_channels(
     return losses
 
 
-def describe_evaluation(
-    model: nn.Module, validation: Validation, dtype: Dtype
-) -> dict[str, Any]:
+def describe_evaluation(model: nn.Module, validation: Validation, dtype: Dtype) -> dict[str, Any]:
     """Evaluate a model: the part of a point that does not hang on how the model was trained.
 
     Returns:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from dcpt.runs import RunFolder, canonical_json
+from dcpt.runs import RunFolder
 
 
 class Journal:
@@ -17,7 +18,7 @@ class Journal:
         from torch.utils.tensorboard import SummaryWriter
 
         self._metrics = folder.open_metrics()
-        self._scalars: Any = SummaryWriter(folder.path / "tensorboard")  # type: ignore[no-untyped-call]
+        self._scalars: Any = SummaryWriter(folder.path / "tensorboard")
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +51,7 @@ class Journal:
 
     def _write(self, event: str, content: Mapping[str, Any]) -> None:
         # One write of one line: a killed process tears at most the last one.
-        self._metrics.write(canonical_json({"event": event, **content}) + "\n")
+        self._metrics.write(json.dumps({"event": event, **content}, allow_nan=False) + "\n")
 
     def _plot(self, scalars: Mapping[str, float], n_tokens: int) -> None:
         for name, value in scalars.items():

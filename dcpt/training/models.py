@@ -103,6 +103,36 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
     return model
 
 
+def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
+    """Build a model of the shape of a run's base, with random weights.
+
+    Args:
+        config: The run; its base need not be trained yet, only planned.
+        study: The study's folder.
+        device: Where the model goes.
+
+    Raises:
+        InputError: If the base is a checkpoint that is not there.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    one, path = config.identity, config.recorded.base_path
+    kind, _, name = one.base.partition(":")
+    if one.architecture is not None:
+        return build_llama(one.architecture, device=device)
+    if kind == "run":
+        folder = RunFolder.find(name, study / "runs")
+        base = None if folder is None else folder.config()
+        assert base is not None, f"{config.name}: time the pretrain run {name} first"
+        return build_untrained(base, study, device)
+    assert path is not None, f"{config.name}: base {one.base} has no base_path"
+    folder_path = checkpoint_files(locate_checkpoint(path, study))[0].parent
+    shape = AutoConfig.from_pretrained(folder_path, trust_remote_code=False)
+    with torch.device(device):
+        model: nn.Module = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+    return model
+
+
 def locate_checkpoint(path: str | Path, study: Path = Path()) -> str:
     """Turn a recorded path into what ``load_model`` takes.
 

@@ -50,7 +50,8 @@ def start_state(model: nn.Module, identity: Identity) -> TrainingState:
 def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
     """AdamW that decays matrices only: no norms, no biases, no embeddings."""
     embeddings = embedding_ids(model)
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for parameter in model.parameters():
         is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
         (decayed if is_matrix else kept).append(parameter)

@@ -16,6 +16,7 @@ class Work:
     Attributes:
         start: State to start from; None is the base.
         end: Step at which the work is done.
+        run_end: Last step of the run; beyond ``end`` where only an earlier state is missing.
         points: Steps at which every channel is evaluated, whether or not that was done already.
         known: Points that were written down, and are not evaluated again.
         states: Steps whose state is to be kept and is not there yet.
@@ -25,6 +26,7 @@ class Work:
 
     start: Path | None
     end: int
+    run_end: int
     points: frozenset[int]
     known: frozenset[int]
     states: frozenset[int]
@@ -75,6 +77,7 @@ def find_work(config: RunConfig, runs: Path) -> Work:
     return Work(
         start=saved.get(start),
         end=max(missing),
+        run_end=end,
         points=frozenset(points),
         # What an unfinished run did behind its checkpoint is trained, and so evaluated, anew.
         known=frozenset(step for step in known if step <= max(start, reached)),

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 
+from dcpt.laws.compare import Comparison
+from dcpt.laws.law import Terms
 from dcpt.laws.points import Points
 
 BASE_GENERAL = 2.8
@@ -18,8 +21,9 @@ LARGE_RATE = 1e-3
 class KnownFit:
     """rise = cost lam r / (1 - r) + rewarm lam; domain = 4 - .3 ln lam - .6 ln r; lam = LR / 1e-3.
 
-    With rewarm = 0 and a limit of m nats: at a given rate r = q / (1 + q) with q = m / (cost lam);
-    over all pairs the domain loss is lowest at r = 1 - .3 / .6 and lam = m (1 - r) / (cost r).
+    That is at 44M tokens; the cost grows with their square root. With rewarm = 0 and a limit of m
+    nats: at a given rate r = q / (1 + q) with q = m / (cost lam); over all pairs the domain loss is
+    lowest at r = 1 - .3 / .6 and lam = m (1 - r) / (cost r).
     A draw is a cost of its own.
     """
 
@@ -55,23 +59,54 @@ class KnownFit:
     def phase_for_decisions(self) -> str:
         return "annealed" if self.annealed else "constant"
 
-    @property
-    def weights(self) -> dict[str, dict[str, float]]:
-        return {channel: {"known": 1.0} for channel in self.channels}
+    def weights(self, channel: str) -> dict[str, float]:
+        return {"known": 0.5, "other": 0.5, "unused": 0.0}
 
     @property
-    def data(self) -> dict[str, SimpleNamespace]:
-        sizes, rates = np.meshgrid(self.sizes, self.rates or (np.nan,))
-        points = Points(
-            n_params=sizes.ravel(),
-            n_tokens=np.full(sizes.size, 44e6),
-            learning_rate=rates.ravel() if self.rates else None,
-            annealed=np.full(sizes.size, float(self.annealed)),
+    def by_channel(self) -> dict[str, SimpleNamespace]:
+        return {channel: self._channel(channel) for channel in self.channels}
+
+    def _channel(self, channel: str) -> SimpleNamespace:
+        def law(apart: float, needs: frozenset[str]) -> SimpleNamespace:
+            def terms(points: Points, p: object, ref: object) -> Terms:
+                return Terms(self.central(channel, points) + apart, {})
+
+            return SimpleNamespace(
+                law=SimpleNamespace(names=(), terms=terms, needs=tuple(needs)),
+                values=np.zeros(0),
+                references=None,
+                refuse=lambda points: None,
+            )
+
+        members = {
+            "known": law(0.0, self.need),
+            "other": law(self.laws_apart, self.need),
+            "unused": law(9.0, frozenset({"base_n_tokens"})),
+        }
+        errors = {"known": {"ratios": 0.01}, "other": {"ratios": 0.019}, "unused": {"ratios": 0.03}}
+        comparison = Comparison(errors, self.weights(channel), "known", {})
+        return SimpleNamespace(
+            members=members, comparisons={"annealed": comparison, "constant": comparison}
         )
-        return {channel: SimpleNamespace(points=points) for channel in self.channels}
 
-    def needs(self, channel: str) -> set[str]:
-        return set(self.need)
+    def table(self) -> pd.DataFrame:
+        """The runs that the fit saw, at both ends of its decay."""
+        rows = [
+            {
+                "run": f"{size:g}-{rate:g}",
+                "n_params": size,
+                "learning_rate": rate,
+                "ratio": 0.5,
+                "n_tokens": 44_000_000,
+                "phase": phase,
+                "loss_general": 3.0,
+                "loss_domain": 3.0,
+            }
+            for size in self.sizes
+            for rate in self.rates
+            for phase in ("constant", "annealed")
+        ]
+        return pd.DataFrame(rows)
 
     def _losses(self, channel: str, points: Points, cost: np.ndarray) -> np.ndarray:
         lam = 1.0 if points.learning_rate is None else points.learning_rate / LARGE_RATE
@@ -83,6 +118,7 @@ class KnownFit:
         assert np.allclose(points.share, 1 - ratio)
         assert (points.annealed == float(self.annealed)).all()
         seen_too_often = self.unseen_text * np.maximum(0.1 - ratio, 0)
+        cost = cost * np.sqrt(points.n_tokens / 44e6)
         rise = cost * lam * ratio / (1 - ratio) + self.rewarm * lam + seen_too_often
         return points.base_loss_general + rise
 
@@ -92,11 +128,7 @@ class KnownFit:
     def sample(self, channel: str, points: Points) -> np.ndarray:
         return self._losses(channel, points, self.costs[:, None])
 
-    def by_law(self, channel: str, points: Points) -> dict[str, np.ndarray]:
-        here = self.central(channel, points)
-        return {"known": here, "other": here + self.laws_apart}
 
-
-def spread_costs(n: int = 400) -> np.ndarray:
+def spread_costs(n: int = 200) -> np.ndarray:
     """Costs evenly spread in probability, from .6 to 1.6 times the central one."""
     return COST * np.exp(np.linspace(np.log(0.6), np.log(1.6), n))

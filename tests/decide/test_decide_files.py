@@ -4,34 +4,44 @@ import json
 
 import pytest
 
-from dcpt.decide.files import from_json, to_json
+from dcpt.decide.files import (
+    read_recommendation,
+    read_verification,
+    write_recommendation,
+    write_verification,
+)
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Interval, Recommendation, Verification, Verified
+from dcpt.decide.records import Interval, Verification, Verified
 from dcpt.errors import InputError
 
 
 def test_recommendation_reads_back_equal(known_fit, target, tmp_path):
     for fit in (known_fit(), known_fit(rewarm=0.5), known_fit(rates=(), need=frozenset({"share"}))):
         answer = recommend(fit, target())
-        path = to_json(answer, tmp_path / "recommendation.json")
-        assert from_json(path, Recommendation) == answer
+        path = write_recommendation(answer, tmp_path)
+        assert read_recommendation(tmp_path) == answer
         assert json.loads(path.read_text()) == json.loads(json.dumps(answer.as_dict()))
     assert [one.name for one in tmp_path.iterdir()] == ["recommendation.json"]
 
 
 def test_verification_reads_back_equal(tmp_path):
+    assert read_verification(tmp_path) is None
     one = Verified("recommendation", "a", 0.5, 1e-3, {"en": Interval(1, 0, 2)}, {"en": 1}, {})
     record = Verification(0.9, [one], True, False, None, ["words"])
-    assert from_json(to_json(record, tmp_path / "v.json"), Verification) == record
+    write_verification(record, tmp_path)
+    assert read_verification(tmp_path) == record
 
 
 def test_other_files_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"recommendation\.json does not exist: run"):
+        read_recommendation(tmp_path)
     path = tmp_path / "recommendation.json"
-    with pytest.raises(InputError, match="does not exist: no recommendation"):
-        from_json(path, Recommendation)
     path.write_text("{}")
     with pytest.raises(InputError, match="is not a recommendation as dcpt writes it: target"):
-        from_json(path, Recommendation)
+        read_recommendation(tmp_path)
     path.write_text("no json")
     with pytest.raises(InputError, match="is not a recommendation"):
-        from_json(path, Recommendation)
+        read_recommendation(tmp_path)
+    (tmp_path / "verification.json").write_text('{"level": 0.9}')
+    with pytest.raises(InputError, match="is not a verification as dcpt writes it: runs"):
+        read_verification(tmp_path)

@@ -71,7 +71,7 @@ def test_held_rate_gives_its_own_share_and_says_what_it_costs(known_fit, target)
 
 def test_largest_share_at_every_rate_seen(known_fit, target):
     fit = known_fit()
-    answer = recommend(fit, target())
+    answer = recommend(fit, target(), runs=fit.table())
     by_rate = {one.learning_rate: one for one in answer.frontiers}
     assert set(fit.rates) <= set(by_rate)
     assert answer.best.learning_rate in by_rate
@@ -86,8 +86,9 @@ def test_largest_share_at_every_rate_seen(known_fit, target):
 
 
 def test_other_rates_held_are_alternatives_with_their_regret(known_fit, target):
-    answer = recommend(known_fit(), target())
-    held = answer.alternatives["learning rate 0.0003 held"]
+    fit = known_fit()
+    answer = recommend(fit, target(), runs=fit.table())
+    held = answer.alternatives["learning rate 3e-4 held"]
     assert held.ratio == pytest.approx(share_at(3e-4), abs=3e-4)
     gap = held.losses["domain"].value - answer.best.losses["domain"].value
     assert held.regret.value == pytest.approx(gap)
@@ -131,6 +132,20 @@ def test_draws_with_no_feasible_share_count_as_zero(known_fit, target):
     assert "safe" not in answer.alternatives
 
 
+def test_draws_out_of_reach_at_some_rates(known_fit, target):
+    # The least rise is cost lam .01 / .99: at cost 60 only the lower rate is within .084, at 100
+    # none is.
+    costs = np.repeat([COST, 60.0, 100.0], [160, 20, 20])
+    answer = recommend(known_fit(costs=costs, rates=(1e-4, 9e-4)), target())
+    assert answer.best.learning_rate == 9e-4
+    assert answer.ratio_interval.low == 0
+    assert "may_be_out_of_reach" in names(answer)
+    # 20 of the 180 draws that have a choice take the lower rate.
+    assert answer.learning_rate_interval.low < 2e-4
+    few = np.repeat([COST, 100.0], [195, 5])
+    assert "may_be_out_of_reach" not in names(recommend(known_fit(costs=few), target()))
+
+
 def test_limit_that_does_not_bind_stops_at_the_cliff(known_fit, target):
     answer = recommend(known_fit(rates=(1e-4, 3e-4)), target(limit=Limit(0.9, "nats")))
     assert answer.best.ratio == 0.97
@@ -154,26 +169,31 @@ def test_rates_never_leave_what_was_seen(known_fit, target):
     assert answer.learning_rate_interval.high == 3e-4
 
 
-def test_rates_are_those_of_the_nearest_size_that_saw_several(known_fit, target):
+def test_rates_are_those_of_the_nearest_sizes_that_saw_several(known_fit, target):
     fit = known_fit()
-    points = fit.data["domain"].points
-    kept = (points.n_params < 5e6) & (points.learning_rate <= 9e-4)
-    kept |= (points.n_params > 5e6) & (points.learning_rate >= 2e-3)
-    only_large = (points.n_params > 5e6) & (points.learning_rate == 2e-3)
+    table = fit.table()
+    small, rate = table["n_params"] < 5e6, table["learning_rate"]
 
-    class Confounded(type(fit)):
-        mask = kept
+    def rates_looked_at(kept, n_params: float) -> set[float]:
+        answer = recommend(fit, target(n_params=n_params), runs=table[kept])
+        return {one.learning_rate for one in answer.frontiers}
 
-        @property
-        def data(self):
-            return {c: type(d)(points=d.points.take(self.mask)) for c, d in super().data.items()}
+    apart = (small & (rate <= 9e-4)) | (~small & (rate >= 2e-3))
+    assert rates_looked_at(apart, 8e6) == {2e-3, 4e-3}
+    assert rates_looked_at(apart, 8e7) == {2e-3, 4e-3}
+    assert {1e-4, 3e-4, 9e-4} <= rates_looked_at(apart, 1e6)
+    one_at_large = (small & (rate <= 9e-4)) | (~small & (rate == 2e-3))
+    assert {1e-4, 3e-4, 9e-4, 2e-3} <= rates_looked_at(one_at_large, 8e6)
+    assert max(rates_looked_at(one_at_large, 1e6)) == 9e-4
+    constant_only = apart | (table["phase"] == "constant")
+    assert rates_looked_at(constant_only, 8e6) == {2e-3, 4e-3}
 
-    confounded = Confounded(costs=fit.costs)
-    assert {one.learning_rate for one in recommend(confounded, target()).frontiers} == {2e-3, 4e-3}
-    Confounded.mask = (points.n_params < 5e6) & (points.learning_rate <= 9e-4) | only_large
-    seen = {one.learning_rate for one in recommend(confounded, target()).frontiers}
-    assert {1e-4, 3e-4, 9e-4} <= seen
-    assert max(seen) == 9e-4
+
+def test_without_the_table_the_ends_of_the_range_stand_for_the_rates(known_fit, target):
+    answer = recommend(known_fit(), target())
+    assert {1e-4, 4e-3, answer.best.learning_rate} == {
+        one.learning_rate for one in answer.frontiers
+    }
 
 
 def test_one_rate_seen_is_held_and_said(known_fit, target):
@@ -227,6 +247,7 @@ def test_uncertain_fits_are_said(known_fit, target):
     assert "wide_interval" in names(recommend(known_fit(costs=costs), target()))
     apart = recommend(known_fit(laws_apart=0.04), target())
     assert "laws_disagree" in names(apart)
+    assert set(apart.ratio_by_law) == {"known", "other"}
     assert apart.ratio_by_law["known"] > apart.ratio_by_law["other"] + 0.1
     biased = recommend(known_fit(costs=np.linspace(1.5, 1.9, 99) * COST), target())
     assert "outside_own_interval" in names(biased)

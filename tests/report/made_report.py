@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,16 +35,6 @@ def law(channel: str, points: Points) -> np.ndarray:
     return 4.4 * n**-0.05 * (d * rate) ** -0.05 - 0.3 * np.log(r) - 0.08 * annealed
 
 
-@dataclass
-class MadeFit:
-    """What a report asks of a fit, answered by the law itself."""
-
-    channels: list[str] = field(default_factory=lambda: ["general", "domain"])
-
-    def central(self, channel: str, points: Points) -> np.ndarray:
-        return law(channel, points)
-
-
 def make_runs(sizes: tuple[float, ...] = (1.8e6, 6.6e6), seed: int = 0) -> pd.DataFrame:
     """Runs on a grid of shares and rates, with noise of .004 nats."""
     rng = np.random.default_rng(seed)
@@ -59,11 +48,20 @@ def make_runs(sizes: tuple[float, ...] = (1.8e6, 6.6e6), seed: int = 0) -> pd.Da
                     "n_params": n,
                     "ratio": ratio,
                     "learning_rate": rate,
+                    "base_peak_learning_rate": 2e-3,
+                    "base_n_tokens": 120_000_000,
+                    "warmup_tokens": 400_000,
                 }
                 rows.append(
-                    {**same, "phase": "base", "n_tokens": 0, "loss_general": base, "loss_domain": 9.0}
+                    {
+                        **same,
+                        "phase": "base",
+                        "n_tokens": 0,
+                        "loss_general": base,
+                        "loss_domain": 9.0,
+                    }
                 )
-                places = [(d, "constant") for d in np.geomspace(1e6, 4e7, 6).round()]
+                places = [(d, "constant") for d in np.geomspace(1.2e6, 4e7, 6).round()]
                 for d, phase in [*places, (44e6, "annealed")]:
                     point = Points(
                         **{
@@ -175,7 +173,9 @@ def make_verification(missed: bool) -> Verification:
     runs = []
     for label, ratio in (("recommendation", 0.3127), ("less", 0.21), ("more", 0.41)):
         predicted = make_choice(ratio, 6.4e-4, 4.3).losses
-        measured = {name: float(interval.value or 0) + 0.004 for name, interval in predicted.items()}
+        measured = {
+            name: float(interval.value or 0) + 0.004 for name, interval in predicted.items()
+        }
         if missed and label == "recommendation":
             measured["general"] = float(predicted["general"].high or 0) + 0.05
         inside = {

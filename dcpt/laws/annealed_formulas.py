@@ -1,0 +1,183 @@
+"""Laws of annealed points alone, at one D: what a run is worth after its decay to zero."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcpt.laws.coordinates import (
+    BELOW_ONE,
+    CLOCK_RATE,
+    DOMAIN_PARAMETERS,
+    EPS,
+    FALL,
+    LIFT,
+    SOME_DOMAIN,
+    SOME_TOKENS,
+    Array,
+    G,
+    K,
+    Values,
+    amplitude,
+    linear,
+    log_plain_rate,
+    log_size,
+    log_sized_rate,
+    log_tokens,
+    relative_rate,
+)
+from dcpt.laws.law import Law, References, Terms
+from dcpt.laws.points import Points
+
+
+def _annealed_general(points: Points, p: Values, ref: References) -> Terms:
+    ratio = points.get("ratio")
+    s = 1.0 - ratio
+    lam = np.exp(log_plain_rate(points, ref))
+    return Terms(
+        points.get("base_loss"),
+        {
+            "F": -s,
+            "C": np.log1p(p["k"] * lam) * ratio * np.exp(-p["g"] * np.log(s + p["eps"])),
+            "H": relative_rate(points),
+        },
+    )
+
+
+def _annealed_general_l0(points: Points, p: Values, ref: References) -> Terms:
+    terms = _annealed_general(points, p, ref)
+    scaled = terms.factors["C"] * points.get("base_loss")
+    return Terms(terms.offset, {**terms.factors, "C": scaled})
+
+
+def _annealed_general_n(points: Points, p: Values, ref: References) -> Terms:
+    terms = _annealed_general(points, p, ref)
+    slower = np.exp(-p["nu"] * log_size(points, ref))
+    return Terms(terms.offset, {**terms.factors, "C": terms.factors["C"] * slower})
+
+
+def _domain_at_end(points: Points, p: Values, ref: References, log_rate: Array) -> Terms:
+    """The domain loss after a decay, at a clock that runs with a given learning rate."""
+    log_u = log_tokens(points, ref) + CLOCK_RATE * log_rate
+    return Terms(
+        0.0,
+        {
+            "E": np.ones(len(points)),
+            "w": points.get("base_loss_general"),
+            "B": np.exp(-p["beta"] * log_u),
+            "C": -np.log(points.get("share")),
+            "H": relative_rate(points),
+        },
+    )
+
+
+def _annealed_domain_rp(points: Points, p: Values, ref: References) -> Terms:
+    terms = _domain_at_end(points, p, ref, log_sized_rate(points, ref))
+    smaller = terms.factors["C"] * np.exp(-p["nu"] * log_size(points, ref))
+    return Terms(0.0, {**terms.factors, "C": smaller})
+
+
+def _annealed_domain_lam(points: Points, p: Values, ref: References) -> Terms:
+    return _domain_at_end(points, p, ref, log_plain_rate(points, ref))
+
+
+def _annealed_domain_l0(points: Points, p: Values, ref: References) -> Terms:
+    terms = _domain_at_end(points, p, ref, log_sized_rate(points, ref))
+    scaled = terms.factors["C"] * points.get("base_loss_general")
+    return Terms(0.0, {**terms.factors, "C": scaled})
+
+
+_DOMAIN_END = (
+    *DOMAIN_PARAMETERS[:4],
+    amplitude("C", "price of a smaller domain share"),
+    LIFT,
+)
+_END_GENERAL_NEEDS = (
+    *("n_tokens", "ratio", "learning_rate", "base_loss", "base_peak_learning_rate"),
+)
+_END_DOMAIN_NEEDS = (
+    *("n_tokens", "share", "learning_rate", "base_loss_general", "base_peak_learning_rate"),
+)
+_END_GENERAL = (FALL, amplitude("C", "forgetting at the references"), K, EPS, G, LIFT)
+ANNEALED_LAWS = (
+    Law(
+        name="annealed-general",
+        formula="L0 - F s + H Rp + C ln(1 + k lam) r / (s + eps)^g",
+        source="own, chosen on annealed runs; at one D",
+        side="general",
+        phases=("annealed",),
+        needs=_END_GENERAL_NEEDS,
+        parameters=_END_GENERAL,
+        terms=_annealed_general,
+        axes={"ratio": 3, "learning_rate": 2},
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    ),
+    Law(
+        name="annealed-general-l0",
+        formula="L0 - F s + H Rp + C L0 ln(1 + k lam) r / (s + eps)^g",
+        source="own: annealed-general with forgetting in proportion to the base's loss",
+        side="general",
+        phases=("annealed",),
+        needs=_END_GENERAL_NEEDS,
+        parameters=_END_GENERAL,
+        terms=_annealed_general_l0,
+        axes={"ratio": 3, "learning_rate": 2},
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    ),
+    Law(
+        name="annealed-general-n",
+        formula="L0 - F s + H Rp + C n^-nu ln(1 + k lam) r / (s + eps)^g",
+        source="own: annealed-general with a size in forgetting",
+        side="general",
+        phases=("annealed",),
+        needs=_END_GENERAL_NEEDS,
+        parameters=(
+            *_END_GENERAL,
+            linear("nu", "exponent of N in forgetting", -0.8, 0.8, axis="n_params"),
+        ),
+        terms=_annealed_general_n,
+        axes={"ratio": 3, "learning_rate": 2},
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    ),
+    Law(
+        name="annealed-domain-rp",
+        formula="u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H Rp",
+        source="own, chosen on small annealed ladders; at one D",
+        side="domain",
+        phases=("annealed",),
+        needs=_END_DOMAIN_NEEDS,
+        parameters=DOMAIN_PARAMETERS,
+        terms=_annealed_domain_rp,
+        axes={"n_params": 2, "ratio": 2, "learning_rate": 3},
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+    Law(
+        name="annealed-domain-l0",
+        formula="u = d R^.75; E + w Lg0 + B u^-beta - C Lg0 ln r + H Rp",
+        source="own: annealed-domain-rp with the price of a share in proportion to Lg0",
+        side="domain",
+        phases=("annealed",),
+        needs=_END_DOMAIN_NEEDS,
+        parameters=_DOMAIN_END,
+        terms=_annealed_domain_l0,
+        axes={"n_params": 2, "ratio": 2, "learning_rate": 3},
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+    Law(
+        name="annealed-domain-lam",
+        formula="u = d lam^.75; E + w Lg0 + B u^-beta - C ln r + H Rp",
+        source="own: a clock without size",
+        side="domain",
+        phases=("annealed",),
+        needs=_END_DOMAIN_NEEDS,
+        parameters=_DOMAIN_END,
+        terms=_annealed_domain_lam,
+        axes={"n_params": 2, "ratio": 2, "learning_rate": 3},
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+)

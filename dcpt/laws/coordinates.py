@@ -1,0 +1,104 @@
+"""What formulas are written in: scaled coordinates of the points, and the parameters they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.laws.law import Parameter, Range, References
+from dcpt.laws.points import Points
+
+Array = NDArray[np.float64]
+Values = Mapping[str, Array]
+
+SMALL = 1e-12
+"""Stands for a share of 0 inside a logarithm; its power is 0 for every exponent in the menu."""
+
+SIZE_IN_RATE = 0.4
+CLOCK_RATE = 0.75
+NOISE_RATE = 1.5
+FALL_TOKENS = 0.2
+EDGE_TOKENS = -0.5
+
+
+def log_size(points: Points, ref: References) -> Array:
+    """Log of N/N_ref, shape (M,); 0 where the table has no sizes."""
+    if ref.n_params is None:
+        return np.zeros(len(points))
+    return np.log(points.get("n_params") / ref.n_params)
+
+
+def log_tokens(points: Points, ref: References) -> Array:
+    """Log of D/D_ref, shape (M,)."""
+    return np.log(points.get("n_tokens") / ref.n_tokens)
+
+
+def log_plain_rate(points: Points, ref: References) -> Array:
+    """Log of lam = LR/LR_ref, shape (M,)."""
+    assert ref.learning_rate is not None, "a law with a learning rate must say so in its needs"
+    return np.log(points.get("learning_rate") / ref.learning_rate)
+
+
+def log_sized_rate(points: Points, ref: References) -> Array:
+    """Log of R = lam n^.4, the learning rate that matters at this size, shape (M,)."""
+    return log_plain_rate(points, ref) + SIZE_IN_RATE * log_size(points, ref)
+
+
+def rewarmed(points: Points) -> Array:
+    """How far the re-warm rise is complete: 1 - e^(-D/D_w)."""
+    return -np.expm1(-points.get("n_tokens") / (2.0 * points.get("warmup_tokens")))
+
+
+def relative_rate(points: Points) -> Array:
+    """Rp: the learning rate in units of the peak of the base's pre-training, shape (M,)."""
+    return points.get("learning_rate") / points.get("base_peak_learning_rate")
+
+
+def amplitude(
+    name: str, meaning: str, upper: float = 60.0, lower: float = 0.0, axis: str | None = None
+) -> Parameter:
+    """A parameter that the loss is linear in, nats per token."""
+    return Parameter(name, "amplitude", lower, upper, "nats/token", "linear", meaning, axis)
+
+
+def exponent(
+    name: str, meaning: str, lower: float = 0.03, upper: float = 2.5, axis: str | None = None
+) -> Parameter:
+    """A positive exponent, fitted as its logarithm."""
+    return Parameter(name, "nonlinear", lower, upper, "1", "log", meaning, axis, neutral=1.0)
+
+
+def linear(
+    name: str, meaning: str, lower: float, upper: float, axis: str | None = None
+) -> Parameter:
+    """An exponent or share of either sign, fitted as it is."""
+    return Parameter(name, "nonlinear", lower, upper, "1", "linear", meaning, axis)
+
+
+FLOOR = amplitude("E", "loss that no tokens remove")
+SIZE_TERM = (
+    amplitude("A", "what a small model lacks, at N_ref", axis="n_params"),
+    exponent("alpha", "exponent of N", axis="n_params"),
+)
+TOKENS_TERM = (
+    amplitude("B", "what training still lacks, at D_ref"),
+    exponent("beta", "exponent of D"),
+)
+G = Parameter("g", "nonlinear", 0.02, 4.0, "1", "log", "exponent of the general share")
+EPS = Parameter("eps", "nonlinear", 1e-4, 2.0, "1", "log", "share at which the cliff bends")
+K = Parameter("k", "nonlinear", 1e-4, 1e4, "1", "log", "how soon forgetting saturates in LR")
+LIFT = amplitude("H", "re-warm rise, the noise of the learning rate")
+FALL = amplitude("F", "what more general text gains", upper=1e4)
+BELOW_ONE = Range("ratio", 0.0, 1.0, low_included=True, high_included=False)
+SOME_DOMAIN = Range("ratio", 0.0, 1.0)
+SOME_TOKENS = Range("n_tokens", 0.0, np.inf, high_included=False)
+DOMAIN_PARAMETERS = (
+    amplitude("E", "floor of the domain loss", lower=-9.0, upper=9.0),
+    amplitude("w", "weight of the base's general loss", upper=1.2, axis="base_loss_general"),
+    *TOKENS_TERM,
+    amplitude("C", "price of a smaller domain share, at N_ref"),
+    linear("nu", "exponent of N in that price", -0.8, 0.8, axis="n_params"),
+    LIFT,
+)

@@ -1,0 +1,211 @@
+"""A fit on disk: ``fit.json`` for people and programs, ``draws.npz`` beside it (no pickle)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.channel_fit import ChannelFit, Member, Seen
+from dcpt.laws.compare import Comparison
+from dcpt.laws.fitted import Fit
+from dcpt.laws.formulas import LAWS
+from dcpt.laws.law import References
+
+Array = NDArray[np.float64]
+
+FORMAT = 1
+
+
+def write_fit(fit: Fit, folder: Path) -> Path:
+    """Write a fit; both files appear whole or not at all.
+
+    Args:
+        fit: The fit.
+        folder: Made if it is not there.
+
+    Returns:
+        The path of ``fit.json``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Array] = {}
+    for channel, one in fit.by_channel.items():
+        arrays[f"{channel}/ranks"], arrays[f"{channel}/errors"] = one.ranks, one.errors
+        for name, member in one.members.items():
+            arrays[f"{channel}/{name}"] = member.draws
+    half = folder / "draws.npz.part"
+    with half.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(half, folder / "draws.npz")
+    path = folder / "fit.json"
+    half = folder / "fit.json.part"
+    half.write_text(json.dumps(_fit_record(fit), indent=1, allow_nan=False), encoding="utf-8")
+    os.replace(half, path)
+    return path
+
+
+def _fit_record(fit: Fit) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "software": {name: _version(name) for name in ("dcpt", "numpy", "scipy")},
+        "runs_sha256": fit.table_sha256,
+        "transform": f"sum of Huber({fit.delta:g}) on log-loss residuals",
+        "delta": fit.delta,
+        "seed": fit.seed,
+        "n_draws": fit.n_draws,
+        "general_channel": fit.general_channel,
+        "domain_channel": fit.domain_channel,
+        "phase_for_decisions": fit.phase_for_decisions,
+        "ranges": {name: list(pair) for name, pair in fit.ranges.items()},
+        "warmup_tokens": fit.warmup_tokens,
+        "flags": list(fit.flags),
+        "channels": {name: _channel_record(one) for name, one in fit.by_channel.items()},
+    }
+
+
+def _channel_record(one: ChannelFit) -> dict[str, Any]:
+    return {
+        "side": one.side,
+        "laws": {name: _member_record(member) for name, member in one.members.items()},
+        "comparisons": {phase: dict(c.__dict__) for phase, c in one.comparisons.items()},
+        "seen": {
+            "ranges": {n: list(pair) for n, pair in one.seen.ranges.items()},
+            "steps": dict(one.seen.steps),
+            "largest": dict(one.seen.largest),
+            "residual": one.seen.residual,
+        },
+        "left_out": [list(pair) for pair in one.left_out],
+        "points": {name: list(values) for name, values in one.residuals.items()},
+    }
+
+
+def _member_record(member: Member) -> dict[str, Any]:
+    law = member.law
+    return {
+        "formula": law.formula,
+        "source": law.source,
+        "holds_on": [str(one) for one in law.holds_on],
+        "parameters": [
+            {
+                "name": one.name,
+                "value": float(member.values[i]),
+                "lower": float(member.lower[i]),
+                "upper": float(member.upper[i]),
+                "unit": one.unit,
+                "role": one.role,
+                "meaning": one.meaning,
+            }
+            for i, one in enumerate(law.parameters)
+        ],
+        "references": dict(member.references.__dict__),
+        "objective": member.objective,
+        "n_points": member.n_points,
+        "held_at": dict(member.held_at),
+        "flags": list(member.flags),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def load_fit(folder: str | Path) -> Fit:
+    """Read a fit that :meth:`Fit.to_json` wrote.
+
+    Args:
+        folder: Where ``fit.json`` and ``draws.npz`` are (or the path of ``fit.json``).
+
+    Raises:
+        InputError: If a file is missing or damaged, of another format, or names an unknown law.
+    """
+    place = Path(folder)
+    place = place.parent if place.name == "fit.json" else place
+    try:
+        record = json.loads((place / "fit.json").read_text(encoding="utf-8"))
+        with np.load(place / "draws.npz", allow_pickle=False) as arrays:
+            draws = {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename} is not there: give the folder that `dcpt fit --out` wrote"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{place}: the fit cannot be read ({error}); fit the runs again"
+        ) from error
+    if record.get("format") != FORMAT:
+        raise InputError(
+            f"{place / 'fit.json'} has format {record.get('format')!r} and this version reads "
+            f"{FORMAT}: fit the runs again"
+        )
+    by_channel = {
+        name: _read_channel(name, one, draws, place) for name, one in record["channels"].items()
+    }
+    return Fit(
+        by_channel=by_channel,
+        general_channel=record["general_channel"],
+        domain_channel=record["domain_channel"],
+        ranges={name: _pair(pair) for name, pair in record["ranges"].items()},
+        flags=tuple(record["flags"]),
+        warmup_tokens=record["warmup_tokens"],
+        n_draws=record["n_draws"],
+        seed=record["seed"],
+        table_sha256=record["runs_sha256"],
+        delta=record["delta"],
+    )
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    return values[0], values[1]
+
+
+def _read_channel(
+    channel: str, record: Mapping[str, Any], draws: Mapping[str, Array], place: Path
+) -> ChannelFit:
+    unknown = [name for name in record["laws"] if name not in LAWS]
+    if unknown:
+        raise InputError(
+            f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which this version does not "
+            f"have; it has {', '.join(LAWS)}"
+        )
+    members = {
+        name: Member(
+            law=LAWS[name],
+            values=np.array([p["value"] for p in one["parameters"]]),
+            draws=draws[f"{channel}/{name}"],
+            references=References(**one["references"]),
+            lower=np.array([p["lower"] for p in one["parameters"]]),
+            upper=np.array([p["upper"] for p in one["parameters"]]),
+            objective=one["objective"],
+            n_points=one["n_points"],
+            held_at=one["held_at"],
+            flags=tuple(one["flags"]),
+        )
+        for name, one in record["laws"].items()
+    }
+    seen = record["seen"]
+    return ChannelFit(
+        channel=channel,
+        side=record["side"],
+        members=members,
+        comparisons={phase: Comparison(**c) for phase, c in record["comparisons"].items()},
+        seen=Seen(
+            ranges={n: _pair(pair) for n, pair in seen["ranges"].items()},
+            steps=seen["steps"],
+            largest=seen["largest"],
+            residual=seen["residual"],
+        ),
+        ranks=draws[f"{channel}/ranks"],
+        errors=draws[f"{channel}/errors"],
+        left_out=tuple((row, reason) for row, reason in record["left_out"]),
+        residuals=record["points"],
+    )

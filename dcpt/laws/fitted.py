@@ -1,0 +1,228 @@
+"""A fit: every channel's laws with their draws; what decisions, reports and people ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.ask import ask_points, frame_from_keywords
+from dcpt.laws.channel_fit import ChannelFit
+from dcpt.laws.flags import flag_question
+from dcpt.laws.points import Points
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Laws fitted to a runs table.
+
+    Args:
+        by_channel: One record per channel, in the table's order.
+        general_channel: The channel that stands for the general side; None if there is none.
+        domain_channel: The domain's channel; None if the table has none.
+        ranges: Lowest and highest value seen of n_params, n_tokens, ratio and learning_rate.
+        flags: Warnings: of the design as they are, of a law as ``<channel>/<law>/<name>``.
+        warmup_tokens: The runs' warmup, where it is one.
+        n_draws: Draws per channel.
+        seed: Of starts and draws.
+        table_sha256: Of the runs table's content.
+        delta: Huber's threshold, in log loss.
+    """
+
+    by_channel: Mapping[str, ChannelFit]
+    general_channel: str | None
+    domain_channel: str | None
+    ranges: Mapping[str, tuple[float, float]]
+    flags: tuple[str, ...]
+    warmup_tokens: float | None
+    n_draws: int
+    seed: int
+    table_sha256: str
+    delta: float
+
+    @property
+    def channels(self) -> list[str]:
+        """Fitted channels."""
+        return list(self.by_channel)
+
+    @property
+    def general_channels(self) -> list[str]:
+        """Fitted channels of the general side."""
+        return [name for name, one in self.by_channel.items() if one.side == "general"]
+
+    @property
+    def phase_for_decisions(self) -> str:
+        """``annealed`` if every fitted channel has annealed points, else ``constant``."""
+        every = all("annealed" in one.comparisons for one in self.by_channel.values())
+        return "annealed" if every else "constant"
+
+    def central(self, channel: str, points: Points) -> Array:
+        """Best prediction of one channel's loss: stack-weighted mean of the laws.
+
+        Args:
+            channel: A fitted channel.
+            points: M points as that channel sees them.
+
+        Returns:
+            Shape (M,), nats per token.
+
+        Raises:
+            InputError: If no law of the channel holds there, with each reason.
+        """
+        return self._channel(channel).central(points)
+
+    def sample(self, channel: str, points: Points) -> Array:
+        """Predictive draws of one channel's loss, pooled over its laws.
+
+        Draw i is the same resampled runs in every channel. It carries one own error of the law per
+        channel, as large as the held-out error of the split shaped like the question.
+
+        Args:
+            channel: A fitted channel.
+            points: M points as that channel sees them.
+
+        Returns:
+            Shape (n_draws, M), nats per token.
+
+        Raises:
+            InputError: If no law of the channel holds there, with each reason.
+        """
+        return self._channel(channel).sample(points)
+
+    def predict(
+        self, points: pd.DataFrame | None = None, level: float = 0.9, **keywords: Any
+    ) -> pd.DataFrame:
+        """Losses of every fitted channel, with intervals.
+
+        Args:
+            points: A frame with table columns; or give them by keyword (``n_params=``,
+                ``n_tokens=``, ``ratio=``, ``learning_rate=``, ``phase=``, ``base_loss_general=``,
+                ...), numbers or arrays.
+            level: Probability of the interval.
+            keywords: Columns.
+
+        Returns:
+            One row per point and channel: the question's columns, ``channel``, ``loss``, ``low``,
+            ``high`` (nats per token).
+
+        Raises:
+            InputError: If a column is missing, unknown, or out of a law's range.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level {level} is not a probability; give a number such as 0.9")
+        frame = frame_from_keywords(keywords) if points is None else points.reset_index(drop=True)
+        if "n_tokens" in frame.columns:
+            at_base = frame["n_tokens"] == 0
+        else:
+            at_base = pd.Series(False, index=frame.index)
+        tails = [0.5 - level / 2, 0.5 + level / 2]
+        parts = []
+        for channel, one in self.by_channel.items():
+            asked = self.points(channel, frame).take(np.asarray(~at_base))
+            low, high = np.quantile(self.sample(channel, asked), tails, axis=0)
+            part = frame[~at_base].copy()
+            part["channel"] = one.channel
+            part["loss"], part["low"], part["high"] = self.central(channel, asked), low, high
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def points(self, channel: str, frame: pd.DataFrame) -> Points:
+        """A frame's rows as one channel sees them (the runs' warmup where the frame has none)."""
+        side = self._channel(channel).side
+        return ask_points(frame, channel, side, self.general_channel, self.warmup_tokens)
+
+    def flags_at(self, points: Points) -> tuple[str, ...]:
+        """Warnings about a question: ``extrapolates:<field>`` for each field outside the runs."""
+        return flag_question(points, self.ranges)
+
+    def residuals(self) -> pd.DataFrame:
+        """One row per fitted point, law and channel: measured, predicted, and their difference."""
+        parts = [pd.DataFrame(dict(one.residuals)) for one in self.by_channel.values()]
+        frame = pd.concat(parts, ignore_index=True)
+        return frame.assign(residual=frame["measured"] - frame["predicted"])
+
+    def left_out(self) -> pd.DataFrame:
+        """Rows that were not fitted: row (the header is row 1), channel, reason."""
+        rows = [
+            {"row": row, "channel": name, "reason": reason}
+            for name, one in self.by_channel.items()
+            for row, reason in one.left_out
+        ]
+        return pd.DataFrame(rows, columns=["row", "channel", "reason"])
+
+    def weights(self, channel: str, phase: str | None = None) -> dict[str, float]:
+        """Stack weights of a channel's laws in a phase (that of decisions by default)."""
+        one = self._channel(channel)
+        wanted = phase or self.phase_for_decisions
+        if wanted not in one.comparisons:
+            raise InputError(
+                f"channel {channel} has no {wanted} points; it has {', '.join(one.comparisons)}"
+            )
+        return dict(one.comparisons[wanted].weights)
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record per (channel, law): parameters, objective, flags, held-out errors, weights."""
+        result = []
+        for channel, one in self.by_channel.items():
+            for name, member in one.members.items():
+                phases = {p: c for p, c in one.comparisons.items() if name in c.weights}
+                shown = phases.get(self.phase_for_decisions) or next(iter(phases.values()))
+                result.append(
+                    {
+                        "channel": channel,
+                        "law": name,
+                        "formula": member.law.formula,
+                        "objective": member.objective,
+                        "parameters": dict(
+                            zip(member.law.names, map(float, member.values), strict=True)
+                        ),
+                        "references": dict(member.references.__dict__),
+                        "flags": list(member.flags),
+                        "n_points": member.n_points,
+                        "held_out": dict(shown.errors[name]),
+                        "weight": {p: c.weights[name] for p, c in phases.items()},
+                        "chosen": [p for p, c in phases.items() if c.choice == name],
+                    }
+                )
+        return result
+
+    def summary(self) -> pd.DataFrame:
+        """A line per (channel, law): points, objective, held-out errors in nats, weight, flags."""
+        lines = []
+        for one in self.records():
+            phase = self.phase_for_decisions
+            phase = phase if phase in one["weight"] else next(iter(one["weight"]))
+            lines.append(
+                {
+                    "channel": one["channel"],
+                    "law": one["law"],
+                    "n_points": one["n_points"],
+                    "objective": one["objective"],
+                    **{f"held_out_{split}": error for split, error in one["held_out"].items()},
+                    "phase": phase,
+                    "weight": one["weight"][phase],
+                    "flags": " ".join(one["flags"]),
+                }
+            )
+        return pd.DataFrame(lines)
+
+    def to_json(self, folder: str | Path) -> Path:
+        """Write ``fit.json`` and ``draws.npz`` into a folder; returns the path of the former."""
+        from dcpt.laws.fit_files import write_fit
+
+        return write_fit(self, Path(folder))
+
+    def _channel(self, channel: str) -> ChannelFit:
+        if channel not in self.by_channel:
+            raise InputError(
+                f"channel {channel!r} was not fitted; the fit has {', '.join(self.by_channel)}"
+            )
+        return self.by_channel[channel]

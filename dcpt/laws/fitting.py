@@ -1,0 +1,302 @@
+"""From a runs table to a fit: which laws, each fitted, compared, weighed and drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.carry import carried_laws, check_names
+from dcpt.laws.channel_fit import ChannelFit, Member, Seen
+from dcpt.laws.compare import Comparison, Fold, compare_laws, list_folds, predict_held_out
+from dcpt.laws.draws import draw_errors, draw_ranks, draw_run_weights, refit
+from dcpt.laws.fitted import Fit
+from dcpt.laws.flags import flag_law, flag_table
+from dcpt.laws.formulas import LAWS
+from dcpt.laws.points import ChannelData, distinct, find_general_channel, points_from_table
+from dcpt.laws.search import LawFit, fit_law
+from dcpt.table.channels import DOMAIN
+from dcpt.table.channels import channels as table_channels
+
+Array = NDArray[np.float64]
+
+RANGED = ("n_params", "n_tokens", "ratio", "learning_rate")
+OF_A_SIZE = ("n_params", "base_loss", "base_loss_general", "base_peak_learning_rate")
+
+
+def fit(
+    runs: pd.DataFrame,
+    law: str | Sequence[str] = "auto",
+    channels: Sequence[str] | None = None,
+    *,
+    n_draws: int = 200,
+    seed: int = 0,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    delta: float = 1e-3,
+) -> Fit:
+    """Fit laws to every channel of a runs table.
+
+    Args:
+        runs: A runs table (``dcpt.load_runs``).
+        law: ``auto`` fits every law the table carries and weighs them by held-out error; or the
+            name of one law, or several names.
+        channels: Channels to fit; None takes all that the laws are for.
+        n_draws: Refits on resampled runs, for the intervals.
+        seed: Of starts and draws; the same seed gives the same numbers.
+        fixed: Parameters held at a value, by name.
+        bounds: Bounds that replace a parameter's own, by name.
+        delta: Huber's threshold, in log loss.
+
+    Returns:
+        The fit.
+
+    Raises:
+        InputError: If a law or channel is unknown, or a channel carries none of the laws: which
+            column or axis is missing, and which laws the channel could carry.
+    """
+    names = list(LAWS) if law == "auto" else [law] if isinstance(law, str) else list(law)
+    unknown = [name for name in names if name not in LAWS]
+    if unknown:
+        raise InputError(f"law {', '.join(unknown)} is not known; there are {', '.join(LAWS)}")
+    if n_draws < 1:
+        raise InputError(f"n_draws is {n_draws}; at least 1 is needed")
+    laws = [LAWS[name] for name in names]
+    fixed, bounds = dict(fixed or {}), dict(bounds or {})
+    check_names({**fixed, **bounds}, laws)
+    data = _data_by_channel(runs, names, channels)
+    chosen = _laws_by_channel(data, names, explicit=law != "auto")
+    run_weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
+    order = table_channels(runs)
+    by_channel = {
+        name: _fit_channel(
+            data[name], chosen[name], run_weights, order.index(name), seed, fixed, bounds, delta
+        )
+        for name in data
+    }
+    return Fit(
+        by_channel=by_channel,
+        general_channel=_general_channel(runs, by_channel),
+        domain_channel=DOMAIN if DOMAIN in by_channel else None,
+        ranges=_ranges(list(data.values())),
+        flags=_all_flags(data, by_channel),
+        warmup_tokens=_one_warmup(data),
+        n_draws=n_draws,
+        seed=seed,
+        table_sha256=_hash_table(runs),
+        delta=delta,
+    )
+
+
+def _data_by_channel(
+    runs: pd.DataFrame, names: list[str], channels: Sequence[str] | None
+) -> dict[str, ChannelData]:
+    there = table_channels(runs)
+    if not there:
+        raise InputError("the table has no loss_<channel> column, so there is nothing to fit")
+    sides = {LAWS[name].side for name in names}
+    wanted = list(channels) if channels is not None else there
+    data = {name: points_from_table(runs, name) for name in wanted}
+    if channels is None and "any" not in sides:
+        data = {name: one for name, one in data.items() if one.side in sides}
+    if not data:
+        raise InputError(
+            f"law {', '.join(names)} is for the {' or '.join(sorted(sides))} side and the table "
+            f"has the channels {', '.join(there)}"
+        )
+    return data
+
+
+def _laws_by_channel(
+    data: Mapping[str, ChannelData], names: list[str], explicit: bool
+) -> dict[str, list[str]]:
+    """Laws to fit per channel; all refusals are raised together."""
+    chosen: dict[str, list[str]] = {}
+    problems = []
+    for channel, one in data.items():
+        reasons = carried_laws(one)
+        able = [name for name in names if reasons[name] is None]
+        refused = {
+            name: reasons[name] for name in names if LAWS[name].side in ("any", one.side)
+        } or {name: reasons[name] for name in names}
+        if able and not (explicit and any(r is not None for r in refused.values())):
+            chosen[channel] = able
+            continue
+        offered = [name for name, reason in reasons.items() if reason is None]
+        words = "; ".join(f"{n}: {r}" for n, r in refused.items() if r is not None)
+        end = (
+            f"laws that the table can carry for it: {', '.join(offered)}"
+            if offered
+            else "the table carries no law for it"
+        )
+        problems.append(f"channel {channel}: {words}; {end}")
+    if problems:
+        raise InputError(problems)
+    return chosen
+
+
+def _fit_channel(
+    data: ChannelData,
+    names: list[str],
+    run_weights: Array,
+    stream: int,
+    seed: int,
+    fixed: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]],
+    delta: float,
+) -> ChannelFit:
+    fits: dict[str, LawFit] = {}
+    held_out: dict[str, list[Array]] = {}
+    folds = list_folds(data)
+    for name in names:
+        fits[name] = fit_law(LAWS[name], data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
+        held_out[name] = predict_held_out(fits[name], data, folds, fixed, bounds, seed)
+    annealed = data.points.get("annealed") > 0
+    comparisons = {
+        phase: compare_laws(data, fits, folds, held_out, phase == "annealed")
+        for phase, there in (("constant", ~annealed), ("annealed", annealed))
+        if there.any() and any(phase in fits[n].law.phases for n in fits)
+    }
+    members = {name: _make_member(one, run_weights) for name, one in fits.items()}
+    n_draws = len(run_weights)
+    return ChannelFit(
+        channel=data.channel,
+        side=data.side,
+        members=members,
+        comparisons=comparisons,
+        seen=_what_was_seen(data, folds, fits, comparisons),
+        ranks=draw_ranks(n_draws, seed, stream),
+        errors=draw_errors(n_draws, seed, stream),
+        left_out=_left_out(data, fits),
+        residuals=_residuals(fits),
+    )
+
+
+def _make_member(fitted: LawFit, run_weights: Array) -> Member:
+    law, points = fitted.law, fitted.data.points
+    held = {
+        n: float(distinct(points, n)[0]) for n in law.one_value if getattr(points, n) is not None
+    }
+    sizes = distinct(points, "n_params")
+    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all():
+        held["n_params"] = float(sizes[0])
+    return Member(
+        law=law,
+        values=fitted.values,
+        draws=refit(fitted, run_weights),
+        references=fitted.references,
+        lower=fitted.lower,
+        upper=fitted.upper,
+        objective=fitted.objective,
+        n_points=len(fitted.data.losses),
+        held_at={name: value for name, value in held.items() if np.isfinite(value)},
+        flags=tuple(flag_law(fitted)),
+    )
+
+
+def _what_was_seen(
+    data: ChannelData,
+    folds: Sequence[Fold],
+    fits: Mapping[str, LawFit],
+    comparisons: Mapping[str, Comparison],
+) -> Seen:
+    points = data.points
+    steps: dict[str, float] = {}
+    for fold in folds:
+        field = {"largest_n": "n_params", "longest_d": "n_tokens"}.get(fold.split)
+        if field is not None:
+            values = points.get(field)
+            steps[field] = float(np.log(values.max() / values[~fold.held].max()))
+    rates = distinct(points, "learning_rate")
+    if len(rates) > 2:
+        steps["learning_rate"] = float(np.diff(np.log(rates)).max())
+    largest: dict[str, float] = {}
+    if points.n_params is not None:
+        at_top = points.n_params >= points.n_params.max() * (1 - 1e-6)
+        for name in OF_A_SIZE:
+            values = getattr(points, name)
+            if values is not None and np.isfinite(values[at_top]).any():
+                largest[name] = float(np.nanmean(values[at_top]))
+    chosen = [fits[c.choice] for c in comparisons.values()]
+    residual = max(
+        float(np.sqrt(np.mean((one.predict(one.data.points) - one.data.losses) ** 2)))
+        for one in chosen
+    )
+    return Seen(_ranges([data]), steps, largest, residual)
+
+
+def _ranges(data: Sequence[ChannelData]) -> dict[str, tuple[float, float]]:
+    result = {}
+    for name in RANGED:
+        parts = [v for one in data if (v := getattr(one.points, name)) is not None]
+        values = np.concatenate(parts) if parts else np.zeros(0)
+        values = values[np.isfinite(values)]
+        if len(values):
+            result[name] = (float(values.min()), float(values.max()))
+    return result
+
+
+def _left_out(data: ChannelData, fits: Mapping[str, LawFit]) -> tuple[tuple[int, str], ...]:
+    rows = dict.fromkeys(data.left_out)
+    for one in fits.values():
+        rows.update(dict.fromkeys(one.data.left_out))
+    return tuple(sorted(rows))
+
+
+def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        name: [] for name in ("row", "channel", "run", "phase", "law", "measured", "predicted")
+    }
+    for name, one in fits.items():
+        used = one.data
+        columns["row"] += used.rows.tolist()
+        columns["channel"] += [used.channel] * len(used.rows)
+        columns["run"] += [used.run_names[i] for i in used.runs]
+        annealed = used.points.get("annealed") > 0
+        columns["phase"] += np.where(annealed, "annealed", "constant").tolist()
+        columns["law"] += [name] * len(used.rows)
+        columns["measured"] += used.losses.tolist()
+        columns["predicted"] += one.predict(used.points).tolist()
+    return columns
+
+
+def _general_channel(runs: pd.DataFrame, by_channel: Mapping[str, ChannelFit]) -> str | None:
+    name = find_general_channel(runs)
+    return (
+        name
+        if name is not None
+        else next((n for n, one in by_channel.items() if one.side == "general"), None)
+    )
+
+
+def _all_flags(
+    data: Mapping[str, ChannelData], by_channel: Mapping[str, ChannelFit]
+) -> tuple[str, ...]:
+    flags = dict.fromkeys(flag for one in data.values() for flag in flag_table(one.points))
+    for channel, one in by_channel.items():
+        if not any(c.spread for c in one.comparisons.values()):
+            flags["not_held_out"] = None
+        for name, member in one.members.items():
+            if any(c.weights.get(name, 0.0) > 0 for c in one.comparisons.values()):
+                flags.update({f"{channel}/{name}/{flag}": None for flag in member.flags})
+    return tuple(flags)
+
+
+def _one_warmup(data: Mapping[str, ChannelData]) -> float | None:
+    parts = [one.points.warmup_tokens for one in data.values()]
+    values = np.concatenate([v[np.isfinite(v)] for v in parts if v is not None] or [np.zeros(0)])
+    return float(values[0]) if len(values) and np.allclose(values, values[0]) else None
+
+
+def _hash_table(runs: pd.DataFrame) -> str:
+    content = runs.to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+
+def offer_laws(runs: pd.DataFrame, channel: str) -> dict[str, str | None]:
+    """Every law of the menu for a channel: None if the table carries it, else why not."""
+    return carried_laws(points_from_table(runs, channel))

@@ -1,0 +1,140 @@
+"""Time and losses of a run while it trains, looked at now and then and not at every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcpt.runs import RunConfig, learning_rate_at
+from dcpt.training.state import TrainingState
+
+LOG_EVERY_S = 1.0
+"""Seconds between two ``train`` lines."""
+
+LONGEST_BLIND_STEPS = 256
+"""Steps after which losses are looked at even within ``LOG_EVERY_S``: a NaN is not trained on for
+long, and few steps are queued on an accelerator."""
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong: says which run, where, which value, and what to do."""
+
+
+class Watch:
+    """Keeps the time of one call of ``train`` and the losses that nobody has looked at yet.
+
+    Reading a number makes the host wait for an accelerator, so losses stay on the device until a
+    line is due or something is about to be saved.
+
+    Args:
+        config: The run.
+        state: Its state, read and never changed here.
+        spent_s: Seconds that went into the run before.
+    """
+
+    def __init__(self, config: RunConfig, state: TrainingState, spent_s: float) -> None:
+        self._config, self._state, self._spent_s = config, state, spent_s
+        self._started = self._logged = self._saved = time.monotonic()
+        self._first_step = self._logged_step = state.step
+        self._paused_s = self._logged_paused_s = 0.0
+        self._unseen: list[Tensor] = []
+        self._losses: list[float] = []
+        self._norm: Tensor | None = None
+        self._logged_2C = self._read_sums()
+
+    def add_step(self, loss: Tensor, norm: Tensor) -> None:
+        """Take the loss and the gradient norm of a step, both still on the device."""
+        self._unseen.append(loss)
+        self._norm = norm
+
+    def check_losses(self) -> None:
+        """Look at the losses of the latest steps.
+
+        Raises:
+            TrainingError: If one is not finite.
+        """
+        if not self._unseen:
+            return
+        first = self._state.step - len(self._unseen)
+        losses: list[float] = torch.stack(self._unseen).tolist()
+        self._unseen = []
+        for step, loss in enumerate(losses, start=first):
+            if not math.isfinite(loss):
+                rate = learning_rate_at(self._config.identity, step)
+                raise TrainingError(
+                    f"run {self._config.name}: the training loss of step {step} is {loss} at a "
+                    f"learning rate of {rate:g}; lower the learning rate or lengthen the warmup"
+                )
+        self._losses += losses
+
+    def is_log_due(self) -> bool:
+        """Whether to write a ``train`` line after this step."""
+        blind = len(self._unseen) >= LONGEST_BLIND_STEPS
+        return blind or time.monotonic() - self._logged >= LOG_EVERY_S
+
+    def is_checkpoint_due(self) -> bool:
+        """Whether to save the state after this step."""
+        if self._state.step == self._first_step:
+            return False
+        return time.monotonic() - self._saved >= self._config.recorded.checkpoint_every_s
+
+    def note_checkpoint(self) -> None:
+        """Say that the state was saved."""
+        self._saved = time.monotonic()
+
+    def note_reset(self) -> None:
+        """Say that the sums of training losses start anew."""
+        self._logged_2C = self._read_sums()
+
+    def describe_training(self) -> dict[str, Any]:
+        """Tell how training went since this was last called: the content of a ``train`` line."""
+        self.check_losses()
+        one, state = self._config.identity, self._state
+        now, sums_2C = time.monotonic(), self._read_sums()
+        sums, counts = (sums_2C - self._logged_2C).tolist()
+        seconds = now - self._logged - (self._paused_s - self._logged_paused_s)
+        tokens = (state.step - self._logged_step) * one.batch_tokens
+        event = {
+            "step": state.step,
+            "n_tokens": state.step * one.batch_tokens,
+            "loss": sum(self._losses) / len(self._losses),
+            "channel_loss": {
+                channel.name: loss / count
+                for channel, loss, count in zip(one.channels, sums, counts, strict=True)
+                if count
+            },
+            "learning_rate": learning_rate_at(one, state.step - 1),
+            "grad_norm": None if self._norm is None else float(self._norm),
+            "tokens_per_s": tokens / max(seconds, 1e-9),
+        }
+        self._losses, self._logged, self._logged_step = [], now, state.step
+        self._logged_2C, self._logged_paused_s = sums_2C, self._paused_s
+        return event
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave out of the training speed what happens inside."""
+        began = time.monotonic()
+        yield
+        self._paused_s += time.monotonic() - began
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that went into the run, all calls together."""
+        return self._spent_s + time.monotonic() - self._started
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Training speed of this call without evaluation; None before the first step."""
+        steps = self._state.step - self._first_step
+        seconds = time.monotonic() - self._started - self._paused_s
+        return steps * self._config.identity.batch_tokens / seconds if steps else None
+
+    def _read_sums(self) -> Tensor:
+        return torch.stack([self._state.loss_sum_C, self._state.loss_tokens_C]).cpu()

@@ -1,0 +1,104 @@
+"""Decisions on real runs: what was held out of the fit is what the answers are checked by."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+import pytest
+
+from dcpt.bundled import bundled_runs
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Limit, Target
+from dcpt.decide.verify import compare_verification
+from dcpt.decide.words import summarise
+from dcpt.errors import InputError
+from dcpt.laws import fit as fit_laws
+
+BASE_OF_6M = 2.97870
+
+
+@pytest.fixture(scope="module")
+def runs() -> pd.DataFrame:
+    return bundled_runs("zh_annealed")
+
+
+@pytest.fixture(scope="module")
+def fit(runs):
+    return fit_laws(runs)
+
+
+def large_target(**fields: object) -> Target:
+    plain = {
+        "n_params": 29.1e6,
+        "n_tokens": 44e6,
+        "limit": Limit.parse("+3%"),
+        "base_losses": {"general": 2.775},
+        "base_peak_learning_rate": 1e-3,
+    }
+    return Target(**{**plain, **fields})
+
+
+def test_bundled_recommendation(fit, runs):
+    began = time.process_time()
+    answer = recommend(fit, large_target(), runs=runs)
+    assert time.process_time() - began < 3
+    assert answer.phase == "annealed"
+    assert answer.allowed_general_loss == pytest.approx(2.775 * 1.03)
+    assert 0.4 < answer.best.ratio < 0.7
+    assert 4e-4 < answer.best.learning_rate < 1.3e-3
+    assert answer.ratio_interval.low < answer.best.ratio < answer.ratio_interval.high
+    names = {flag.name for flag in answer.flags}
+    assert "extrapolates:n_params" in names
+    assert "extrapolates:n_tokens" not in names
+    assert "constant_rate_losses" not in names
+    # A lower rate allows more domain text and still learns the domain less well.
+    slow = answer.alternatives["learning rate 1e-4 held"]
+    assert slow.ratio > answer.best.ratio + 0.2
+    assert slow.regret.value > 0.1
+    assert "29.1M parameters" in summarise(answer)[0]
+
+
+def test_runs_left_out_of_the_fit_verify_it(runs):
+    # At 6.6M and 9e-4 the runs with half and three quarters domain text lie on both sides of +3 %.
+    at = (runs["n_params"] > 5e6) & (runs["learning_rate"] == 9e-4)
+    held = at & runs["ratio"].isin([0.25, 0.5, 0.75])
+    fit = fit_laws(runs[~held])
+    target = large_target(
+        n_params=6622464.0,
+        n_tokens=43991040.0,
+        base_losses={"general": BASE_OF_6M},
+        base_peak_learning_rate=2e-3,
+        learning_rate=9e-4,
+    )
+    answer = recommend(fit, target, runs=runs[~held])
+    by_ratio = runs[held].groupby("ratio")["run"].first()
+    labels = {
+        by_ratio[0.5]: "recommendation",
+        by_ratio[0.25]: "lower share",
+        by_ratio[0.75]: "higher share",
+    }
+    found = compare_verification(fit, answer, runs[held], labels)
+    assert found.limit_held
+    assert found.best_measured == "recommendation"
+    assert 0.5 < found.measured_ratio < 0.65
+    assert found.ratio_held
+    assert answer.best.ratio == pytest.approx(found.measured_ratio, abs=0.08)
+    for one in found.runs:
+        assert one.inside["general"], one
+        assert abs(one.measured["general"] - one.predicted["general"].value) < 0.03
+
+
+def test_laws_anchored_at_the_base_need_its_peak_rate(fit, runs):
+    with pytest.raises(InputError) as caught:
+        recommend(fit, large_target(base_peak_learning_rate=None, base_losses={}), runs=runs)
+    said = "\n".join(caught.value.problems)
+    assert "base loss of channel general is missing" in said
+    assert "base_peak_learning_rate is missing" in said
+
+
+def test_runs_at_constant_rate_still_answer(runs):
+    constant = runs[runs["phase"] != "annealed"]
+    answer = recommend(fit_laws(constant), large_target(base_n_tokens=1.2e8), runs=constant)
+    assert answer.phase == "constant"
+    assert "constant_rate_losses" in {flag.name for flag in answer.flags}

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dcpt import stations
+from dcpt.grid.local import LocalEngine, Slot
+from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.grid.status import read_status, seconds_left
+from dcpt.runs import RunFolder
+
+ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 0.5]"
+
+
+@pytest.fixture
+def study(tiny_study: Path) -> Path:
+    """One size and two ratios, prepared; the larger target is left out."""
+    text = tiny_study.read_text(encoding="utf-8").replace(*ONE_SIZE)
+    text = text[: text.index("target:")]
+    tiny_study.write_text(text, encoding="utf-8")
+    stations.prepare_study(tiny_study, workers=1)
+    return tiny_study
+
+
+def folders(study: Path, runs: list[PlannedRun]) -> list[RunFolder]:
+    return [RunFolder.of(run.config, StudyFolder(study).runs) for run in runs]
+
+
+def run_grid(study: Path) -> subprocess.Popen[str]:
+    code = "from dcpt.cli import main; main()"
+    command = [sys.executable, "-c", code, "run-grid", str(study), "--workers", "1"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def points(folder: RunFolder) -> list[dict[str, object]]:
+    return [
+        {key: point[key] for key in ("n_tokens", "phase", "loss", "se")}
+        for point in folder.points()
+    ]
+
+
+def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> None:
+    runs = stations.plan_study(study)
+    trunks = [run for run in runs if run.config.identity.kind == "trunk"]
+    broken, sound = folders(study, trunks)
+    broken.metrics.mkdir(parents=True)
+
+    engine = LocalEngine(StudyFolder(study), [Slot()])
+    outcome = engine.run(runs)
+
+    assert len(outcome.failed) == 2  # the trunk and the branch that needed it
+    assert "Is a directory" in outcome.failed[trunks[0].config.name]
+    assert "Traceback" in broken.error()["traceback"]
+    assert sound.is_done(trunks[1].config)
+    states = [status.state for status in read_status(runs, StudyFolder(study))]
+    assert sorted(states) == ["done", "done", "done", "failed", "waiting"]
+
+    process = run_grid(study)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Is a directory" in told
+
+    broken.metrics.rmdir()
+    again = engine.run(runs)
+    assert len(again.finished) == 2
+    assert not again.failed
+    assert broken.error() is None
+
+
+def test_kill_9_loses_no_finished_run_and_the_rest_goes_on(study: Path, tmp_path: Path) -> None:
+    runs = stations.plan_study(study)
+    process = run_grid(study)
+    watched = folders(study, runs)
+    deadline = time.monotonic() + 120
+    while sum(folder.result() is not None for folder in watched) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = {
+        folder.path: (folder.path / "result.json").stat().st_mtime_ns
+        for folder in watched
+        if folder.result() is not None
+    }
+    assert kept
+
+    outcome = LocalEngine(StudyFolder(study), [Slot()]).run(runs)
+    assert not outcome.failed
+    for path, written in kept.items():
+        assert (path / "result.json").stat().st_mtime_ns == written
+
+
+def test_two_grids_at_once_train_no_run_twice(study: Path) -> None:
+    runs = stations.plan_study(study)
+    processes = [run_grid(study) for _ in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+    for folder in folders(study, runs):
+        ends = [event for event in folder.events() if event["event"] == "point"]
+        assert len(ends) == len({event["n_tokens"] for event in ends})
+
+
+def test_the_time_left_needs_a_speed(study: Path) -> None:
+    statuses = read_status(stations.plan_study(study), StudyFolder(study))
+    assert seconds_left(statuses, workers=2) is None
+    assert {status.state for status in statuses} == {"waiting"}
+
+
+def test_a_dead_worker_fails_its_run_alone(study: Path) -> None:
+    runs = stations.plan_study(study)
+    killed = False
+
+    def kill_once() -> None:
+        nonlocal killed
+        running = [s for s in read_status(runs, StudyFolder(study)) if s.state == "running"]
+        if running and not killed:
+            killed = True
+            children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+            for pid in children.read_text().split():
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
+
+    if not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
+        pytest.skip("needs Linux's list of a process's children")
+    outcome = LocalEngine(StudyFolder(study), [Slot()], kill_once).run(runs)
+    assert killed
+    assert any("exit code -9" in words for words in outcome.failed.values())
+    errors = [json.loads(p.read_text()) for p in StudyFolder(study).runs.glob("*/error.json")]
+    assert any("exit code -9" in error["message"] for error in errors)
+    assert not LocalEngine(StudyFolder(study), [Slot()]).run(runs).failed

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcpt import stations
+from dcpt.errors import InputError
+from dcpt.grid.plan import PlannedRun, evaluation_points
+from dcpt.runs import hash_record
+
+
+def plan(study: Path, old: str = "", new: str = "") -> list[PlannedRun]:
+    text = study.read_text(encoding="utf-8")
+    assert old in text
+    study.write_text(text.replace(old, new), encoding="utf-8")
+    return stations.plan_study(study)
+
+
+@pytest.fixture
+def prepared(tiny_study: Path) -> Path:
+    stations.prepare_study(tiny_study, workers=1)
+    return tiny_study
+
+
+def names(runs: list[PlannedRun], kind: str) -> list[str]:
+    return [run.config.name for run in runs if run.config.identity.kind == kind]
+
+
+def test_the_plan_holds_bases_trunks_and_branches_in_an_order_that_can_be_trained(
+    prepared: Path,
+) -> None:
+    runs = plan(prepared)
+    assert [len(names(runs, kind)) for kind in ("pretrain", "trunk", "branch")] == [3, 6, 6]
+    seen: set[str] = set()
+    for run in runs:
+        assert set(run.needs) <= seen
+        seen.add(run.config.identity.hash)
+
+
+def test_parts_that_overlap_are_trained_once(prepared: Path) -> None:
+    part = "grid:\n  - {bases: [a], ratios: [0.5, 0.9], learning_rates: [0.003]}\n"
+    runs = plan(prepared, "grid:\n", part)
+    assert len(names(runs, "trunk")) == len(set(names(runs, "trunk"))) == 7
+
+
+def test_a_longer_trunk_is_the_same_run(prepared: Path) -> None:
+    before = plan(prepared)
+    after = plan(prepared, "tokens: 5120", "tokens: 10240")
+    assert names(after, "trunk") == names(before, "trunk")
+    assert not set(names(after, "branch")) & set(names(before, "branch"))
+    first, longer = before[3].config.recorded, after[3].config.recorded
+    assert longer.n_tokens == 10240
+    assert set(first.evaluation_at) - {5120} <= set(longer.evaluation_at)
+
+
+def test_the_old_end_can_be_branched_again_when_named(prepared: Path) -> None:
+    before = plan(prepared)
+    after = plan(prepared, "tokens: 5120\nbranches: {", "tokens: 10240\nbranches: {at: [5120], ")
+    assert set(names(before, "branch")) < set(names(after, "branch"))
+
+
+def test_a_new_batch_size_or_text_is_another_run(prepared: Path) -> None:
+    before = plan(prepared)
+    after = plan(prepared, "batch_sequences: 8", "batch_sequences: 4")
+    assert not {r.config.identity.hash for r in before} & {r.config.identity.hash for r in after}
+
+
+def test_multiples_follow_each_bases_own_peak(prepared: Path) -> None:
+    plan(prepared, "a: {width: 16,", "a: {learning_rate: 2e-2, width: 16,")
+    runs = plan(prepared, "learning_rates: [3e-3]", "learning_rate_multiples: [0.3]")
+    rates = {r.config.recorded.size: r.config.identity.learning_rate for r in runs[3:]}
+    assert rates == {"a": 0.006, "b": 0.003}
+
+
+def test_a_branch_beyond_the_end_is_refused(prepared: Path) -> None:
+    with pytest.raises(InputError, match="beyond the trunk's end at 5120"):
+        plan(prepared, "branches: {", "branches: {at: [9999], ")
+
+
+def test_a_study_that_is_not_prepared_says_so(tiny_study: Path) -> None:
+    with pytest.raises(InputError, match="dcpt prepare"):
+        stations.plan_study(tiny_study)
+
+
+@given(
+    n_steps=st.integers(4, 5000),
+    more=st.integers(0, 5000),
+    first=st.integers(1, 40),
+    per_doubling=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
+)
+def test_evaluation_points_do_not_depend_on_the_end(
+    n_steps: int, more: int, first: int, per_doubling: float
+) -> None:
+    step = 256
+    short = evaluation_points(n_steps * step, first * step, per_doubling, step)
+    long = evaluation_points((n_steps + more) * step, first * step, per_doubling, step)
+    assert short[-1] == n_steps * step
+    assert [p for p in long if p < short[-1]] == short[:-1]
+    assert all(point % step == 0 for point in short)
+
+
+def test_hashes_refuse_what_json_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        hash_record({"loss": float("nan")})

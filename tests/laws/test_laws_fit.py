@@ -1,0 +1,212 @@
+"""The fit of a table: truths, draws, intervals at a larger size, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ladder import SIZES, make_ladder
+from scipy.optimize import least_squares
+
+from dcpt.errors import InputError
+from dcpt.laws import LAWS, Fit, explain_flag, fit, load_fit
+from dcpt.laws.carry import data_for
+from dcpt.laws.fitter import evaluate_with_slopes, huber
+from dcpt.laws.points import points_from_table
+from dcpt.laws.search import fit_law
+
+TRUTHS = {
+    "joint-general": [0.03, 0.2, 0.5, 0.4, 0.05, 0.8, 0.2, 0.7],
+    "anchored-general-lr": [0.05, 0.05, 0.1, 0.4, 0.7, 0.05, 0.3, 0.05],
+    "annealed-general": [0.03, 0.2, 0.5, 0.05, 0.8, 0.2],
+    "annealed-general-l0": [0.03, 0.06, 0.5, 0.05, 0.8, 0.2],
+    "annealed-general-n": [0.03, 0.2, 0.5, 0.05, 0.8, 0.2, 0.1],
+    "anchored-domain-lr": [0.3, 0.8, 0.6, 0.3, 0.3, 0.05, 0.04],
+    "annealed-domain": [0.3, 0.8, 0.6, 0.3, 0.3, 0.05, 0.04, 0.05, 0.5],
+    "annealed-domain-rp": [0.3, 0.8, 0.6, 0.3, 0.3, 0.05, 0.1],
+    "annealed-domain-l0": [0.3, 0.8, 0.6, 0.3, 0.1, 0.1],
+    "annealed-domain-lam": [0.3, 0.8, 0.6, 0.3, 0.3, 0.1],
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_planted_truths_come_back(ladder: pd.DataFrame, name: str) -> None:
+    law = LAWS[name]
+    channel = "general" if law.side == "general" else "domain"
+    data = data_for(law, points_from_table(ladder, channel))
+    first = fit_law(law, data, n_starts=8)
+    truth = np.array(TRUTHS[name])
+    planted = type(first)(**{**first.__dict__, "values": truth}).predict(data.points)
+    data = type(data)(**{**data.__dict__, "losses": planted})
+    found = fit_law(law, data)
+    assert np.abs(found.predict(data.points) - planted).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["joint-general", "annealed-domain", "anchored-general-lr"])
+def test_never_worse_than_a_scipy_reference(ladder: pd.DataFrame, name: str) -> None:
+    law = LAWS[name]
+    channel = "general" if law.side == "general" else "domain"
+    found = fit_law(law, points_from_table(ladder, channel))
+    problem = found.problem
+    low, high = problem.to_theta(problem.lower), problem.to_theta(problem.upper)
+    rng = np.random.default_rng(7)
+
+    def residuals(theta: np.ndarray) -> np.ndarray:
+        loss = evaluate_with_slopes(problem, theta[None])[0][0]
+        return np.log(np.maximum(loss, 1e-3)) - np.log(problem.losses)
+
+    scores = []
+    for _ in range(6):
+        start = problem.to_theta(found.values) + rng.normal(0, 0.3, len(low))
+        start = np.clip(start, low + 1e-9, high - 1e-9)
+        reference = least_squares(
+            residuals, start, bounds=(low, high), loss="huber", f_scale=1e-3, max_nfev=300
+        )
+        scores.append(huber(residuals(reference.x), 1e-3).sum())
+    assert found.objective <= min(scores) * (1 + 1e-5)
+
+
+def question(size: float, phase: str = "annealed", tokens: float = 225e3) -> pd.DataFrame:
+    base, peak = SIZES[size]
+    grid = [(r, x * peak) for r in (0.1, 0.25, 0.5, 0.75, 0.9) for x in (0.1, 0.3, 1.0)]
+    return pd.DataFrame(
+        {
+            "n_params": size,
+            "n_tokens": tokens,
+            "ratio": [r for r, _ in grid],
+            "learning_rate": [x for _, x in grid],
+            "phase": phase,
+            "base_loss_general": base,
+            "base_loss_domain": 6.0,
+            "base_peak_learning_rate": peak,
+            "base_n_tokens": 2e6,
+        }
+    )
+
+
+def test_a_larger_base_is_predicted_with_honest_intervals() -> None:
+    target = max(SIZES)
+    inside, errors = [], []
+    for seed in range(4):
+        table = make_ladder(sizes=tuple(SIZES), seed=seed)
+        fitted = fit(table.query("n_params < 1e6"), seed=seed)
+        truth = table.query("n_params > 1e6 and phase == 'annealed'")
+        predicted = fitted.predict(question(target))
+        for channel in ("general", "domain"):
+            part = predicted[predicted["channel"] == channel].reset_index()
+            measured = truth[f"loss_{channel}"].to_numpy()
+            inside += list((part["low"] <= measured) & (measured <= part["high"]))
+            errors += list(part["loss"] - measured)
+    assert np.sqrt(np.mean(np.square(errors))) < 0.06
+    assert 0.75 <= np.mean(inside) <= 1.0
+
+
+def test_errors_of_the_law_grow_outside_of_what_was_seen(ladder_fit: Fit) -> None:
+    inside = ladder_fit.predict(question(132e3).iloc[[4]])
+    larger = ladder_fit.predict(question(1105e3).iloc[[4]])
+    width = (inside["high"] - inside["low"]).to_numpy()
+    assert ((larger["high"] - larger["low"]).to_numpy() > width).all()
+
+
+def test_one_size_holds_at_that_size_only(ladder: pd.DataFrame) -> None:
+    one = fit(ladder.query("n_params < 1e5"), n_draws=50)
+    assert "one_size" in one.flags
+    record = next(r for r in one.records() if r["law"] == "anchored-domain-lr")
+    assert record["parameters"]["w"] == 0
+    assert record["parameters"]["nu"] == 0
+    assert np.isfinite(one.predict(question(56e3))["loss"]).all()
+    with pytest.raises(InputError, match="fitted at one n_params"):
+        one.predict(question(1105e3))
+    general = fit(ladder.query("n_params < 1e5"), "joint-general", n_draws=50)
+    assert np.isfinite(general.predict(question(1105e3))["loss"]).all()
+
+
+def test_same_seed_same_numbers(ladder: pd.DataFrame, ladder_fit: Fit) -> None:
+    again = fit(ladder)
+    assert again.predict(question(1105e3)).equals(ladder_fit.predict(question(1105e3)))
+    other = fit(ladder, seed=1)
+    assert not other.predict(question(1105e3)).equals(ladder_fit.predict(question(1105e3)))
+
+
+def test_draws_are_the_same_runs_in_every_channel_and_law(ladder_fit: Fit) -> None:
+    members = ladder_fit.by_channel["general"].members
+    assert {m.draws.shape[0] for m in members.values()} == {200}
+    points = ladder_fit.points("general", question(132e3))
+    sample = ladder_fit.sample("general", points)
+    assert sample.shape == (200, 15)
+    assert np.abs(np.median(sample, 0) - ladder_fit.central("general", points)).max() < 0.03
+
+
+def test_round_trip_without_pickle(ladder_fit: Fit, tmp_path: Path) -> None:
+    path = ladder_fit.to_json(tmp_path / "fit")
+    back = load_fit(path.parent)
+    assert back.predict(question(1105e3)).equals(ladder_fit.predict(question(1105e3)))
+    assert back.flags == ladder_fit.flags
+    assert back.records() == ladder_fit.records()
+    assert back.residuals().equals(ladder_fit.residuals())
+    arrays = np.load(path.parent / "draws.npz", allow_pickle=False)
+    assert all(arrays[name].dtype == np.float64 for name in arrays.files)
+
+
+def test_fit_json_recomputes_a_prediction_by_hand(ladder: pd.DataFrame, tmp_path: Path) -> None:
+    fitted = fit(ladder, "annealed-general", n_draws=20)
+    record = json.loads(fitted.to_json(tmp_path).read_text())["channels"]["general"]
+    law = record["laws"]["annealed-general"]
+    p = {one["name"]: one["value"] for one in law["parameters"]}
+    row = question(1105e3).iloc[7]
+    lam = row["learning_rate"] / law["references"]["learning_rate"]
+    s = 1 - row["ratio"]
+    by_hand = row["base_loss_general"] - p["F"] * s
+    by_hand += p["H"] * row["learning_rate"] / row["base_peak_learning_rate"]
+    by_hand += p["C"] * np.log(1 + p["k"] * lam) * row["ratio"] / (s + p["eps"]) ** p["g"]
+    found = fitted.predict(question(1105e3).iloc[[7]])["loss"].iloc[0]
+    assert found == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_a_damaged_or_missing_fit_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"fit\.json is not there"):
+        load_fit(tmp_path)
+    (tmp_path / "fit.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_fit(tmp_path)
+
+
+def test_fixed_and_bounded_parameters_stay(ladder: pd.DataFrame) -> None:
+    held = fit(ladder, "joint-general", fixed={"kappa": 0.5}, bounds={"g": (0.3, 0.6)}, n_draws=5)
+    parameters = held.records()[0]["parameters"]
+    assert parameters["kappa"] == 0.5
+    assert 0.3 <= parameters["g"] <= 0.6
+
+
+def test_flags_are_explained(ladder: pd.DataFrame, ladder_fit: Fit) -> None:
+    rule = ladder.assign(learning_rate=ladder["base_peak_learning_rate"] * 0.3)
+    flags = fit(rule, "joint-general", n_draws=5).flags
+    assert "confounded:n_params,learning_rate" in flags
+    for flag in (*flags, *ladder_fit.flags, "general/d-cpt/at_bound:gamma"):
+        assert explain_flag(flag)
+
+
+def test_questions_outside_a_laws_range_are_refused(ladder_fit: Fit) -> None:
+    with pytest.raises(InputError, match=r"0 < ratio <= 1"):
+        ladder_fit.predict(question(1105e3).assign(ratio=0.0))
+    with pytest.raises(InputError, match="predict does not know n_parms"):
+        ladder_fit.predict(n_parms=1e6)
+    with pytest.raises(InputError, match="needs base_loss"):
+        ladder_fit.predict(question(1105e3).drop(columns="base_loss_general"))
+
+
+def test_constant_points_can_be_asked_where_decisions_are_annealed(ladder_fit: Fit) -> None:
+    assert ladder_fit.phase_for_decisions == "annealed"
+    frame = pd.concat([question(132e3), question(132e3, "constant", 205e3)], ignore_index=True)
+    predicted = ladder_fit.predict(frame)
+    assert len(predicted) == 2 * len(frame)
+    assert np.isfinite(predicted[["loss", "low", "high"]]).all(axis=None)
+
+
+def test_a_question_outside_the_runs_is_flagged(ladder_fit: Fit) -> None:
+    asked = ladder_fit.points("general", question(1105e3, tokens=1e6).iloc[[7]])
+    assert set(ladder_fit.flags_at(asked)) == {"extrapolates:n_params", "extrapolates:n_tokens"}
+    assert ladder_fit.flags_at(ladder_fit.points("general", question(132e3).iloc[[7]])) == ()

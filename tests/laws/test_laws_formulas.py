@@ -1,0 +1,94 @@
+"""The menu: slopes, ranges, and the seam (a law is a formula and a record)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dcpt.laws.carry import box, references_of
+from dcpt.laws.duals import Dual
+from dcpt.laws.fitter import Problem, evaluate_with_slopes
+from dcpt.laws.formulas import LAWS
+from dcpt.laws.law import evaluate
+from dcpt.laws.points import Points
+
+
+def some_points(size: int = 40, seed: int = 0) -> Points:
+    rng = np.random.default_rng(seed)
+    ratio = rng.uniform(0.05, 0.95, size)
+    return Points(
+        n_params=rng.choice([1e6, 4e6, 16e6], size),
+        n_tokens=rng.uniform(1e6, 4e7, size),
+        share=ratio,
+        ratio=ratio,
+        learning_rate=rng.choice([1e-4, 3e-4, 9e-4], size),
+        annealed=rng.integers(0, 2, size).astype(float),
+        base_loss=rng.uniform(2.7, 3.4, size),
+        base_loss_general=rng.uniform(2.7, 3.4, size),
+        base_peak_learning_rate=np.full(size, 2e-3),
+        base_n_tokens=np.full(size, 1e8),
+        warmup_tokens=np.full(size, 4e5),
+    )
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_slopes_are_those_of_finite_differences(name: str) -> None:
+    law, points = LAWS[name], some_points()
+    lower, upper = box(law, points)
+    losses = np.full(len(points), 3.0)
+    problem = Problem(law, points, losses, references_of(points), lower, upper)
+    low, high = problem.to_theta(lower), problem.to_theta(upper)
+    low, high = np.maximum(low, -2.0), np.minimum(high, 2.0)
+    theta = low + (high - low) * np.random.default_rng(1).uniform(0.3, 0.7, (3, len(low)))
+    loss, slopes = evaluate_with_slopes(problem, theta)
+    assert np.allclose(loss, evaluate(law, points, problem.to_values(theta), problem.references))
+    for column, i in enumerate(np.flatnonzero(problem.free)):
+        step = np.zeros(len(low))
+        step[i] = 1e-6
+        ends = [evaluate_with_slopes(problem, theta + sign * step)[0] for sign in (1, -1)]
+        numeric = (ends[0] - ends[1]) / 2e-6
+        scale = np.abs(numeric).max() + 1e-3
+        assert np.abs(slopes[:, column] - numeric).max() < 1e-5 * scale, law.names[i]
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_amplitudes_are_linear_and_named_factors(name: str) -> None:
+    law, points = LAWS[name], some_points()
+    values = np.array([0.5 * (p.lower + min(p.upper, 2.0)) for p in law.parameters])
+    ref = references_of(points)
+    terms = law.terms(points, {n: values[i] for i, n in enumerate(law.names)}, ref)
+    assert tuple(sorted(terms.factors)) == tuple(sorted(law.amplitudes))
+    doubled = np.where([p.role == "amplitude" for p in law.parameters], 2 * values, values)
+    once, twice = (evaluate(law, points, v, ref) - terms.offset for v in (values, doubled))
+    assert np.allclose(twice, 2 * once)
+
+
+@pytest.mark.parametrize(
+    "name", ["joint-general", "anchored-general-lr", "annealed-general", "annealed-general-l0"]
+)
+def test_general_laws_are_finite_without_domain_text(name: str) -> None:
+    points = some_points()
+    points = Points(**{**points.__dict__, "ratio": np.zeros(40), "share": np.ones(40)})
+    law = LAWS[name]
+    lower, upper = box(law, points)
+    problem = Problem(law, points, np.full(40, 3.0), references_of(points), lower, upper)
+    middle = problem.to_theta(np.clip(np.ones(len(lower)), lower, upper))[None]
+    loss, slopes = evaluate_with_slopes(problem, middle)
+    assert np.isfinite(loss).all()
+    assert np.isfinite(slopes).all()
+
+
+def test_d_cpt_is_the_papers_form() -> None:
+    points = Points(n_params=np.array([2e9]), n_tokens=np.array([4e9]), share=np.array([0.25]))
+    p = {"E": 1.0, "A": 0.5, "alpha": 0.3, "B": 0.7, "beta": 0.4, "eta": 0.2, "C": 0.1}
+    p |= {"eps": 0.05, "gamma": 0.6}
+    law = LAWS["d-cpt"]
+    ref = references_of(Points(n_params=np.array([1e9]), n_tokens=np.array([1e9])))
+    found = evaluate(law, points, np.array([p[n] for n in law.names]), ref)
+    by_hand = 1 + 0.5 / 2**0.3 + 0.7 * 0.25**0.2 / 4**0.4 + 0.1 / (0.25 + 0.05) ** 0.6
+    assert found == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_a_dual_refuses_a_function_without_a_known_slope() -> None:
+    with pytest.raises(TypeError):
+        np.sin(Dual(np.ones(2), {"a": 1.0}))

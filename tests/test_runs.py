@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from dcpt.runs import (
+    ChannelIdentity,
+    Decay,
+    Identity,
+    Recorded,
+    RunConfig,
+    RunFolder,
+    channel_shares,
+    learning_rate_at,
+    table_names,
+)
+
+
+def channel(name: str, side: str, weight: float = 1.0) -> ChannelIdentity:
+    return ChannelIdentity(
+        name=name, side=side, weight=weight, train_sha256="a" * 8, valid_sha256="b" * 8
+    )
+
+
+EN, ZH, LAW = channel("en", "general", 3), channel("zh", "general"), channel("law", "domain")
+
+
+def config(**changes: object) -> RunConfig:
+    fields = {
+        "kind": "trunk",
+        "base": "weights:00",
+        "tokenizer_sha256": "c" * 8,
+        "channels": (EN, LAW),
+        "ratio": 0.5,
+        "learning_rate": 1e-3,
+        "warmup_tokens": 40,
+        "batch_sequences": 2,
+        "sequence_tokens": 5,
+        "validation_tokens": 100,
+        "seed": 0,
+    }
+    recorded = Recorded(size="tiny", n_tokens=100, evaluation_at=(100,))
+    return RunConfig(identity=Identity(**{**fields, **changes}), recorded=recorded)
+
+
+def test_shares_are_exact_and_sum_to_one() -> None:
+    shares = channel_shares((EN, ZH, LAW), 0.1)
+    assert shares == {"en": Fraction(27, 40), "zh": Fraction(9, 40), "law": Fraction(1, 10)}
+    assert channel_shares((EN, LAW), 1.0) == {"law": Fraction(1)}
+    assert channel_shares((EN, LAW), 0.0) == {"en": Fraction(1)}
+
+
+def test_every_field_of_the_identity_changes_the_hash_and_nothing_recorded_does() -> None:
+    one = config()
+    changes = {
+        "ratio": 0.25,
+        "learning_rate": 2e-3,
+        "warmup_tokens": 50,
+        "seed": 1,
+        "base": "weights:01",
+        "channels": (ZH, LAW),
+        "dtype": "bfloat16",
+        "validation_tokens": 200,
+        "sequence_tokens": 6,
+        "numerics": 99,
+    }
+    hashes = {config(**{name: value}).identity.hash for name, value in changes.items()}
+    assert len(hashes | {one.identity.hash}) == len(changes) + 1
+    longer = one.model_copy(update={"recorded": one.recorded.model_copy(update={"n_tokens": 900})})
+    assert longer.name == one.name
+
+
+def test_the_learning_rate_warms_up_stays_and_decays_to_zero() -> None:
+    trunk = config().identity
+    assert [learning_rate_at(trunk, step) for step in range(6)] == pytest.approx(
+        [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3, 1e-3]
+    )
+    branch = config(kind="branch", trunk="x", decay=Decay(start_tokens=100, n_tokens=40)).identity
+    assert [learning_rate_at(branch, step) for step in range(9, 14)] == pytest.approx(
+        [1e-3, 1e-3, 7.5e-4, 5e-4, 2.5e-4]
+    )
+    pretrain = config(decay=Decay(start_tokens=60, n_tokens=40, final_fraction=0.1)).identity
+    assert learning_rate_at(pretrain, 9) == pytest.approx(1e-3 * (1 - 0.75 * 0.9))
+
+
+def test_a_folder_is_found_by_hash_whatever_its_slug(tmp_path: Path) -> None:
+    one = config()
+    (tmp_path / f"renamed-{one.identity.hash}").mkdir()
+    assert RunFolder.of(one, tmp_path).path.name == f"renamed-{one.identity.hash}"
+
+
+def test_another_run_is_never_written_over(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config(config())
+    with pytest.raises(AssertionError, match="ratio differ"):
+        folder.write_config(config(ratio=0.75))
+
+
+def test_done_means_length_and_states(tmp_path: Path) -> None:
+    folder, one = RunFolder(tmp_path / "run"), config()
+    folder.write_config(one)
+    assert not folder.is_done(one)
+    folder.write_result({"n_tokens": 100})
+    assert folder.is_done(one)
+    keep = one.recorded.model_copy(update={"keep_state_at": (50,)})
+    assert not folder.is_done(one.model_copy(update={"recorded": keep}))
+    longer = one.recorded.model_copy(update={"n_tokens": 200})
+    assert not folder.is_done(one.model_copy(update={"recorded": longer}))
+
+
+def test_a_torn_last_line_is_forgiven_and_never_spoils_the_next(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.open_metrics() as metrics:
+        metrics.write(json.dumps({"event": "point", "n_tokens": 10}) + "\n")
+        metrics.write('{"event": "point", "n_tok')
+    assert [point["n_tokens"] for point in folder.points()] == [10]
+    with folder.open_metrics() as metrics:
+        metrics.write(json.dumps({"event": "point", "n_tokens": 20}) + "\n")
+    assert [point["n_tokens"] for point in folder.points()] == [10, 20]
+
+
+def test_a_point_written_twice_counts_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.open_metrics() as metrics:
+        for loss in (1.0, 2.0):
+            metrics.write(json.dumps({"event": "point", "n_tokens": 10, "loss": loss}) + "\n")
+    assert [point["loss"] for point in folder.points()] == [2.0]
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.lock() as mine:
+        assert mine
+        assert folder.is_locked()
+        with folder.lock() as again:
+            assert not again
+    assert not folder.is_locked()
+
+
+def test_the_table_calls_the_sides_by_their_names() -> None:
+    assert table_names((EN, LAW)) == {"en": "general", "law": "domain"}
+    assert table_names((EN, ZH, LAW)) == {"en": "en", "zh": "zh", "law": "domain"}

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_study import STUDY
+
+from dcpt.errors import InputError
+from dcpt.study import load_study, study_template
+
+
+def load(tmp_path: Path, text: str) -> object:
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_study(file)
+
+
+def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
+    study = load(tmp_path, study_template("study.yaml"))
+    assert study.tokens == 40_000_000
+    assert study.bases.ladder.sizes["29M"].learning_rate == 1e-3
+    assert study.grid[0].learning_rates == [3e-4, 9e-4, 2.7e-3]
+    assert study.branches.decay == 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("tokens: 5120", "token: 5120", "token: unknown key.*did you mean 'tokens'"),
+        (
+            "ratios: [0.25,",
+            "ratios: [1.25,",
+            r"grid\.0\.ratios\.0: 1\.25 .*less than or equal to 1",
+        ),
+        ("ratios: [0.25,", "ratios: [-10%,", r"grid\.0\.ratios\.0: .*greater than or equal to 0"),
+        ("name: law", "name: en", "two channels are called 'en'"),
+        ("name: law", "name: 'l w'", r"channels\.1\.name: 'l w'"),
+        ("side: domain", "side: general", "one channel of side domain"),
+        ("bases: [a, b]", "bases: [a, bg]", "base 'bg' is not among.*did you mean 'big'"),
+        ("learning_rates: [3e-3]", "learning_rates: [3]", "less than or equal to 1"),
+        ("tokens: 5120", "tokens: ten", "tokens: .*'ten' is not a count; write a number such as"),
+        ("tokens: 5120", "tokens: 512", "under four steps of 256 tokens"),
+        ("width: 16", "width: 17", "not a multiple of twice the heads"),
+        ("learning_rates: [3e-3]", "seeds: [1]", "learning_rates .absolute. or"),
+        ("name: tiny", "name: tiny\n  x: 1", "not valid YAML"),
+        ("warmup: 5%", "warmup: 5%, warmup_tokens: 10", "not both"),
+    ],
+)
+def test_bad_studies_are_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    assert old in STUDY
+    with pytest.raises(InputError, match=words):
+        load(tmp_path, STUDY.replace(old, new, 1))
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    text = STUDY.replace("0.25", "1.25").replace("name: tiny", "name: tiny\nextra: 1")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text)
+    assert len(caught.value.problems) == 2
+
+
+def test_a_missing_study_offers_init(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dcpt init"):
+        load_study(tmp_path / "absent.yaml")
+
+
+def test_a_study_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
+        load_study(tmp_path / "study.yaml")

@@ -1,0 +1,97 @@
+"""Channel losses and their standard errors against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from made_runs import ARCHITECTURE, Made
+
+from dcpt.errors import InputError
+from dcpt.text.corpora import load_prepared, open_shard
+from dcpt.training.evaluate import (
+    cut_windows,
+    evaluate_channels,
+    evaluate_model,
+    open_validation,
+    token_losses,
+)
+from dcpt.training.models import build_llama
+
+
+def test_losses_and_standard_errors_are_those_of_numpy(made: Made) -> None:
+    model = build_llama(ARCHITECTURE, seed=3)
+    shard = np.asarray(open_shard(made.study / "data", "law", "valid"), dtype=np.int64)
+    found = evaluate_channels(model, {"law": cut_windows(shard, 16, 160)}, "float32")["law"]
+    means = []
+    with torch.no_grad():
+        for start in range(0, 160, 16):
+            ids = torch.from_numpy(shard[start : start + 17])
+            logits = model(ids[None, :-1]).logits[0].double().numpy()
+            log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+            means.append(-log_p[np.arange(16), ids[1:].numpy()].mean())
+    assert len(means) == 10
+    assert found.mean == pytest.approx(np.mean(means), abs=1e-6)
+    assert found.se == pytest.approx(np.std(means, ddof=1) / np.sqrt(10), rel=1e-4)
+
+
+def test_one_sequence_has_no_standard_error(made: Made) -> None:
+    model = build_llama(ARCHITECTURE)
+    windows = {"a": torch.zeros(1, 17, dtype=torch.int64)}
+    assert evaluate_channels(model, windows, "float32")["a"].se is None
+
+
+def test_windows_cover_each_target_once() -> None:
+    shard = np.arange(100, dtype=np.uint16)
+    windows = cut_windows(shard, 8, 40)
+    assert windows.shape == (5, 9)
+    assert windows[:, 1:].flatten().tolist() == list(range(1, 41))
+    assert len(cut_windows(shard[:40], 8, 40)) == 4  # the last target would lie behind the shard
+
+
+def test_dropout_is_off_and_the_mode_is_left_as_it_was() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=300, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    ).train()
+    windows = {"a": torch.arange(34).reshape(2, 17)}
+    first = evaluate_channels(model, windows, "float32")
+    assert evaluate_channels(model, windows, "float32") == first
+    assert model.training
+
+
+def test_bfloat16_is_near_float32() -> None:
+    model = build_llama(ARCHITECTURE, seed=3)
+    tokens = torch.arange(34).reshape(2, 17)
+    exact = token_losses(model, tokens, "float32")
+    near = token_losses(model, tokens, "bfloat16")
+    assert near.dtype == torch.float32
+    assert not torch.equal(exact, near)
+    torch.testing.assert_close(exact, near, atol=0.02, rtol=0)
+
+
+def test_bytes_per_token_and_evaluation_id(made: Made) -> None:
+    prepared = load_prepared(made.study / "data")
+    whole = open_validation(prepared, ["en", "law"], 16, 160)
+    valid = prepared.channels["law"].valid
+    assert whole.bytes_per_token["law"] == valid.text_bytes / valid.tokens
+    ids = {
+        open_validation(prepared, names, t, n).eval_id
+        for names, t, n in (
+            (["en", "law"], 16, 160),
+            (["law", "en"], 16, 160),
+            (["en"], 16, 160),
+            (["en", "law"], 8, 160),
+            (["en", "law"], 16, 320),
+        )
+    }
+    assert len(ids) == 4
+    assert whole.eval_id in ids
+
+
+def test_too_little_validation_text_is_named_for_every_channel(made: Made) -> None:
+    with pytest.raises(InputError) as caught:
+        evaluate_model(made.base, made.study / "data", ["en", "law"], 16, 10**6)
+    assert [p.split(":")[0] for p in caught.value.problems] == ["channel en", "channel law"]
+    assert "lower evaluation.tokens" in caught.value.problems[0]

@@ -1,0 +1,124 @@
+"""Bases: what is built, what is loaded, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from made_runs import ARCHITECTURE, Made
+
+from dcpt.errors import InputError
+from dcpt.training.evaluate import evaluate_model
+from dcpt.training.loop import train
+from dcpt.training.models import (
+    build_llama,
+    checkpoint_sha256,
+    count_parameters,
+    load_base,
+    load_model,
+    save_model,
+)
+from dcpt.training.state import make_optimizer
+
+
+@pytest.fixture
+def base(made: Made, tmp_path: Path) -> Path:
+    """A base of one's own to spoil."""
+    return Path(shutil.copytree(made.base, tmp_path / "own-base"))
+
+
+def test_a_llama_is_the_same_for_the_same_seed() -> None:
+    before = torch.get_rng_state()
+    one, two, three = (build_llama(ARCHITECTURE, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+    weights = [m.state_dict()["model.layers.0.mlp.up_proj.weight"] for m in (one, three)]
+    assert not torch.equal(*weights)
+
+
+def test_parameters_are_counted_once() -> None:
+    counts = count_parameters(build_llama(ARCHITECTURE, device="meta"))
+    layer = 4 * 16 * 16 + 3 * 16 * 48 + 2 * 16
+    assert counts.n_params_non_embedding == 2 * layer + 16
+    assert counts.n_params == counts.n_params_non_embedding + 300 * 16
+
+
+def test_only_matrices_decay(made: Made) -> None:
+    model = build_llama(ARCHITECTURE)
+    decayed, kept = make_optimizer(model, made.identity()).param_groups
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert len(decayed["params"]) == 2 * 7
+    assert sorted(p.ndim for p in kept["params"]) == [1] * 5 + [2]  # the embedding is a matrix
+
+
+def test_a_run_uses_the_base_it_was_planned_with(base: Path, made: Made) -> None:
+    own = Made(made.study, base)
+    config = own.trunk(2)
+    assert load_base(config, made.study).training is False
+    before = checkpoint_sha256(base)
+    save_model(build_llama(ARCHITECTURE, seed=8), made.study / "data/tokenizer", base)
+    assert checkpoint_sha256(base) != before
+    with pytest.raises(InputError, match="is not the one the run was planned with"):
+        train(config, made.study)
+
+
+def test_a_base_path_is_relative_to_the_study(base: Path, made: Made) -> None:
+    config = Made(made.study, base).trunk(2)
+    moved = made.study / "bases" / "small"
+    moved.parent.mkdir()
+    base.rename(moved)
+    recorded = config.recorded.model_copy(update={"base_path": "bases/small"})
+    load_base(config.model_copy(update={"recorded": recorded}), made.study)
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(made: Made, tmp_path: Path) -> None:
+    small = ARCHITECTURE.model_copy(update={"vocab_size": 299})
+    save_model(build_llama(small), made.study / "data/tokenizer", tmp_path / "small")
+    with pytest.raises(InputError, match="has 300 ids, and the model knows 299; prepare"):
+        train(Made(made.study, tmp_path / "small").trunk(2), made.study)
+    with pytest.raises(InputError, match="has 300 ids"):
+        evaluate_model(tmp_path / "small", made.study / "data", ["en"], 16, 160)
+
+
+def test_sequences_longer_than_the_model_are_refused(made: Made) -> None:
+    with pytest.raises(InputError, match="sequence_tokens is 17, and the model has 16 positions"):
+        train(made.trunk(2, sequence_tokens=17), made.study)
+
+
+def test_pickled_weights_are_never_read(base: Path) -> None:
+    (base / "model.safetensors").unlink()
+    torch.save({}, base / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"holds no \.safetensors file"):
+        load_model(base)
+
+
+def test_code_of_a_checkpoint_is_never_run(base: Path) -> None:
+    config = json.loads((base / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "own.Model"}}
+    config["auto_map"]["AutoConfig"] = "own.Config"
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "own.py").write_text("raise SystemExit('the code was run')")
+    with pytest.raises(InputError, match="transformers cannot load it"):
+        load_model(base)
+
+
+def test_weights_that_do_not_fill_the_model_are_refused(base: Path) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(InputError, match="9 weights of the model are not in it"):
+        load_model(base)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "a/b/c", "."])
+def test_a_checkpoint_that_is_not_there(path: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such folder|holds no \.safetensors"):
+        checkpoint_sha256(path)
+
+
+def test_a_trunk_waits_for_its_pretrain_run(made: Made) -> None:
+    with pytest.raises(InputError, match="the pretrain run 0123abcd, has no finished model"):
+        train(made.trunk(2, base="run:0123abcd"), made.study)
