@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny_study import STUDY, write_text
+from tiny_study import write_tiny_study
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -29,10 +29,4 @@ def as_root() -> None:
 @pytest.fixture
 def tiny_study(tmp_path: Path) -> Path:
     """A study of two sizes x three ratios with a larger target, its texts not yet prepared."""
-    general = "the of and to a in house river people law state union year work peace war man"
-    domain = "fever bone tooth lung other unspecified initial encounter left right acute chronic"
-    write_text(tmp_path / "general.jsonl", general, 150, seed=1)
-    write_text(tmp_path / "domain.jsonl", domain, 150, seed=2)
-    study = tmp_path / "study.yaml"
-    study.write_text(STUDY, encoding="utf-8")
-    return study
+    return write_tiny_study(tmp_path)

@@ -41,3 +41,14 @@ training: {batch_sequences: 8, sequence_tokens: 32, warmup: 5%}
 evaluation: {tokens: 1024, points_per_doubling: 1, first_tokens: 1024}
 target: {base: big, tokens: 6144, limit: +20%}
 """
+
+
+def write_tiny_study(folder: Path) -> Path:
+    """The study file and its two texts; returns the file."""
+    general = "the of and to a in house river people law state union year work peace war man"
+    domain = "fever bone tooth lung other unspecified initial encounter left right acute chronic"
+    write_text(folder / "general.jsonl", general, 150, seed=1)
+    write_text(folder / "domain.jsonl", domain, 150, seed=2)
+    study = folder / "study.yaml"
+    study.write_text(STUDY, encoding="utf-8")
+    return study

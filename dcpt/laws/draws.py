@@ -30,7 +30,7 @@ def refit(fitted: LawFit, run_weights: Array) -> Array:
     """Parameters under each row of run weights, from the best fit, shape (n_draws, P)."""
     problem = fitted.problem
     begin = np.repeat(problem.to_theta(fitted.values)[None], len(run_weights), axis=0)
-    weights = run_weights[:, fitted.data.runs] * 0 + 1
+    weights = run_weights[:, fitted.data.runs]
     theta, _ = minimise(problem, begin, weights, ITERATIONS, SMALLEST_GAIN)
     return problem.to_values(theta)
 

@@ -14,7 +14,9 @@ from scipy.optimize import least_squares
 from dcpt.errors import InputError
 from dcpt.laws import LAWS, Fit, explain_flag, fit, load_fit
 from dcpt.laws.carry import data_for
+from dcpt.laws.draws import draw_run_weights, refit
 from dcpt.laws.fitter import evaluate_with_slopes, huber
+from dcpt.laws.law import evaluate
 from dcpt.laws.points import points_from_table
 from dcpt.laws.search import fit_law
 
@@ -210,3 +212,36 @@ def test_a_question_outside_the_runs_is_flagged(ladder_fit: Fit) -> None:
     asked = ladder_fit.points("general", question(1105e3, tokens=1e6).iloc[[7]])
     assert set(ladder_fit.flags_at(asked)) == {"extrapolates:n_params", "extrapolates:n_tokens"}
     assert ladder_fit.flags_at(ladder_fit.points("general", question(132e3).iloc[[7]])) == ()
+
+
+def test_each_draw_is_the_best_fit_under_its_own_runs(ladder: pd.DataFrame) -> None:
+    data = points_from_table(ladder, "general")
+    fitted = fit_law(LAWS["annealed-general"], data)
+    weights = draw_run_weights(20, len(data.run_names), seed=3)
+    draws = refit(fitted, weights)
+    problem, better = fitted.problem, 0
+    for row, values in zip(weights[:, fitted.data.runs], draws, strict=True):
+        scores = [
+            (
+                row
+                * huber(
+                    np.log(evaluate(problem.law, problem.points, v, problem.references))
+                    - np.log(problem.losses),
+                    problem.delta,
+                )
+            ).sum()
+            for v in (values, fitted.values)
+        ]
+        assert scores[0] <= scores[1] * (1 + 1e-9)
+        better += scores[0] < 0.999 * scores[1]
+    assert better > 15
+
+
+def test_draws_carry_the_laws_own_error(ladder_fit: Fit) -> None:
+    one = ladder_fit.by_channel["general"]
+    points = ladder_fit.points("general", question(1105e3))
+    own = one.own_error(points)
+    assert (own >= one.comparisons["annealed"].spread["largest_n"]).all()
+    sample = ladder_fit.sample("general", points)
+    half = 0.5 * np.diff(np.quantile(sample, [0.05, 0.95], axis=0), axis=0)[0]
+    assert (half > 1.4 * own).all()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dcpt.bundled import bundled_runs
+from dcpt.cli import app
+from dcpt.table import write_runs
+
+COMMANDS = [
+    "demo",
+    "evaluate",
+    "fit",
+    "init",
+    "predict",
+    "prepare",
+    "recommend",
+    "report",
+    "run-grid",
+    "runs",
+    "status",
+    "verify",
+]
+
+
+def dcpt(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from dcpt.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_the_commands_are_these() -> None:
+    assert sorted(info.name or info.callback.__name__ for info in app.registered_commands) == (
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: dcpt {command}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("prepare", "absent.yaml"), "dcpt init absent.yaml"),
+        (("fit", "absent.csv"), "absent.csv does not exist"),
+        (("runs", "absent.csv", "--column", "n_params"), "write it as n_params=N"),
+        (
+            ("recommend", "nothing", "--n-params", "7 apples"),
+            "--n-params: '7 apples' is not a count",
+        ),
+        (("recommend", "nothing", "--base-loss", "general"), "write it as general=2.775"),
+        (("recommend", "nothing"), "give --n-params"),
+        (("demo", "--domain", "poetry"), "choose one of icd, pronunciations"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_code_2(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    result = dcpt(*words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_init_writes_a_study_once(tmp_path: Path) -> None:
+    assert dcpt("init", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert "dcpt prepare mine.yaml" in (tmp_path / "mine.yaml").read_text()
+    again = dcpt("init", "mine.yaml", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_fit_of_one_law_prints_the_contract(tmp_path: Path) -> None:
+    runs = bundled_runs("code").query("size == '6.6M' and learning_rate == 0.0006")
+    write_runs(runs, tmp_path / "runs.csv")
+    words = ("fit", tmp_path / "runs.csv", "--law", "d-cpt", "--channel", "domain", "--json")
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    (fit,) = json.loads(result.stdout)["fits"]
+    assert {"channel", "law", "objective", "parameters", "flags", "n_points", "held_out"} <= (
+        fit.keys()
+    )
+    assert (fit["channel"], fit["law"]) == ("domain", "d-cpt")
+    assert fit["objective"] > 0
+
+
+def test_a_bundled_demo_recommends_without_training(tmp_path: Path) -> None:
+    result = dcpt("demo", "--bundled", "--json", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["target"]["n_params"] == 29_100_000
+    assert 0.4 < answer["best"]["ratio"] < 0.7
+    assert 3e-4 < answer["best"]["learning_rate"] < 2e-3
+    assert (tmp_path / "bundled" / "report" / "report.html").exists()
+
+
+def test_fitting_never_imports_torch(tmp_path: Path) -> None:
+    write_runs(bundled_runs("code"), tmp_path / "runs.csv")
+    code = (
+        "import sys\nfrom dcpt.cli import app\n"
+        "app(['fit', 'runs.csv', '--draws', '20'], standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert result.returncode == 0, result.stderr

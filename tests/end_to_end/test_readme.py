@@ -1,0 +1,113 @@
+"""The README's commands, in its order, on a tiny study; then what they left behind.
+
+The two make commands are left to a person and to the checks themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_study import write_tiny_study
+from typer.testing import CliRunner
+
+from dcpt.bundled import bundled_runs
+from dcpt.cli import app
+from dcpt.table import write_runs
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def call(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, f"dcpt {' '.join(map(str, words))}: {result.output}"
+    return result.stdout
+
+
+def readme_commands() -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [words[1:] for words in lines if words and words[0] == "dcpt"]
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which every command of the README was given."""
+    folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
+    os.chdir(folder)
+    try:
+        write_runs(bundled_runs("zh_annealed"), Path("runs.csv"))
+        for words in readme_commands():
+            if words == ["fit", "runs.csv", "--out", "fit"]:
+                (folder / "fit").rename(folder / "fit-of-the-study")
+            call(*words)
+            if words[0] == "init":
+                write_tiny_study(folder)  # "then edit it"
+        yield folder
+    finally:
+        os.chdir(before)
+
+
+def test_the_readme_names_every_station() -> None:
+    named = {words[0] for words in readme_commands()}
+    assert named >= {"init", "prepare", "run-grid", "status", "runs", "fit", "predict"}
+    assert named >= {"recommend", "verify", "report"}
+
+
+def test_every_run_is_done_and_what_verifies_is_in_no_fit(walked: Path) -> None:
+    statuses = json.loads(call("status", "study.yaml", "--json"))
+    assert {status["state"] for status in statuses} == {"done"}
+    call("runs", "study.yaml", "--out", "study.csv")
+    table = pd.read_csv("study.csv")
+    assert set(table["phase"]) == {"base", "constant", "annealed"}
+    verifying = table[table["excluded"].notna()]
+    assert set(verifying["size"]) == {"big"}
+    assert verifying["run"].nunique() == 3
+    fits = json.loads((walked / "fit-of-the-study" / "fit.json").read_text())
+    seen = json.dumps(fits)
+    assert not any(run in seen for run in verifying["run"])
+
+
+def test_the_recommendation_was_verified(walked: Path) -> None:
+    folder = walked / "fit-of-the-study"
+    answer = json.loads((folder / "recommendation.json").read_text())
+    assert answer["phase"] == "annealed"
+    assert 0 < answer["best"]["ratio"] <= 0.97
+    assert answer["ratio_interval"]["low"] <= answer["ratio_interval"]["high"]
+    checked = json.loads((folder / "verification.json").read_text())
+    assert len(checked["runs"]) == 3
+    for run in checked["runs"]:
+        assert run["measured"].keys() == {"general", "domain"}
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert all(run["label"].lower() in page.lower() for run in checked["runs"])
+
+
+def test_evaluate_measures_what_training_measured(walked: Path) -> None:
+    model = next(walked.glob("runs/pretrain-big-*")) / "model"
+    words = ("evaluate", model, "--study", "study.yaml", "--label", "big", "--json")
+    row = json.loads(call(*words))
+    call("runs", "study.yaml", "--out", "study.csv")
+    table = pd.read_csv("study.csv").query("size == 'big' and phase == 'base'")
+    assert row["loss"]["en"] == pytest.approx(table["loss_general"].iloc[0], rel=1e-6)
+    assert row["loss"]["law"] == pytest.approx(table["loss_domain"].iloc[0], rel=1e-6)
+
+
+def test_a_second_call_trains_nothing(walked: Path) -> None:
+    times = {path: path.stat().st_mtime_ns for path in walked.glob("runs/*/result.json")}
+    told = json.loads(call("run-grid", "study.yaml", "--json"))
+    assert told == {"finished": [], "failed": {}}
+    assert {path: path.stat().st_mtime_ns for path in walked.glob("runs/*/result.json")} == times
+
+
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert code is not None
+    exec(compile(code[1], str(README), "exec"), {})
+    ratio = float(capsys.readouterr().out.split()[0])
+    assert 0.3 < ratio < 0.8
