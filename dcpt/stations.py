@@ -246,10 +246,9 @@ def recommend_for(place: Path, target: Target, level: float = 0.9) -> Recommenda
     """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
     from dcpt.decide import recommend, write_recommendation
     from dcpt.laws import load_fit
-    from dcpt.table import load_runs
 
     folder = fit_folder(place)
-    answer = recommend(load_fit(folder), target, level, runs=load_runs(folder / "runs.csv"))
+    answer = recommend(load_fit(folder), target, level)
     write_recommendation(answer, folder)
     return answer
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
-from dcpt.laws.points import Points, points_from_table
+from dcpt.laws.points import Points
 
 if TYPE_CHECKING:
     from dcpt.laws.compare import Comparison
@@ -147,14 +146,12 @@ def ratio_grid() -> Array:
     return np.round(SMALLEST_RATIO + RATIO_STEP * np.arange(steps + 1), 6)
 
 
-def ask(fit: Fit, target: Target, runs: pd.DataFrame | None = None) -> Question:
+def ask(fit: Fit, target: Target) -> Question:
     """Check a target against a fit and turn both into a question.
 
     Args:
         fit: The fit.
         target: The target.
-        runs: The table that was fitted, for the learning rates seen at each size; without it the
-            ends of the fit's range stand for them.
 
     Raises:
         InputError: With all problems found, one sentence each.
@@ -164,7 +161,7 @@ def ask(fit: Fit, target: Target, runs: pd.DataFrame | None = None) -> Question:
     problems = [*_impossible(target), *_missing(fit, target, general, domain)]
     if problems:
         raise InputError(problems)
-    seen = _seen_rates(fit, target, runs)
+    seen = _seen_rates(fit, target)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
     low, high = seen[0], seen[-1]
@@ -307,7 +304,7 @@ def _needs(fit: Fit, channel: str) -> set[str]:
     return {field for law in _laws(fit, channel) for field in members[law].law.needs}
 
 
-def _seen_rates(fit: Fit, target: Target, runs: pd.DataFrame | None) -> Array:
+def _seen_rates(fit: Fit, target: Target) -> Array:
     """Learning rates that runs were trained at, at sizes as near as possible to the target's.
 
     Sizes count from the nearest outwards until they have seen two rates, since a sweep is often
@@ -319,22 +316,19 @@ def _seen_rates(fit: Fit, target: Target, runs: pd.DataFrame | None) -> Array:
     Raises:
         InputError: If the target holds a rate and the runs name none.
     """
-    if "learning_rate" not in fit.ranges:
+    if not fit.seen_rates:
         if target.learning_rate is not None:
             raise InputError(
                 f"target learning_rate {target.learning_rate:g} cannot be held: the runs name no "
                 "learning rate; leave it out, or add the column learning_rate to the table"
             )
         return np.array([np.nan])
-    if runs is None or fit.domain_channel is None:
-        return np.unique(fit.ranges["learning_rate"])
-    points = points_from_table(runs, fit.domain_channel).points
-    points = points.take(points.get("annealed") == float(fit.phase_for_decisions == "annealed"))
-    rates, sizes = points.get("learning_rate"), points.n_params
-    if sizes is not None:
-        away = np.abs(np.log(sizes / target.n_params))
-        for distance in np.unique(away):
-            near = np.unique(rates[away <= distance])
-            if len(near) > 1:
-                return near
-    return np.unique(rates)
+    seen = [
+        (size, rate) for size, rate, phase in fit.seen_rates if phase == fit.phase_for_decisions
+    ]
+    away = [0.0 if size is None else abs(np.log(size / target.n_params)) for size, _ in seen]
+    for distance in sorted(set(away)):
+        near = {rate for (_, rate), far in zip(seen, away, strict=True) if far <= distance}
+        if len(near) > 1:
+            return np.array(sorted(near))
+    return np.array(sorted({rate for _, rate in seen}))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.flags import find_flags
@@ -59,18 +58,13 @@ class Surface:
         return 0 if np.isnan(rate) else int(np.abs(self.rates - rate).argmin())
 
 
-def recommend(
-    fit: Fit, target: Target, level: float = 0.9, *, runs: pd.DataFrame | None = None
-) -> Recommendation:
+def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     """Choose the share of domain text and the learning rate for a large run.
 
     Args:
         fit: Fitted laws with their draws.
         target: The large run, its limit, and the losses of its base.
         level: Of all intervals: .9 leaves out 5 % of the draws at each end.
-        runs: The table that was fitted. It says which learning rates were seen at sizes near the
-            target's, and the decision keeps between them; without it, between the lowest and the
-            highest seen at any size.
 
     Returns:
         The recommendation. Its ``best`` is None where no share meets the limit.
@@ -81,7 +75,7 @@ def recommend(
     """
     if not 0 < level < 1:
         raise InputError(f"level {level:g} is not between 0 and 1: write .9 for 90 % of the draws")
-    question = ask(fit, target, runs)
+    question = ask(fit, target)
     surface = _surface(question)
     shares, losses = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
     choosable = _choosable(question, surface)

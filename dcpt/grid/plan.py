@@ -173,7 +173,8 @@ class _Planner:
         planned = {run.config.identity.hash: run for run in bases.values()}
         for trunk, purpose in trunks:
             for run in self._trunk(trunk, purpose, bases.get(trunk.base)):
-                planned.setdefault(run.config.identity.hash, run)
+                known = planned.get(run.config.identity.hash)
+                planned[run.config.identity.hash] = run if known is None else _merge(known, run)
         return list(planned.values())
 
     def _cross(self, part: GridPart) -> list[Trunk]:
@@ -316,9 +317,9 @@ class _Planner:
         }
         evaluation = self.study.evaluation
         first = evaluation.first_tokens or max(math.ceil(2.5 * self.warmup_tokens), 4 * self.batch)
-        points = evaluation_points(self.n_tokens, first, evaluation.points_per_doubling, self.batch)
+        points = evaluation_points(end, first, evaluation.points_per_doubling, self.batch)
         recorded = self._recorded(
-            n_tokens=self.n_tokens,
+            n_tokens=end,
             evaluation_at=tuple(sorted({*points, *leaves})),
             keep_state_at=tuple(leaves),
             **about,
@@ -340,6 +341,19 @@ class _Planner:
                 PlannedRun(RunConfig(identity=branch, recorded=about_branch), (identity.hash,))
             )
         return runs
+
+
+def _merge(one: PlannedRun, other: PlannedRun) -> PlannedRun:
+    """The same run asked for twice, perhaps at two lengths: all that either asks for."""
+    first, second = one.config.recorded, other.config.recorded
+    both = first.model_copy(
+        update={
+            "n_tokens": max(first.n_tokens, second.n_tokens),
+            "evaluation_at": tuple(sorted({*first.evaluation_at, *second.evaluation_at})),
+            "keep_state_at": tuple(sorted({*first.keep_state_at, *second.keep_state_at})),
+        }
+    )
+    return PlannedRun(one.config.model_copy(update={"recorded": both}), one.needs)
 
 
 def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:

@@ -29,6 +29,8 @@ class Fit:
         general_channel: The channel that stands for the general side; None if there is none.
         domain_channel: The domain's channel; None if the table has none.
         ranges: Lowest and highest value seen of n_params, n_tokens, ratio and learning_rate.
+        seen_rates: Every (n_params or None, learning_rate, phase) that was fitted; empty where the
+            table names no learning rate.
         flags: Warnings: of the design as they are, of a law as ``<channel>/<law>/<name>``.
         warmup_tokens: The runs' warmup, where it is one.
         n_draws: Draws per channel.
@@ -41,6 +43,7 @@ class Fit:
     general_channel: str | None
     domain_channel: str | None
     ranges: Mapping[str, tuple[float, float]]
+    seen_rates: tuple[tuple[float | None, float, str], ...]
     flags: tuple[str, ...]
     warmup_tokens: float | None
     n_draws: int

@@ -83,6 +83,7 @@ def fit(
         general_channel=_general_channel(runs, by_channel),
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
         ranges=_ranges(list(data.values())),
+        seen_rates=_seen_rates(list(data.values())),
         flags=_all_flags(data, by_channel),
         warmup_tokens=_one_warmup(data),
         n_draws=n_draws,
@@ -262,6 +263,18 @@ def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
         columns["measured"] += used.losses.tolist()
         columns["predicted"] += one.predict(used.points).tolist()
     return columns
+
+
+def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float, str], ...]:
+    seen: set[tuple[float | None, float, str]] = set()
+    for one in data:
+        points = one.points
+        if points.learning_rate is None:
+            continue
+        phases = np.where(points.get("annealed") > 0, "annealed", "constant").tolist()
+        sizes = [None] * len(phases) if points.n_params is None else points.n_params.tolist()
+        seen |= set(zip(sizes, points.learning_rate.tolist(), phases, strict=True))
+    return tuple(sorted(seen, key=lambda one: (one[0] or 0.0, one[1], one[2])))
 
 
 def _general_channel(runs: pd.DataFrame, by_channel: Mapping[str, ChannelFit]) -> str | None:

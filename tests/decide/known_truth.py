@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 
 from dcpt.laws.compare import Comparison
 from dcpt.laws.law import Terms
@@ -39,6 +39,7 @@ class KnownFit:
     warmup_tokens: float | None = 4e5
     laws_apart: float = 0.0
     flags: tuple[str, ...] = field(default=())
+    only_rates: tuple[tuple[float, float, str], ...] = ()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -89,24 +90,11 @@ class KnownFit:
             members=members, comparisons={"annealed": comparison, "constant": comparison}
         )
 
-    def table(self) -> pd.DataFrame:
-        """The runs that the fit saw, at both ends of its decay."""
-        rows = [
-            {
-                "run": f"{size:g}-{rate:g}",
-                "n_params": size,
-                "learning_rate": rate,
-                "ratio": 0.5,
-                "n_tokens": 44_000_000,
-                "phase": phase,
-                "loss_general": 3.0,
-                "loss_domain": 3.0,
-            }
-            for size in self.sizes
-            for rate in self.rates
-            for phase in ("constant", "annealed")
-        ]
-        return pd.DataFrame(rows)
+    @property
+    def seen_rates(self) -> tuple[tuple[float, float, str], ...]:
+        """Every size saw every rate, in both phases."""
+        phases = ("constant", "annealed") if self.annealed else ("constant",)
+        return self.only_rates or tuple(product(self.sizes, self.rates, phases))
 
     def _losses(self, channel: str, points: Points, cost: np.ndarray) -> np.ndarray:
         lam = 1.0 if points.learning_rate is None else points.learning_rate / LARGE_RATE

@@ -30,7 +30,7 @@ def test_no_answer_is_said_first(known_fit, target):
 
 def test_a_held_rate_is_named_with_what_a_free_one_gives(known_fit, target):
     fit = known_fit(rewarm=0.05)
-    words = summarise(recommend(fit, target(learning_rate=4e-3), runs=fit.table()))
+    words = summarise(recommend(fit, target(learning_rate=4e-3)))
     assert words[0].endswith("at a peak learning rate of 4e-3.")
     assert any(word.startswith("Warning: no share at the rate 4e-3 meets") for word in words)
     assert any(word.startswith("With the learning rate 3e-4 held the best share") for word in words)

@@ -41,7 +41,7 @@ def large_target(**fields: object) -> Target:
 
 def test_bundled_recommendation(fit, runs):
     began = time.process_time()
-    answer = recommend(fit, large_target(), runs=runs)
+    answer = recommend(fit, large_target())
     assert time.process_time() - began < 3
     assert answer.phase == "annealed"
     assert answer.allowed_general_loss == pytest.approx(2.775 * 1.03)
@@ -71,7 +71,7 @@ def test_runs_left_out_of_the_fit_verify_it(runs):
         base_peak_learning_rate=2e-3,
         learning_rate=9e-4,
     )
-    answer = recommend(fit, target, runs=runs[~held])
+    answer = recommend(fit, target)
     by_ratio = runs[held].groupby("ratio")["run"].first()
     labels = {
         by_ratio[0.5]: "recommendation",
@@ -91,7 +91,7 @@ def test_runs_left_out_of_the_fit_verify_it(runs):
 
 def test_laws_anchored_at_the_base_need_its_peak_rate(fit, runs):
     with pytest.raises(InputError) as caught:
-        recommend(fit, large_target(base_peak_learning_rate=None, base_losses={}), runs=runs)
+        recommend(fit, large_target(base_peak_learning_rate=None, base_losses={}))
     said = "\n".join(caught.value.problems)
     assert "base loss of channel general is missing" in said
     assert "base_peak_learning_rate is missing" in said
@@ -99,6 +99,6 @@ def test_laws_anchored_at_the_base_need_its_peak_rate(fit, runs):
 
 def test_runs_at_constant_rate_still_answer(runs):
     constant = runs[runs["phase"] != "annealed"]
-    answer = recommend(fit_laws(constant), large_target(base_n_tokens=1.2e8), runs=constant)
+    answer = recommend(fit_laws(constant), large_target(base_n_tokens=1.2e8))
     assert answer.phase == "constant"
     assert "constant_rate_losses" in {flag.name for flag in answer.flags}

@@ -71,7 +71,7 @@ def test_held_rate_gives_its_own_share_and_says_what_it_costs(known_fit, target)
 
 def test_largest_share_at_every_rate_seen(known_fit, target):
     fit = known_fit()
-    answer = recommend(fit, target(), runs=fit.table())
+    answer = recommend(fit, target())
     by_rate = {one.learning_rate: one for one in answer.frontiers}
     assert set(fit.rates) <= set(by_rate)
     assert answer.best.learning_rate in by_rate
@@ -87,7 +87,7 @@ def test_largest_share_at_every_rate_seen(known_fit, target):
 
 def test_other_rates_held_are_alternatives_with_their_regret(known_fit, target):
     fit = known_fit()
-    answer = recommend(fit, target(), runs=fit.table())
+    answer = recommend(fit, target())
     held = answer.alternatives["learning rate 3e-4 held"]
     assert held.ratio == pytest.approx(share_at(3e-4), abs=3e-4)
     gap = held.losses["domain"].value - answer.best.losses["domain"].value
@@ -170,30 +170,20 @@ def test_rates_never_leave_what_was_seen(known_fit, target):
 
 
 def test_rates_are_those_of_the_nearest_sizes_that_saw_several(known_fit, target):
-    fit = known_fit()
-    table = fit.table()
-    small, rate = table["n_params"] < 5e6, table["learning_rate"]
-
-    def rates_looked_at(kept, n_params: float) -> set[float]:
-        answer = recommend(fit, target(n_params=n_params), runs=table[kept])
+    def rates_looked_at(seen: list[tuple[float, float, str]], n_params: float) -> set[float]:
+        answer = recommend(known_fit(only_rates=tuple(seen)), target(n_params=n_params))
         return {one.learning_rate for one in answer.frontiers}
 
-    apart = (small & (rate <= 9e-4)) | (~small & (rate >= 2e-3))
+    small = [(2e6, rate, "annealed") for rate in (1e-4, 3e-4, 9e-4)]
+    apart = [*small, (8e6, 2e-3, "annealed"), (8e6, 4e-3, "annealed")]
     assert rates_looked_at(apart, 8e6) == {2e-3, 4e-3}
     assert rates_looked_at(apart, 8e7) == {2e-3, 4e-3}
     assert {1e-4, 3e-4, 9e-4} <= rates_looked_at(apart, 1e6)
-    one_at_large = (small & (rate <= 9e-4)) | (~small & (rate == 2e-3))
+    one_at_large = [*small, (8e6, 2e-3, "annealed")]
     assert {1e-4, 3e-4, 9e-4, 2e-3} <= rates_looked_at(one_at_large, 8e6)
     assert max(rates_looked_at(one_at_large, 1e6)) == 9e-4
-    constant_only = apart | (table["phase"] == "constant")
+    constant_only = [*apart, (8e6, 1e-4, "constant")]
     assert rates_looked_at(constant_only, 8e6) == {2e-3, 4e-3}
-
-
-def test_without_the_table_the_ends_of_the_range_stand_for_the_rates(known_fit, target):
-    answer = recommend(known_fit(), target())
-    assert {1e-4, 4e-3, answer.best.learning_rate} == {
-        one.learning_rate for one in answer.frontiers
-    }
 
 
 def test_one_rate_seen_is_held_and_said(known_fit, target):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dcpt import stations
 from dcpt.errors import InputError
-from dcpt.grid.plan import PlannedRun, evaluation_points
+from dcpt.grid.plan import PlannedRun, Trunk, evaluation_points
 from dcpt.runs import hash_record
 
 
@@ -66,6 +66,17 @@ def test_a_new_batch_size_or_text_is_another_run(prepared: Path) -> None:
     before = plan(prepared)
     after = plan(prepared, "batch_sequences: 8", "batch_sequences: 4")
     assert not {r.config.identity.hash for r in before} & {r.config.identity.hash for r in after}
+
+
+def test_a_run_asked_for_at_two_lengths_gets_the_longer_and_every_branch(prepared: Path) -> None:
+    before = plan(prepared)
+    longer = Trunk("a", 0.5, 3e-3, n_tokens=10240)
+    after = stations.plan_study(prepared, [longer])
+    assert names(after, "trunk") == names(before, "trunk")
+    (trunk,) = (r.config for r in after if r.config.recorded.n_tokens == 10240)
+    assert trunk.recorded.keep_state_at == (5120, 10240)
+    assert trunk.recorded.purpose == "grid"
+    assert len(names(after, "branch")) == len(names(before, "branch")) + 1
 
 
 def test_multiples_follow_each_bases_own_peak(prepared: Path) -> None:
