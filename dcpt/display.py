@@ -107,6 +107,9 @@ class GridView:
     def draw(self) -> None:
         """Draw the view as things stand now."""
         planned, self.drawn = self.planned, time.monotonic()
+        if not planned:
+            self.live.update(Text(f"{self.title}: nothing left to train"), refresh=True)
+            return
         statuses = read_status(planned, self.folder)
         rows = [
             (
@@ -127,7 +130,8 @@ class GridView:
         elapsed = format_seconds(time.monotonic() - self.started)
         text = Text(f"{head}; {elapsed} gone, about {left} left", style="bold")
         columns = ("running", "done", "tokens/s", "training losses")
-        self.live.update(Group(text, make_table("", columns, rows)), refresh=True)
+        parts = [text, make_table("", columns, rows)] if rows else [text]
+        self.live.update(Group(*parts), refresh=True)
 
 
 @contextmanager
@@ -139,6 +143,8 @@ def watch_grid(
         view = GridView(folder, workers, live, title)
         yield view
         view.draw()
+    if not console.is_terminal:
+        console.print()  # there Live leaves its last line open
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def _certainty(recommendation: Recommendation) -> list[str]:
         f"{_span(best.general_rise, sign='+')}.",
     ]
     rates = recommendation.learning_rate_interval
-    if rates and rates.low is not None and rates.high is not None:
+    if rates and rates.low is not None and rates.high is not None and rates.low < rates.high:
         words.append(
             f"With share and learning rate both chosen anew, {percent} of the draws choose a rate "
             f"between {format_rate(rates.low)} and {format_rate(rates.high)}."
