@@ -62,7 +62,9 @@ def choose_slots(workers: int | None = None) -> list[Slot]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
     count = workers or cores
-    return [Slot("cpu", max(1, cores // count)) for _ in range(count)]
+    # torch's own number of threads heeds OMP_NUM_THREADS: several grids can share a machine.
+    threads = max(1, min(torch.get_num_threads(), cores // count))
+    return [Slot("cpu", threads) for _ in range(count)]
 
 
 class LocalEngine:
@@ -112,6 +114,9 @@ class LocalEngine:
 
     def _start(self, slot: Slot) -> _Worker:
         context = multiprocessing.get_context("spawn")
+        # glibc hands freed memory back after every step otherwise, which small models feel.
+        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
+        os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
         ours, theirs = context.Pipe()
         arguments = (theirs, str(self.folder.path), slot, os.getpid())
         process = context.Process(target=_work, args=arguments, daemon=True)
