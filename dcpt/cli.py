@@ -145,6 +145,7 @@ def run_grid(
     from dcpt import display, stations
     from dcpt.grid.local import choose_slots
     from dcpt.grid.plan import StudyFolder
+    from dcpt.grid.status import repeated_text
 
     console, slots = _console(json), choose_slots(workers)
     if dry_run:
@@ -162,6 +163,8 @@ def run_grid(
         typer.echo(display.as_json(vars(outcome)))
     else:
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
+        for words in repeated_text(view.planned, folder):
+            console.print(f"note: {words}", style="yellow", soft_wrap=True)
     _end(outcome, console)
 
 

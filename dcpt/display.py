@@ -141,7 +141,11 @@ def watch_grid(
     """Show the live view while a grid trains; where there is no terminal, only its last state."""
     with Live(console=console, auto_refresh=False, transient=False) as live:
         view = GridView(folder, workers, live, title)
-        yield view
+        try:
+            yield view
+        except KeyboardInterrupt:
+            console.print("stopped: what is finished is kept; the same command goes on from here")
+            raise
         view.draw()
     if not console.is_terminal:
         console.print()  # there Live leaves its last line open

@@ -198,6 +198,8 @@ def read_target(place: Path, **given: Any) -> Target:
 
 def _study_target(file: Path) -> dict[str, Any]:
     """The study's target section, with the base's own losses as measured."""
+    from dcpt.table import GENERAL_TOTAL
+
     study, folder = open_study(file)
     section = study.target
     if section is None:
@@ -205,6 +207,10 @@ def _study_target(file: Path) -> dict[str, Any]:
     known = _known_base(study, folder, section.base) if section.base is not None else {}
     names = table_names(study.channels)
     measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
+    if len(study.general) > 1 and measured:
+        weights = {channel.name: channel.weight for channel in study.general}
+        total = sum(weight * measured[name] for name, weight in weights.items())
+        measured[GENERAL_TOTAL] = total / sum(weights.values())
     return {
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,

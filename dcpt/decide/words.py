@@ -201,7 +201,8 @@ def _best_words(verification: Verification, main: Verified, domain: str) -> str:
             f"lowest domain loss, {gain:.3f} nats below the recommendation's: the recommendation "
             "was too cautious."
         )
+    side = "below" if gain > 0 else "above"
     return (
         f"Of the trained runs within the limit, the {best.label} ({best.ratio:.2f}) has the lowest "
-        f"domain loss, {-gain:.3f} nats above the recommendation's, which broke the limit."
+        f"domain loss, {abs(gain):.3f} nats {side} the recommendation's, which broke the limit."
     )

@@ -90,6 +90,21 @@ def _last_training_event(folder: RunFolder) -> dict[str, Any] | None:
     return None
 
 
+def repeated_text(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[str]:
+    """One sentence per channel whose text ran dry in finished runs and came again, reshuffled."""
+    epochs: dict[str, list[float]] = {}
+    for run in planned:
+        result = RunFolder.of(run.config, folder.runs).result() or {}
+        for channel, seen in result.get("epochs", {}).items():
+            if seen > 1:
+                epochs.setdefault(channel, []).append(seen)
+    return [
+        f"the text of channel {channel} was repeated in {len(seen)} of {len(planned)} runs, "
+        f"up to {max(seen):.1f} epochs"
+        for channel, seen in epochs.items()
+    ]
+
+
 def seconds_left(statuses: Sequence[RunStatus], workers: int) -> float | None:
     """Time until all runs are done, from the speeds seen so far; None before any is known.
 

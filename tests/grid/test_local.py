@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,3 +138,47 @@ def test_a_dead_worker_fails_its_run_alone(study: Path) -> None:
     errors = [json.loads(p.read_text()) for p in StudyFolder(study).runs.glob("*/error.json")]
     assert any("exit code -9" in error["message"] for error in errors)
     assert not LocalEngine(StudyFolder(study), [Slot()]).run(runs).failed
+
+
+def test_a_full_disk_fails_runs_and_loses_nothing(
+    study: Path, tmp_path: Path, as_root: None
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this root may not mount a tmpfs")
+    try:
+        shutil.copytree(study.parent / "data", disk / "data")
+        shutil.copy(study, disk)
+        filler = disk / "filler"
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        filler.write_bytes(b"x" * (free - 200_000))  # room for some runs, not for all
+        moved = disk / study.name
+        process = run_grid(moved)
+        told, _ = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "No space left" in told
+        assert "Traceback" not in told
+        kept = {path: path.read_bytes() for path in disk.glob("runs/*/result.json")}
+
+        filler.unlink()
+        process = run_grid(moved)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert all(path.read_bytes() == content for path, content in kept.items())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_ctrl_c_says_what_is_kept(study: Path) -> None:
+    process = run_grid(study)
+    deadline = time.monotonic() + 120
+    while not any(folder.path.exists() for folder in folders(study, stations.plan_study(study))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    told, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, 2)
+    assert "the same command goes on from here" in told
+    assert "Traceback" not in errors
