@@ -16,7 +16,6 @@ from dcpt.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dcpt.decide.records import Recommendation
     from dcpt.grid.local import Outcome
 
 app = typer.Typer(
@@ -350,17 +349,11 @@ def recommend(
         base_n_tokens=_count("--base-n-tokens", base_n_tokens),
         learning_rate=learning_rate,
     )
-    _tell(stations.recommend_for(place, target, level), json, display)
-
-
-def _tell(answer: Recommendation, json: bool, display: Any) -> None:
-    from dcpt.decide import summarise
-
+    answer = stations.recommend_for(place, target, level)
     if json:
         typer.echo(display.as_json(answer.as_dict()))
-        return
-    for line in summarise(answer):
-        typer.echo(line)
+    else:
+        display.show_answer(_console(), answer)
 
 
 @app.command()

@@ -62,7 +62,7 @@ def run(out: Path, domain: str, seed: int, workers: int | None, console: Console
     fitted = stations.fit_runs(stations.collect_runs(study), stations.fit_folder(study))
     console.print(display.law_table(fitted.summary()))
     answer = stations.recommend_for(study, stations.read_target(study))
-    _say_answer(answer, console)
+    display.show_answer(console, answer)
     if answer.best is not None:
         steps.say("verification: training the target at the recommendation and beside it")
         _verify(study, workers, console)
@@ -137,16 +137,9 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
         base_peak_learning_rate=1e-3,
     )
     answer = stations.recommend_for(folder, target)
-    _say_answer(answer, console)
+    display.show_answer(console, answer)
     _report(folder, steps, "Bundled runs: classical Chinese verse")
     return answer
-
-
-def _say_answer(answer: Recommendation, console: Console) -> None:
-    from dcpt.decide import summarise
-
-    for line in summarise(answer):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _report(place: Path, steps: _Steps, title: str | None = None) -> None:

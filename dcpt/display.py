@@ -21,6 +21,7 @@ from dcpt.quantities import format_count
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dcpt.decide.records import Recommendation
     from dcpt.grid.estimate import Estimate
     from dcpt.text.corpora import Prepared
 
@@ -243,6 +244,41 @@ def law_table(summary: pd.DataFrame) -> Table:
     )
     table.columns[1].no_wrap = True
     return table
+
+
+def show_answer(console: Console, answer: Recommendation) -> None:
+    """The recommendation in sentences, then what other shares cost, then the warnings."""
+    from dcpt.decide import summarise
+
+    sentences = summarise(answer)
+    warnings = [line for line in sentences if line.startswith("Warning: ")]
+    for line in sentences:
+        if line not in warnings:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(cost_table(answer))
+    for line in warnings:
+        console.print(line, markup=False, highlight=False, soft_wrap=True, style="yellow")
+
+
+def cost_table(answer: Recommendation) -> Table:
+    """What the recommended share and the habits of the field would cost."""
+    choices = [answer.best] if answer.best is not None else []
+    rows = [
+        (
+            f"{choice.ratio:.0%}" + (" (recommended)" if choice is answer.best else ""),
+            f"{choice.general_rise.value:+.3f}",
+            "yes" if choice.within_limit else "no",
+            f"{choice.probability:.0%}",
+            f"{choice.losses[answer.domain_channel].value:.3f}",
+            "" if choice.regret.value is None else f"{choice.regret.value:+.3f}",
+        )
+        for choice in [*choices, *answer.habits]
+    ]
+    return make_table(
+        "what other shares cost, at the same learning rate; nats per token",
+        ("domain share", "general rise", "within limit", "chance", "domain loss", "regret"),
+        rows,
+    )
 
 
 def as_json(value: Any) -> str:

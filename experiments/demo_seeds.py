@@ -65,7 +65,8 @@ def main() -> None:
         inside += best.inside["general"]
     verdict = (
         f"The general loss measured at the recommendation lay in its 90 % interval in {inside} of "
-        f"{len(args.seeds)} seeds. Nats per token, after the final decay; `dcpt demo --seed SEED`.\n\n"
+        f"{len(args.seeds)} seeds.\nNats per token, after the final decay; each row is "
+        "`dcpt demo --seed SEED` (2 CPU cores).\n\n"
     )
     (HERE / "demo_seeds.md").write_text(
         "# The demo with several seeds\n\n" + verdict + HEAD + rows, encoding="utf-8"

@@ -108,7 +108,7 @@ def _odds(best: Choice, safe: Choice | None) -> str:
 
 def _elsewhere(recommendation: Recommendation) -> list[str]:
     best = recommendation.best
-    words = [_habit(recommendation, choice) for choice in recommendation.habits]
+    words = []
     for name, choice in recommendation.alternatives.items():
         rate = choice.learning_rate
         if rate is None or name == "safe" or (best and best.learning_rate == rate):
@@ -121,17 +121,6 @@ def _elsewhere(recommendation: Recommendation) -> list[str]:
             f"With the {how} the best share is {choice.ratio:.2f}, domain loss {domain:.3f}{cost}."
         )
     return words
-
-
-def _habit(recommendation: Recommendation, choice: Choice) -> str:
-    rise = choice.general_rise.value
-    kept = "within the limit" if choice.within_limit else "beyond the limit"
-    domain = choice.losses[recommendation.domain_channel].value
-    cost = "" if choice.regret.value is None else f", {choice.regret.value:+.3f} nats"
-    return (
-        f"A share of {choice.ratio:.0%}{_rate(choice.learning_rate)}: general loss {rise:+.3f} "
-        f"({kept}), domain loss {domain:.3f}{cost}."
-    )
 
 
 def verification_words(recommendation: Recommendation, verification: Verification) -> list[str]:

@@ -143,6 +143,8 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
         about_rate = "held, not chosen"
     else:
         about_rate = f"{level} interval {rate(rates.low)} to {rate(rates.high)}"
+        if rates.low == rates.high:
+            about_rate = f"chosen in {level} of the draws"
     general = best.losses[recommendation.general_channel]
     domain = best.losses[recommendation.domain_channel]
     before = recommendation.target.base_losses.get(recommendation.domain_channel)
