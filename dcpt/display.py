@@ -115,7 +115,7 @@ class GridView:
         rows = [
             (
                 status.name,
-                f"{1 - status.left_tokens / status.of_tokens:.0%}",
+                f"{1 - status.left_tokens / status.planned.trained_tokens:.0%}",
                 f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
                 _losses(status.losses),
             )

@@ -198,8 +198,9 @@ def learning_rate_at(identity: Identity, step: int) -> float:
     decay = identity.decay
     if decay is None or tokens <= decay.start_tokens:
         return rate
-    done = min(1.0, (step * identity.batch_tokens - decay.start_tokens) / decay.n_tokens)
-    return rate * (1 - done * (1 - decay.final_fraction))
+    # The last of n steps trains at 1/(n + 1) of the way's end: none at the peak, none at zero.
+    done = (tokens - decay.start_tokens) / (decay.n_tokens + identity.batch_tokens)
+    return rate * (1 - min(1.0, done) * (1 - decay.final_fraction))
 
 
 # ------------------------------------------------------------------------------ the folder

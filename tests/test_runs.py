@@ -80,10 +80,10 @@ def test_the_learning_rate_warms_up_stays_and_decays_to_zero() -> None:
     )
     branch = config(kind="branch", trunk="x", decay=Decay(start_tokens=100, n_tokens=40)).identity
     assert [learning_rate_at(branch, step) for step in range(9, 14)] == pytest.approx(
-        [1e-3, 1e-3, 7.5e-4, 5e-4, 2.5e-4]
+        [1e-3, 8e-4, 6e-4, 4e-4, 2e-4]
     )
     pretrain = config(decay=Decay(start_tokens=60, n_tokens=40, final_fraction=0.1)).identity
-    assert learning_rate_at(pretrain, 9) == pytest.approx(1e-3 * (1 - 0.75 * 0.9))
+    assert learning_rate_at(pretrain, 9) == pytest.approx(1e-3 * (1 - 0.8 * 0.9))
 
 
 def test_a_folder_is_found_by_hash_whatever_its_slug(tmp_path: Path) -> None:

@@ -53,9 +53,7 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
         if recorded.size not in timings:
             timings[recorded.size] = time_steps(run.config, folder.path, device=slot.device)
         timing = timings[recorded.size]
-        trained = recorded.n_tokens - (
-            one.decay.start_tokens if one.kind == "branch" and one.decay is not None else 0
-        )
+        trained = run.trained_tokens
         n_points = len(recorded.evaluation_at) + (one.kind == "trunk")
         evaluated = n_points * one.validation_tokens * len(one.channels)
         states = len(recorded.keep_state_at) * _STATE_FACTOR + recorded.save_model

@@ -48,17 +48,28 @@ class StudyFolder:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run and the hashes of the runs that must be done before it can start."""
+    """One run and the hashes of the runs that must be done before it can start.
+
+    ``cost_per_token`` compares sizes, in no unit: layers times width squared of a ladder, bytes of
+    a checkpoint's weights.
+    """
 
     config: RunConfig
     needs: tuple[str, ...] = ()
+    cost_per_token: float = 1.0
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that this run trains in all; a branch counts its decay alone."""
+        decay = self.config.identity.decay
+        if self.config.identity.kind == "branch" and decay is not None:
+            return decay.n_tokens
+        return self.config.recorded.n_tokens
 
     @property
     def cost(self) -> float:
-        """Grows with the time the run takes; used for order only, in no unit."""
-        architecture = self.config.identity.architecture
-        per_token = 1.0 if architecture is None else architecture.layers * architecture.width**2
-        return per_token * self.config.recorded.n_tokens
+        """Grows with the time the run takes; used for order only."""
+        return self.cost_per_token * self.trained_tokens
 
 
 @dataclass(frozen=True)
@@ -259,7 +270,8 @@ class _Planner:
             save_model=True,
             purpose="base",
         )
-        return PlannedRun(RunConfig(identity=identity, recorded=recorded))
+        cost = float(size.layers * size.width**2)
+        return PlannedRun(RunConfig(identity=identity, recorded=recorded), cost_per_token=cost)
 
     def _base_of(self, label: str, pretrain: PlannedRun | None) -> tuple[str, str, int | None]:
         """Identity of a base, where its weights are, and the tokens it was pre-trained on."""
@@ -294,6 +306,9 @@ class _Planner:
             )
         return leaves
 
+    def _checkpoint_bytes(self, path: str) -> float:
+        return float(sum(size for _, size, _ in self.resolved["weights"][path]["files"]))
+
     def _trunk(self, trunk: Trunk, purpose: str, pretrain: PlannedRun | None) -> list[PlannedRun]:
         """The trunk itself and a branch at each declared D and at its end."""
         base, path, base_n_tokens = self._base_of(trunk.base, pretrain)
@@ -325,7 +340,8 @@ class _Planner:
             **about,
         )
         needs = () if pretrain is None else (pretrain.config.identity.hash,)
-        runs = [PlannedRun(RunConfig(identity=identity, recorded=recorded), needs)]
+        cost = self._checkpoint_bytes(path) if pretrain is None else pretrain.cost_per_token
+        runs = [PlannedRun(RunConfig(identity=identity, recorded=recorded), needs, cost)]
         for start in leaves:
             decay = Decay(
                 start_tokens=start, n_tokens=self._whole_steps(self.study.branches.decay * start)
@@ -337,9 +353,8 @@ class _Planner:
             about_branch = self._recorded(
                 n_tokens=end_of_decay, evaluation_at=(end_of_decay,), **about
             )
-            runs.append(
-                PlannedRun(RunConfig(identity=branch, recorded=about_branch), (identity.hash,))
-            )
+            config = RunConfig(identity=branch, recorded=about_branch)
+            runs.append(PlannedRun(config, (identity.hash,), cost))
         return runs
 
 
@@ -353,7 +368,8 @@ def _merge(one: PlannedRun, other: PlannedRun) -> PlannedRun:
             "keep_state_at": tuple(sorted({*first.keep_state_at, *second.keep_state_at})),
         }
     )
-    return PlannedRun(one.config.model_copy(update={"recorded": both}), one.needs)
+    config = one.config.model_copy(update={"recorded": both})
+    return PlannedRun(config, one.needs, one.cost_per_token)
 
 
 def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:

@@ -34,18 +34,11 @@ class RunStatus:
     words: str = ""
 
     @property
-    def of_tokens(self) -> int:
-        """Tokens that this run trains in all; a branch counts its decay alone."""
-        config = self.planned.config
-        if config.identity.kind == "branch" and config.identity.decay is not None:
-            return config.identity.decay.n_tokens
-        return config.recorded.n_tokens
-
-    @property
     def left_tokens(self) -> int:
         """Tokens still to train."""
         end = self.planned.config.recorded.n_tokens
-        return 0 if self.state == "done" else min(self.of_tokens, end - self.n_tokens)
+        left = min(self.planned.trained_tokens, end - self.n_tokens)
+        return 0 if self.state == "done" else left
 
 
 def read_status(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[RunStatus]:
@@ -110,18 +103,14 @@ def seconds_left(statuses: Sequence[RunStatus], workers: int) -> float | None:
 
     A size that has not run yet is taken to be slower in proportion to its cost per token.
     """
-    seen = [
-        (status.planned.cost / status.planned.config.recorded.n_tokens, status)
-        for status in statuses
-        if status.tokens_per_s
-    ]
+    seen = [(status.planned.cost_per_token, status) for status in statuses if status.tokens_per_s]
     if not seen:
         return None
     total = 0.0
     for status in statuses:
         if status.left_tokens <= 0:
             continue
-        own = status.planned.cost / status.planned.config.recorded.n_tokens
+        own = status.planned.cost_per_token
         like, peer = min(seen, key=lambda pair: abs(pair[0] - own))
         speed = peer.tokens_per_s or 1.0
         total += status.left_tokens / speed * max(1.0, own / like)

@@ -56,7 +56,7 @@ class ChannelLoss:
 def open_validation(
     prepared: Prepared, channels: Sequence[str], sequence_tokens: int, validation_tokens: int
 ) -> Validation:
-    """Read the first validation tokens of each channel.
+    """Read validation sequences of each channel, spread evenly over its shard.
 
     Args:
         prepared: The prepared text.
@@ -71,10 +71,10 @@ def open_validation(
     manifests = {name: prepared.channels[name] for name in channels}
     problems = [
         f"channel {name}: holds {len(shard)} validation tokens, fewer than the "
-        f"{max(validation_tokens, sequence_tokens + 1)} to be evaluated; lower evaluation.tokens, "
+        f"{validation_tokens + 1} to be evaluated; lower evaluation.tokens, "
         "or hold out more text (valid_fraction)"
         for name, shard in shards.items()
-        if len(shard) < max(validation_tokens, sequence_tokens + 1)
+        if len(shard) <= validation_tokens
     ]
     if validation_tokens < sequence_tokens:
         problems.append(
@@ -107,16 +107,17 @@ def count_ids(prepared: Prepared, channels: Sequence[str]) -> int:
 def cut_windows(
     shard: NDArray[np.unsignedinteger], sequence_tokens: int, validation_tokens: int
 ) -> Tensor:
-    """Cut the beginning of a shard into sequences: each token but the first is a target once.
+    """Cut sequences out of a shard, spread evenly: its documents may be in some order.
 
     Returns:
-        Token ids of shape (S, T + 1), int64. S is ``validation_tokens // T``, and one less where
-        the shard ends before the last target.
+        Token ids of shape (S, T + 1), int64, S = ``validation_tokens // T``; no token is a target
+        twice.
     """
-    n = min(validation_tokens // sequence_tokens, (len(shard) - 1) // sequence_tokens)
-    head = np.asarray(shard[: n * sequence_tokens + 1], dtype=np.int64)
-    starts = np.arange(n)[:, None] * sequence_tokens
-    return torch.from_numpy(head[starts + np.arange(sequence_tokens + 1)])
+    n_there = (len(shard) - 1) // sequence_tokens
+    n = validation_tokens // sequence_tokens
+    starts = np.arange(n) * n_there // n * sequence_tokens
+    ids = np.asarray(shard)[starts[:, None] + np.arange(sequence_tokens + 1)]
+    return torch.from_numpy(ids.astype(np.int64))
 
 
 def token_losses(model: nn.Module, tokens: Tensor, dtype: Dtype) -> Tensor:

@@ -36,13 +36,16 @@ class Journal:
         """Write an evaluation of all channels."""
         self._write("point", point)
         scalars = {f"loss/{name}": loss for name, loss in point["loss"].items()}
-        scalars |= {f"train_loss/{name}": loss for name, loss in point["train_loss"].items()}
+        if point["share"]:  # what the mixture costs in all, on validation text
+            total = sum(share * point["loss"][name] for name, share in point["share"].items())
+            scalars["loss/total"] = total
         self._plot(scalars, point["n_tokens"])
 
     def write_training(self, event: Mapping[str, Any]) -> None:
         """Write how training goes since the last such line."""
         self._write("train", event)
-        scalars = {"loss/total": event["loss"], "learning_rate": event["learning_rate"]}
+        scalars = {f"train_loss/{name}": loss for name, loss in event["channel_loss"].items()}
+        scalars |= {"train_loss/total": event["loss"], "learning_rate": event["learning_rate"]}
         self._plot(scalars, event["n_tokens"])
 
     def write_note(self, words: str) -> None:

@@ -41,12 +41,14 @@ def test_one_sequence_has_no_standard_error(made: Made) -> None:
     assert evaluate_channels(model, windows, "float32")["a"].se is None
 
 
-def test_windows_cover_each_target_once() -> None:
+def test_windows_are_spread_and_no_target_comes_twice() -> None:
     shard = np.arange(100, dtype=np.uint16)
     windows = cut_windows(shard, 8, 40)
     assert windows.shape == (5, 9)
-    assert windows[:, 1:].flatten().tolist() == list(range(1, 41))
-    assert len(cut_windows(shard[:40], 8, 40)) == 4  # the last target would lie behind the shard
+    targets = windows[:, 1:].flatten().tolist()
+    assert len(set(targets)) == 40
+    assert windows[:, 0].tolist() == [0, 16, 32, 56, 72]  # spread over all 12 windows
+    assert cut_windows(shard[:41], 8, 40)[:, 1:].flatten().tolist() == list(range(1, 41))
 
 
 def test_dropout_is_off_and_the_mode_is_left_as_it_was() -> None:

@@ -191,7 +191,7 @@ def test_scalars_for_tensorboard(made: Made) -> None:
         for value in event.summary.value:
             found.setdefault(value.tag, []).append(event.step)
     assert found["loss/law"] == [0, 3 * BATCH_TOKENS, 6 * BATCH_TOKENS]
-    assert found["train_loss/en"] == [3 * BATCH_TOKENS, 6 * BATCH_TOKENS]
+    assert found["loss/total"] == [3 * BATCH_TOKENS, 6 * BATCH_TOKENS]
 
 
 def test_timing_needs_no_trained_base(made: Made) -> None:
