@@ -44,11 +44,8 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(
-            f"dcpt: {place}{error.strerror or error}; what was finished is kept, mend this and "
-            "give the same command again",
-            file=sys.stderr,
-        )
+        remedy = "mend this and give the same command again"
+        print(f"dcpt: {place}{error.strerror or error}; {remedy}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -143,8 +140,8 @@ def run_grid(
     """
     from dcpt import display, stations
     from dcpt.grid.local import choose_slots
-    from dcpt.grid.plan import StudyFolder
     from dcpt.grid.status import repeated_text
+    from dcpt.study import StudyFolder
 
     console, slots = _console(json), choose_slots(workers)
     if dry_run:
@@ -174,14 +171,16 @@ def status(study: StudyFile, json: Json = False) -> None:
     Example: dcpt status study.yaml
     """
     from dcpt import display, stations
-    from dcpt.grid.plan import StudyFolder
     from dcpt.grid.status import read_status
+    from dcpt.study import StudyFolder
 
     statuses = read_status(stations.plan_study(study), StudyFolder(study))
     if json:
         typer.echo(display.as_json([display.status_record(one) for one in statuses]))
         return
     _console().print(display.status_table(statuses))
+    for line in display.error_lines(statuses):
+        typer.echo(line)
     typer.echo(display.count_states(statuses))
 
 
@@ -189,6 +188,20 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="n_params=N: the table's column N is n_params. Repeatable."),
 ]
+
+
+def _note_left_out(table: Path) -> None:
+    """Say on standard error which runs of the folder the study does not ask for."""
+    from dcpt import stations
+
+    left_out = stations.left_out_runs(table)
+    if left_out:
+        typer.echo(
+            f"note: {len(left_out)} runs in the folder are not the study's (another text, batch or "
+            f"evaluation, or no longer in its grid) and are left out: {', '.join(left_out[:3])}"
+            + (" ..." if len(left_out) > 3 else ""),
+            err=True,
+        )
 
 
 def _mapping(columns: list[str] | None) -> dict[str, str]:
@@ -214,6 +227,7 @@ def runs(
     from dcpt.table import describe, write_runs
 
     frame = stations.collect_runs(table, _mapping(column))
+    _note_left_out(table)
     if out is not None:
         write_runs(frame, out)
     found = describe(frame)
@@ -231,7 +245,7 @@ def fit(
     channel: Annotated[list[str] | None, typer.Option(help="Only this channel.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for fit.json (study: fit).")] = None,
     draws: Annotated[int, typer.Option(min=20, help="Refits on resampled runs.")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of starts and draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of starts and draws.")] = 0,
     column: Columns = None,
     json: Json = False,
 ) -> None:
@@ -241,6 +255,7 @@ def fit(
     """
     from dcpt import display, stations
 
+    _note_left_out(table)
     folder = out or (stations.fit_folder(table) if stations.is_study(table) else None)
     fitted = stations.fit_runs(
         stations.collect_runs(table, _mapping(column)),
@@ -251,9 +266,9 @@ def fit(
         seed=seed,
     )
     if json:
-        typer.echo(display.as_json({"fits": fitted.records()}))
+        typer.echo(display.as_json(display.fit_record(fitted)))
     else:
-        _console().print(display.law_table(fitted.summary()))
+        display.show_fit(_console(), fitted)
 
 
 @app.command()
@@ -263,16 +278,24 @@ def predict(
     n_tokens: Annotated[str | None, typer.Option(help="CPT tokens, e.g. 10B.")] = None,
     ratio: Annotated[list[float] | None, typer.Option(help="Share of domain tokens.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    phase: Annotated[str, typer.Option(help="constant or annealed.")] = "annealed",
+    phase: Annotated[
+        str | None, typer.Option(help="constant or annealed (default: annealed where known).")
+    ] = None,
     base_loss: Annotated[
         list[str] | None, typer.Option(help="general=2.775: the base's own loss. Repeatable.")
     ] = None,
-    base_peak_learning_rate: Annotated[float | None, typer.Option()] = None,
+    base_peak_learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate of the base's own pre-training.")
+    ] = None,
+    base_n_tokens: Annotated[
+        str | None, typer.Option(help="Tokens that the base was pre-trained on, e.g. 2T.")
+    ] = None,
+    warmup_tokens: Annotated[str | None, typer.Option(help="Default: that of the runs.")] = None,
     json: Json = False,
 ) -> None:
     """Predict every channel's loss, with 90 % intervals.
 
-    Example: dcpt predict fit --n-params 29.1M --n-tokens 44M --ratio 0.5 --learning-rate 9e-4
+    Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5 --base-loss general=1.9
     """
     from dcpt import display, stations
     from dcpt.laws import load_fit
@@ -284,8 +307,10 @@ def predict(
         "ratio": ratio or None,
         "learning_rate": learning_rate,
         "phase": phase,
-        "base_loss": _losses(base_loss) or None,
         "base_peak_learning_rate": base_peak_learning_rate,
+        "base_n_tokens": _count("--base-n-tokens", base_n_tokens),
+        "warmup_tokens": _count("--warmup-tokens", warmup_tokens),
+        **{f"base_loss_{name}": loss for name, loss in _losses(base_loss).items()},
     }
     frame = fitted.predict(**{name: value for name, value in given.items() if value is not None})
     if json:
@@ -325,9 +350,14 @@ def recommend(
     base_loss: Annotated[
         list[str] | None, typer.Option(help="general=2.775: the base's own loss. Repeatable.")
     ] = None,
-    base_peak_learning_rate: Annotated[float | None, typer.Option()] = None,
-    base_n_tokens: Annotated[str | None, typer.Option()] = None,
+    base_peak_learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate of the base's own pre-training.")
+    ] = None,
+    base_n_tokens: Annotated[
+        str | None, typer.Option(help="Tokens that the base was pre-trained on, e.g. 2T.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Hold the rate at this.")] = None,
+    warmup_tokens: Annotated[str | None, typer.Option(help="Default: that of the runs.")] = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Level of intervals.")] = 0.9,
     json: Json = False,
 ) -> None:
@@ -348,6 +378,7 @@ def recommend(
         base_peak_learning_rate=base_peak_learning_rate,
         base_n_tokens=_count("--base-n-tokens", base_n_tokens),
         learning_rate=learning_rate,
+        warmup_tokens=_count("--warmup-tokens", warmup_tokens),
     )
     answer = stations.recommend_for(place, target, level)
     if json:
@@ -364,7 +395,7 @@ def verify(study: StudyFile, workers: Workers = None, json: Json = False) -> Non
     """
     from dcpt import display, stations
     from dcpt.grid.local import choose_slots
-    from dcpt.grid.plan import StudyFolder
+    from dcpt.study import StudyFolder
 
     console, folder = _console(json), StudyFolder(study)
     n_workers = len(choose_slots(workers))
@@ -414,9 +445,12 @@ def demo(
     from dcpt import display
 
     console = _console(json)
+    outcome = None
     if bundled:
         answer = demonstration.run_bundled(out, console)
     else:
-        answer = demonstration.run(out, domain, seed, workers, console)
+        answer, outcome = demonstration.run(out, domain, seed, workers, console)
     if json:
         typer.echo(display.as_json(answer.as_dict()))
+    if outcome is not None:
+        _end(outcome, console)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from dcpt import display, stations
 from dcpt.errors import InputError
-from dcpt.grid.plan import StudyFolder
+from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dcpt.decide.records import Recommendation
+    from dcpt.grid.local import Outcome
     from dcpt.text.demo_texts import CorpusName
 
 DOMAINS: dict[CorpusName, str] = {
@@ -34,7 +35,9 @@ class _Steps:
         self.console.print(f"[{elapsed}] {words}", markup=False, highlight=False, soft_wrap=True)
 
 
-def run(out: Path, domain: str, seed: int, workers: int | None, console: Console) -> Recommendation:
+def run(
+    out: Path, domain: str, seed: int, workers: int | None, console: Console
+) -> tuple[Recommendation, Outcome]:
     """Train a ladder on real text, fit, recommend, verify and report.
 
     Args:
@@ -44,8 +47,11 @@ def run(out: Path, domain: str, seed: int, workers: int | None, console: Console
         workers: Processes at once; None takes one per core (or GPU).
         console: Where progress is shown.
 
+    Returns:
+        The recommendation, and how the training ended: what failed does not stop the rest.
+
     Raises:
-        InputError: If the texts cannot be had, or a run failed.
+        InputError: If the texts cannot be had, or the runs that are left carry no fit.
     """
     corpus = next((name for name in DOMAINS if name == domain), None)
     if corpus is None:
@@ -57,17 +63,17 @@ def run(out: Path, domain: str, seed: int, workers: int | None, console: Console
         prepared = stations.prepare_study(study, workers=1, progress=progress)
     console.print(display.prepared_table(prepared))
     steps.say("training: four bases, then 27 runs from three of them, each with a final decay")
-    _train(study, workers, console)
+    outcome = _train(study, workers, console)
     steps.say("fitting laws to the loss of every channel")
     fitted = stations.fit_runs(stations.collect_runs(study), stations.fit_folder(study))
-    console.print(display.law_table(fitted.summary()))
+    display.show_fit(console, fitted)
     answer = stations.recommend_for(study, stations.read_target(study))
     display.show_answer(console, answer)
     if answer.best is not None:
         steps.say("verification: training the target at the recommendation and beside it")
-        _verify(study, workers, console)
+        outcome.failed |= _verify(study, workers, console).failed
     _report(study, steps)
-    return answer
+    return answer, outcome
 
 
 def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
@@ -87,34 +93,23 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
     return study
 
 
-def _train(study: Path, workers: int | None, console: Console) -> None:
+def _train(study: Path, workers: int | None, console: Console) -> Outcome:
     from dcpt.grid.local import choose_slots
 
     n_workers = len(choose_slots(workers))
     with display.watch_grid(console, StudyFolder(study), n_workers, "grid") as view:
-        outcome = stations.train_study(study, workers=workers, on_tick=view.tick)
-    _refuse_failures(outcome.failed, study)
+        return stations.train_study(study, workers=workers, on_tick=view.tick)
 
 
-def _verify(study: Path, workers: int | None, console: Console) -> None:
+def _verify(study: Path, workers: int | None, console: Console) -> Outcome:
     from dcpt.grid.local import choose_slots
 
     n_workers, folder = len(choose_slots(workers)), StudyFolder(study)
     with display.watch_grid(console, folder, n_workers, "verification") as view:
         checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)
-    _refuse_failures(outcome.failed, study)
-    assert checked is not None
-    for line in checked.words:
+    for line in checked.words if checked is not None else []:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _refuse_failures(failed: dict[str, str], study: Path) -> None:
-    if failed:
-        name, words = next(iter(failed.items()))
-        raise InputError(
-            f"{len(failed)} runs failed, the first is {name}: {words}; the others are kept, see "
-            f"`dcpt status {study}`"
-        )
+    return outcome
 
 
 def run_bundled(out: Path, console: Console) -> Recommendation:
@@ -128,7 +123,7 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
     steps, folder = _Steps(console), out / "bundled"
     steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")
     fitted = stations.fit_runs(bundled_runs("zh_annealed"), folder)
-    console.print(display.law_table(fitted.summary()))
+    display.show_fit(console, fitted)
     target = Target(
         n_params=29_100_000,
         n_tokens=44_000_000,

@@ -14,15 +14,17 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.grid.plan import PlannedRun
 from dcpt.grid.status import RunStatus, read_status, seconds_left
 from dcpt.quantities import format_count
+from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dcpt.decide.records import Recommendation
     from dcpt.grid.estimate import Estimate
+    from dcpt.laws import Fit
     from dcpt.text.corpora import Prepared
 
 _REFRESH_S = 0.5
@@ -33,7 +35,8 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """A plain table; columns after the first are right-aligned."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        first = index == 0
+        table.add_column(column, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         table.add_row(*row)
     return table
@@ -61,11 +64,16 @@ def status_table(statuses: Sequence[RunStatus]) -> Table:
             f"{format_count(status.n_tokens)} / "
             f"{format_count(status.planned.config.recorded.n_tokens)}",
             f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
-            _losses(status.losses) or status.words[:80],
+            _losses(status.losses),
         )
         for status in statuses
     ]
     return make_table("", ("run", "state", "tokens", "tokens/s", "losses"), rows)
+
+
+def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
+    """Why runs failed, a line each."""
+    return [f"{status.name}: {status.words}" for status in statuses if status.words]
 
 
 def count_states(statuses: Sequence[RunStatus]) -> str:
@@ -222,8 +230,27 @@ def in_words(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def show_fit(console: Console, fitted: Fit) -> None:
+    """The laws that carry weight, and in words what is wrong with the runs' design."""
+    from dcpt.laws import explain_flag
+
+    console.print(law_table(fitted.summary()))
+    for flag in fitted.flags:
+        if "/" not in flag:  # a law's own flags stand in the table
+            words = f"Warning: {explain_flag(flag)}."
+            console.print(words, markup=False, highlight=False, soft_wrap=True, style="yellow")
+
+
+def fit_record(fitted: Fit) -> dict[str, Any]:
+    """A fit for programs: its laws, and its flags with their words."""
+    from dcpt.laws import explain_flag
+
+    flags = [{"name": flag, "words": explain_flag(flag)} for flag in fitted.flags]
+    return {"fits": fitted.records(), "flags": flags}
+
+
 def law_table(summary: pd.DataFrame) -> Table:
-    """The laws of every channel that carry weight: held-out errors in nats, flags in words."""
+    """The laws of every channel that carry weight: held-out errors in nats, flags by name."""
     errors = [name for name in summary.columns if name.startswith("held_out_")]
     shown = summary[summary["weight"] >= _SHOWN_WEIGHT]
     rows = [
@@ -232,7 +259,7 @@ def law_table(summary: pd.DataFrame) -> Table:
             law["law"],
             law["phase"],
             f"{law['weight']:.2f}",
-            f"{law['error']:.3f}",
+            f"{law['error']:.3f}" if law["error"] == law["error"] else "unknown",
             law["flags"],
         )
         for law in shown.assign(error=shown[errors].mean(axis=1)).to_dict(orient="records")

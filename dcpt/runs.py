@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ class Identity(Frozen):
     """All that defines a run: two runs with equal identities have equal losses.
 
     Args:
-        base: ``ladder:<hash of the architecture>`` (pretrain), ``run:<hash of the pretrain run>``,
+        base: ``ladder`` (pretrain, with its architecture), ``run:<hash of the pretrain run>``,
             or ``weights:<sha256>`` of a checkpoint.
         trunk: Hash of the trunk that a branch leaves.
         warmup_tokens: Tokens over which the learning rate rises linearly to its peak.
@@ -187,6 +186,29 @@ def channel_shares(channels: Sequence[ChannelIdentity], ratio: float) -> dict[st
     shares = {name: (1 - domain) * weight / total for name, weight in weights.items()}
     shares |= {c.name: domain for c in channels if c.side == "domain"}
     return {name: share for name, share in shares.items() if share > 0}
+
+
+class Sided(Protocol):
+    """Anything that is a channel: it has a name and a side."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the study."""
+
+    @property
+    def side(self) -> Side:
+        """The side it is on."""
+
+
+def table_names(channels: Sequence[Sided]) -> dict[str, str]:
+    """How the runs table calls each channel of a study.
+
+    The domain is always ``domain`` and a lone general channel ``general``; several general
+    channels keep their names.
+    """
+    lone = sum(c.side == "general" for c in channels) == 1
+    plain = {c.name: "domain" if c.side == "domain" else "general" for c in channels}
+    return {c.name: plain[c.name] if lone or c.side == "domain" else c.name for c in channels}
 
 
 def learning_rate_at(identity: Identity, step: int) -> float:
@@ -335,102 +357,18 @@ class RunFolder:
             yield True
 
     def is_locked(self) -> bool:
-        """Whether some process is training the run now."""
-        if not (self.path / "lock").exists():
+        """Whether some process is training the run now; looking needs no right to write."""
+        try:
+            with (self.path / "lock").open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
             return False
-        with self.lock() as mine:
-            return not mine
+        except BlockingIOError:
+            return True
+        return False
 
 
 def drifted_fields(old: Identity, new: Identity) -> list[str]:
     """Names of the fields in which two identities differ."""
     one, two = old.model_dump(), new.model_dump()
     return [name for name in one if one[name] != two[name]]
-
-
-# -------------------------------------------------------------------------- the runs table
-def table_rows(runs: Path) -> list[dict[str, Any]]:
-    """Rows of the runs table (design: one per point), from every trunk and its branches.
-
-    Args:
-        runs: The study's ``runs`` folder. Unfinished runs give the points they have.
-
-    Returns:
-        One dict a row, with the columns of the runs table; unknown values are absent.
-    """
-    folders = [RunFolder(path.parent) for path in sorted(runs.glob("*/config.json"))]
-    configs = [(folder, folder.config()) for folder in folders]
-    trunk_names = {
-        c.identity.hash: folder.path.name
-        for folder, c in configs
-        if c is not None and c.identity.kind == "trunk"
-    }
-    rows = []
-    for folder, config in configs:
-        if config is None or config.identity.kind == "pretrain":
-            continue
-        trunk = trunk_names.get(config.identity.trunk or config.identity.hash)
-        if trunk is None:
-            continue
-        rows += [_row(trunk, config, point) for point in folder.points()]
-    key = ("run", "phase", "n_tokens")
-    return sorted(rows, key=lambda row: tuple(row[k] for k in key))
-
-
-class Sided(Protocol):
-    """Anything that is a channel: it has a name and a side."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the study."""
-
-    @property
-    def side(self) -> Side:
-        """The side it is on."""
-
-
-def table_names(channels: Sequence[Sided]) -> dict[str, str]:
-    """How the runs table calls each channel of a study.
-
-    The domain is always ``domain`` and a lone general channel ``general``; several general
-    channels keep their names.
-    """
-    lone = sum(c.side == "general" for c in channels) == 1
-    plain = {c.name: "domain" if c.side == "domain" else "general" for c in channels}
-    return {c.name: plain[c.name] if lone or c.side == "domain" else c.name for c in channels}
-
-
-def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, Any]:
-    one, recorded = config.identity, config.recorded
-    row: dict[str, Any] = {
-        "run": trunk,
-        "base": one.base,
-        "size": recorded.size,
-        "n_params": point["n_params"],
-        "n_params_non_embedding": point["n_params_non_embedding"],
-        "n_tokens": point["n_tokens"],
-        "ratio": one.ratio,
-        "learning_rate": one.learning_rate,
-        "phase": point["phase"],
-        "seed": one.seed,
-        "base_peak_learning_rate": recorded.base_peak_learning_rate,
-        "base_n_tokens": recorded.base_n_tokens,
-        "warmup_tokens": one.warmup_tokens,
-        "batch_tokens": one.batch_tokens,
-        "eval_id": point["eval_id"],
-    }
-    if recorded.purpose == "verify":
-        row["excluded"] = "verification run"  # a law is proved on runs that its fit never saw
-    if one.decay is not None:
-        row["branch_n_tokens"] = one.decay.start_tokens
-    names = table_names(one.channels)
-    for prefix in ("loss", "se", "train_loss", "share", "unique_tokens", "bytes_per_token"):
-        row |= {f"{prefix}_{names[name]}": value for name, value in point.get(prefix, {}).items()}
-    general = [c for c in one.channels if c.side == "general"]
-    if len(general) > 1:
-        row |= {f"weight_{c.name}": c.weight for c in general}
-    return {name: value for name, value in row.items() if _is_known(value)}
-
-
-def _is_known(value: object) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))

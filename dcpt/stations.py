@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpt.errors import InputError
-from dcpt.grid.plan import PlannedRun, StudyFolder, Trunk, plan_runs
-from dcpt.runs import RunFolder, read_json, table_names, table_rows, write_json
-from dcpt.study import Study, load_study
+from dcpt.grid.plan import PlannedRun, Trunk, plan_runs
+from dcpt.runs import RunFolder, hash_record, read_json, table_names, write_json
+from dcpt.study import Study, StudyFolder, load_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dcpt.grid.estimate import Estimate
     from dcpt.grid.local import Outcome, Slot
     from dcpt.laws import Fit
+    from dcpt.table.study_rows import StudyRows
     from dcpt.text.corpora import Prepared
 
 Tick = Callable[[Sequence[PlannedRun]], None]
@@ -40,8 +41,16 @@ def is_study(place: Path) -> bool:
 
 
 def fit_folder(place: Path) -> Path:
-    """Where the fit of a study file lies; a folder is taken as it is."""
-    return place.parent / "fit" if is_study(place) else place
+    """Where the fit of a study file lies; a folder made by a fit is taken as it is.
+
+    Raises:
+        InputError: If the place is some other file.
+    """
+    if is_study(place):
+        return place.parent / "fit"
+    if place.is_file():
+        raise InputError(f"{place} is a file; name a study's YAML file, or the folder of a fit")
+    return place
 
 
 # ------------------------------------------------------------------------------- training half
@@ -84,10 +93,10 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
     return str(local) if must_exist or local.exists() else path
 
 
-def plan_study(file: Path, extra: Sequence[Trunk] = ()) -> list[PlannedRun]:
-    """Every run the study asks for."""
+def plan_study(file: Path, trunks: Sequence[Trunk] | None = None) -> list[PlannedRun]:
+    """Every run the study asks for, or only those of some trunks."""
     study, folder = open_study(file)
-    return plan_runs(study, folder, extra)
+    return plan_runs(study, folder, trunks)
 
 
 def estimate_study(file: Path, slot: Slot) -> list[Estimate]:
@@ -101,14 +110,14 @@ def train_study(
     file: Path,
     *,
     workers: int | None = None,
-    extra: Sequence[Trunk] = (),
+    trunks: Sequence[Trunk] | None = None,
     on_tick: Tick | None = None,
 ) -> Outcome:
-    """Train all runs of the study (and ``extra`` ones) that are not done."""
+    """Train all runs of the study, or only those of some trunks, that are not done."""
     from dcpt.grid.local import LocalEngine, choose_slots
 
     folder = StudyFolder(file)
-    planned = plan_study(file, extra)
+    planned = plan_study(file, trunks)
     tick = None if on_tick is None else (lambda: on_tick(planned))
     return LocalEngine(folder, choose_slots(workers), tick).run(planned)
 
@@ -116,12 +125,26 @@ def train_study(
 def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str, Any]:
     """Measure a base on the study's validation shards: its row at D = 0.
 
+    Args:
+        file: The study.
+        model: Folder or hub id.
+        label: The base's name in the study; None finds it by its model.
+
     Returns:
-        The row, also kept in ``bases/<label>.json`` for ``dcpt recommend``.
+        The row; that of a base of the study is kept in ``bases/<label>.json`` for recommending.
+
+    Raises:
+        InputError: If the label is no base of the study, or the model does not fit the text.
     """
+    from dcpt.grid.local import choose_slots
     from dcpt.training.evaluate import evaluate_model
 
     study, folder = open_study(file)
+    if label is not None and label not in study.bases.names:
+        raise InputError(f"--label {label}: the study's bases are {', '.join(study.bases.names)}")
+    if label is None:
+        found = study.bases.checkpoints.items()
+        label = next((name for name, one in found if one.model == model), None)
     channels = [channel.name for channel in study.channels]
     row = evaluate_model(
         _resolve(model, folder, must_exist=False),
@@ -129,11 +152,23 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
         channels,
         sequence_tokens=study.training.sequence_tokens,
         validation_tokens=study.evaluation.tokens,
+        device=choose_slots(1)[0].device,
+        dtype=study.training.dtype,
     )
-    row = {"base": label or Path(model).name, **row}
-    (folder.path / "bases").mkdir(exist_ok=True)
-    write_json(folder.path / "bases" / f"{row['base']}.json", row)
+    row = {"base": label or model, "measured_on": _measured_on(study, folder), **row}
+    if label is not None:
+        (folder.path / "bases").mkdir(exist_ok=True)
+        write_json(folder.path / "bases" / f"{label}.json", row)
     return row
+
+
+def _measured_on(study: Study, folder: StudyFolder) -> str:
+    """Names the validation text and how it is cut: losses of equal names may be compared."""
+    from dcpt.text.manifest import load_prepared
+
+    channels = load_prepared(folder.data).channels
+    shards = {name: manifest.valid.sha256 for name, manifest in channels.items()}
+    return hash_record([shards, study.training.sequence_tokens, study.evaluation.tokens])
 
 
 # ------------------------------------------------------------------------------ laws half
@@ -145,12 +180,23 @@ def collect_runs(place: Path, columns: Mapping[str, str] | None = None) -> pd.Da
 
     if not is_study(place):
         return load_runs(place, columns or {})
-    load_study(place)
-    runs = StudyFolder(place).runs
-    rows = table_rows(runs)
+    rows = _study_rows(place).rows
     if not rows:
-        raise InputError(f"{runs} holds no runs yet; train them with `dcpt run-grid {place}`")
-    return check_runs(pd.DataFrame(rows), str(runs))
+        raise InputError(
+            f"{StudyFolder(place).runs} holds no points yet; train with `dcpt run-grid {place}`"
+        )
+    return check_runs(pd.DataFrame(rows), str(StudyFolder(place).runs))
+
+
+def left_out_runs(place: Path) -> list[str]:
+    """Runs in the study's folder that the study does not ask for, so that no table has them."""
+    return _study_rows(place).left_out if is_study(place) else []
+
+
+def _study_rows(file: Path) -> StudyRows:
+    from dcpt.table.study_rows import read_study_rows
+
+    return read_study_rows(StudyFolder(file).runs, [run.config for run in plan_study(file)])
 
 
 def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
@@ -187,7 +233,11 @@ def read_target(place: Path, **given: Any) -> Target:
     from dcpt.decide.records import Limit, Target
 
     known = _study_target(place) if is_study(place) else {}
-    fields = {**known, **{name: value for name, value in given.items() if value}}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("n_params", known.get("n_params")) != known.get("n_params"):
+        # Another size is another base: nothing that was measured on the study's own holds for it.
+        known = {name: known.get(name) for name in ("n_tokens", "limit", "learning_rate")}
+    fields = {**known, **given}
     fields["base_losses"] = {**known.get("base_losses", {}), **given.get("base_losses", {})}
     for name in ("n_params", "n_tokens", "limit"):
         if fields.get(name) is None:
@@ -207,6 +257,7 @@ def _study_target(file: Path) -> dict[str, Any]:
     known = _known_base(study, folder, section.base) if section.base is not None else {}
     names = table_names(study.channels)
     measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
+    given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
     if len(study.general) > 1 and measured:
         weights = {channel.name: channel.weight for channel in study.general}
         total = sum(weight * measured[name] for name, weight in weights.items())
@@ -215,7 +266,7 @@ def _study_target(file: Path) -> dict[str, Any]:
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,
         "limit": section.limit,
-        "base_losses": {**measured, **section.base_losses},
+        "base_losses": {**measured, **given},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
         "learning_rate": section.learning_rate,
@@ -243,7 +294,12 @@ def _known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]
             "n_tokens": run.recorded.base_n_tokens,
         }
     checkpoint = study.bases.checkpoints[label]
-    measured = read_json(folder.path / "bases" / f"{label}.json") or {}
+    measured = read_json(folder.path / "bases" / f"{label}.json")
+    if measured is None or measured["measured_on"] != _measured_on(study, folder):
+        raise InputError(
+            f"base {label!r} is not measured on the study's validation text as it is now; run "
+            f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
+        )
     about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
     return {**measured, **about}
 
@@ -259,25 +315,31 @@ def recommend_for(place: Path, target: Target, level: float = 0.9) -> Recommenda
     return answer
 
 
-def verification_trunks(file: Path, answer: Recommendation) -> list[tuple[str, Trunk]]:
-    """The trunks to train in order to check a recommendation, each with its label."""
+def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
+    """The trunks to train in order to check a recommendation, by label."""
     from dcpt.decide import plan_verification
 
-    study = load_study(file)
+    study, folder = open_study(file)
     base = answer.target.base
     if base is None or base not in study.bases.names:
         raise InputError(
             f"{file}: target.base: {base!r} is no base of the study, so nothing can be trained to "
             "verify the recommendation; name one under bases and in target.base"
         )
+    n_params = _known_base(study, folder, base).get("n_params")
+    if n_params != answer.target.n_params:
+        raise InputError(
+            f"the recommendation is for {answer.target.n_params:g} parameters, base {base!r} has "
+            f"{n_params}; call `dcpt recommend {file}` without --n-params first"
+        )
     if answer.best is None:
         raise InputError(f"{file}: no share is recommended, so there is nothing to verify")
     # The target's tokens count its decay: the trunk ends where a decay of that share begins.
     n_tokens = round(answer.target.n_tokens / (1 + study.branches.decay))
-    trunks = []
+    seed, trunks = study.grid[0].seeds[0], {}
     for one in plan_verification(answer):
         assert one.learning_rate is not None  # every run of a study has one
-        trunks.append((one.label, Trunk(base, one.ratio, one.learning_rate, n_tokens=n_tokens)))
+        trunks[one.label] = Trunk(base, one.ratio, one.learning_rate, seed, n_tokens)
     return trunks
 
 
@@ -294,22 +356,14 @@ def verify_study(
 
     folder = fit_folder(file)
     answer = read_recommendation(folder)
-    labelled = verification_trunks(file, answer)
-    trunks = [trunk for _, trunk in labelled]
-    outcome = train_study(file, workers=workers, extra=trunks, on_tick=on_tick)
+    trunks = verification_trunks(file, answer)
+    outcome = train_study(file, workers=workers, trunks=list(trunks.values()), on_tick=on_tick)
     if outcome.failed:
         return None, outcome
-    planned = plan_study(file, trunks)
     labels = {}
-    for label, trunk in labelled:
-        config = next(
-            run.config
-            for run in planned
-            if run.config.identity.kind == "trunk"
-            and run.config.recorded.size == trunk.base
-            and run.config.identity.ratio == trunk.ratio
-            and run.config.identity.learning_rate == trunk.learning_rate
-        )
+    for label, trunk in trunks.items():
+        configs = (run.config for run in plan_study(file, [trunk]))
+        config = next(config for config in configs if config.identity.kind == "trunk")
         labels[RunFolder.of(config, StudyFolder(file).runs).path.name] = label
     checked = compare_verification(load_fit(folder), answer, collect_runs(file), labels)
     write_verification(checked, folder)

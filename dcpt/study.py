@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,8 +24,9 @@ ChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_le
 def _parse_fraction(value: object) -> float:
     text = str(value).strip()
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
+        # In decimals: 2.2 % is .022, not .022000000000000002, which no mixture can be exact in.
+        return float(Decimal(text[:-1]) / 100) if text.endswith("%") else float(text)
+    except (ValueError, InvalidOperation):
         raise ValueError(f"{value!r} is not a share; write 0.02 or 2%") from None
 
 
@@ -171,11 +174,17 @@ class TargetSection(Section):
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
-    limit: str = "+3%"
+    limit: str = Field(default="+3%", pattern=r"^\s*\+?\s*[0-9]*\.?[0-9]+\s*(%|nats)?\s*$")
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
     base_peak_learning_rate: Rate | None = None
     base_n_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.base is None and self.n_params is None:
+            raise ValueError("name a base of the study, or give n_params (and base_losses)")
+        return self
 
 
 class Study(Section):
@@ -198,8 +207,18 @@ class Study(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two channels are called {name!r}; give each a name of its own")
-        if "total" in names or "general_total" in names:
-            raise ValueError("a channel may not be called total or general_total; rename it")
+        for channel in self.channels:
+            lone = len(self.general) == 1
+            taken = {"total", "general_total"} | (
+                {"domain"} if channel.side == "general" else set()
+            )
+            if channel.side == "domain" or not lone:
+                taken.add("general")  # the name of the side
+            if channel.name in taken:
+                raise ValueError(
+                    f"a channel of side {channel.side} may not be called {channel.name!r}, which "
+                    "the runs table uses for something else; rename it"
+                )
         domains = [channel.name for channel in self.channels if channel.side == "domain"]
         if len(domains) != 1 or len(names) == 1:
             raise ValueError(
@@ -220,11 +239,17 @@ class Study(Section):
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         batch = self.training.batch_sequences * self.training.sequence_tokens
-        if self.tokens < 4 * batch:
-            raise ValueError(
-                f"tokens: {self.tokens} is under four steps of {batch} tokens; "
-                "lengthen the trunk or make the batch smaller"
-            )
+        lengths = {"tokens": self.tokens}
+        if self.bases.ladder is not None:
+            lengths["bases.ladder.tokens"] = self.bases.ladder.tokens
+        if self.target is not None:
+            lengths["target.tokens"] = self.target.tokens
+        for name, tokens in lengths.items():
+            if tokens < 4 * batch:
+                raise ValueError(
+                    f"{name}: {tokens} is under four steps of {batch} tokens; "
+                    "lengthen the run or make the batch smaller"
+                )
         return self
 
     @property
@@ -236,6 +261,28 @@ class Study(Section):
     def domain(self) -> Channel:
         """The one domain channel."""
         return next(channel for channel in self.channels if channel.side == "domain")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study lives: its file, and beside it ``data`` and ``runs``."""
+
+    file: Path
+
+    @property
+    def path(self) -> Path:
+        """The folder of the study file; paths inside the study are relative to it."""
+        return self.file.parent
+
+    @property
+    def data(self) -> Path:
+        """Prepared token shards."""
+        return self.path / "data"
+
+    @property
+    def runs(self) -> Path:
+        """Run folders."""
+        return self.path / "runs"
 
 
 def nearest(name: str, valid: list[str]) -> str:
@@ -278,6 +325,20 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's floats: ``1e-3`` is a number (YAML 1.1, PyYAML's own, reads it as text)."""
 
 
+def _refuse_repeated_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """YAML would take the last of two equal keys in silence."""
+    loader.flatten_mapping(node)
+    found: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in found:
+            place = key_node.start_mark
+            raise yaml.YAMLError(f"line {place.line + 1}: the key {key!r} stands there twice")
+        found[key] = loader.construct_object(value_node, deep=True)
+    return found
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _refuse_repeated_keys)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),

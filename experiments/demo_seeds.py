@@ -57,7 +57,8 @@ def main() -> None:
     for seed in args.seeds:
         folder = args.out / f"seed{seed}"
         if read_verification(folder / "fit") is None:
-            demo.run(folder, "icd", seed, None, Console())
+            _, outcome = demo.run(folder, "icd", seed, None, Console())
+            assert not outcome.failed, outcome.failed
         checked = read_verification(folder / "fit")
         assert checked is not None, f"seed {seed} recommended nothing"
         rows += tell(seed, read_recommendation(folder / "fit"), checked)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from dcpt.runs import (
+    Architecture,
     ChannelIdentity,
     Decay,
     Identity,
+    Optimizer,
     Recorded,
     RunConfig,
     RunFolder,
@@ -56,21 +58,33 @@ def test_shares_are_exact_and_sum_to_one() -> None:
 def test_every_field_of_the_identity_changes_the_hash_and_nothing_recorded_does() -> None:
     one = config()
     changes = {
+        "kind": "branch",
+        "base": "weights:01",
+        "architecture": Architecture(
+            width=8, layers=1, heads=1, vocab_size=9, max_sequence_tokens=5
+        ),
+        "trunk": "abc",
+        "tokenizer_sha256": "d" * 8,
+        "channels": (ZH, LAW),
         "ratio": 0.25,
         "learning_rate": 2e-3,
         "warmup_tokens": 50,
-        "seed": 1,
-        "base": "weights:01",
-        "channels": (ZH, LAW),
-        "dtype": "bfloat16",
-        "validation_tokens": 200,
+        "decay": Decay(start_tokens=100, n_tokens=40),
+        "batch_sequences": 3,
         "sequence_tokens": 6,
+        "optimizer": Optimizer(clip_norm=2.0),
+        "validation_tokens": 200,
+        "seed": 1,
+        "dtype": "bfloat16",
         "numerics": 99,
     }
+    assert set(changes) == set(Identity.model_fields) - {"packing"}  # it has one value so far
     hashes = {config(**{name: value}).identity.hash for name, value in changes.items()}
     assert len(hashes | {one.identity.hash}) == len(changes) + 1
-    longer = one.model_copy(update={"recorded": one.recorded.model_copy(update={"n_tokens": 900})})
-    assert longer.name == one.name
+    recorded = {"size": "x", "n_tokens": 900, "evaluation_at": (1,), "keep_state_at": (2,)}
+    recorded |= {"base_path": "p", "purpose": "verify", "checkpoint_every_s": 1.0}
+    other = one.model_copy(update={"recorded": one.recorded.model_copy(update=recorded)})
+    assert other.identity.hash == one.identity.hash
 
 
 def test_the_learning_rate_warms_up_stays_and_decays_to_zero() -> None:

@@ -34,6 +34,14 @@ def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
         ),
         ("ratios: [0.25,", "ratios: [-10%,", r"grid\.0\.ratios\.0: .*greater than or equal to 0"),
         ("name: law", "name: en", "two channels are called 'en'"),
+        ("name: law", "name: general", "may not be called 'general'"),
+        ("name: en", "name: domain", "may not be called 'domain'"),
+        ("target: {base: big, ", "target: {", "name a base of the study, or give n_params"),
+        ("tokens: 5120", "tokens: 5120\ntokens: 6000", "line .*'tokens' stands there twice"),
+        ("limit: +20%", "limit: banana", r"target\.limit: 'banana'"),
+        ("  - {name: law, side: domain", "  - {name: zh, side: general", "one channel of side"),
+        ("tokens: 8192", "tokens: 0", r"bases\.ladder\.tokens: 0 is under four steps"),
+        ("tokens: 6144", "tokens: 7", r"target\.tokens: 7 is under four steps"),
         ("name: law", "name: 'l w'", r"channels\.1\.name: 'l w'"),
         ("side: domain", "side: general", "one channel of side domain"),
         ("bases: [a, b]", "bases: [a, bg]", "base 'bg' is not among.*did you mean 'big'"),
@@ -70,3 +78,8 @@ def test_a_study_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         load_study(tmp_path / "study.yaml")
+
+
+def test_shares_in_per_cent_are_exact(tmp_path: Path) -> None:
+    study = load(tmp_path, STUDY.replace("ratios: [0.25, 0.5,", "ratios: [2.2%, 33.3%,"))
+    assert study.grid[0].ratios == [0.022, 0.333, 0.75]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcpt.grid.local import Slot
-from dcpt.grid.plan import PlannedRun, StudyFolder, unfinished
+from dcpt.grid.plan import PlannedRun, unfinished
+from dcpt.study import StudyFolder
 
 _STATE_FACTOR = 3  # weights and two moments, fp32
 _BYTES = 4
@@ -50,6 +51,8 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
     estimates = []
     for run in planned:
         one, recorded = run.config.identity, run.config.recorded
+        if not timings:  # the first call of all pays for torch's own start
+            time_steps(run.config, folder.path, device=slot.device)
         if recorded.size not in timings:
             timings[recorded.size] = time_steps(run.config, folder.path, device=slot.device)
         timing = timings[recorded.size]

@@ -18,8 +18,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.grid.plan import PlannedRun
 from dcpt.runs import RunConfig, RunFolder, write_json
+from dcpt.study import StudyFolder
 
 _RETRY_ELSEWHERE_S = 1.0
 
@@ -45,7 +46,7 @@ class _Worker:
     process: Any
     connection: Connection
     slot: Slot
-    busy_with: PlannedRun | None = None
+    busy_with: list[PlannedRun] = field(default_factory=list)
 
 
 def choose_slots(workers: int | None = None) -> list[Slot]:
@@ -133,14 +134,17 @@ class LocalEngine:
     ) -> None:
         """Hand the costliest run that is ready to every idle worker."""
         for worker in workers:
-            if worker.busy_with is not None:
+            if worker.busy_with:
                 continue
             for run in pending:
                 ready = all(need in done for need in run.needs)
                 if ready and time.monotonic() >= not_before.get(run.config.identity.hash, 0.0):
+                    try:
+                        worker.connection.send([run.config.model_dump(mode="json")])
+                    except OSError:
+                        break  # the worker died idle: _collect replaces it
                     pending.remove(run)
-                    worker.busy_with = run
-                    worker.connection.send([run.config.model_dump(mode="json")])
+                    worker.busy_with = [run]
                     break
 
     def _collect(
@@ -154,37 +158,40 @@ class LocalEngine:
         """Take what the workers report; replace a worker that died."""
         wait([worker.connection for worker in workers], timeout=0.2)
         for index, worker in enumerate(workers):
-            run = worker.busy_with
+            runs = worker.busy_with
             try:
                 if not worker.connection.poll():
                     continue
-                state, words = worker.connection.recv()
+                answers = worker.connection.recv()
             except (EOFError, ConnectionError):
                 worker.process.join()
                 words = f"its process ended with exit code {worker.process.exitcode}"
-                state = "failed"
-                if run is not None:
-                    write_error(RunFolder.of(run.config, self.folder.runs), words, "")
+                answers = [self._bury(run, words) for run in runs]
                 workers[index] = self._start(worker.slot)
-            if run is None:
-                continue
-            worker.busy_with = None
-            name, key = run.config.name, run.config.identity.hash
-            if state == "elsewhere":
-                not_before[key] = time.monotonic() + _RETRY_ELSEWHERE_S
-                pending.append(run)
-            elif state == "failed":
-                outcome.failed[name] = words
-            else:
-                done.add(key)
-                outcome.finished.append(name)
+            worker.busy_with = []
+            for run, (state, words) in zip(runs, answers, strict=True):
+                name, key = run.config.name, run.config.identity.hash
+                if state == "elsewhere":
+                    not_before[key] = time.monotonic() + _RETRY_ELSEWHERE_S
+                    pending.append(run)
+                elif state == "failed":
+                    outcome.failed[name] = words
+                else:
+                    done.add(key)
+                    outcome.finished.append(name)
+
+    def _bury(self, run: PlannedRun, words: str) -> tuple[str, str]:
+        """What became of a run whose worker died: done before that, or failed."""
+        if self._is_done(run):
+            return "finished", ""
+        return "failed", write_error(RunFolder.of(run.config, self.folder.runs), words, "")
 
     def _fail_orphans(
         self, pending: list[PlannedRun], done: set[str], workers: list[_Worker], outcome: Outcome
     ) -> list[PlannedRun]:
         """Runs that wait for one that failed fail with it."""
         alive = {run.config.identity.hash for run in pending} | done
-        alive |= {w.busy_with.config.identity.hash for w in workers if w.busy_with is not None}
+        alive |= {run.config.identity.hash for w in workers for run in w.busy_with}
         kept = []
         for run in pending:
             if all(need in alive for need in run.needs):
@@ -194,10 +201,14 @@ class LocalEngine:
         return kept
 
 
-def write_error(folder: RunFolder, message: str, trace: str) -> None:
-    """Leave ``error.json`` in a run's folder."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(folder.path / "error.json", {"message": message, "traceback": trace})
+def write_error(folder: RunFolder, message: str, trace: str) -> str:
+    """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.path / "error.json", {"message": message, "traceback": trace})
+    except OSError as full:  # a full disk takes the error file too
+        message += f" (and error.json could not be written: {full})"
+    return message
 
 
 # --------------------------------------------------------------------------------- worker
@@ -213,8 +224,7 @@ def _work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
             runs = [RunConfig.model_validate(run) for run in connection.recv()]
         except EOFError:
             return
-        for run in runs:
-            connection.send(_train_one(run, Path(study), slot.device))
+        connection.send([_train_one(run, Path(study), slot.device) for run in runs])
 
 
 def _train_one(config: RunConfig, study: Path, device: str) -> tuple[str, str]:
@@ -232,11 +242,7 @@ def _train_one(config: RunConfig, study: Path, device: str) -> tuple[str, str]:
             return "finished", ""
     except Exception as error:  # whatever went wrong belongs to this run alone
         words = f"{type(error).__name__}: {error}"
-        try:
-            write_error(folder, words, traceback.format_exc())
-        except OSError as full:  # a full disk takes the error file too; the words still arrive
-            words += f" (and error.json could not be written: {full})"
-        return "failed", words
+        return "failed", write_error(folder, words, traceback.format_exc())
 
 
 def _end_with_parent(parent: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,13 @@ from dcpt.runs import (
     Recorded,
     RunConfig,
     RunFolder,
+    channel_shares,
     read_json,
     write_json,
 )
-from dcpt.study import GridPart, Study
+from dcpt.study import GridPart, Study, StudyFolder
 from dcpt.text.manifest import Manifest, Prepared, load_prepared
-
-
-@dataclass(frozen=True)
-class StudyFolder:
-    """Where a study lives: its file, and beside it ``data`` and ``runs``."""
-
-    file: Path
-
-    @property
-    def path(self) -> Path:
-        """The folder of the study file; paths inside the study are relative to it."""
-        return self.file.parent
-
-    @property
-    def data(self) -> Path:
-        """Prepared token shards."""
-        return self.path / "data"
-
-    @property
-    def runs(self) -> Path:
-        """Run folders."""
-        return self.path / "runs"
+from dcpt.text.mixture import LONGEST_PERIOD
 
 
 @dataclass(frozen=True)
@@ -86,21 +66,25 @@ class Trunk:
     n_tokens: int | None = None
 
 
-def plan_runs(study: Study, folder: StudyFolder, extra: Iterable[Trunk] = ()) -> list[PlannedRun]:
+def plan_runs(
+    study: Study, folder: StudyFolder, trunks: Sequence[Trunk] | None = None
+) -> list[PlannedRun]:
     """List every run of the study: pre-trained bases, trunks and their branches.
 
     Args:
         study: The study.
         folder: Where it lives; its texts must be prepared.
-        extra: Trunks outside the grid, to verify a recommendation.
+        trunks: Only these, to verify a recommendation, with the bases they start from; None
+            takes the grid, and pre-trains the target's base as well.
 
     Returns:
         Runs without duplicates; a run comes after those it needs.
 
     Raises:
-        InputError: If the texts are not prepared, or a checkpoint cannot be read.
+        InputError: If the texts are not prepared or too short, a checkpoint cannot be read, or
+            the study asks for what cannot be trained.
     """
-    return _Planner(study, folder).plan(extra)
+    return _Planner(study, folder).plan(trunks)
 
 
 def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int) -> list[int]:
@@ -162,31 +146,67 @@ class _Planner:
             return training.warmup_tokens
         share = 0.01 if training.warmup is None else training.warmup
         known = self.resolved.get("warmup")
-        if known is None or known["share"] != share:
+        if known is None or known["share"] != share or not self._has_trunks():
             tokens = max(self._whole_steps(share * self.n_tokens), self.batch)
             known = {"share": share, "of_tokens": self.n_tokens, "warmup_tokens": tokens}
             self._remember("warmup", known)
         return int(known["warmup_tokens"])
 
+    def _has_trunks(self) -> bool:
+        """Whether any trunk was begun; until then nothing hangs on what was resolved."""
+        stored = (
+            RunFolder(path.parent).config() for path in self.folder.runs.glob("*/config.json")
+        )
+        return any(config is not None and config.identity.kind == "trunk" for config in stored)
+
     def _remember(self, key: str, value: Any) -> None:
+        if self.resolved.get(key) == value:
+            return
         self.resolved[key] = value
         write_json(self.resolved_file, self.resolved)
 
-    def plan(self, extra: Iterable[Trunk]) -> list[PlannedRun]:
+    def plan(self, asked: Sequence[Trunk] | None) -> list[PlannedRun]:
         study = self.study
-        trunks = [(trunk, "grid") for part in study.grid for trunk in self._cross(part)]
-        trunks += [(trunk, "verify") for trunk in extra]
-        labels = {trunk.base for trunk, _ in trunks}
-        if study.target is not None and study.target.base is not None:
+        trunks = asked
+        if trunks is None:
+            trunks = [trunk for part in study.grid for trunk in self._cross(part)]
+        self._check(trunks)
+        labels = {trunk.base for trunk in trunks}
+        if asked is None and study.target is not None and study.target.base is not None:
             labels.add(study.target.base)
         ladder = set(study.bases.ladder.sizes if study.bases.ladder else ())
         bases = {label: self._pretrain(label) for label in sorted(labels & ladder)}
         planned = {run.config.identity.hash: run for run in bases.values()}
-        for trunk, purpose in trunks:
+        for trunk in trunks:
+            purpose = "grid" if asked is None else "verify"
             for run in self._trunk(trunk, purpose, bases.get(trunk.base)):
-                known = planned.get(run.config.identity.hash)
-                planned[run.config.identity.hash] = run if known is None else _merge(known, run)
+                planned.setdefault(run.config.identity.hash, run)
         return list(planned.values())
+
+    def _check(self, trunks: Sequence[Trunk]) -> None:
+        """Refuse what every run would fail of, before any is trained.
+
+        Raises:
+            InputError: With all problems found.
+        """
+        problems = []
+        wanted = self.study.evaluation.tokens
+        for channel in self.channels:
+            there = self._manifest(channel.name).valid.tokens
+            if there <= wanted:
+                problems.append(
+                    f"evaluation.tokens: {wanted} are asked of channel {channel.name}, whose "
+                    f"validation text holds {there}; lower it, or raise valid_fraction"
+                )
+        for ratio in sorted({trunk.ratio for trunk in trunks}):
+            shares = channel_shares(self.channels, ratio).values()
+            if math.lcm(*(share.denominator for share in shares)) > LONGEST_PERIOD:
+                problems.append(
+                    f"ratio {ratio!r}: with these weights the pattern of channels repeats after "
+                    f"more than {LONGEST_PERIOD} sequences; round it to two or three decimals"
+                )
+        if problems:
+            raise InputError(problems)
 
     def _cross(self, part: GridPart) -> list[Trunk]:
         rates = {label: self._rates(part, label) for label in part.bases}
@@ -314,6 +334,11 @@ class _Planner:
         base, path, base_n_tokens = self._base_of(trunk.base, pretrain)
         end = self.n_tokens if trunk.n_tokens is None else self._whole_steps(trunk.n_tokens)
         leaves = self._leaves(end) if purpose == "grid" else [end]
+        if leaves[0] <= self.warmup_tokens:
+            raise InputError(
+                f"a branch would leave at {leaves[0]} tokens, within the warmup of "
+                f"{self.warmup_tokens}; shorten the warmup, or branch later"
+            )
         identity = self._identity(
             kind="trunk",
             base=base,
@@ -356,20 +381,6 @@ class _Planner:
             config = RunConfig(identity=branch, recorded=about_branch)
             runs.append(PlannedRun(config, (identity.hash,), cost))
         return runs
-
-
-def _merge(one: PlannedRun, other: PlannedRun) -> PlannedRun:
-    """The same run asked for twice, perhaps at two lengths: all that either asks for."""
-    first, second = one.config.recorded, other.config.recorded
-    both = first.model_copy(
-        update={
-            "n_tokens": max(first.n_tokens, second.n_tokens),
-            "evaluation_at": tuple(sorted({*first.evaluation_at, *second.evaluation_at})),
-            "keep_state_at": tuple(sorted({*first.keep_state_at, *second.keep_state_at})),
-        }
-    )
-    config = one.config.model_copy(update={"recorded": both})
-    return PlannedRun(config, one.needs, one.cost_per_token)
 
 
 def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:

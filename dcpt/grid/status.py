@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.grid.plan import PlannedRun
 from dcpt.runs import RunFolder
+from dcpt.study import StudyFolder
 
 State = Literal["done", "running", "failed", "interrupted", "waiting"]
 _TAIL_BYTES = 16_384
@@ -70,7 +71,7 @@ def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
 
 def _last_training_event(folder: RunFolder) -> dict[str, Any] | None:
     """The last whole line about training, read from the end of the file."""
-    if not folder.metrics.exists():
+    if not folder.metrics.is_file():
         return None
     with folder.metrics.open("rb") as handle:
         handle.seek(0, 2)

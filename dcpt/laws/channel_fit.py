@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.compare import Comparison
+from dcpt.laws.compare import Comparison, Stack
 from dcpt.laws.draws import pick_laws
 from dcpt.laws.law import Law, References, evaluate
 from dcpt.laws.points import SAME, Points, known
 
 Array = NDArray[np.float64]
+
+PHASES = {"constant": False, "annealed": True}
 
 UNTESTED_SIZE_ERROR = 0.1
 """With no size held out, this share of the predicted step in size is taken as the law's error.
@@ -51,30 +53,50 @@ class Member:
     held_at: Mapping[str, float]
     flags: tuple[str, ...]
 
+    def accepts(self, points: Points) -> NDArray[np.bool_]:
+        """At which points the law may be asked, shape (M,)."""
+        mask = np.ones(len(points), dtype=bool)
+        for holds, _ in self._rules(points):
+            mask &= holds
+        return mask
+
     def refuse(self, points: Points) -> str | None:
-        """Why the law may not be asked about these points; None if it may."""
-        missing = [n for n in self.law.needs if getattr(points, n) is None]
-        if missing:
-            return f"{self.law.name} needs {', '.join(missing)}"
-        unknown = [n for n in self.law.needs if not known(points, (n,)).all()]
-        if unknown:
-            return f"{self.law.name} needs {', '.join(unknown)} at every point"
-        if self.references.n_params is not None and points.n_params is None:
-            return f"{self.law.name} was fitted with sizes and needs n_params"
-        for one in self.law.holds_on:
+        """Why the law may not be asked about all of these points; None if it may."""
+        for holds, reason in self._rules(points):
+            if not holds.all():
+                return reason(int(np.argmin(holds)))
+        return None
+
+    def _rules(self, points: Points) -> Iterator[tuple[NDArray[np.bool_], Callable[[int], str]]]:
+        """Each rule: where it is kept, shape (M,), and what to say of a point that breaks it."""
+        law, size = self.law, len(points)
+        for name in law.needs:
+            given = getattr(points, name) is not None
+            where = " at every point" if given else ""
+            words = f"{law.name} needs {name}{where}"
+            yield known(points, (name,)), lambda _, words=words: words
+        if self.references.n_params is not None:
+            there = np.full(size, points.n_params is not None)
+            yield there, lambda _: f"{law.name} was fitted with sizes and needs n_params"
+        for one in law.holds_on:
             values = getattr(points, one.field)
-            if values is not None and not one.holds(values).all():
-                bad = values[~one.holds(values)][0]
-                return f"{self.law.name} holds on {one}, and {one.field} is {bad:.6g}"
+            if values is not None:
+                yield (
+                    one.holds(values),
+                    lambda i, one=one, values=values: (
+                        f"{law.name} holds on {one}, and {one.field} is {values[i]:.6g}"
+                    ),
+                )
         for name, value in self.held_at.items():
             values = getattr(points, name)
-            if values is not None and not np.allclose(values, value, rtol=SAME, atol=1e-12):
-                bad = values[~np.isclose(values, value, rtol=SAME, atol=1e-12)][0]
-                return (
-                    f"{self.law.name} was fitted at one {name} ({value:.4g}) and holds there only, "
-                    f"not at {bad:.4g}; runs at other values of {name} are needed"
+            if values is not None:
+                yield (
+                    np.isclose(values, value, rtol=SAME, atol=1e-12),
+                    lambda i, name=name, value=value, values=values: (
+                        f"{law.name} was fitted at one {name} ({value:.4g}) and holds there only, "
+                        f"not at {values[i]:.4g}; runs at other values of {name} are needed"
+                    ),
                 )
-        return None
 
 
 @dataclass(frozen=True)
@@ -82,16 +104,22 @@ class Seen:
     """What the points of a channel covered, for the law's own error outside of it.
 
     Args:
-        ranges: Lowest and highest value of each field seen.
+        ranges: Lowest and highest value of each field seen, over all phases.
         steps: Log distance that the held-out split of a field went beyond its training points.
         largest: Fields of the largest size seen (n_params, base losses, base peak learning rate).
         residual: RMSE of the fit itself, nats.
+        by_phase: The ranges among the points of each phase.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     steps: Mapping[str, float]
     largest: Mapping[str, float]
     residual: float
+    by_phase: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+    def ranges_in(self, phase: str) -> Mapping[str, tuple[float, float]]:
+        """The ranges among the points of a phase."""
+        return self.by_phase.get(phase, self.ranges)
 
 
 @dataclass(frozen=True)
@@ -120,88 +148,119 @@ class ChannelFit:
     left_out: tuple[tuple[int, str], ...]
     residuals: Mapping[str, list[object]]
 
-    def pool(self, points: Points) -> dict[str, float]:
-        """Stack weights of the laws that may be asked about these points; sum 1.
+    def groups(self, points: Points) -> list[tuple[Points, NDArray[np.intp], Stack]]:
+        """The points by phase and by the laws that may be asked there, each with their stack.
+
+        Where a law that weighs in the fitted stack may not be asked, the others are weighed anew,
+        so an answer never depends on the points it is asked with.
+
+        Returns:
+            Points, their index, and the stack of laws.
 
         Raises:
-            InputError: If no law may, with the reason of each.
+            InputError: If no law may be asked about a point, with the reason of each.
         """
-        phase = _one_phase(points)
-        comparison = self.comparisons.get(phase)
-        if comparison is None:
-            raise InputError(
-                f"channel {self.channel} has no {phase} points, so none can be predicted"
-            )
-        reasons = {n: self.members[n].refuse(points) for n in comparison.weights}
-        weights = {n: w for n, w in comparison.weights.items() if reasons[n] is None and w > 0}
-        if not weights:
-            spare = [n for n in comparison.weights if reasons[n] is None]
-            weights = {n: 1.0 / len(spare) for n in spare}
-        if not weights:
-            words = "; ".join(f"{reason}" for reason in reasons.values())
-            raise InputError(f"channel {self.channel} cannot be predicted there: {words}")
-        total = sum(weights.values())
-        return {name: weight / total for name, weight in weights.items()}
+        annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
+        points = replace(points, annealed=annealed)
+        parts = []
+        for phase, is_annealed in PHASES.items():
+            index = np.flatnonzero((annealed > 0) == is_annealed)
+            if len(index) == 0:
+                continue
+            comparison = self.comparisons.get(phase)
+            if comparison is None:
+                raise InputError(
+                    f"channel {self.channel} has no {phase} points, so none can be predicted"
+                )
+            part, names = points.take(index), list(comparison.weights)
+            accepted = np.stack([self.members[name].accepts(part) for name in names], axis=1)
+            for row in np.unique(accepted, axis=0):
+                same = np.flatnonzero((accepted == row).all(axis=1))
+                group = part.take(same)
+                able = [name for name, may in zip(names, row, strict=True) if may]
+                if not able:
+                    reasons = (self.members[name].refuse(group) for name in names)
+                    words = "; ".join(f"{reason}" for reason in reasons)
+                    raise InputError(f"channel {self.channel} cannot be predicted there: {words}")
+                parts.append((group, index[same], comparison.stack(able)))
+        return parts
+
+    def weights_at(self, points: Points) -> dict[str, float]:
+        """Weights of the laws really asked about these points, their mean; sum 1."""
+        weights = dict.fromkeys(self.members, 0.0)
+        for _, index, stack in self.groups(points):
+            for name, weight in stack.weights.items():
+                weights[name] += weight * len(index) / len(points)
+        phases = {n for p in self._phases(points) for n in self.comparisons[p].weights}
+        return {name: weight for name, weight in weights.items() if name in phases}
 
     def central(self, points: Points) -> Array:
         """Stack-weighted mean of the best fits, shape (M,), nats per token."""
         loss = np.zeros(len(points))
-        for part, index in _by_phase(points):
-            for name, weight in self.pool(part).items():
-                one = self.members[name]
-                loss[index] += weight * evaluate(one.law, part, one.values, one.references)
+        for part, index, stack in self.groups(points):
+            loss[index] = self._mean(part, stack)
         return loss
 
     def sample(self, points: Points) -> Array:
         """Predictive draws, shape (n_draws, M), nats per token: refits plus the law's own error."""
         loss = np.zeros((len(self.ranks), len(points)))
-        for part, index in _by_phase(points):
-            weights = self.pool(part)
-            names = list(weights)
-            picked = pick_laws(self.ranks, np.array([weights[n] for n in names]))
+        for part, index, stack in self.groups(points):
+            names = list(stack.weights)
+            picked = pick_laws(self.ranks, np.array([stack.weights[n] for n in names]))
             block = np.zeros((len(self.ranks), len(part)))
             for number, name in enumerate(names):
                 rows = np.flatnonzero(picked == number)
                 one = self.members[name]
                 if len(rows):
                     block[rows] = evaluate(one.law, part, one.draws[rows], one.references)
-            block += self.errors[:, None] * self.own_error(part)
-            loss[:, index] = block
+            loss[:, index] = block + self.errors[:, None] * self._stack_error(part, stack)
         return loss
 
     def own_error(self, points: Points) -> Array:
         """How far the stack misses where it is asked, shape (M,), nats: from the split like it."""
-        comparison = self.comparisons[_one_phase(points)]
-        rates = [
-            comparison.spread[s] for s in ("ratios", "learning_rate") if s in comparison.spread
-        ]
+        error = np.zeros(len(points))
+        for part, index, stack in self.groups(points):
+            error[index] = self._stack_error(part, stack)
+        return error
+
+    def _mean(self, points: Points, stack: Stack) -> Array:
+        loss = np.zeros(len(points))
+        for name, weight in stack.weights.items():
+            one = self.members[name]
+            loss += weight * evaluate(one.law, points, one.values, one.references)
+        return loss
+
+    def _stack_error(self, points: Points, stack: Stack) -> Array:
+        """The own error of one stack at points of one phase, shape (M,), nats."""
+        rates = [stack.spread[s] for s in ("ratios", "learning_rate") if s in stack.spread]
         inside = float(np.sqrt(np.mean(np.square(rates)))) if rates else self.seen.residual
         square = np.full(len(points), inside**2)
         for name, split in (("n_tokens", "longest_d"), ("learning_rate", "learning_rate")):
             beyond = self._beyond(points, name)
-            spread = self._spread(split, comparison)
+            spread = self._spread(split, stack)
             square += np.where(beyond > 0, (spread * self._stretch(name, beyond)) ** 2, 0.0)
         beyond = self._beyond(points, "n_params")
         if (beyond > 0).any():
-            if "largest_n" in comparison.spread:
-                error = comparison.spread["largest_n"] * self._stretch("n_params", beyond)
+            if "largest_n" in stack.spread:
+                error = stack.spread["largest_n"] * self._stretch("n_params", beyond)
             else:
-                error = UNTESTED_SIZE_ERROR * self._size_step(points)
+                error = UNTESTED_SIZE_ERROR * self._size_step(points, stack)
             square = np.where(beyond > 0, np.maximum(square, error**2), square)
         return np.asarray(np.sqrt(square), dtype=np.float64)
 
-    def _spread(self, split: str, comparison: Comparison) -> float:
-        for one in (comparison, *self.comparisons.values()):
-            if split in one.spread:
-                return one.spread[split]
-        return max([self.seen.residual, *comparison.spread.values()])
+    def _spread(self, split: str, stack: Stack) -> float:
+        for spread in (stack.spread, *(one.spread for one in self.comparisons.values())):
+            if split in spread:
+                return spread[split]
+        return max([self.seen.residual, *stack.spread.values()])
 
     def _beyond(self, points: Points, name: str) -> Array:
         """Log distance of a field beyond the range seen; 0 inside (within 2 %), shape (M,)."""
         values = getattr(points, name)
-        if values is None or name not in self.seen.ranges:
+        ranges = self.seen.ranges_in(next(iter(self._phases(points))))
+        if values is None or name not in ranges:
             return np.zeros(len(points))
-        low, high = self.seen.ranges[name]
+        low, high = ranges[name]
         away = np.maximum(np.log(values / high), np.log(low / values))
         return np.where(away > np.log1p(SAME), away, 0.0)
 
@@ -210,26 +269,20 @@ class ChannelFit:
         step = self.seen.steps.get(name, 0.0)
         return np.maximum(1.0, beyond / step) if step > 0 else 1.0 + beyond
 
-    def _size_step(self, points: Points) -> Array:
+    def _size_step(self, points: Points, stack: Stack) -> Array:
         """Predicted difference between these points and the same ones at the largest size seen."""
-        known_fields = {
-            name: np.full(len(points), value)
-            for name, value in self.seen.largest.items()
-            if getattr(points, name, None) is not None
-        }
-        at_largest = Points(**{**points.__dict__, **known_fields})
-        return np.abs(self.central(points) - self.central(at_largest))
+        at_largest = replace(
+            points,
+            **{
+                name: np.full(len(points), value)
+                for name, value in self.seen.largest.items()
+                if getattr(points, name, None) is not None
+            },
+        )
+        return np.abs(self._mean(points, stack) - self._mean(at_largest, stack))
 
-
-def _one_phase(points: Points) -> str:
-    annealed = points.annealed
-    return "annealed" if annealed is not None and (annealed > 0).any() else "constant"
-
-
-def _by_phase(points: Points) -> list[tuple[Points, NDArray[np.intp]]]:
-    """The points of each phase with their index; points without a phase are at constant rate."""
-    annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
-    if points.annealed is None:
-        points = Points(**{**points.__dict__, "annealed": annealed})
-    parts = [np.flatnonzero(annealed == 0), np.flatnonzero(annealed > 0)]
-    return [(points.take(index), index) for index in parts if len(index)]
+    @staticmethod
+    def _phases(points: Points) -> list[str]:
+        """Phases among the points; points without one are at constant rate."""
+        annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
+        return [name for name, value in PHASES.items() if ((annealed > 0) == value).any()]

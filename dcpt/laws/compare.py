@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from dcpt.laws.search import LawFit, search
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Gaps = Mapping[str, Mapping[str, Array]]
 
 SPLITS = ("largest_n", "longest_d", "ratios", "learning_rate")
 
@@ -117,6 +118,19 @@ def _phases_known(used: ChannelData, held: Mask) -> Mask:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Laws weighed together.
+
+    Args:
+        weights: By law, above 0, sum 1.
+        spread: RMSE of the weighted mean by split, nats; empty where nothing could be held out.
+    """
+
+    weights: dict[str, float]
+    spread: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Laws of one channel compared in one phase.
 
@@ -125,12 +139,27 @@ class Comparison:
         weights: Stack weights by law, >= 0, sum 1; only laws that describe the phase.
         choice: The law with the lowest held-out error; among tied ones the fewest parameters.
         spread: RMSE of the stack by split, nats.
+        gaps: Predicted minus measured by split and law, nats; NaN where a law predicts none.
     """
 
     errors: dict[str, dict[str, float]]
     weights: dict[str, float]
     choice: str
     spread: dict[str, float]
+    gaps: Gaps = field(default_factory=dict)
+
+    def stack(self, names: Sequence[str]) -> Stack:
+        """The stack of the laws that may be asked: the fitted one, or weighed anew without it.
+
+        Args:
+            names: Laws that may be asked, at least one.
+        """
+        weights = {name: w for name, w in self.weights.items() if w > 0}
+        if set(weights) <= set(names):
+            return Stack(weights, self.spread)
+        anew = stack_laws(self.gaps, names)
+        # Laws that nothing tested are no better than those that were.
+        return anew if anew.spread else Stack(anew.weights, self.spread)
 
 
 def compare_laws(
@@ -142,36 +171,33 @@ def compare_laws(
 ) -> Comparison:
     """Choose and stack the laws of one channel for one phase.
 
-    A law that cannot be tested on a split that another one can be tested on gets no weight.
+    A law that cannot be tested on a split that another one can be tested on gets no weight. Laws
+    are compared on the held-out points that all of them predict.
     """
     in_phase = (data.points.get("annealed") > 0) == annealed
     names = [n for n, f in fits.items() if ("annealed" if annealed else "constant") in f.law.phases]
+    gaps = {
+        split: {n: _gaps(data, folds, held_out[n], split, in_phase) for n in names}
+        for split in SPLITS
+        if any(fold.split == split for fold in folds)
+    }
+    able, common = _comparable(gaps, names)
     errors: dict[str, dict[str, float]] = {name: {} for name in names}
-    for name in names:
-        for split in SPLITS:
-            gaps = _gaps(data, folds, held_out[name], split, in_phase)
-            if len(gaps):
-                errors[name][split] = float(np.sqrt(np.mean(gaps**2)))
-    splits = list(errors[max(names, key=lambda n: len(errors[n]))])
-    able = [n for n in names if set(splits) <= set(errors[n])]
-    if not splits:
+    for split, by_law in gaps.items():
+        for name, gap in by_law.items():
+            there = np.isfinite(gap)
+            if there.any():
+                shown = common[split] if name in able and split in common else there
+                errors[name][split] = float(np.sqrt(np.mean(gap[shown] ** 2)))
+    if not common:
         choice = min(able, key=lambda n: (fits[n].objective / len(fits[n].data.losses), n))
-        return Comparison(errors, {n: float(n == choice) for n in names}, choice, {})
-    score = {n: float(np.sqrt(np.mean([errors[n][s] ** 2 for s in splits]))) for n in able}
+        return Comparison(errors, {n: float(n == choice) for n in names}, choice, {}, gaps)
+    score = {n: float(np.sqrt(np.mean([errors[n][s] ** 2 for s in common]))) for n in able}
     tied = [n for n in able if score[n] <= TIE * min(score.values())]
     choice = min(tied, key=lambda n: (_n_free(fits[n]), score[n]))
-    weights = _stack(data, folds, {n: held_out[n] for n in able}, splits, in_phase)
-    spread = {}
-    for split in splits:
-        gaps = np.stack(
-            [
-                weights[n]
-                * _gaps(data, folds, held_out[n], split, in_phase, common=held_out, among=able)
-                for n in able
-            ]
-        ).sum(axis=0)
-        spread[split] = float(np.sqrt(np.mean(gaps**2)))
-    return Comparison(errors, {n: weights.get(n, 0.0) for n in names}, choice, spread)
+    best = stack_laws(gaps, names)
+    weights = {n: best.weights.get(n, 0.0) for n in names}
+    return Comparison(errors, weights, choice, best.spread, gaps)
 
 
 def _n_free(fitted: LawFit) -> int:
@@ -184,43 +210,65 @@ def _gaps(
     predictions: list[Array],
     split: str,
     in_phase: Mask,
-    common: Mapping[str, list[Array]] | None = None,
-    among: Sequence[str] = (),
 ) -> Array:
-    """Predicted minus measured over the held-out points of a split, nats."""
-    parts = []
-    for number, fold in enumerate(folds):
-        if fold.split == split:
-            there = fold.held & in_phase & np.isfinite(predictions[number])
-            for name in among:
-                there &= np.isfinite((common or {})[name][number])
-            parts.append((predictions[number] - data.losses)[there])
-    return np.concatenate(parts) if parts else np.zeros(0)
+    """Predicted minus measured over the held-out points of a split, nats; NaN if not predicted."""
+    return np.concatenate(
+        [
+            (predictions[number] - data.losses)[fold.held & in_phase]
+            for number, fold in enumerate(folds)
+            if fold.split == split
+        ]
+    )
 
 
-def _stack(
-    data: ChannelData,
-    folds: Sequence[Fold],
-    held_out: Mapping[str, list[Array]],
-    splits: Sequence[str],
-    in_phase: Mask,
-) -> dict[str, float]:
-    """Non-negative weights, sum 1, with the smallest squared held-out error; splits count alike."""
-    names = list(held_out)
-    blocks = []
-    for split in splits:
-        gaps = np.stack(
-            [
-                _gaps(data, folds, held_out[n], split, in_phase, common=held_out, among=names)
-                for n in names
-            ]
-        )
-        blocks.append(gaps / np.sqrt(max(gaps.shape[1], 1)))
-    errors = np.concatenate(blocks, axis=1).T
+def _comparable(gaps: Gaps, names: Sequence[str]) -> tuple[list[str], dict[str, Mask]]:
+    """Laws tested alike, and for each split the held-out points that all of them predict.
+
+    The splits are those of the law that carries most of them; between sets as large, those that
+    more laws carry. Without a split every law is named and no points are.
+    """
+    carried = {
+        n: frozenset(s for s in gaps if n in gaps[s] and np.isfinite(gaps[s][n]).any())
+        for n in names
+    }
+
+    def rank(splits: frozenset[str]) -> tuple[int, ...]:
+        alike = sum(splits <= one for one in carried.values())
+        return (len(splits), alike, *(split in splits for split in SPLITS))
+
+    splits = [s for s in SPLITS if s in max(carried.values(), key=rank)]
+    able = [n for n in names if set(splits) <= carried[n]]
+    able.sort(key=lambda n: -sum(int(np.isfinite(gaps[s][n]).sum()) for s in splits))
+    common: dict[str, Mask] = {s: np.ones(len(gaps[s][able[0]]), dtype=bool) for s in splits}
+    kept = []
+    for name in able:
+        shared = {s: common[s] & np.isfinite(gaps[s][name]) for s in splits}
+        if all(mask.any() for mask in shared.values()):
+            common = shared
+            kept.append(name)
+    return [name for name in names if name in kept], common
+
+
+def stack_laws(gaps: Gaps, names: Sequence[str]) -> Stack:
+    """Non-negative weights, sum 1, with the smallest squared held-out error; splits count alike.
+
+    Args:
+        gaps: Predicted minus measured by split and law, nats; NaN where a law predicts none.
+        names: Laws to weigh, at least one.
+
+    Returns:
+        The stack; equal weights and no spread where nothing was held out for these laws.
+    """
+    able, common = _comparable(gaps, names)
+    if not common:
+        return Stack(dict.fromkeys(able, 1.0 / len(able)), {})
+    blocks = {s: np.stack([gaps[s][n][mask] for n in able]) for s, mask in common.items()}
+    errors = np.concatenate([one / np.sqrt(one.shape[1]) for one in blocks.values()], axis=1).T
     # The weights sum to 1 through a row far heavier than any error.
     heavy = 1e3 * max(float(np.sqrt((errors**2).mean())), 1e-12)
-    system = np.concatenate([errors, np.full((1, len(names)), heavy)])
-    right = np.concatenate([np.zeros(len(errors)), [heavy]])
-    solved, _ = nnls(system, right)
+    system = np.concatenate([errors, np.full((1, len(able)), heavy)])
+    solved, _ = nnls(system, np.concatenate([np.zeros(len(errors)), [heavy]]))
     solved = solved / solved.sum()
-    return dict(zip(names, map(float, solved), strict=True))
+    spread = {s: float(np.sqrt(np.mean((solved @ one) ** 2))) for s, one in blocks.items()}
+    weights = {n: float(w) for n, w in zip(able, solved, strict=True) if w > 0}
+    return Stack(weights, spread)

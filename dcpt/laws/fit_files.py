@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.laws.channel_fit import ChannelFit, Member, Seen
-from dcpt.laws.compare import Comparison
+from dcpt.laws.compare import SPLITS, Comparison
 from dcpt.laws.fitted import Fit
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import References
@@ -40,6 +40,9 @@ def write_fit(fit: Fit, folder: Path) -> Path:
         arrays[f"{channel}/ranks"], arrays[f"{channel}/errors"] = one.ranks, one.errors
         for name, member in one.members.items():
             arrays[f"{channel}/{name}"] = member.draws
+        for phase, compared in one.comparisons.items():
+            for split, gaps in compared.gaps.items():
+                arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
     half = folder / "draws.npz.part"
     with half.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -75,12 +78,19 @@ def _channel_record(one: ChannelFit) -> dict[str, Any]:
     return {
         "side": one.side,
         "laws": {name: _member_record(member) for name, member in one.members.items()},
-        "comparisons": {phase: dict(c.__dict__) for phase, c in one.comparisons.items()},
+        "comparisons": {
+            phase: {name: v for name, v in c.__dict__.items() if name != "gaps"}
+            for phase, c in one.comparisons.items()
+        },
         "seen": {
             "ranges": {n: list(pair) for n, pair in one.seen.ranges.items()},
             "steps": dict(one.seen.steps),
             "largest": dict(one.seen.largest),
             "residual": one.seen.residual,
+            "by_phase": {
+                phase: {n: list(pair) for n, pair in ranges.items()}
+                for phase, ranges in one.seen.by_phase.items()
+            },
         },
         "left_out": [list(pair) for pair in one.left_out],
         "points": {name: list(values) for name, values in one.residuals.items()},
@@ -170,6 +180,17 @@ def _pair(values: list[float]) -> tuple[float, float]:
     return values[0], values[1]
 
 
+def _read_gaps(
+    place: str, laws: Sequence[str], draws: Mapping[str, Array]
+) -> dict[str, dict[str, Array]]:
+    """Held-out gaps of a channel and phase by split and law."""
+    return {
+        split: dict(zip(laws, draws[f"{place}/{split}"], strict=True))
+        for split in SPLITS
+        if f"{place}/{split}" in draws
+    }
+
+
 def _read_channel(
     channel: str, record: Mapping[str, Any], draws: Mapping[str, Array], place: Path
 ) -> ChannelFit:
@@ -199,12 +220,21 @@ def _read_channel(
         channel=channel,
         side=record["side"],
         members=members,
-        comparisons={phase: Comparison(**c) for phase, c in record["comparisons"].items()},
+        comparisons={
+            phase: Comparison(
+                **one, gaps=_read_gaps(f"{channel}/{phase}", list(one["weights"]), draws)
+            )
+            for phase, one in record["comparisons"].items()
+        },
         seen=Seen(
             ranges={n: _pair(pair) for n, pair in seen["ranges"].items()},
             steps=seen["steps"],
             largest=seen["largest"],
             residual=seen["residual"],
+            by_phase={
+                phase: {n: _pair(pair) for n, pair in ranges.items()}
+                for phase, ranges in seen["by_phase"].items()
+            },
         ),
         ranks=draws[f"{channel}/ranks"],
         errors=draws[f"{channel}/errors"],

@@ -171,6 +171,21 @@ class Fit:
             )
         return dict(one.comparisons[wanted].weights)
 
+    def weights_at(self, channel: str, points: Points) -> dict[str, float]:
+        """Weights of the laws really asked about these points: some may not hold there.
+
+        Args:
+            channel: A fitted channel.
+            points: M points as that channel sees them.
+
+        Returns:
+            By law of the points' phase, the mean over the points; sum 1.
+
+        Raises:
+            InputError: If no law of the channel holds there, with each reason.
+        """
+        return self._channel(channel).weights_at(points)
+
     def records(self) -> list[dict[str, Any]]:
         """One record per (channel, law): parameters, objective, flags, held-out errors, weights."""
         result = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.laws.carry import carried_laws, check_names
-from dcpt.laws.channel_fit import ChannelFit, Member, Seen
+from dcpt.laws.channel_fit import PHASES, ChannelFit, Member, Seen
 from dcpt.laws.compare import Comparison, Fold, compare_laws, list_folds, predict_held_out
 from dcpt.laws.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fitted import Fit
@@ -227,7 +227,12 @@ def _what_was_seen(
         float(np.sqrt(np.mean((one.predict(one.data.points) - one.data.losses) ** 2)))
         for one in chosen
     )
-    return Seen(_ranges([data]), steps, largest, residual)
+    by_phase = {
+        phase: _ranges([data.take((points.get("annealed") > 0) == is_annealed)])
+        for phase, is_annealed in PHASES.items()
+        if phase in comparisons
+    }
+    return Seen(_ranges([data]), steps, largest, residual, by_phase)
 
 
 def _ranges(data: Sequence[ChannelData]) -> dict[str, tuple[float, float]]:

@@ -13,9 +13,10 @@ import pytest
 
 from dcpt import stations
 from dcpt.grid.local import LocalEngine, Slot
-from dcpt.grid.plan import PlannedRun, StudyFolder
+from dcpt.grid.plan import PlannedRun
 from dcpt.grid.status import read_status, seconds_left
 from dcpt.runs import RunFolder
+from dcpt.study import StudyFolder
 
 ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 0.5]"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dcpt import stations
 from dcpt.errors import InputError
 from dcpt.grid.plan import PlannedRun, Trunk, evaluation_points
-from dcpt.runs import hash_record
+from dcpt.runs import RunFolder, hash_record
 
 
 def plan(study: Path, old: str = "", new: str = "") -> list[PlannedRun]:
@@ -23,6 +23,11 @@ def plan(study: Path, old: str = "", new: str = "") -> list[PlannedRun]:
 def prepared(tiny_study: Path) -> Path:
     stations.prepare_study(tiny_study, workers=1)
     return tiny_study
+
+
+def begin(study: Path, run: PlannedRun) -> None:
+    """As if the run's training had started."""
+    RunFolder.of(run.config, study.parent / "runs").write_config(run.config)
 
 
 def names(runs: list[PlannedRun], kind: str) -> list[str]:
@@ -48,6 +53,7 @@ def test_parts_that_overlap_are_trained_once(prepared: Path) -> None:
 
 def test_a_longer_trunk_is_the_same_run(prepared: Path) -> None:
     before = plan(prepared)
+    begin(prepared, before[3])
     after = plan(prepared, "tokens: 5120", "tokens: 10240")
     assert names(after, "trunk") == names(before, "trunk")
     assert not set(names(after, "branch")) & set(names(before, "branch"))
@@ -58,6 +64,7 @@ def test_a_longer_trunk_is_the_same_run(prepared: Path) -> None:
 
 def test_the_old_end_can_be_branched_again_when_named(prepared: Path) -> None:
     before = plan(prepared)
+    begin(prepared, before[3])
     after = plan(prepared, "tokens: 5120\nbranches: {", "tokens: 10240\nbranches: {at: [5120], ")
     assert set(names(before, "branch")) < set(names(after, "branch"))
 
@@ -68,15 +75,44 @@ def test_a_new_batch_size_or_text_is_another_run(prepared: Path) -> None:
     assert not {r.config.identity.hash for r in before} & {r.config.identity.hash for r in after}
 
 
-def test_a_run_asked_for_at_two_lengths_gets_the_longer_and_every_branch(prepared: Path) -> None:
+def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) -> None:
     before = plan(prepared)
-    longer = Trunk("a", 0.5, 3e-3, n_tokens=10240)
-    after = stations.plan_study(prepared, [longer])
-    assert names(after, "trunk") == names(before, "trunk")
-    (trunk,) = (r.config for r in after if r.config.recorded.n_tokens == 10240)
-    assert trunk.recorded.keep_state_at == (5120, 10240)
-    assert trunk.recorded.purpose == "grid"
-    assert len(names(after, "branch")) == len(names(before, "branch")) + 1
+    runs = stations.plan_study(prepared, [Trunk("a", 0.5, 3e-3, n_tokens=10240)])
+    assert [run.config.identity.kind for run in runs] == ["pretrain", "trunk", "branch"]
+    assert runs[1].config.name in names(before, "trunk")  # another length is no other run
+    assert runs[1].config.recorded.n_tokens == 10240
+    assert runs[1].config.recorded.purpose == "verify"
+
+
+def test_the_costliest_size_is_known(prepared: Path) -> None:
+    runs = plan(prepared)
+    costs = {run.config.recorded.size: run.cost_per_token for run in runs}
+    assert costs["a"] < costs["b"] < costs["big"]
+    trunk, branch = runs[3], runs[4]
+    assert branch.trained_tokens == branch.config.identity.decay.n_tokens < trunk.trained_tokens
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("branches: {", "branches: {at: [256], ", "within the warmup of 256"),
+        ("tokens: 1024,", "tokens: 90k,", "evaluation.tokens: 90000 are asked of channel en"),
+        ("ratios: [0.25,", "ratios: [0.123456789,", "ratio 0.123456789: .*round it"),
+    ],
+)
+def test_what_no_run_could_do_is_refused_before_any_is_trained(
+    prepared: Path, old: str, new: str, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        plan(prepared, old, new)
+
+
+def test_the_warmup_is_fixed_by_the_first_trunk_not_by_a_look(prepared: Path) -> None:
+    assert plan(prepared)[3].config.identity.warmup_tokens == 256
+    longer = plan(prepared, "tokens: 5120", "tokens: 51200")
+    assert longer[3].config.identity.warmup_tokens == 2560
+    begin(prepared, longer[3])
+    assert plan(prepared, "51200", "102400")[3].config.identity.warmup_tokens == 2560
 
 
 def test_multiples_follow_each_bases_own_peak(prepared: Path) -> None:
