@@ -50,8 +50,7 @@ def read_status(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[RunS
 def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
     config, result = planned.config, folder.result()
     name = folder.path.name
-    if folder.is_done(config):
-        assert result is not None
+    if result is not None and folder.is_done(config):
         speed = result.get("tokens_per_s")
         return RunStatus(planned, name, "done", result["n_tokens"], speed, result["loss"])
     last = _last_training_event(folder)
