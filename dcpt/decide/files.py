@@ -48,8 +48,11 @@ def read_verification(folder: str | Path) -> Verification | None:
 
 def _write(record: Recommendation | Verification, place: Path) -> Path:
     half_written = place.with_name(f".{place.name}.{os.getpid()}")
-    half_written.write_bytes(TypeAdapter(type(record)).dump_json(record, indent=1))
-    os.replace(half_written, place)
+    try:
+        half_written.write_bytes(TypeAdapter(type(record)).dump_json(record, indent=1))
+        os.replace(half_written, place)
+    finally:
+        half_written.unlink(missing_ok=True)
     return place
 
 

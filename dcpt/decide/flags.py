@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
 from dcpt.decide.words import format_rate
+from dcpt.laws.points import SAME
 from dcpt.quantities import format_count
 
 NEAR_CLIFF = 0.95
@@ -32,6 +33,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         recommendation: The answer, its flags not yet filled in.
     """
     return [
+        *_about_the_laws(question, recommendation),
         *_beyond_the_runs(question, recommendation),
         *_about_the_limit(question, recommendation),
         *_about_the_rate(question, recommendation),
@@ -52,8 +54,8 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
     nouns = {"n_params": "parameters", "n_tokens": "tokens"}
     for axis, value in asked.items():
         factor = recommendation.extrapolation.get(axis, 1.0)
-        if factor > 1.001:
-            low, high = question.fit.ranges[axis]
+        if factor > 1:
+            low, high = question.ranges[axis]
             flags.append(
                 Flag(
                     f"extrapolates:{axis}",
@@ -63,8 +65,8 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
                 )
             )
     factor = recommendation.extrapolation.get("learning_rate", 1.0)
-    if factor > 1.001 and target.learning_rate is not None:
-        low, high = question.fit.ranges["learning_rate"]
+    if factor > 1 and target.learning_rate is not None:
+        low, high = question.ranges["learning_rate"]
         flags.append(
             Flag(
                 "extrapolates:learning_rate",
@@ -72,8 +74,10 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
                 f"outside the {format_rate(low)} to {format_rate(high)} that the runs saw",
             )
         )
+    elif target.learning_rate is not None:
+        flags += _about_a_rate_elsewhere(question, target.learning_rate)
     best = recommendation.best
-    ratios = question.fit.ranges.get("ratio")
+    ratios = question.ranges.get("ratio")
     if best and ratios and not ratios[0] <= best.ratio <= ratios[1]:
         flags.append(
             Flag(
@@ -83,6 +87,42 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
             )
         )
     return flags
+
+
+def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
+    """A rate that runs saw, but none at a size near the target's."""
+    low, high = question.seen[0], question.seen[-1]
+    if low / (1 + SAME) <= rate <= high * (1 + SAME):
+        return []
+    return [
+        Flag(
+            "rate_not_seen_near_size",
+            f"the learning rate {format_rate(rate)} was trained at other sizes only: at those "
+            f"nearest to the target the runs saw {format_rate(low)} to {format_rate(high)}",
+        )
+    ]
+
+
+def _about_the_laws(question: Question, recommendation: Recommendation) -> list[Flag]:
+    """Laws that weigh in the fit and do not hold at the target."""
+    dropped: dict[str, list[str]] = {}
+    for channel, used in recommendation.laws.items():
+        for law, weight in question.fit.weights(channel).items():
+            if weight > 0 and used.get(law, 0.0) == 0:
+                dropped.setdefault(law, []).append(channel)
+    if not dropped:
+        return []
+    said = ", ".join(f"{law} ({', '.join(channels)})" for law, channels in dropped.items())
+    asked = ", ".join(
+        dict.fromkeys(law for used in recommendation.laws.values() for law in used if used[law] > 0)
+    )
+    return [
+        Flag(
+            f"laws_dropped:{','.join(dropped)}",
+            f"laws that weigh in the fit do not hold at the target and were not asked: {said}; the "
+            f"answer is that of {asked}, weighed anew, so train runs nearer to the target",
+        )
+    ]
 
 
 def _about_the_limit(question: Question, recommendation: Recommendation) -> list[Flag]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
-from dcpt.laws.points import Points
+from dcpt.laws.points import SAME, Points, share_of
 
 if TYPE_CHECKING:
     from dcpt.laws.compare import Comparison
@@ -76,7 +76,7 @@ class Question:
         return Points(
             n_params=whole(target.n_params),
             n_tokens=whole(target.n_tokens),
-            share=ratio if channel == self.domain else 1.0 - ratio,
+            share=share_of("domain" if channel == self.domain else "general", ratio),
             ratio=ratio,
             learning_rate=None if np.isnan(rate).all() else rate,
             annealed=whole(float(self.phase == "annealed")),
@@ -88,7 +88,7 @@ class Question:
         )
 
     def extrapolation(self, rate: float | None) -> dict[str, float]:
-        """By which factor the target lies outside what the runs saw, per axis; 1 inside."""
+        """By which factor the target lies outside the points of its phase, per axis; 1 inside."""
         asked = {
             "n_params": self.target.n_params,
             "n_tokens": self.target.n_tokens,
@@ -96,10 +96,22 @@ class Question:
         }
         factors = {}
         for axis, value in asked.items():
-            seen = self.fit.ranges.get(axis)
+            seen = self.ranges.get(axis)
             if value is not None and seen is not None:
-                factors[axis] = max(value / seen[1], seen[0] / value, 1.0)
+                factor = max(value / seen[1], seen[0] / value)
+                factors[axis] = factor if factor > 1 + SAME else 1.0
         return factors
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each axis among the points of the phase decided on."""
+        return self.fit.ranges_in(self.phase)
+
+    def weights(self, channel: str, rate: float) -> dict[str, float]:
+        """Weights of the laws really asked about the target at a learning rate."""
+        ratio = ratio_grid()
+        points = self.points(channel, ratio, np.full(len(ratio), rate))
+        return self.fit.weights_at(channel, points)
 
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Central predictions of one channel at pairs, nats per token, shape (M,)."""
@@ -192,15 +204,13 @@ def _channels(fit: Fit) -> tuple[str, str]:
             "chosen for its domain loss; fit a table with a column loss_domain"
         )
     general = list(fit.general_channels)
-    if "general_total" in general:
-        return "general_total", fit.domain_channel
-    if len(general) != 1:
+    if fit.general_channel is None or fit.general_channel not in general:
         raise InputError(
             f"the fit has {len(general)} general channels ({', '.join(general) or 'none'}) and no "
             "weighted total, so the limit has no channel: fit a table with weight_<channel> "
             "columns, or one general channel"
         )
-    return general[0], fit.domain_channel
+    return fit.general_channel, fit.domain_channel
 
 
 def _named_losses(fit: Fit, target: Target, general: str) -> Target:
@@ -284,11 +294,15 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
     remedies = {
         "base_peak_learning_rate": "the peak learning rate of the base's pre-training",
         "base_n_tokens": "the tokens that the base was pre-trained on",
+        "warmup_tokens": "the tokens of its warmup (the runs name several or none)",
     }
     problems += [
         f"target {name} is missing and the laws need it: give {meaning}"
         for name, meaning in remedies.items()
-        if name in needs_all and getattr(target, name) is None
+        if name in needs_all
+        and getattr(target, name) is None
+        # One warmup in all runs is taken for the target's as well.
+        and not (name == "warmup_tokens" and fit.warmup_tokens is not None)
     ]
     return problems
 

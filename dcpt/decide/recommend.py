@@ -106,7 +106,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         frontiers=_frontiers(question, surface, rate, level),
         extrapolation=question.extrapolation(recommended.learning_rate if recommended else None),
         flags=[],
-        laws={channel: fit.weights(channel) for channel in fit.channels},
+        laws={channel: question.weights(channel, rate) for channel in fit.channels},
         general_channel=question.general,
         domain_channel=question.domain,
         alternatives=dict(zip(named, choices[len(HABITS) :], strict=True)),
@@ -205,8 +205,10 @@ def _alternatives(
                     float(rate),
                 )
     if question.target.learning_rate is not None and len(question.seen) > 1:
-        row = int(losses.argmin())
-        if np.isfinite(losses[row]):
+        # The held rate is no free choice where it lies outside the rates that the runs saw.
+        free = (surface.rates >= question.seen[0]) & (surface.rates <= question.seen[-1])
+        row = int(np.where(free, losses, np.inf).argmin())
+        if free[row] and np.isfinite(losses[row]):
             named["learning rate chosen"] = (_floor(shares[row]), float(surface.rates[row]))
     probability = (surface.general_draws <= question.allowed).mean(axis=0)
     safe_shares, safe_losses = best_share(

@@ -142,8 +142,9 @@ class Recommendation:
     counts as 0, one in which all do and more is better as .97. ``learning_rate_interval`` holds the
     rate when both are chosen anew in every draw that has a choice (None where the rate was given
     or only one was seen). ``extrapolation`` holds, for each axis that the runs have, the factor by
-    which the target lies outside what they saw (1: inside). ``laws`` holds the stack weights per
-    channel, ``ratio_by_law`` the largest share that each general law alone allows at that rate.
+    which the target lies outside what they saw (1: inside). ``laws`` holds, per channel, the
+    weights of the laws really asked at the target (those that do not hold there are weighed out),
+    ``ratio_by_law`` the largest share that each general law alone allows at that rate.
     """
 
     target: Target

@@ -22,6 +22,7 @@ from dcpt.decide.records import (
 )
 from dcpt.decide.words import verification_words
 from dcpt.errors import InputError
+from dcpt.laws.points import SAME
 from dcpt.quantities import format_count
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ SMALLEST_TRAINED = 0.02
 NEAREST, FARTHEST = 0.1, 0.25
 """Neighbours lie this far from the recommended share: far enough to tell apart, near enough to say
 something about it."""
-
-TOKENS_OFF = 0.05
-"""A run verifies a target if it ended within this share of the target's tokens."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def _end_row(
         )
     tokens = own["n_tokens"].to_numpy(dtype=float)
     nearest = int(np.abs(tokens - target.n_tokens).argmin())
-    if abs(tokens[nearest] - target.n_tokens) > TOKENS_OFF * target.n_tokens:
+    if abs(tokens[nearest] - target.n_tokens) > SAME * target.n_tokens:
         return (
             f"run {run!r} ({label}) has no {phase} point near {format_count(target.n_tokens)} "
             f"tokens (nearest: {format_count(tokens[nearest])}): train it as long as the target"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dcpt.decide.records import Choice, Interval, Recommendation, Verification, Verified
 from dcpt.quantities import format_count
 
@@ -61,12 +63,17 @@ def _answer(recommendation: Recommendation) -> str:
         )
     domain = best.losses[recommendation.domain_channel]
     return (
-        f"Train with {best.ratio:.0%} domain text and {1 - best.ratio:.0%} general text"
+        f"Train with {_percent(best.ratio)} domain text and the rest general text"
         f"{_rate(best.learning_rate)}: for {_size(recommendation)}, the domain loss is then "
         f"predicted at {domain.value:.3f} nats per token {_moment(recommendation)}, and the "
         f"general loss rises by {best.general_rise.value:.3f}, within the limit "
         f"{_limit(recommendation)}."
     )
+
+
+def _percent(share: float) -> str:
+    """A share to a tenth of a per cent, down: rounding up would step over the limit."""
+    return f"{math.floor(share * 1000 + 1e-6) / 10:.1f}%"
 
 
 def _looked_at(recommendation: Recommendation) -> str:
@@ -89,19 +96,22 @@ def _certainty(recommendation: Recommendation) -> list[str]:
             f"With share and learning rate both chosen anew, {percent} of the draws choose a rate "
             f"between {format_rate(rates.low)} and {format_rate(rates.high)}."
         )
-    return [*words, _odds(best, recommendation.alternatives.get("safe"))]
+    return [*words, _odds(recommendation, best)]
 
 
-def _odds(best: Choice, safe: Choice | None) -> str:
+def _odds(recommendation: Recommendation, best: Choice) -> str:
     """How often the limit is kept, and what keeps it more often."""
+    safe = recommendation.alternatives.get("safe")
+    binds = not any(flag.name == "limit_does_not_bind" for flag in recommendation.flags)
     kept = f"the general loss stays within it in {best.probability:.0%} of the draws"
     if best.probability >= 0.9:
         return f"The limit is likely to hold: {kept}."
-    words = f"The share goes as far as the limit allows: {kept}"
+    start = "The share goes as far as the limit allows" if binds else "The limit is not what binds"
+    words = f"{start}: {kept}"
     if safe is None:
         return f"{words}, and no pair looked at does so in nine of ten."
     return (
-        f"{words}; to be safer take {safe.ratio:.0%} domain text{_rate(safe.learning_rate)} "
+        f"{words}; to be safer take {_percent(safe.ratio)} domain text{_rate(safe.learning_rate)} "
         f"({safe.probability:.0%} of the draws, domain loss {safe.regret.value:+.3f} nats)."
     )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 
 from dcpt.laws.coordinates import (
@@ -25,7 +29,7 @@ from dcpt.laws.coordinates import (
     log_tokens,
     relative_rate,
 )
-from dcpt.laws.law import Law, References, Terms
+from dcpt.laws.law import Law, Parameter, References, Terms
 from dcpt.laws.points import Points
 
 
@@ -97,87 +101,83 @@ _END_GENERAL_NEEDS = (
 _END_DOMAIN_NEEDS = (
     *("n_tokens", "share", "learning_rate", "base_loss_general", "base_peak_learning_rate"),
 )
+_END_GENERAL_AXES = {"ratio": 3, "learning_rate": 2}
+_END_DOMAIN_AXES = {"n_params": 2, "ratio": 2, "learning_rate": 3}
 _END_GENERAL = (FALL, amplitude("C", "forgetting at the references"), K, EPS, G, LIFT)
+
+
+def _end_law(
+    side: Literal["general", "domain"],
+    name: str,
+    formula: str,
+    source: str,
+    terms: Callable[[Points, Values, References], Terms],
+    parameters: tuple[Parameter, ...],
+) -> Law:
+    """A law of annealed points at one D."""
+    general = side == "general"
+    return Law(
+        name=name,
+        formula=formula,
+        source=source,
+        side=side,
+        phases=("annealed",),
+        needs=_END_GENERAL_NEEDS if general else _END_DOMAIN_NEEDS,
+        parameters=parameters,
+        terms=terms,
+        axes=_END_GENERAL_AXES if general else _END_DOMAIN_AXES,
+        one_value=("n_tokens",),
+        holds_on=(SOME_TOKENS, BELOW_ONE if general else SOME_DOMAIN),
+    )
+
+
 ANNEALED_LAWS = (
-    Law(
-        name="annealed-general",
-        formula="L0 - F s + H Rp + C ln(1 + k lam) r / (s + eps)^g",
-        source="own, chosen on annealed runs; at one D",
-        side="general",
-        phases=("annealed",),
-        needs=_END_GENERAL_NEEDS,
-        parameters=_END_GENERAL,
-        terms=_annealed_general,
-        axes={"ratio": 3, "learning_rate": 2},
-        one_value=("n_tokens",),
-        holds_on=(SOME_TOKENS, BELOW_ONE),
+    _end_law(
+        "general",
+        "annealed-general",
+        "L0 - F s + H Rp + C ln(1 + k lam) r / (s + eps)^g",
+        "own, chosen on annealed runs; at one D",
+        _annealed_general,
+        _END_GENERAL,
     ),
-    Law(
-        name="annealed-general-l0",
-        formula="L0 - F s + H Rp + C L0 ln(1 + k lam) r / (s + eps)^g",
-        source="own: annealed-general with forgetting in proportion to the base's loss",
-        side="general",
-        phases=("annealed",),
-        needs=_END_GENERAL_NEEDS,
-        parameters=_END_GENERAL,
-        terms=_annealed_general_l0,
-        axes={"ratio": 3, "learning_rate": 2},
-        one_value=("n_tokens",),
-        holds_on=(SOME_TOKENS, BELOW_ONE),
+    _end_law(
+        "general",
+        "annealed-general-l0",
+        "L0 - F s + H Rp + C L0 ln(1 + k lam) r / (s + eps)^g",
+        "own: annealed-general with forgetting in proportion to the base's loss",
+        _annealed_general_l0,
+        tuple(replace(p, unit="1") if p.name == "C" else p for p in _END_GENERAL),
     ),
-    Law(
-        name="annealed-general-n",
-        formula="L0 - F s + H Rp + C n^-nu ln(1 + k lam) r / (s + eps)^g",
-        source="own: annealed-general with a size in forgetting",
-        side="general",
-        phases=("annealed",),
-        needs=_END_GENERAL_NEEDS,
-        parameters=(
-            *_END_GENERAL,
-            linear("nu", "exponent of N in forgetting", -0.8, 0.8, axis="n_params"),
-        ),
-        terms=_annealed_general_n,
-        axes={"ratio": 3, "learning_rate": 2},
-        one_value=("n_tokens",),
-        holds_on=(SOME_TOKENS, BELOW_ONE),
+    _end_law(
+        "general",
+        "annealed-general-n",
+        "L0 - F s + H Rp + C n^-nu ln(1 + k lam) r / (s + eps)^g",
+        "own: annealed-general with a size in forgetting",
+        _annealed_general_n,
+        (*_END_GENERAL, linear("nu", "exponent of N in forgetting", -0.8, 0.8, axis="n_params")),
     ),
-    Law(
-        name="annealed-domain-rp",
-        formula="u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H Rp",
-        source="own, chosen on small annealed ladders; at one D",
-        side="domain",
-        phases=("annealed",),
-        needs=_END_DOMAIN_NEEDS,
-        parameters=DOMAIN_PARAMETERS,
-        terms=_annealed_domain_rp,
-        axes={"n_params": 2, "ratio": 2, "learning_rate": 3},
-        one_value=("n_tokens",),
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    _end_law(
+        "domain",
+        "annealed-domain-rp",
+        "u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H Rp",
+        "own, chosen on small annealed ladders; at one D",
+        _annealed_domain_rp,
+        DOMAIN_PARAMETERS,
     ),
-    Law(
-        name="annealed-domain-l0",
-        formula="u = d R^.75; E + w Lg0 + B u^-beta - C Lg0 ln r + H Rp",
-        source="own: annealed-domain-rp with the price of a share in proportion to Lg0",
-        side="domain",
-        phases=("annealed",),
-        needs=_END_DOMAIN_NEEDS,
-        parameters=_DOMAIN_END,
-        terms=_annealed_domain_l0,
-        axes={"n_params": 2, "ratio": 2, "learning_rate": 3},
-        one_value=("n_tokens",),
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    _end_law(
+        "domain",
+        "annealed-domain-l0",
+        "u = d R^.75; E + w Lg0 + B u^-beta - C Lg0 ln r + H Rp",
+        "own: annealed-domain-rp with the price of a share in proportion to Lg0",
+        _annealed_domain_l0,
+        tuple(replace(p, unit="1") if p.name == "C" else p for p in _DOMAIN_END),
     ),
-    Law(
-        name="annealed-domain-lam",
-        formula="u = d lam^.75; E + w Lg0 + B u^-beta - C ln r + H Rp",
-        source="own: a clock without size",
-        side="domain",
-        phases=("annealed",),
-        needs=_END_DOMAIN_NEEDS,
-        parameters=_DOMAIN_END,
-        terms=_annealed_domain_lam,
-        axes={"n_params": 2, "ratio": 2, "learning_rate": 3},
-        one_value=("n_tokens",),
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    _end_law(
+        "domain",
+        "annealed-domain-lam",
+        "u = d lam^.75; E + w Lg0 + B u^-beta - C ln r + H Rp",
+        "own: a clock without size",
+        _annealed_domain_lam,
+        _DOMAIN_END,
     ),
 )

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.points import Points, base_losses
+from dcpt.laws.points import Points, annealed_of, base_losses, share_of
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     """Table columns from keywords; numbers are repeated to the longest one.
 
     Raises:
-        InputError: If a keyword is not a column of a question, or lengths differ.
+        InputError: If a keyword is not a column of a question, is no number, or lengths differ.
     """
     allowed = (*FIELDS, "phase", "base_loss", "base_loss_<channel>")
     wrong = [name for name in keywords if name not in allowed and not name.startswith("base_loss_")]
@@ -35,11 +35,50 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     if any(np.size(v) not in (1, size) for v in given.values()):
         sizes = ", ".join(f"{n} has {np.size(v)}" for n, v in given.items())
         raise InputError(f"predict needs one length for all its columns, and {sizes}")
-    return pd.DataFrame({n: np.broadcast_to(np.ravel(v), size) for n, v in given.items()})
+    frame = pd.DataFrame({n: np.broadcast_to(np.ravel(v), size) for n, v in given.items()})
+    for name in frame.columns:
+        if name != "phase":
+            _numbers(frame, name)
+    return frame
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> Array:
+    try:
+        return np.asarray(pd.to_numeric(frame[name]), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"predict needs numbers in {name} and it is not one everywhere ({error}); write "
+            "7000000000, not 7B"
+        ) from error
+
+
+def _phases(frame: pd.DataFrame, default: str) -> pd.Series:
+    """The phase of each row; a row at D = 0 needs none.
+
+    Raises:
+        InputError: If a phase is neither ``constant`` nor ``annealed``.
+    """
+    if "phase" not in frame.columns:
+        return pd.Series(default, frame.index)
+    phase = frame["phase"]
+    wrong = ~phase.isin(["constant", "annealed"])
+    if "n_tokens" in frame.columns:
+        wrong &= frame["n_tokens"] != 0
+    if wrong.any():
+        raise InputError(
+            f"phase {phase[wrong].iloc[0]!r} cannot be predicted: write constant (at the trunk's "
+            "learning rate) or annealed (after a decay to zero)"
+        )
+    return phase
 
 
 def ask_points(
-    frame: pd.DataFrame, channel: str, side: str, general: str | None, warmup_tokens: float | None
+    frame: pd.DataFrame,
+    channel: str,
+    side: str,
+    general: str | None,
+    warmup_tokens: float | None,
+    phase: str,
 ) -> Points:
     """The points of a frame as one channel sees them.
 
@@ -50,12 +89,16 @@ def ask_points(
         side: Its side.
         general: The channel whose base loss stands for the general side.
         warmup_tokens: Used where the frame has no such column.
+        phase: Likewise.
+
+    Raises:
+        InputError: If a number or a phase is none.
     """
 
     def column(name: str) -> Array | None:
         if name not in frame.columns:
             return None
-        return np.asarray(pd.to_numeric(frame[name]), dtype=np.float64)
+        return _numbers(frame, name)
 
     def base_loss(name: str | None) -> Array | None:
         if name is None:
@@ -69,7 +112,6 @@ def ask_points(
     warmup = column("warmup_tokens")
     if warmup is None and warmup_tokens is not None:
         warmup = np.full(len(frame), warmup_tokens)
-    phase = frame["phase"] if "phase" in frame.columns else pd.Series("constant", frame.index)
     own = base_loss(channel)
     lg0 = base_loss(general)
     if "base_loss" in frame.columns:
@@ -78,10 +120,10 @@ def ask_points(
     return Points(
         n_params=column("n_params"),
         n_tokens=column("n_tokens"),
-        share=None if ratio is None else ratio if side == "domain" else 1.0 - ratio,
+        share=share_of(side, ratio),
         ratio=ratio,
         learning_rate=column("learning_rate"),
-        annealed=np.asarray(phase == "annealed", dtype=np.float64),
+        annealed=annealed_of(_phases(frame, phase)),
         base_loss=own,
         base_loss_general=lg0,
         base_peak_learning_rate=column("base_peak_learning_rate"),

@@ -40,13 +40,21 @@ def data_for(law: Law, data: ChannelData) -> ChannelData:
     return kept.take(known(kept.points, law.needs), f"{law.name} needs {words}")
 
 
-def refusal(law: Law, data: ChannelData, ignore: frozenset[str] = frozenset()) -> str | None:
+def refusal(
+    law: Law,
+    data: ChannelData,
+    ignore: frozenset[str] = frozenset(),
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+) -> str | None:
     """Why a law cannot be fitted to a channel, in one clause; None if it can.
 
     Args:
         law: The law.
         data: The channel's points as ``data_for`` gives them.
         ignore: Axes not asked for (a fold may lack a phase that the table has).
+        fixed: Parameters held at a value.
+        bounds: Bounds that replace the law's own.
     """
     if law.side not in ("any", data.side):
         return f"it is for the {law.side} side"
@@ -74,7 +82,7 @@ def refusal(law: Law, data: ChannelData, ignore: frozenset[str] = frozenset()) -
                 f"it needs {fewest} {word} or more along {COLUMNS.get(axis, axis)} and the table "
                 f"has {len(values)} ({_list_values(axis, values)})"
             )
-    lower, upper = box(law, points)
+    lower, upper = box(law, points, fixed, bounds)
     fitted = int((upper > lower).sum())
     if len(points) <= fitted:
         return f"it has {fitted} parameters and the channel {len(points)} points"
@@ -88,9 +96,16 @@ def _list_values(name: str, values: Array) -> str:
     return shown + (", ..." if len(values) > 6 else "")
 
 
-def carried_laws(data: ChannelData) -> dict[str, str | None]:
+def carried_laws(
+    data: ChannelData,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, str | None]:
     """Every law of the menu: None if the channel's points carry it, else why not."""
-    return {name: refusal(law, data_for(law, data)) for name, law in LAWS.items()}
+    return {
+        name: refusal(law, data_for(law, data), fixed=fixed, bounds=bounds)
+        for name, law in LAWS.items()
+    }
 
 
 def box(
@@ -101,7 +116,8 @@ def box(
 ) -> tuple[Array, Array]:
     """Bounds of a law's parameters on these points, shapes (P,), natural units.
 
-    Parameters whose axis has one value are held at their neutral value; ``fixed`` ones at theirs.
+    Parameters whose axis has one value are held at their neutral value, unless the caller bounds
+    them; ``fixed`` ones at theirs.
 
     Raises:
         InputError: If a bound is not a pair low <= high, or a log parameter is not positive.
@@ -112,7 +128,9 @@ def box(
         low, high = bounds.get(one.name, (one.lower, one.upper))
         if one.name in fixed:
             low = high = fixed[one.name]
-        elif one.axis is not None and len(distinct(points, one.axis)) < 2:
+        elif (
+            one.axis is not None and one.name not in bounds and len(distinct(points, one.axis)) < 2
+        ):
             low = high = one.neutral
         if not low <= high or (one.scale == "log" and low <= 0):
             rule = "above 0 and low <= high" if one.scale == "log" else "low <= high"

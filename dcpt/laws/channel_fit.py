@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.compare import Comparison, Stack
 from dcpt.laws.draws import pick_laws
-from dcpt.laws.law import Law, References, evaluate
+from dcpt.laws.law import Law, Range, References, evaluate
 from dcpt.laws.points import SAME, Points, known
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 PHASES = {"constant": False, "annealed": True}
 
@@ -64,39 +66,40 @@ class Member:
         """Why the law may not be asked about all of these points; None if it may."""
         for holds, reason in self._rules(points):
             if not holds.all():
-                return reason(int(np.argmin(holds)))
+                return f"{self.law.name} {reason(points.take(~holds))}"
         return None
 
-    def _rules(self, points: Points) -> Iterator[tuple[NDArray[np.bool_], Callable[[int], str]]]:
-        """Each rule: where it is kept, shape (M,), and what to say of a point that breaks it."""
-        law, size = self.law, len(points)
-        for name in law.needs:
-            given = getattr(points, name) is not None
-            where = " at every point" if given else ""
-            words = f"{law.name} needs {name}{where}"
-            yield known(points, (name,)), lambda _, words=words: words
+    def _rules(self, points: Points) -> Iterator[tuple[Mask, Callable[[Points], str]]]:
+        """Each rule: where it is kept, shape (M,), and what to say of points that break it."""
+        for name in self.law.needs:
+            yield known(points, (name,)), partial(_say_missing, name)
         if self.references.n_params is not None:
-            there = np.full(size, points.n_params is not None)
-            yield there, lambda _: f"{law.name} was fitted with sizes and needs n_params"
-        for one in law.holds_on:
+            named = np.full(len(points), points.n_params is not None)
+            yield named, partial(_say_missing, "n_params")
+        for one in self.law.holds_on:
             values = getattr(points, one.field)
             if values is not None:
-                yield (
-                    one.holds(values),
-                    lambda i, one=one, values=values: (
-                        f"{law.name} holds on {one}, and {one.field} is {values[i]:.6g}"
-                    ),
-                )
+                yield one.holds(values), partial(_say_outside, one)
         for name, value in self.held_at.items():
             values = getattr(points, name)
             if values is not None:
-                yield (
-                    np.isclose(values, value, rtol=SAME, atol=1e-12),
-                    lambda i, name=name, value=value, values=values: (
-                        f"{law.name} was fitted at one {name} ({value:.4g}) and holds there only, "
-                        f"not at {values[i]:.4g}; runs at other values of {name} are needed"
-                    ),
-                )
+                there = np.isclose(values, value, rtol=SAME, atol=1e-12)
+                yield there, partial(_say_held, name, value)
+
+
+def _say_missing(name: str, points: Points) -> str:
+    return f"needs {name}" + ("" if getattr(points, name) is None else " at every point")
+
+
+def _say_outside(one: Range, points: Points) -> str:
+    return f"holds on {one}, and {one.field} is {points.get(one.field)[0]:.6g}"
+
+
+def _say_held(name: str, value: float, points: Points) -> str:
+    return (
+        f"was fitted at one {name} ({value:.4g}) and holds there only, not at "
+        f"{points.get(name)[0]:.4g}; runs at other values of {name} are needed"
+    )
 
 
 @dataclass(frozen=True)

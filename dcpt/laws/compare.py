@@ -89,7 +89,7 @@ def predict_held_out(
         sizes = len(distinct(train.points, "n_params"))
         if fold.split == "largest_n" and sizes < law.sizes_needed:
             continue
-        if refusal(law, train, ignore=frozenset({"annealed"})) is None:
+        if refusal(law, train, frozenset({"annealed"}), fixed, bounds) is None:
             limits = box(law, train.points, fixed, bounds)
             groups.setdefault((limits[0].tobytes(), limits[1].tobytes()), []).append(number)
     for (low, high), members in groups.items():

@@ -14,7 +14,29 @@ Array = NDArray[np.float64]
 Values = Mapping[str, Array]
 
 SMALL = 1e-12
-"""Stands for a share of 0 inside a logarithm; its power is 0 for every exponent in the menu."""
+"""Stands for a share of 0 inside a logarithm, whose term a law then sets to 0 itself."""
+
+NOTATION = {
+    "N": "parameters in all, the column n_params of the runs table",
+    "D": "CPT tokens so far, the column n_tokens",
+    "LR": "the trunk's peak learning rate, absolute, the column learning_rate",
+    "n": "N / N_ref; N_ref is references.n_params (null: the terms in N drop out, n = 1)",
+    "d": "D / D_ref; D_ref is references.n_tokens",
+    "lam": "LR / LR_ref; LR_ref is references.learning_rate",
+    "R": "lam n^.4",
+    "Rp": "LR / (peak learning rate of the base's pre-training)",
+    "u": "d R^.75 unless the formula says otherwise",
+    "D_w": "2 x warmup tokens",
+    "D_pt": "tokens that the base was pre-trained on",
+    "r": "share of domain tokens, the column ratio",
+    "s": "1 - r",
+    "x": "the channel's own share: r for the domain, s for the general side",
+    "rho": "r / (s + eps u^-.5)",
+    "L0": "the channel's own base loss, nats per token",
+    "Lg0": "the general side's base loss, nats per token",
+    "annealed": "1 after a decay to zero, 0 at constant rate",
+}
+"""What the letters of a formula stand for; written into every ``fit.json``."""
 
 SIZE_IN_RATE = 0.4
 CLOCK_RATE = 0.75
@@ -47,8 +69,10 @@ def log_sized_rate(points: Points, ref: References) -> Array:
 
 
 def rewarmed(points: Points) -> Array:
-    """How far the re-warm rise is complete: 1 - e^(-D/D_w)."""
-    return -np.expm1(-points.get("n_tokens") / (2.0 * points.get("warmup_tokens")))
+    """How far the re-warm rise is complete: 1 - e^(-D/D_w); 1 where nothing was warmed up."""
+    length = 2.0 * points.get("warmup_tokens")
+    tokens = points.get("n_tokens")
+    return -np.expm1(-tokens / np.where(length > 0, length, tokens * SMALL))
 
 
 def relative_rate(points: Points) -> Array:
@@ -57,10 +81,15 @@ def relative_rate(points: Points) -> Array:
 
 
 def amplitude(
-    name: str, meaning: str, upper: float = 60.0, lower: float = 0.0, axis: str | None = None
+    name: str,
+    meaning: str,
+    upper: float = 60.0,
+    lower: float = 0.0,
+    axis: str | None = None,
+    unit: str = "nats/token",
 ) -> Parameter:
-    """A parameter that the loss is linear in, nats per token."""
-    return Parameter(name, "amplitude", lower, upper, "nats/token", "linear", meaning, axis)
+    """A parameter that the loss is linear in; nats per token, or 1 where it scales a loss."""
+    return Parameter(name, "amplitude", lower, upper, unit, "linear", meaning, axis)
 
 
 def exponent(
@@ -90,13 +119,15 @@ G = Parameter("g", "nonlinear", 0.02, 4.0, "1", "log", "exponent of the general 
 EPS = Parameter("eps", "nonlinear", 1e-4, 2.0, "1", "log", "share at which the cliff bends")
 K = Parameter("k", "nonlinear", 1e-4, 1e4, "1", "log", "how soon forgetting saturates in LR")
 LIFT = amplitude("H", "re-warm rise, the noise of the learning rate")
-FALL = amplitude("F", "what more general text gains", upper=1e4)
+FALL = amplitude("F", "what more general text gains")
+FALL_BY_CLOCK = amplitude("F", "what more general text gains, by the base's own tokens", upper=1e4)
+"""Only F/D_pt matters while D is small beside the base's own tokens, so F itself may be large."""
 BELOW_ONE = Range("ratio", 0.0, 1.0, low_included=True, high_included=False)
 SOME_DOMAIN = Range("ratio", 0.0, 1.0)
 SOME_TOKENS = Range("n_tokens", 0.0, np.inf, high_included=False)
 DOMAIN_PARAMETERS = (
     amplitude("E", "floor of the domain loss", lower=-9.0, upper=9.0),
-    amplitude("w", "weight of the base's general loss", upper=1.2, axis="base_loss_general"),
+    amplitude("w", "weight of the base's loss", 1.2, axis="base_loss_general", unit="1"),
     *TOKENS_TERM,
     amplitude("C", "price of a smaller domain share, at N_ref"),
     linear("nu", "exponent of N in that price", -0.8, 0.8, axis="n_params"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.channel_fit import ChannelFit, Member, Seen
 from dcpt.laws.compare import SPLITS, Comparison
+from dcpt.laws.coordinates import NOTATION
 from dcpt.laws.fitted import Fit
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import References
@@ -43,15 +47,23 @@ def write_fit(fit: Fit, folder: Path) -> Path:
         for phase, compared in one.comparisons.items():
             for split, gaps in compared.gaps.items():
                 arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
-    half = folder / "draws.npz.part"
-    with half.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(half, folder / "draws.npz")
-    path = folder / "fit.json"
-    half = folder / "fit.json.part"
-    half.write_text(json.dumps(_fit_record(fit), indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(half, path)
-    return path
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **arrays)
+    content = packed.getvalue()
+    record = {**_fit_record(fit), "draws_sha256": hashlib.sha256(content).hexdigest()}
+    text = json.dumps(record, indent=1, allow_nan=False)
+    _write_whole(folder / "draws.npz", content)
+    _write_whole(folder / "fit.json", text.encode("utf-8"))
+    return folder / "fit.json"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    half = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        half.write_bytes(content)
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _fit_record(fit: Fit) -> dict[str, Any]:
@@ -59,6 +71,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "format": FORMAT,
         "software": {name: _version(name) for name in ("dcpt", "numpy", "scipy")},
         "runs_sha256": fit.table_sha256,
+        "notation": NOTATION,
         "transform": f"sum of Huber({fit.delta:g}) on log-loss residuals",
         "delta": fit.delta,
         "seed": fit.seed,
@@ -143,21 +156,37 @@ def load_fit(folder: str | Path) -> Fit:
     place = place.parent if place.name == "fit.json" else place
     try:
         record = json.loads((place / "fit.json").read_text(encoding="utf-8"))
-        with np.load(place / "draws.npz", allow_pickle=False) as arrays:
-            draws = {name: arrays[name] for name in arrays.files}
+        content = (place / "draws.npz").read_bytes()
     except FileNotFoundError as error:
         raise InputError(
             f"{error.filename} is not there: give the folder that `dcpt fit --out` wrote"
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{place}: the fit cannot be read ({error}); fit the runs again"
-        ) from error
+        raise _unreadable(place, f"{error}") from error
+    if not isinstance(record, dict):
+        raise _unreadable(place, "fit.json holds no record")
     if record.get("format") != FORMAT:
         raise InputError(
             f"{place / 'fit.json'} has format {record.get('format')!r} and this version reads "
             f"{FORMAT}: fit the runs again"
         )
+    if record.get("draws_sha256") != hashlib.sha256(content).hexdigest():
+        raise _unreadable(place, "fit.json and draws.npz are not of one fit")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            draws = {name: arrays[name] for name in arrays.files}
+        return _read_fit(record, draws, place)
+    except (BadZipFile, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _unreadable(place, f"{type(error).__name__}: {error}") from error
+
+
+def _unreadable(place: Path, reason: str) -> InputError:
+    return InputError(f"{place}: the fit cannot be read ({reason}); fit the runs again")
+
+
+def _read_fit(record: Mapping[str, Any], draws: Mapping[str, Array], place: Path) -> Fit:
     by_channel = {
         name: _read_channel(name, one, draws, place) for name, one in record["channels"].items()
     }

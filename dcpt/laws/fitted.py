@@ -26,7 +26,8 @@ class Fit:
 
     Args:
         by_channel: One record per channel, in the table's order.
-        general_channel: The channel that stands for the general side; None if there is none.
+        general_channel: The channel that stands for the general side (it may not be among those
+            fitted); None if there is none, or several and no total.
         domain_channel: The domain's channel; None if the table has none.
         ranges: Lowest and highest value seen of n_params, n_tokens, ratio and learning_rate.
         seen_rates: Every (n_params or None, learning_rate, phase) that was fitted; empty where the
@@ -138,13 +139,40 @@ class Fit:
         return pd.concat(parts, ignore_index=True)
 
     def points(self, channel: str, frame: pd.DataFrame) -> Points:
-        """A frame's rows as one channel sees them (the runs' warmup where the frame has none)."""
-        side = self._channel(channel).side
-        return ask_points(frame, channel, side, self.general_channel, self.warmup_tokens)
+        """A frame's rows as one channel sees them.
+
+        Where the frame has no warmup it is that of the runs, where it has no phase that of
+        decisions.
+        """
+        return ask_points(
+            frame,
+            channel,
+            self._channel(channel).side,
+            self.general_channel,
+            self.warmup_tokens,
+            self.phase_for_decisions,
+        )
 
     def flags_at(self, points: Points) -> tuple[str, ...]:
         """Warnings about a question: ``extrapolates:<field>`` for each field outside the runs."""
-        return flag_question(points, self.ranges)
+        phases = {"annealed" if one > 0 else "constant" for one in points.get("annealed")}
+        flags = [
+            flag_question(
+                points.take((points.get("annealed") > 0) == (phase == "annealed")),
+                self.ranges_in(phase),
+            )
+            for phase in sorted(phases)
+        ]
+        return tuple(dict.fromkeys(flag for some in flags for flag in some))
+
+    def ranges_in(self, phase: str) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each field among the points of a phase."""
+        ranges: dict[str, tuple[float, float]] = {}
+        for one in self.by_channel.values():
+            for name, (low, high) in one.seen.ranges_in(phase).items():
+                before = ranges.get(name, (low, high))
+                ranges[name] = (min(low, before[0]), max(high, before[1]))
+        return ranges
 
     def residuals(self) -> pd.DataFrame:
         """One row per fitted point, law and channel: measured, predicted, and their difference."""
@@ -192,7 +220,8 @@ class Fit:
         for channel, one in self.by_channel.items():
             for name, member in one.members.items():
                 phases = {p: c for p, c in one.comparisons.items() if name in c.weights}
-                shown = phases.get(self.phase_for_decisions) or next(iter(phases.values()))
+                wanted = self.phase_for_decisions
+                phase = wanted if wanted in phases else next(iter(phases))
                 result.append(
                     {
                         "channel": channel,
@@ -205,7 +234,8 @@ class Fit:
                         "references": dict(member.references.__dict__),
                         "flags": list(member.flags),
                         "n_points": member.n_points,
-                        "held_out": dict(shown.errors[name]),
+                        "held_out": dict(phases[phase].errors[name]),
+                        "held_out_phase": phase,
                         "weight": {p: c.weights[name] for p, c in phases.items()},
                         "chosen": [p for p, c in phases.items() if c.choice == name],
                     }
@@ -216,8 +246,7 @@ class Fit:
         """A line per (channel, law): points, objective, held-out errors in nats, weight, flags."""
         lines = []
         for one in self.records():
-            phase = self.phase_for_decisions
-            phase = phase if phase in one["weight"] else next(iter(one["weight"]))
+            phase = one["held_out_phase"]
             lines.append(
                 {
                     "channel": one["channel"],

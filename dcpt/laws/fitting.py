@@ -59,17 +59,13 @@ def fit(
         InputError: If a law or channel is unknown, or a channel carries none of the laws: which
             column or axis is missing, and which laws the channel could carry.
     """
-    names = list(LAWS) if law == "auto" else [law] if isinstance(law, str) else list(law)
-    unknown = [name for name in names if name not in LAWS]
-    if unknown:
-        raise InputError(f"law {', '.join(unknown)} is not known; there are {', '.join(LAWS)}")
     if n_draws < 1:
         raise InputError(f"n_draws is {n_draws}; at least 1 is needed")
-    laws = [LAWS[name] for name in names]
+    names = _named_laws(law)
     fixed, bounds = dict(fixed or {}), dict(bounds or {})
-    check_names({**fixed, **bounds}, laws)
+    check_names({**fixed, **bounds}, [LAWS[name] for name in names])
     data = _data_by_channel(runs, names, channels)
-    chosen = _laws_by_channel(data, names, explicit=law != "auto")
+    chosen = _laws_by_channel(data, names, law != "auto", fixed, bounds)
     run_weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
     order = table_channels(runs)
     by_channel = {
@@ -80,17 +76,29 @@ def fit(
     }
     return Fit(
         by_channel=by_channel,
-        general_channel=_general_channel(runs, by_channel),
+        general_channel=find_general_channel(runs),
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
         ranges=_ranges(list(data.values())),
         seen_rates=_seen_rates(list(data.values())),
-        flags=_all_flags(data, by_channel),
+        flags=(*_phase_flags(runs), *_all_flags(data, by_channel)),
         warmup_tokens=_one_warmup(data),
         n_draws=n_draws,
         seed=seed,
         table_sha256=_hash_table(runs),
         delta=delta,
     )
+
+
+def _named_laws(law: str | Sequence[str]) -> list[str]:
+    names = list(LAWS) if law == "auto" else [law] if isinstance(law, str) else list(law)
+    unknown = [name for name in names if name not in LAWS]
+    if unknown:
+        raise InputError(f"law {', '.join(unknown)} is not known; there are {', '.join(LAWS)}")
+    return names
+
+
+def _phase_flags(runs: pd.DataFrame) -> tuple[str, ...]:
+    return () if "phase" in runs.columns else ("phase_not_named",)
 
 
 def _data_by_channel(
@@ -113,13 +121,17 @@ def _data_by_channel(
 
 
 def _laws_by_channel(
-    data: Mapping[str, ChannelData], names: list[str], explicit: bool
+    data: Mapping[str, ChannelData],
+    names: list[str],
+    explicit: bool,
+    fixed: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]],
 ) -> dict[str, list[str]]:
     """Laws to fit per channel; all refusals are raised together."""
     chosen: dict[str, list[str]] = {}
     problems = []
     for channel, one in data.items():
-        reasons = carried_laws(one)
+        reasons = carried_laws(one, fixed, bounds)
         able = [name for name in names if reasons[name] is None]
         refused = {
             name: reasons[name] for name in names if LAWS[name].side in ("any", one.side)
@@ -185,6 +197,8 @@ def _make_member(fitted: LawFit, run_weights: Array) -> Member:
     sizes = distinct(points, "n_params")
     if len(sizes) < law.sizes_needed and np.isfinite(sizes).all():
         held["n_params"] = float(sizes[0])
+    if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
+        held["learning_rate"] = float(distinct(points, "learning_rate")[0])
     return Member(
         law=law,
         values=fitted.values,
@@ -282,22 +296,18 @@ def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float,
     return tuple(sorted(seen, key=lambda one: (one[0] or 0.0, one[1], one[2])))
 
 
-def _general_channel(runs: pd.DataFrame, by_channel: Mapping[str, ChannelFit]) -> str | None:
-    name = find_general_channel(runs)
-    return (
-        name
-        if name is not None
-        else next((n for n, one in by_channel.items() if one.side == "general"), None)
-    )
-
-
 def _all_flags(
     data: Mapping[str, ChannelData], by_channel: Mapping[str, ChannelFit]
 ) -> tuple[str, ...]:
     flags = dict.fromkeys(flag for one in data.values() for flag in flag_table(one.points))
     for channel, one in by_channel.items():
-        if not any(c.spread for c in one.comparisons.values()):
-            flags["not_held_out"] = None
+        flags.update(
+            {
+                f"{channel}/not_held_out:{phase}": None
+                for phase, compared in one.comparisons.items()
+                if not compared.spread
+            }
+        )
         for name, member in one.members.items():
             if any(c.weights.get(name, 0.0) > 0 for c in one.comparisons.values()):
                 flags.update({f"{channel}/{name}/{flag}": None for flag in member.flags})

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.laws.fitter import evaluate_with_slopes
 from dcpt.laws.points import SAME, Points, distinct
-from dcpt.laws.search import POLISHED, LawFit
+from dcpt.laws.search import LawFit
 
 Array = NDArray[np.float64]
 
@@ -17,24 +18,41 @@ CONFOUNDED = 0.9
 
 NEAR_BOUND = 1e-6
 
+ILL_CONDITIONED = 1e10
+"""Condition of the curvature above which parameters are known to fewer than half their digits."""
+
 WORDS = {
     "at_bound": "parameter {} ended on its bound: read predictions, not its value",
     "starts_disagree": "only one start found the best fit: the search may have missed a better one",
     "ill_conditioned": "parameters trade against each other: read predictions, not values",
     "few_sizes": "fewer than three sizes: the error at another size is not measured",
-    "one_size": "one size: the terms in N drop out, and the fit holds at that size only",
+    "one_size": (
+        "one size: the terms in N drop out; laws that have such terms are refused at other sizes, "
+        "and nothing measures how far the others miss there"
+    ),
     "no_sizes": "the table names no sizes: the fit holds at the size of its runs only",
-    "one_learning_rate": "one learning rate: what another one would do is not known",
+    "no_learning_rates": "the table names no learning rates: the fit holds at its runs' only",
+    "phase_not_named": (
+        "the table names no phase, so all points were taken as at constant rate: losses after a "
+        "decay among them bend the fit, add the column phase"
+    ),
+    "one_learning_rate": "one learning rate: what another one would do is not known, nor answered",
     "confounded": "{} moved together over the runs: their effects cannot be told apart",
-    "not_held_out": "no split could be held out: nothing measures how well the laws predict",
+    "not_held_out": (
+        "no {} points could be held out: the law was chosen by how well it fits the points that it "
+        "saw, and nothing measures how well it predicts"
+    ),
     "extrapolates": "{} lies outside what the runs saw",
 }
 
 
 def explain_flag(name: str) -> str:
-    """The sentence of a flag such as ``at_bound:gamma``."""
-    kind, _, what = name.rpartition("/")[2].partition(":")
-    return WORDS[kind].format(what.replace(",", " and "))
+    """The sentence of a flag such as ``general/d-cpt/at_bound:gamma``, with its place."""
+    *place, flag = name.split("/")
+    kind, _, what = flag.partition(":")
+    words = WORDS[kind].format(what.replace(",", " and "))
+    where = " on ".join(f"`{one}`" for one in reversed(place))
+    return f"{where}: {words}" if where else words
 
 
 def flag_law(fitted: LawFit) -> list[str]:
@@ -47,9 +65,26 @@ def flag_law(fitted: LawFit) -> list[str]:
         width = high[i] - low[i]
         if width > 0 and min(theta[i] - low[i], high[i] - theta[i]) <= NEAR_BOUND * width:
             flags.append(f"at_bound:{name}")
-    if fitted.agreeing < 2 <= POLISHED:
+    if fitted.agreeing < 2:
         flags.append("starts_disagree")
+    if _condition(fitted) > ILL_CONDITIONED:
+        flags.append("ill_conditioned")
     return flags
+
+
+def _condition(fitted: LawFit) -> float:
+    """Condition of the curvature at the best fit, each parameter's slope scaled to length 1.
+
+    Parameters on a bound, or without any effect, are left out: they cannot trade.
+    """
+    problem = fitted.problem
+    theta = problem.to_theta(fitted.values)
+    low, high = problem.to_theta(fitted.lower), problem.to_theta(fitted.upper)
+    inside = np.minimum(theta - low, high - theta) > NEAR_BOUND * (high - low)
+    slopes = evaluate_with_slopes(problem, theta[None])[1][0][inside[problem.free]]
+    length = np.sqrt((slopes**2).sum(axis=1, keepdims=True))
+    scaled = (slopes / np.where(length > 0, length, 1.0))[length[:, 0] > 0]
+    return float(np.linalg.cond(scaled @ scaled.T)) if len(scaled) > 1 else 1.0
 
 
 def flag_table(points: Points) -> list[str]:
@@ -63,7 +98,9 @@ def flag_table(points: Points) -> list[str]:
         flags.append("one_size")
     elif known_sizes and len(sizes) == 2:
         flags.append("few_sizes")
-    if len(rates) == 1:
+    if not np.isfinite(rates).all():
+        flags.append("no_learning_rates")
+    elif len(rates) == 1:
         flags.append("one_learning_rate")
     if known_sizes and len(sizes) > 1 and len(rates) > 1:
         both = np.stack([np.log(points.get("n_params")), np.log(points.get("learning_rate"))])

@@ -18,6 +18,7 @@ from dcpt.laws.coordinates import (
     EDGE_TOKENS,
     EPS,
     FALL,
+    FALL_BY_CLOCK,
     FALL_TOKENS,
     FLOOR,
     LIFT,
@@ -57,7 +58,7 @@ def _chinchilla(points: Points, p: Values, ref: References) -> Terms:
 
 def _d_cpt(points: Points, p: Values, ref: References) -> Terms:
     share = points.get("share")
-    log_share = np.log(np.maximum(share, SMALL))
+    log_share = np.log(share)
     return Terms(
         0.0,
         {
@@ -100,7 +101,7 @@ def _anchored_general_lr(points: Points, p: Values, ref: References) -> Terms:
         {
             "H": np.exp(NOISE_RATE * log_rate) * rewarmed(points),
             "F": -np.log1p(seen),
-            "C": np.exp(growth * np.exp(p["m"] * slower) - p["a"] * slower),
+            "C": (ratio > 0) * np.exp(growth * np.exp(p["m"] * slower) - p["a"] * slower),
         },
     )
 
@@ -206,7 +207,7 @@ _MENU = (
         ),
         parameters=(
             LIFT,
-            FALL,
+            FALL_BY_CLOCK,
             amplitude("C", "forgetting at the references"),
             linear("a", "exponent of LR/N in forgetting", -0.5, 1.5, axis=_SLOWER),
             G,

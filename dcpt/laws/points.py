@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -79,6 +79,16 @@ class Points:
         return values
 
 
+def share_of(side: str, ratio: Array | None) -> Array | None:
+    """A channel's own share of training: the ratio for the domain, the rest for the other side."""
+    return ratio if ratio is None or side == "domain" else 1.0 - ratio
+
+
+def annealed_of(phases: pd.Series) -> Array:
+    """1.0 where a phase is ``annealed``, else 0.0, shape (M,)."""
+    return np.asarray(phases == "annealed", dtype=np.float64)
+
+
 def known(points: Points, needs: tuple[str, ...]) -> NDArray[np.bool_]:
     """Which points have a number in every needed field, shape (M,)."""
     mask = np.ones(len(points), dtype=bool)
@@ -119,7 +129,9 @@ class ChannelData:
         losses: Shape (M,), nats per token.
         runs: Index of each point's run in ``run_names``, shape (M,).
         run_names: All runs of the table (the same list for every channel).
-        rows: Row of each point, counted as in the file (the header is row 1), shape (M,).
+        rows: Row of each point, shape (M,): its position in the table that was fitted, counted as
+            in a file of that table (the header is row 1, the first run row 2), whatever the
+            frame's labels.
         left_out: (row, reason) of the table's rows that are not among the points.
     """
 
@@ -183,7 +195,7 @@ def points_from_table(frame: pd.DataFrame, channel: str) -> ChannelData:
     if general is not None:
         own = side == "general" and general == channel
         lg0 = points.base_loss if own else _unknown_as_none(base_losses(table, general))
-        points = Points(**{**points.__dict__, "base_loss_general": lg0})
+        points = replace(points, base_loss_general=lg0)
     losses = table[f"loss_{channel}"].to_numpy(dtype=float)
     reasons = _reasons_to_leave_out(table, side, points, losses)
     kept = np.array([reason is None for reason in reasons])
@@ -205,10 +217,12 @@ def points_from_table(frame: pd.DataFrame, channel: str) -> ChannelData:
 def base_losses(table: pd.DataFrame, channel: str) -> Array:
     """Each row's base loss of a channel: the run's own D = 0 row, its base's, or the column.
 
+    Rows marked ``excluded`` say nothing about a base.
+
     Returns:
         Shape (rows,), nats per token; NaN where unknown.
     """
-    at_base = table[table["n_tokens"] == 0]
+    at_base = table[(table["n_tokens"] == 0) & (_why_excluded(table) == "")]
     by_run = at_base.groupby("run")[f"loss_{channel}"].mean()
     known_losses = table["run"].map(by_run)
     if "base" in table.columns:
@@ -217,6 +231,13 @@ def base_losses(table: pd.DataFrame, channel: str) -> Array:
     if f"base_loss_{channel}" in table.columns:
         known_losses = known_losses.fillna(table[f"base_loss_{channel}"])
     return np.asarray(known_losses, dtype=np.float64)
+
+
+def _why_excluded(table: pd.DataFrame) -> pd.Series:
+    """What a person wrote in ``excluded``, by row; an empty text for a row that counts."""
+    if "excluded" not in table.columns:
+        return pd.Series("", index=table.index)
+    return table["excluded"].fillna("").astype(str).str.strip()
 
 
 def _unknown_as_none(values: Array) -> Array | None:
@@ -231,14 +252,13 @@ def _read_points(table: pd.DataFrame, side: str, own_base_loss: Array) -> Points
 
     ratio = column("ratio")
     phase = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
-    annealed = np.asarray(phase == "annealed", dtype=np.float64)
     return Points(
         n_params=column("n_params"),
         n_tokens=table["n_tokens"].to_numpy(dtype=float),
-        share=None if ratio is None else ratio if side == "domain" else 1.0 - ratio,
+        share=share_of(side, ratio),
         ratio=ratio,
         learning_rate=column("learning_rate"),
-        annealed=annealed,
+        annealed=annealed_of(phase),
         base_loss=_unknown_as_none(own_base_loss),
         base_peak_learning_rate=column("base_peak_learning_rate"),
         base_n_tokens=column("base_n_tokens"),
@@ -252,11 +272,11 @@ def _reasons_to_leave_out(
     """Per row: None to fit it, an empty text for a D = 0 row, else why it is left out."""
     size = len(table)
     tokens = points.get("n_tokens")
-    excluded = table["excluded"].fillna("").astype(str) if "excluded" in table.columns else None
+    excluded = _why_excluded(table).tolist()
     reasons: list[str | None] = [None] * size
     for row in range(size):
-        if excluded is not None and excluded.iloc[row].strip():
-            reasons[row] = f"excluded: {excluded.iloc[row].strip()}"
+        if excluded[row]:
+            reasons[row] = f"excluded: {excluded[row]}"
         elif tokens[row] == 0:
             reasons[row] = ""
         elif not np.isfinite(losses[row]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,8 +113,6 @@ def fit_law(
     data: ChannelData,
     *,
     n_starts: int = N_STARTS,
-    weights: Array | None = None,
-    start: Mapping[str, float] | None = None,
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     delta: float = 1e-3,
@@ -126,8 +124,6 @@ def fit_law(
         law: The law.
         data: The channel's points.
         n_starts: Random starts.
-        weights: One weight per run, shape (runs,); None counts every run once.
-        start: Values by name to begin one further search from.
         fixed: Parameters held at a value.
         bounds: Bounds that replace the law's own.
         delta: Huber's threshold, in log loss.
@@ -137,21 +133,14 @@ def fit_law(
         InputError: If the points cannot carry the law.
     """
     used = data_for(law, data)
-    why = refusal(law, used)
+    why = refusal(law, used, fixed=fixed, bounds=bounds)
     if why is not None:
         raise InputError(f"law {law.name} cannot be fitted to channel {data.channel}: {why}")
     lower, upper = box(law, used.points, fixed, bounds)
     references = references_of(used.points)
     problem = Problem(law, used.points, used.losses, references, lower, upper, delta)
-    per_point = np.ones(len(used.losses)) if weights is None else weights[used.runs]
-    values, score, agreeing = search(problem, per_point[None], n_starts=n_starts, seed=seed)
-    result = LawFit(
+    counts = np.ones((1, len(used.losses)))
+    values, score, agreeing = search(problem, counts, n_starts=n_starts, seed=seed)
+    return LawFit(
         law, values[0], references, float(score[0]), lower, upper, int(agreeing[0]), used, delta
     )
-    if start is None:
-        return result
-    begin = problem.to_theta(np.array([start.get(n, result.parameters[n]) for n in law.names]))
-    theta, score = minimise(problem, begin[None], per_point[None], 150, 1e-9)
-    if score[0] >= result.objective:
-        return result
-    return replace(result, values=problem.to_values(theta[0]), objective=float(score[0]))

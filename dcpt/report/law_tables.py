@@ -64,16 +64,16 @@ def parameters_table(record: Mapping[str, Any]) -> Table:
         flags = [flag.split(":")[0] for flag in record["flags"] if flag.endswith(f":{name}")]
         rows.append([name, about[name].meaning, f"{value:.4g}", about[name].unit, ", ".join(flags)])
     for name, value in record["references"].items():
-        rows.append([name, "scale that it is divided by", f"{value:.4g}", "", ""])
+        shown = "none in the runs" if value is None else f"{value:.4g}"
+        rows.append([name, "scale that it is divided by", shown, "", ""])
     return Table(["parameter", "meaning", "value", "unit", "flags"], rows, words=2)
 
 
 def left_out_table(fit: Fit) -> Table:
     """How many rows of each channel were not fitted, by reason."""
     places: dict[tuple[str, str], list[int]] = {}
-    for channel, one in fit.by_channel.items():
-        for row, reason in one.left_out:
-            places.setdefault((channel, reason), []).append(row)
+    for row, channel, reason in fit.left_out().itertuples(index=False):
+        places.setdefault((channel, reason), []).append(row)
     rows = []
     for (channel, reason), found in places.items():
         where = str(found[0]) if len(found) == 1 else f"{min(found)} to {max(found)}"

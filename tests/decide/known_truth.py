@@ -46,6 +46,13 @@ class KnownFit:
         return (*self.general_channels, *([self.domain_channel] if self.domain_channel else []))
 
     @property
+    def general_channel(self) -> str | None:
+        names = self.general_channels
+        if "general_total" in names:
+            return "general_total"
+        return names[0] if len(names) == 1 else None
+
+    @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         ranges = {
             "n_params": (min(self.sizes), max(self.sizes)),
@@ -62,6 +69,12 @@ class KnownFit:
 
     def weights(self, channel: str) -> dict[str, float]:
         return {"known": 0.5, "other": 0.5, "unused": 0.0}
+
+    def weights_at(self, channel: str, points: Points) -> dict[str, float]:
+        return self.weights(channel)
+
+    def ranges_in(self, phase: str) -> dict[str, tuple[float, float]]:
+        return self.ranges
 
     @property
     def by_channel(self) -> dict[str, SimpleNamespace]:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
-from known_truth import BASE_GENERAL, COST, spread_costs
+from known_truth import BASE_GENERAL, COST
 
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Limit
@@ -304,8 +302,23 @@ def test_level_is_a_share_of_the_draws(known_fit, target):
         recommend(known_fit(), target(), level=90)
 
 
-def test_deciding_itself_takes_no_time(known_fit, target):
-    fit = known_fit(costs=spread_costs(200))
-    began = time.process_time()
-    recommend(fit, target())
-    assert time.process_time() - began < 1.5
+def test_a_held_rate_outside_of_the_grid_is_no_free_choice(known_fit, target):
+    # The domain gains with the rate, so 9e-4 would win were it free to choose.
+    fit = known_fit(rates=(1e-4, 3e-4))
+    answer = recommend(fit, target(learning_rate=9e-4))
+    assert answer.alternatives["learning rate chosen"].learning_rate <= 3e-4
+
+
+def test_a_rate_seen_at_other_sizes_only_is_said(known_fit, target):
+    small = [(2e6, rate, "annealed") for rate in (1e-4, 3e-4, 9e-4)]
+    large = [(8e6, 2e-3, "annealed"), (8e6, 4e-3, "annealed")]
+    fit = known_fit(only_rates=(*small, *large))
+    assert "rate_not_seen_near_size" in names(recommend(fit, target(learning_rate=3e-4)))
+    assert "rate_not_seen_near_size" not in names(recommend(fit, target(learning_rate=3e-3)))
+
+
+def test_a_warmup_that_the_runs_do_not_agree_on_is_asked_for(known_fit, target):
+    fit = known_fit(need=frozenset({"ratio", "warmup_tokens"}), warmup_tokens=None)
+    with pytest.raises(InputError, match="target warmup_tokens is missing"):
+        recommend(fit, target())
+    assert recommend(fit, target(warmup_tokens=4e5)).best is not None

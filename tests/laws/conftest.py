@@ -20,4 +20,4 @@ def ladder() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def ladder_fit(ladder: pd.DataFrame) -> Fit:
-    return fit(ladder)
+    return fit(ladder, n_draws=50)

@@ -16,6 +16,7 @@ from dcpt.laws import LAWS, Fit, explain_flag, fit, load_fit
 from dcpt.laws.carry import data_for
 from dcpt.laws.draws import draw_run_weights, refit
 from dcpt.laws.fitter import evaluate_with_slopes, huber
+from dcpt.laws.flags import flag_law
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import points_from_table
 from dcpt.laws.search import fit_law
@@ -91,10 +92,10 @@ def question(size: float, phase: str = "annealed", tokens: float = 225e3) -> pd.
 
 def test_a_larger_base_is_predicted_with_honest_intervals() -> None:
     target = max(SIZES)
-    inside, errors = [], []
-    for seed in range(4):
+    inside, errors, widths = [], [], []
+    for seed in range(3):
         table = make_ladder(sizes=tuple(SIZES), seed=seed)
-        fitted = fit(table.query("n_params < 1e6"), seed=seed)
+        fitted = fit(table.query("n_params < 1e6"), seed=seed, n_draws=50)
         truth = table.query("n_params > 1e6 and phase == 'annealed'")
         predicted = fitted.predict(question(target))
         for channel in ("general", "domain"):
@@ -102,8 +103,11 @@ def test_a_larger_base_is_predicted_with_honest_intervals() -> None:
             measured = truth[f"loss_{channel}"].to_numpy()
             inside += list((part["low"] <= measured) & (measured <= part["high"]))
             errors += list(part["loss"] - measured)
+            widths += list(part["high"] - part["low"])
     assert np.sqrt(np.mean(np.square(errors))) < 0.06
-    assert 0.75 <= np.mean(inside) <= 1.0
+    # Intervals say 90 %; far wider ones would hold everything and decide nothing.
+    assert np.mean(inside) >= 0.75
+    assert np.mean(widths) < 0.35
 
 
 def test_errors_of_the_law_grow_outside_of_what_was_seen(ladder_fit: Fit) -> None:
@@ -127,19 +131,65 @@ def test_one_size_holds_at_that_size_only(ladder: pd.DataFrame) -> None:
 
 
 def test_same_seed_same_numbers(ladder: pd.DataFrame, ladder_fit: Fit) -> None:
-    again = fit(ladder)
+    again = fit(ladder, n_draws=50)
     assert again.predict(question(1105e3)).equals(ladder_fit.predict(question(1105e3)))
-    other = fit(ladder, seed=1)
+    other = fit(ladder, seed=1, n_draws=50)
     assert not other.predict(question(1105e3)).equals(ladder_fit.predict(question(1105e3)))
 
 
-def test_draws_are_the_same_runs_in_every_channel_and_law(ladder_fit: Fit) -> None:
-    members = ladder_fit.by_channel["general"].members
-    assert {m.draws.shape[0] for m in members.values()} == {200}
-    points = ladder_fit.points("general", question(132e3))
-    sample = ladder_fit.sample("general", points)
-    assert sample.shape == (200, 15)
-    assert np.abs(np.median(sample, 0) - ladder_fit.central("general", points)).max() < 0.03
+def test_draws_are_the_same_runs_in_every_channel(ladder: pd.DataFrame) -> None:
+    # A second general channel with the first one's losses must meet the same runs in every draw.
+    fitted = fit(ladder.assign(loss_en=ladder["loss_general"]), "annealed-general", n_draws=20)
+    draws = [fitted.by_channel[c].members["annealed-general"].draws for c in ("general", "en")]
+    assert np.array_equal(*draws)
+    assert np.ptp(draws[0], axis=0).max() > 0
+
+
+def test_an_answer_does_not_depend_on_the_points_beside_it(ladder_fit: Fit) -> None:
+    # At 225k tokens the annealed laws hold, at 400k only those of both phases do.
+    near, far = question(132e3).iloc[[7]], question(132e3, tokens=400e3).iloc[[7]]
+    both = ladder_fit.predict(pd.concat([near, far], ignore_index=True))
+    for number, frame in enumerate((near, far)):
+        alone = ladder_fit.predict(frame)
+        there = both[both["n_tokens"] == frame["n_tokens"].iloc[0]]
+        assert len(there) == 2
+        assert np.array_equal(alone[["loss", "low"]], there[["loss", "low"]]), number
+
+
+def test_weights_at_a_point_are_those_of_the_laws_asked(ladder_fit: Fit) -> None:
+    points = ladder_fit.points("general", question(132e3, tokens=400e3).iloc[[7]])
+    weights = ladder_fit.weights_at("general", points)
+    assert {law for law, weight in weights.items() if weight > 0} == {"joint-general"}
+    near = ladder_fit.points("general", question(132e3).iloc[[7]])
+    assert ladder_fit.weights_at("general", near) == pytest.approx(ladder_fit.weights("general"))
+
+
+def test_phases_and_numbers_are_checked(ladder_fit: Fit) -> None:
+    with pytest.raises(InputError, match="phase 'anealed' cannot be predicted: write constant"):
+        ladder_fit.predict(question(132e3, "anealed"))
+    with pytest.raises(InputError, match="predict needs numbers in n_params"):
+        ladder_fit.predict(n_params="7B")
+    unnamed = ladder_fit.predict(question(132e3).drop(columns="phase"))
+    assert unnamed["loss"].equals(ladder_fit.predict(question(132e3))["loss"])
+
+
+def test_one_learning_rate_is_not_answered_at_another(ladder: pd.DataFrame) -> None:
+    rule = ladder.assign(learning_rate=1e-3)
+    one = fit(rule, "joint-general", ["general"], n_draws=5)
+    asked = question(132e3).assign(learning_rate=1e-3)
+    assert np.isfinite(one.predict(asked)["loss"]).all()
+    with pytest.raises(InputError, match="fitted at one learning_rate"):
+        one.predict(asked.assign(learning_rate=3e-3))
+
+
+def test_files_of_two_fits_are_not_read_as_one(ladder: pd.DataFrame, tmp_path: Path) -> None:
+    one, other = (fit(ladder, "annealed-general", n_draws=5, seed=seed) for seed in (0, 1))
+    one.to_json(tmp_path / "one")
+    other.to_json(tmp_path / "other")
+    (tmp_path / "other" / "draws.npz").replace(tmp_path / "one" / "draws.npz")
+    with pytest.raises(InputError, match="not of one fit"):
+        load_fit(tmp_path / "one")
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["draws.npz", "fit.json"]
 
 
 def test_round_trip_without_pickle(ladder_fit: Fit, tmp_path: Path) -> None:
@@ -187,8 +237,17 @@ def test_flags_are_explained(ladder: pd.DataFrame, ladder_fit: Fit) -> None:
     rule = ladder.assign(learning_rate=ladder["base_peak_learning_rate"] * 0.3)
     flags = fit(rule, "joint-general", n_draws=5).flags
     assert "confounded:n_params,learning_rate" in flags
-    for flag in (*flags, *ladder_fit.flags, "general/d-cpt/at_bound:gamma"):
-        assert explain_flag(flag)
+    assert explain_flag("confounded:n_params,learning_rate").startswith(
+        "n_params and learning_rate moved together"
+    )
+    assert explain_flag("general/d-cpt/at_bound:gamma").startswith(
+        "`d-cpt` on `general`: parameter gamma ended on its bound"
+    )
+    assert explain_flag("general/not_held_out:annealed").startswith(
+        "`general`: no annealed points could be held out"
+    )
+    for flag in (*flags, *ladder_fit.flags):
+        assert "{}" not in explain_flag(flag)
 
 
 def test_questions_outside_a_laws_range_are_refused(ladder_fit: Fit) -> None:
@@ -245,3 +304,21 @@ def test_draws_carry_the_laws_own_error(ladder_fit: Fit) -> None:
     sample = ladder_fit.sample("general", points)
     half = 0.5 * np.diff(np.quantile(sample, [0.05, 0.95], axis=0), axis=0)[0]
     assert (half > 1.4 * own).all()
+
+
+def test_parameters_that_trade_are_flagged(ladder: pd.DataFrame) -> None:
+    # Bases whose losses differ by next to nothing: the floor and its weight cannot be told apart.
+    alike = ladder.query("phase != 'annealed' and n_tokens > 0").copy()
+    alike["base_loss_general"] = 3.4 + 1e-6 * (alike["n_params"] > 1e5)
+    data = points_from_table(alike, "domain")
+    law = LAWS["anchored-domain-lr"]
+    free = fit_law(law, data, bounds={"E": (-9.0, 9.0), "w": (-5.0, 5.0)})
+    assert "ill_conditioned" in flag_law(free)
+    assert "ill_conditioned" not in flag_law(fit_law(law, data, fixed={"w": 0.5}))
+
+
+def test_bounds_of_the_caller_win_over_an_axis_with_one_value(ladder: pd.DataFrame) -> None:
+    small = ladder.query("n_params < 1e5")
+    data = points_from_table(small, "domain")
+    found = fit_law(LAWS["anchored-domain-lr"], data, bounds={"w": (0.4, 0.6)})
+    assert 0.4 <= found.parameters["w"] <= 0.6

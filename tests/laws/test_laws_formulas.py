@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dcpt.laws.carry import box, references_of
+from dcpt.laws.coordinates import rewarmed
 from dcpt.laws.duals import Dual
 from dcpt.laws.fitter import Problem, evaluate_with_slopes
 from dcpt.laws.formulas import LAWS
-from dcpt.laws.law import evaluate
+from dcpt.laws.law import References, evaluate
 from dcpt.laws.points import Points
 
 
@@ -68,7 +72,7 @@ def test_amplitudes_are_linear_and_named_factors(name: str) -> None:
 )
 def test_general_laws_are_finite_without_domain_text(name: str) -> None:
     points = some_points()
-    points = Points(**{**points.__dict__, "ratio": np.zeros(40), "share": np.ones(40)})
+    points = replace(points, ratio=np.zeros(40), share=np.ones(40))
     law = LAWS[name]
     lower, upper = box(law, points)
     problem = Problem(law, points, np.full(40, 3.0), references_of(points), lower, upper)
@@ -87,6 +91,111 @@ def test_d_cpt_is_the_papers_form() -> None:
     found = evaluate(law, points, np.array([p[n] for n in law.names]), ref)
     by_hand = 1 + 0.5 / 2**0.3 + 0.7 * 0.25**0.2 / 4**0.4 + 0.1 / (0.25 + 0.05) ** 0.6
     assert found == pytest.approx(by_hand, rel=1e-12)
+
+
+# One point, in plain numbers, for values written from the form of each law.
+N, D, R, LR = 4e6, 2e7, 0.25, 6e-4
+N_REF, D_REF, LR_REF = 1e6, 1e7, 3e-4
+L0, LG0, PEAK, D_PT, WARMUP = 3.0, 2.8, 2e-3, 1e8, 4e5
+n, d, lam, s = N / N_REF, D / D_REF, LR / LR_REF, 1 - R
+RATE = lam * n**0.4
+u = d * RATE**0.75
+RP = LR / PEAK
+WARM = 1 - math.exp(-D / (2 * WARMUP))
+RHO = R / (s + 0.1 * u**-0.5)
+END_RISE = math.log(1 + 0.6 * lam) * R / (s + 0.1) ** 0.7
+BY_HAND = {
+    "chinchilla": ([2.0, 0.5, 0.3, 0.7, 0.4], 2 + 0.5 * n**-0.3 + 0.7 * d**-0.4),
+    "d-cpt": (
+        [2.0, 0.5, 0.3, 0.7, 0.4, 0.2, 0.1, 0.05, 0.6],
+        2 + 0.5 * n**-0.3 + 0.7 * R**0.2 * d**-0.4 + 0.1 * (R + 0.05) ** -0.6,
+    ),
+    "joint-general": (
+        [0.03, 0.2, 0.6, 0.4, 0.1, 0.7, 0.2, 0.65],
+        L0
+        - 0.03 * s * d**0.2
+        + 0.2 * math.log(1 + 0.6 * lam * d**0.4) * R / (s + 0.1 * d**-0.5) ** 0.7
+        + 0.2 * RP * (WARM - 0.65),
+    ),
+    "anchored-general-lr": (
+        [0.05, 0.04, 0.1, 0.4, 0.7, 0.1, 0.3, 0.05],
+        L0
+        + 0.05 * RATE**1.5 * WARM
+        - 0.04 * math.log(1 + s * u * D_REF / D_PT)
+        + 0.1 * (lam / n) ** 0.4 * (RHO**0.7 * u**0.3) ** ((n / lam) ** 0.05),
+    ),
+    "anchored-domain-lr": (
+        [0.3, 0.8, 0.6, 0.4, 0.3, 0.05, 0.04],
+        0.3 + 0.8 * LG0 + 0.6 * u**-0.4 - 0.3 * n**-0.05 * math.log(R) + 0.04 * RATE**1.5 * WARM,
+    ),
+    "annealed-domain": (
+        [0.3, 0.8, 0.6, 0.4, 0.3, 0.05, 0.04, 0.06, 0.5],
+        0.3
+        + 0.8 * LG0
+        + 0.6 * u**-0.4
+        - 0.3 * n**-0.05 * math.log(R)
+        + 0.04 * RATE**1.5 * WARM
+        - 0.06 * RP**0.5,
+    ),
+    "annealed-general": (
+        [0.03, 0.2, 0.6, 0.1, 0.7, 0.2],
+        L0 - 0.03 * s + 0.2 * RP + 0.2 * END_RISE,
+    ),
+    "annealed-general-l0": (
+        [0.03, 0.2, 0.6, 0.1, 0.7, 0.2],
+        L0 - 0.03 * s + 0.2 * RP + 0.2 * L0 * END_RISE,
+    ),
+    "annealed-general-n": (
+        [0.03, 0.2, 0.6, 0.1, 0.7, 0.2, 0.1],
+        L0 - 0.03 * s + 0.2 * RP + 0.2 * n**-0.1 * END_RISE,
+    ),
+    "annealed-domain-rp": (
+        [0.3, 0.8, 0.6, 0.4, 0.3, 0.05, 0.1],
+        0.3 + 0.8 * LG0 + 0.6 * u**-0.4 - 0.3 * n**-0.05 * math.log(R) + 0.1 * RP,
+    ),
+    "annealed-domain-l0": (
+        [0.3, 0.8, 0.6, 0.4, 0.1, 0.1],
+        0.3 + 0.8 * LG0 + 0.6 * u**-0.4 - 0.1 * LG0 * math.log(R) + 0.1 * RP,
+    ),
+    "annealed-domain-lam": (
+        [0.3, 0.8, 0.6, 0.4, 0.3, 0.1],
+        0.3 + 0.8 * LG0 + 0.6 * (d * lam**0.75) ** -0.4 - 0.3 * math.log(R) + 0.1 * RP,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_every_law_gives_the_value_worked_out_by_hand(name: str) -> None:
+    law = LAWS[name]
+    values, expected = BY_HAND[name]
+    one = {
+        "n_params": N,
+        "n_tokens": D,
+        "share": s if law.side == "general" else R,
+        "ratio": R,
+        "learning_rate": LR,
+        "annealed": 1.0,
+        "base_loss": L0,
+        "base_loss_general": LG0,
+        "base_peak_learning_rate": PEAK,
+        "base_n_tokens": D_PT,
+        "warmup_tokens": WARMUP,
+    }
+    points = Points(**{field: np.array([value]) for field, value in one.items()})
+    found = evaluate(law, points, np.array(values), References(N_REF, D_REF, LR_REF))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_domain_text_forgets_nothing() -> None:
+    law = LAWS["anchored-general-lr"]
+    points = replace(some_points(), ratio=np.zeros(40), share=np.ones(40))
+    values = np.array([0.0, 0.0, 5.0, 0.4, 0.02, 0.1, 0.3, 0.05])
+    assert np.array_equal(evaluate(law, points, values, references_of(points)), points.base_loss)
+
+
+def test_runs_without_a_warmup_are_warm_from_the_start() -> None:
+    points = replace(some_points(), warmup_tokens=np.zeros(40))
+    assert np.array_equal(rewarmed(points), np.ones(40))
 
 
 def test_a_dual_refuses_a_function_without_a_known_slope() -> None:

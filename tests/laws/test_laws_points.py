@@ -56,6 +56,17 @@ def test_base_loss_column_stands_in_for_rows_at_d_0() -> None:
     assert points_from_table(frame, "domain").points.base_loss is None
 
 
+def test_an_excluded_row_at_d_0_anchors_nothing() -> None:
+    frame = small_table()
+    frame.loc[4, ["excluded", "loss_general"]] = ["bad evaluation", 9.0]
+    data = points_from_table(frame, "general")
+    of_b = data.runs == data.run_names.index("b")
+    assert np.isnan(data.points.get("base_loss")[of_b]).all()
+    assert set(data.points.get("base_loss")[~of_b]) == {3.0}
+    anchored = points_from_table(frame.assign(base="tiny"), "general")
+    assert set(anchored.points.get("base_loss")) == {3.0}
+
+
 def test_distinct_forgives_rounding_and_takes_quotients() -> None:
     data = points_from_table(small_table(), "general").points
     data = type(data)(**{**data.__dict__, "n_params": np.array([1e6, 1e6 * (1 + 1e-9), 4e6, 4e6])})

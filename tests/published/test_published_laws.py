@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dcpt.bundled import bundled_runs
 from dcpt.laws import LAWS, fit
 from dcpt.laws.carry import data_for
 from dcpt.laws.fitter import huber
@@ -16,7 +17,7 @@ from dcpt.laws.points import ChannelData, points_from_table
 from dcpt.laws.search import LawFit, fit_law
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-pytestmark = pytest.mark.skipif(
+published = pytest.mark.skipif(
     not SHARED.exists(), reason="the published tables are not beside this checkout"
 )
 
@@ -31,6 +32,7 @@ def rmse(fitted: LawFit, data: ChannelData) -> float:
     return float(np.sqrt(np.mean(gaps**2)))
 
 
+@published
 @pytest.mark.parametrize("name", GEMSTONES)
 def test_gemstones_chinchilla(name: str) -> None:
     """Source: gemstones/SOURCE.md, arXiv 2502.06857."""
@@ -79,6 +81,7 @@ def curves(channel: str) -> pd.DataFrame:
     )
 
 
+@published
 @pytest.mark.parametrize(("split", "limit"), [("longest_d", 0.0137), ("shares", 0.0059)])
 def test_datablations_d_cpt(split: str, limit: float) -> None:
     """Held-out error, mean of corpora, at D >= 20B: .0150, .0068 here; .0137, .0059 before."""
@@ -97,9 +100,7 @@ def test_datablations_d_cpt(split: str, limit: float) -> None:
 
 
 def pilot(*names: str) -> pd.DataFrame:
-    return pd.concat(
-        [pd.read_csv(SHARED / "pilot" / f"{name}.csv") for name in names], ignore_index=True
-    )
+    return pd.concat([bundled_runs(name) for name in names], ignore_index=True)
 
 
 def test_code_general_law_at_held_out_ratios_and_size() -> None:
