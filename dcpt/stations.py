@@ -371,24 +371,41 @@ def verify_study(
 
 
 def report_on(place: Path, *, out: Path | None = None, title: str | None = None) -> list[Path]:
-    """Write the page (HTML, Markdown, JSON) of a study or of a fit folder."""
-    from dcpt.decide import read_recommendation, read_verification
+    """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
+
+    Raises:
+        InputError: If the recommendation was made from another fit than the one that is there.
+    """
+    from dcpt.decide import plan_verification, read_recommendation, read_verification
     from dcpt.laws import load_fit
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
-    folder = fit_folder(place)
-    if is_study(place):
-        runs, name = collect_runs(place), load_study(place).name
-    else:
-        runs, name = load_runs(folder / "runs.csv"), folder.name
+    folder, notes = fit_folder(place), []
+    fitted, answer = load_fit(folder), read_recommendation(folder)
+    if answer.runs_sha256 != fitted.table_sha256:
+        raise InputError(
+            f"{folder}: recommendation.json was made from another fit than fit.json; "
+            f"run `dcpt recommend {place}` again"
+        )
+    checked = read_verification(folder)
+    if checked is not None:
+        planned = [] if answer.best is None else plan_verification(answer)
+        asked = {(one.ratio, one.learning_rate) for one in planned}
+        if {(run.ratio, run.learning_rate) for run in checked.runs} != asked:
+            checked = None
+            notes.append(
+                "verification.json checks another recommendation and is left out of this page; "
+                "`dcpt verify` checks this one"
+            )
     return write_report(
         out or folder / "report",
-        runs=runs,
-        fit=load_fit(folder),
-        recommendation=read_recommendation(folder),
-        verification=read_verification(folder),
-        title=title or name,
+        runs=collect_runs(place) if is_study(place) else load_runs(folder / "runs.csv"),
+        fit=fitted,
+        recommendation=answer,
+        verification=checked,
+        title=title or (load_study(place).name if is_study(place) else folder.name),
+        notes=notes,
     )
 
 

@@ -66,3 +66,14 @@ def test_type_checkers_see_the_same_names() -> None:
     for name, home in seen.items():
         assert home is not None
         assert getattr(importlib.import_module(home), name) is getattr(dcpt, name)
+
+
+def test_a_frame_that_no_door_has_seen_is_checked_by_fit() -> None:
+    runs = dcpt.bundled_runs("code")
+    with pytest.raises(dcpt.InputError, match="ratio"):
+        dcpt.fit(runs.assign(ratio=runs["ratio"] * 100))
+
+
+def test_a_target_takes_its_limit_as_people_write_it() -> None:
+    target = dcpt.Target(1e9, 1e10, "+3%", {"general": 2.0})
+    assert target.limit == dcpt.Limit.parse("+3%")

@@ -73,6 +73,11 @@ class Target:
     learning_rate: float | None = None
     base: str | None = None
 
+    def __post_init__(self) -> None:
+        """Take a limit as people write it: ``+3%``."""
+        if not isinstance(self.limit, Limit | dict):
+            object.__setattr__(self, "limit", Limit.parse(self.limit))
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -161,6 +166,7 @@ class Recommendation:
     laws: dict[str, dict[str, float]]
     general_channel: str
     domain_channel: str
+    runs_sha256: str
     alternatives: dict[str, Choice] = field(default_factory=dict)
     ratio_by_law: dict[str, float] = field(default_factory=dict)
 

@@ -62,11 +62,13 @@ def _answer(recommendation: Recommendation) -> str:
             f"{_size(recommendation)}{_looked_at(recommendation)}."
         )
     domain = best.losses[recommendation.domain_channel]
+    rise = best.general_rise.value or 0.0
+    moves = f"{'rises' if rise >= 0 else 'falls'} by {abs(rise):.3f}"
     return (
         f"Train with {_percent(best.ratio)} domain text and the rest general text"
         f"{_rate(best.learning_rate)}: for {_size(recommendation)}, the domain loss is then "
         f"predicted at {domain.value:.3f} nats per token {_moment(recommendation)}, and the "
-        f"general loss rises by {best.general_rise.value:.3f}, within the limit "
+        f"general loss {moves}, within the limit "
         f"{_limit(recommendation)}."
     )
 

@@ -20,7 +20,7 @@ from dcpt.laws.points import Points
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """Laws fitted to a runs table.
 
@@ -51,6 +51,10 @@ class Fit:
     seed: int
     table_sha256: str
     delta: float
+
+    def __repr__(self) -> str:
+        laws = {name: list(one.members) for name, one in self.by_channel.items()}
+        return f"Fit(laws={laws}, n_draws={self.n_draws}, seed={self.seed}, flags={self.flags})"
 
     @property
     def channels(self) -> list[str]:

@@ -21,6 +21,7 @@ from dcpt.laws.points import ChannelData, distinct, find_general_channel, points
 from dcpt.laws.search import LawFit, fit_law
 from dcpt.table.channels import DOMAIN
 from dcpt.table.channels import channels as table_channels
+from dcpt.table.checks import check_runs
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,7 @@ def fit(
     """
     if n_draws < 1:
         raise InputError(f"n_draws is {n_draws}; at least 1 is needed")
+    runs = check_runs(runs, "runs")
     names = _named_laws(law)
     fixed, bounds = dict(fixed or {}), dict(bounds or {})
     check_names({**fixed, **bounds}, [LAWS[name] for name in names])
@@ -166,8 +168,16 @@ def _fit_channel(
     held_out: dict[str, list[Array]] = {}
     folds = list_folds(data)
     for name in names:
-        fits[name] = fit_law(LAWS[name], data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
-        held_out[name] = predict_held_out(fits[name], data, folds, fixed, bounds, seed)
+        one = fit_law(LAWS[name], data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
+        if not np.isfinite(one.objective):
+            continue  # no start gives a loss above 0 at every point: no law for this channel
+        fits[name] = one
+        held_out[name] = predict_held_out(one, data, folds, fixed, bounds, seed)
+    if not fits:
+        raise InputError(
+            f"channel {data.channel}: no parameters of {', '.join(names)} give losses above 0 at "
+            "every point; look at the table's losses of this channel, or name another law"
+        )
     annealed = data.points.get("annealed") > 0
     comparisons = {
         phase: compare_laws(data, fits, folds, held_out, phase == "annealed")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from dcpt.bundled import bundled_runs
 from dcpt.cli import app
+from dcpt.errors import InputError
 from dcpt.table import write_runs
 
 COMMANDS = [
@@ -111,3 +112,37 @@ def test_fitting_never_imports_torch(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_recommendation_of_another_fit_is_not_reported(tmp_path: Path) -> None:
+    for name in ("zh_annealed", "code"):
+        write_runs(bundled_runs(name), tmp_path / f"{name}.csv")
+    target = ("--n-params", "29.1M", "--n-tokens", "44M", "--limit", "+3%")
+    base = ("--base-loss", "general=2.775", "--base-peak-learning-rate", "1e-3")
+    runner = CliRunner()
+    for words in (
+        ("fit", tmp_path / "zh_annealed.csv", "--out", tmp_path / "fit", "--draws", "20"),
+        ("recommend", tmp_path / "fit", *target, *base),
+        ("report", tmp_path / "fit"),
+        ("fit", tmp_path / "code.csv", "--out", tmp_path / "fit", "--draws", "20"),
+    ):
+        result = runner.invoke(app, [str(word) for word in words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    with pytest.raises(InputError, match="made from another fit"):
+        runner.invoke(app, ["report", str(tmp_path / "fit")], catch_exceptions=False)
+
+
+def test_predict_takes_the_base_s_own_loss(tmp_path: Path) -> None:
+    write_runs(bundled_runs("zh_annealed"), tmp_path / "runs.csv")
+    words = ("fit", tmp_path / "runs.csv", "--out", tmp_path / "fit", "--draws", "20")
+    CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    words = ("predict", tmp_path / "fit", "--n-params", "6.6M", "--n-tokens", "44M", "--ratio")
+    words += ("0.5", "--learning-rate", "9e-4", "--base-peak-learning-rate", "2e-3", "--json")
+    losses = {}
+    for own in (3.0, 3.1):
+        call = [*map(str, words), "--base-loss", f"general={own}"]
+        found = json.loads(CliRunner().invoke(app, call, catch_exceptions=False).stdout)
+        losses[own] = {row["channel"]: row["loss"] for row in found}
+    rise = losses[3.0]["general"] - 3.0
+    assert 0.02 < rise < 0.12  # measured at 6.6M in the table: .061
+    assert losses[3.1]["general"] - losses[3.0]["general"] == pytest.approx(0.1, abs=0.02)

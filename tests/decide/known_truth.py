@@ -39,6 +39,7 @@ class KnownFit:
     warmup_tokens: float | None = 4e5
     laws_apart: float = 0.0
     flags: tuple[str, ...] = field(default=())
+    table_sha256: str = "0" * 64
     only_rates: tuple[tuple[float, float, str], ...] = ()
 
     @property

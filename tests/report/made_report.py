@@ -164,6 +164,7 @@ def make_recommendation(ratio: float | None = 0.3127) -> Recommendation:
         laws={"general": {"joint-general": 1.0}, "domain": {"annealed-domain": 1.0}},
         general_channel="general",
         domain_channel="domain",
+        runs_sha256="0" * 64,
         alternatives={"safe": make_choice(0.22, 5e-4, 4.3, "safe")},
     )
 
