@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dcpt.errors import InputError
-from dcpt.runs import RunConfig, channel_shares, learning_rate_at, table_rows
+from dcpt.runs import RunConfig, channel_shares, learning_rate_at
+from dcpt.table.study_rows import read_study_rows
 from dcpt.text.corpora import open_shard
 from dcpt.text.mixture import Mixture
 from dcpt.training.evaluate import evaluate_model
@@ -74,7 +75,7 @@ def test_a_trunk_and_its_branch_give_rows_of_the_runs_table(made: Made) -> None:
     branch = made.branch(trunk, 8, 4)
     train(trunk, made.study)
     train(branch, made.study)
-    rows = table_rows(made.runs)
+    rows = read_study_rows(made.runs, [trunk, branch]).rows
     found = {(row["phase"], row["n_tokens"] // BATCH_TOKENS): row for row in rows}
     assert sorted(found) == [
         ("annealed", 12),
