@@ -25,7 +25,8 @@ def test_losses_and_standard_errors_are_those_of_numpy(made: Made) -> None:
     found = evaluate_channels(model, {"law": cut_windows(shard, 16, 160)}, "float32")["law"]
     means = []
     with torch.no_grad():
-        for start in range(0, 160, 16):
+        for i in range(10):
+            start = int(i / 10 * ((len(shard) - 1) // 16) + 1e-9) * 16  # spread over the shard
             ids = torch.from_numpy(shard[start : start + 17])
             logits = model(ids[None, :-1]).logits[0].double().numpy()
             log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
