@@ -12,6 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dcpt.errors import InputError
+from dcpt.options import (
+    BaseLosses,
+    BasePeak,
+    BaseTokens,
+    Columns,
+    Json,
+    Place,
+    StudyFile,
+    WarmupTokens,
+    Workers,
+    read_count,
+    read_losses,
+    read_mapping,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="How much domain text goes into a continual pre-training run? Train small, fit, decide.",
 )
-
-StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
-Place = Annotated[Path, typer.Argument(help="A study's YAML file, or a folder made by dcpt fit.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes at once (default: one per GPU, or per core).")
-]
 
 
 def main() -> None:
@@ -184,12 +191,6 @@ def status(study: StudyFile, json: Json = False) -> None:
     typer.echo(display.count_states(statuses))
 
 
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="n_params=N: the table's column N is n_params. Repeatable."),
-]
-
-
 def _note_left_out(table: Path) -> None:
     """Say on standard error which runs of the folder the study does not ask for."""
     from dcpt import stations
@@ -202,14 +203,6 @@ def _note_left_out(table: Path) -> None:
             + (" ..." if len(left_out) > 3 else ""),
             err=True,
         )
-
-
-def _mapping(columns: list[str] | None) -> dict[str, str]:
-    pairs = [column.partition("=") for column in columns or []]
-    for name, sign, theirs in pairs:
-        if not (name and sign and theirs):
-            raise InputError(f"--column {name}{sign}{theirs}: write it as n_params=N")
-    return {name: theirs for name, _, theirs in pairs}
 
 
 @app.command()
@@ -226,7 +219,7 @@ def runs(
     from dcpt import display, stations
     from dcpt.table import describe, write_runs
 
-    frame = stations.collect_runs(table, _mapping(column))
+    frame = stations.collect_runs(table, read_mapping(column))
     _note_left_out(table)
     if out is not None:
         write_runs(frame, out)
@@ -258,7 +251,7 @@ def fit(
     _note_left_out(table)
     folder = out or (stations.fit_folder(table) if stations.is_study(table) else None)
     fitted = stations.fit_runs(
-        stations.collect_runs(table, _mapping(column)),
+        stations.collect_runs(table, read_mapping(column)),
         folder,
         law=law,
         channels=channel or None,
@@ -281,16 +274,10 @@ def predict(
     phase: Annotated[
         str | None, typer.Option(help="constant or annealed (default: annealed where known).")
     ] = None,
-    base_loss: Annotated[
-        list[str] | None, typer.Option(help="general=2.775: the base's own loss. Repeatable.")
-    ] = None,
-    base_peak_learning_rate: Annotated[
-        float | None, typer.Option(help="Peak rate of the base's own pre-training.")
-    ] = None,
-    base_n_tokens: Annotated[
-        str | None, typer.Option(help="Tokens that the base was pre-trained on, e.g. 2T.")
-    ] = None,
-    warmup_tokens: Annotated[str | None, typer.Option(help="Default: that of the runs.")] = None,
+    base_loss: BaseLosses = None,
+    base_peak_learning_rate: BasePeak = None,
+    base_n_tokens: BaseTokens = None,
+    warmup_tokens: WarmupTokens = None,
     json: Json = False,
 ) -> None:
     """Predict every channel's loss, with 90 % intervals.
@@ -302,15 +289,15 @@ def predict(
 
     fitted = load_fit(stations.fit_folder(place))
     given: dict[str, Any] = {
-        "n_params": _count("--n-params", n_params),
-        "n_tokens": _count("--n-tokens", n_tokens),
+        "n_params": read_count("--n-params", n_params),
+        "n_tokens": read_count("--n-tokens", n_tokens),
         "ratio": ratio or None,
         "learning_rate": learning_rate,
         "phase": phase,
         "base_peak_learning_rate": base_peak_learning_rate,
-        "base_n_tokens": _count("--base-n-tokens", base_n_tokens),
-        "warmup_tokens": _count("--warmup-tokens", warmup_tokens),
-        **{f"base_loss_{name}": loss for name, loss in _losses(base_loss).items()},
+        "base_n_tokens": read_count("--base-n-tokens", base_n_tokens),
+        "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
+        **{f"base_loss_{name}": loss for name, loss in read_losses(base_loss).items()},
     }
     frame = fitted.predict(**{name: value for name, value in given.items() if value is not None})
     if json:
@@ -319,45 +306,17 @@ def predict(
         typer.echo(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
 
-def _count(option: str, text: str | None) -> int | None:
-    from dcpt.quantities import parse_count
-
-    try:
-        return None if text is None else parse_count(text)
-    except ValueError as error:
-        raise InputError(f"{option}: {error}") from None
-
-
-def _losses(pairs: list[str] | None) -> dict[str, float]:
-    losses = {}
-    for pair in pairs or []:
-        name, sign, value = pair.partition("=")
-        try:
-            losses[name] = float(value)
-        except ValueError:
-            raise InputError(f"--base-loss {pair}: write it as general=2.775") from None
-        if not (name and sign):
-            raise InputError(f"--base-loss {pair}: write it as general=2.775")
-    return losses
-
-
 @app.command()
 def recommend(
     place: Place,
     n_params: Annotated[str | None, typer.Option(help="Target: parameters, e.g. 7B.")] = None,
     n_tokens: Annotated[str | None, typer.Option(help="Target: tokens, decay included.")] = None,
     limit: Annotated[str | None, typer.Option(help="Rise of general loss: +3% or +0.05.")] = None,
-    base_loss: Annotated[
-        list[str] | None, typer.Option(help="general=2.775: the base's own loss. Repeatable.")
-    ] = None,
-    base_peak_learning_rate: Annotated[
-        float | None, typer.Option(help="Peak rate of the base's own pre-training.")
-    ] = None,
-    base_n_tokens: Annotated[
-        str | None, typer.Option(help="Tokens that the base was pre-trained on, e.g. 2T.")
-    ] = None,
+    base_loss: BaseLosses = None,
+    base_peak_learning_rate: BasePeak = None,
+    base_n_tokens: BaseTokens = None,
     learning_rate: Annotated[float | None, typer.Option(help="Hold the rate at this.")] = None,
-    warmup_tokens: Annotated[str | None, typer.Option(help="Default: that of the runs.")] = None,
+    warmup_tokens: WarmupTokens = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Level of intervals.")] = 0.9,
     json: Json = False,
 ) -> None:
@@ -371,14 +330,14 @@ def recommend(
 
     target = stations.read_target(
         place,
-        n_params=_count("--n-params", n_params),
-        n_tokens=_count("--n-tokens", n_tokens),
+        n_params=read_count("--n-params", n_params),
+        n_tokens=read_count("--n-tokens", n_tokens),
         limit=limit,
-        base_losses=_losses(base_loss),
+        base_losses=read_losses(base_loss),
         base_peak_learning_rate=base_peak_learning_rate,
-        base_n_tokens=_count("--base-n-tokens", base_n_tokens),
+        base_n_tokens=read_count("--base-n-tokens", base_n_tokens),
         learning_rate=learning_rate,
-        warmup_tokens=_count("--warmup-tokens", warmup_tokens),
+        warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
     )
     answer = stations.recommend_for(place, target, level)
     if json:

@@ -87,8 +87,9 @@ def test_figures_draw_where_no_learning_rate_is_known(recommendation):
         frontiers=[replace(recommendation.frontiers[0], learning_rate=None)],
         ratio_interval=Interval(0.3127, None, None),
     )
-    words_in(plot_trade_off(unknown))
-    words_in(plot_frontier(unknown))
+    for figure in (plot_trade_off(unknown), plot_frontier(unknown)):
+        assert "None" not in words_in(figure)
+        assert "nan" not in words_in(figure)
 
 
 def test_base_loss_comes_from_the_limit_where_the_target_does_not_name_it(recommendation):

@@ -72,7 +72,8 @@ def test_a_base_path_is_relative_to_the_study(base: Path, made: Made) -> None:
     moved.parent.mkdir()
     base.rename(moved)
     recorded = config.recorded.model_copy(update={"base_path": "bases/small"})
-    load_base(config.model_copy(update={"recorded": recorded}), made.study)
+    found = load_base(config.model_copy(update={"recorded": recorded}), made.study)
+    assert count_parameters(found).n_params == 11536
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(made: Made, tmp_path: Path) -> None:
