@@ -42,10 +42,8 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     return table
 
 
-def format_seconds(seconds: float | None) -> str:
+def format_seconds(seconds: float) -> str:
     """Time for people: ``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds is None:
-        return "unknown"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -130,14 +128,15 @@ class GridView:
             for status in statuses
             if status.state == "running"
         ]
-        left = format_seconds(seconds_left(statuses, self.workers))
+        seconds = seconds_left(statuses, self.workers)
+        left = "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
         done = sum(status.state == "done" for status in statuses)
         failed = sum(status.state == "failed" for status in statuses)
         head = f"{self.title}: {done} of {len(statuses)} runs done" + (
             f", {failed} failed" if failed else ""
         )
         elapsed = format_seconds(time.monotonic() - self.started)
-        text = Text(f"{head}; {elapsed} gone, about {left} left", style="bold")
+        text = Text(f"{head}; {elapsed} gone, {left}", style="bold")
         columns = ("running", "done", "tokens/s", "training losses")
         parts = [text, make_table("", columns, rows)] if rows else [text]
         self.live.update(Group(*parts), refresh=True)
