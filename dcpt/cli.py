@@ -96,11 +96,12 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
     Example: dcpt prepare study.yaml
     """
     from dcpt import display, stations
+    from dcpt.grid.local import count_cores
 
     console = _console(json)
     with display.watch_progress(console) as progress:
         prepared = stations.prepare_study(
-            study, workers=workers or stations.count_workers(), progress=progress
+            study, workers=workers or count_cores(), progress=progress
         )
     if json:
         typer.echo(display.as_json(display.prepared_record(prepared)))
@@ -161,7 +162,7 @@ def run_grid(
         return
     folder = StudyFolder(study)
     with display.watch_grid(console, folder, len(slots), "grid") as view:
-        outcome = stations.train_study(study, workers=workers, on_tick=view.tick)
+        outcome = stations.train_study(study, slots, on_tick=view.tick)
     if json:
         typer.echo(display.as_json(vars(outcome)))
     else:
@@ -357,9 +358,9 @@ def verify(study: StudyFile, workers: Workers = None, json: Json = False) -> Non
     from dcpt.study import StudyFolder
 
     console, folder = _console(json), StudyFolder(study)
-    n_workers = len(choose_slots(workers))
-    with display.watch_grid(console, folder, n_workers, "verification") as view:
-        checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)
+    slots = choose_slots(workers)
+    with display.watch_grid(console, folder, len(slots), "verification") as view:
+        checked, outcome = stations.verify_study(study, slots, on_tick=view.tick)
     _end(outcome, console)
     assert checked is not None
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dcpt.decide.records import Recommendation
-    from dcpt.grid.local import Outcome
+    from dcpt.grid.local import Outcome, Slot
     from dcpt.text.demo_texts import CorpusName
 
 DOMAINS: dict[CorpusName, str] = {
@@ -53,6 +54,8 @@ def run(
     Raises:
         InputError: If the texts cannot be had, or the runs that are left carry no fit.
     """
+    from dcpt.grid.local import choose_slots
+
     corpus = next((name for name in DOMAINS if name == domain), None)
     if corpus is None:
         raise InputError(f"--domain {domain}: choose one of {', '.join(DOMAINS)}")
@@ -63,7 +66,8 @@ def run(
         prepared = stations.prepare_study(study, workers=1, progress=progress)
     console.print(display.prepared_table(prepared))
     steps.say("training: four bases, then 27 runs from three of them, each with a final decay")
-    outcome = _train(study, workers, console)
+    slots = choose_slots(workers)
+    outcome = _train(study, slots, console)
     steps.say("fitting laws to the loss of every channel")
     fitted = stations.fit_runs(stations.collect_runs(study), stations.fit_folder(study))
     display.show_fit(console, fitted)
@@ -71,7 +75,7 @@ def run(
     display.show_answer(console, answer)
     if answer.best is not None:
         steps.say("verification: training the target at the recommendation and beside it")
-        outcome.failed |= _verify(study, workers, console).failed
+        outcome.failed |= _verify(study, slots, console).failed
     _report(study, steps)
     return answer, outcome
 
@@ -93,20 +97,14 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
     return study
 
 
-def _train(study: Path, workers: int | None, console: Console) -> Outcome:
-    from dcpt.grid.local import choose_slots
-
-    n_workers = len(choose_slots(workers))
-    with display.watch_grid(console, StudyFolder(study), n_workers, "grid") as view:
-        return stations.train_study(study, workers=workers, on_tick=view.tick)
+def _train(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
+    with display.watch_grid(console, StudyFolder(study), len(slots), "grid") as view:
+        return stations.train_study(study, slots, on_tick=view.tick)
 
 
-def _verify(study: Path, workers: int | None, console: Console) -> Outcome:
-    from dcpt.grid.local import choose_slots
-
-    n_workers, folder = len(choose_slots(workers)), StudyFolder(study)
-    with display.watch_grid(console, folder, n_workers, "verification") as view:
-        checked, outcome = stations.verify_study(study, workers=workers, on_tick=view.tick)
+def _verify(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
+    with display.watch_grid(console, StudyFolder(study), len(slots), "verification") as view:
+        checked, outcome = stations.verify_study(study, slots, on_tick=view.tick)
     for line in checked.words if checked is not None else []:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return outcome

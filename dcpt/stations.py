@@ -7,7 +7,6 @@ training and laws alike. What a station makes lies beside the study file: ``data
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,18 +107,18 @@ def estimate_study(file: Path, slot: Slot) -> list[Estimate]:
 
 def train_study(
     file: Path,
+    slots: Sequence[Slot],
     *,
-    workers: int | None = None,
     trunks: Sequence[Trunk] | None = None,
     on_tick: Tick | None = None,
 ) -> Outcome:
     """Train all runs of the study, or only those of some trunks, that are not done."""
-    from dcpt.grid.local import LocalEngine, choose_slots
+    from dcpt.grid.local import LocalEngine
 
     folder = StudyFolder(file)
     planned = plan_study(file, trunks)
     tick = None if on_tick is None else (lambda: on_tick(planned))
-    return LocalEngine(folder, choose_slots(workers), tick).run(planned)
+    return LocalEngine(folder, slots, tick).run(planned)
 
 
 def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str, Any]:
@@ -344,7 +343,7 @@ def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
 
 
 def verify_study(
-    file: Path, *, workers: int | None = None, on_tick: Tick | None = None
+    file: Path, slots: Sequence[Slot], *, on_tick: Tick | None = None
 ) -> tuple[Verification | None, Outcome]:
     """Train at the recommendation and beside it, and put measured beside predicted.
 
@@ -357,7 +356,7 @@ def verify_study(
     folder = fit_folder(file)
     answer = read_recommendation(folder)
     trunks = verification_trunks(file, answer)
-    outcome = train_study(file, workers=workers, trunks=list(trunks.values()), on_tick=on_tick)
+    outcome = train_study(file, slots, trunks=list(trunks.values()), on_tick=on_tick)
     if outcome.failed:
         return None, outcome
     labels = {}
@@ -407,8 +406,3 @@ def report_on(place: Path, *, out: Path | None = None, title: str | None = None)
         title=title or (load_study(place).name if is_study(place) else folder.name),
         notes=notes,
     )
-
-
-def count_workers() -> int:
-    """Processes that may work at once on this machine's cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -49,6 +49,13 @@ class _Worker:
     busy_with: list[PlannedRun] = field(default_factory=list)
 
 
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def choose_slots(workers: int | None = None) -> list[Slot]:
     """A slot per GPU where there are GPUs, else one single-threaded slot per core.
 
@@ -60,8 +67,7 @@ def choose_slots(workers: int | None = None) -> list[Slot]:
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return [Slot(f"cuda:{i % count}") for i in range(workers or count)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    cores = count_cores()
     count = workers or cores
     # torch's own number of threads heeds OMP_NUM_THREADS: several grids can share a machine.
     threads = max(1, min(torch.get_num_threads(), cores // count))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dcpt.decide.records import Interval, Recommendation
+from dcpt.decide.records import Interval
+from dcpt.decide.words import format_rate
 
 
 def rate(value: float | None) -> str:
     """A learning rate: ``9e-4``, ``7.3e-4``; ``as in the runs`` where none is recorded."""
     if value is None:
         return "as in the runs"
-    digits, exponent = f"{value:.2e}".split("e")
-    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return format_rate(value)
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -50,9 +50,3 @@ def probability(value: float) -> str:
 def channel_name(name: str) -> str:
     """A channel as a word: ``general_total`` is the weighted general loss."""
     return "general (weighted)" if name == "general_total" else name
-
-
-def rise_words(recommendation: Recommendation, base: float) -> str:
-    """How far the limit is above the base: ``+3% of 2.775, that is up to 2.858 nats``."""
-    allowed = recommendation.allowed_general_loss
-    return f"{recommendation.target.limit} over the base's {nats(base)}: at most {nats(allowed)}"

@@ -42,13 +42,6 @@ def run_grid(study: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
-def points(folder: RunFolder) -> list[dict[str, object]]:
-    return [
-        {key: point[key] for key in ("n_tokens", "phase", "loss", "se")}
-        for point in folder.points()
-    ]
-
-
 def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> None:
     runs = stations.plan_study(study)
     trunks = [run for run in runs if run.config.identity.kind == "trunk"]
@@ -77,7 +70,7 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     assert broken.error() is None
 
 
-def test_kill_9_loses_no_finished_run_and_the_rest_goes_on(study: Path, tmp_path: Path) -> None:
+def test_kill_9_loses_no_finished_run_and_the_rest_goes_on(study: Path) -> None:
     runs = stations.plan_study(study)
     process = run_grid(study)
     watched = folders(study, runs)
