@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dcpt.decide.recommend import recommend
     from dcpt.decide.records import Limit, Target
     from dcpt.errors import InputError
-    from dcpt.laws import fit, load_fit
+    from dcpt.laws import Law, Parameter, fit, load_fit
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "InputError": "dcpt.errors",
+    "Law": "dcpt.laws",
     "Limit": "dcpt.decide.records",
+    "Parameter": "dcpt.laws",
     "Target": "dcpt.decide.records",
     "bundled_runs": "dcpt.bundled",
     "fit": "dcpt.laws",
@@ -34,7 +36,9 @@ _HOMES = {
 
 __all__ = [
     "InputError",
+    "Law",
     "Limit",
+    "Parameter",
     "Target",
     "__version__",
     "bundled_runs",

@@ -7,5 +7,19 @@ from dcpt.laws.fitted import Fit
 from dcpt.laws.fitting import fit, offer_laws
 from dcpt.laws.flags import explain_flag
 from dcpt.laws.formulas import LAWS
+from dcpt.laws.law import Law, Parameter, Range, References
+from dcpt.laws.points import Points
 
-__all__ = ["LAWS", "Fit", "explain_flag", "fit", "load_fit", "offer_laws"]
+__all__ = [
+    "LAWS",
+    "Fit",
+    "Law",
+    "Parameter",
+    "Points",
+    "Range",
+    "References",
+    "explain_flag",
+    "fit",
+    "load_fit",
+    "offer_laws",
+]

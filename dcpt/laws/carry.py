@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, References
 from dcpt.laws.points import ChannelData, Points, distinct, known
+from dcpt.laws.rates import rule_of
 
 Array = NDArray[np.float64]
 
@@ -18,6 +18,10 @@ COLUMNS = {
     "share": "ratio",
     "annealed": "phase",
     "base_loss": "a D = 0 row for every run (or base_loss_<channel>)",
+    "unique_tokens": "unique_tokens_<channel>",
+    "lr_area": "learning_rate with batch_tokens and warmup_tokens (or lr_area, or a schedule)",
+    "anneal_area": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
+    "drop_sizes": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
     "base_loss_general": (
         "the general side's loss at D = 0 (a row for every run or base_loss_<general channel>; "
         "with several general channels also weight_<channel>)"
@@ -25,7 +29,12 @@ COLUMNS = {
 }
 """How a person provides a field of the points, where the column has another name."""
 
-AXIS_WORDS = {"n_params": "sizes", "n_tokens": "token counts", "ratio": "ratios"}
+AXIS_WORDS = {
+    "n_params": "sizes",
+    "n_tokens": "token counts",
+    "ratio": "ratios",
+    "epochs": "numbers of epochs",
+}
 
 
 def data_for(law: Law, data: ChannelData) -> ChannelData:
@@ -66,7 +75,8 @@ def refusal(
         return f"the channel has no points in its phases ({', '.join(law.phases)})"
     for name in law.one_value:
         values = distinct(points, name)
-        if len(values) > 1:
+        by_rule = name == "learning_rate" and rule_of(points) is not None
+        if len(values) > 1 and not by_rule:
             return (
                 f"it holds at one {COLUMNS.get(name, name)} and the table has {len(values)} "
                 f"({_list_values(name, values)})"
@@ -98,13 +108,14 @@ def _list_values(name: str, values: Array) -> str:
 
 def carried_laws(
     data: ChannelData,
+    laws: Mapping[str, Law],
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, str | None]:
-    """Every law of the menu: None if the channel's points carry it, else why not."""
+    """Laws by name: None if the channel's points carry it, else why not."""
     return {
         name: refusal(law, data_for(law, data), fixed=fixed, bounds=bounds)
-        for name, law in LAWS.items()
+        for name, law in laws.items()
     }
 
 
@@ -143,7 +154,7 @@ def box(
 
 
 def references_of(points: Points) -> References:
-    """Geometric medians of size, tokens and learning rate; None where the table has none."""
+    """Geometric medians of size, tokens, rate and area; None where the table has none."""
 
     def middle(values: Array | None) -> float | None:
         if values is None or not (values > 0).any():
@@ -154,6 +165,7 @@ def references_of(points: Points) -> References:
         n_params=middle(points.n_params),
         n_tokens=middle(points.get("n_tokens")) or 1.0,
         learning_rate=middle(points.learning_rate),
+        lr_area=middle(points.lr_area),
     )
 
 

@@ -14,6 +14,7 @@ from dcpt.laws.compare import Comparison, Stack
 from dcpt.laws.draws import pick_laws
 from dcpt.laws.law import Law, Range, References, evaluate
 from dcpt.laws.points import SAME, Points, known
+from dcpt.laws.rates import RateRule
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -42,6 +43,8 @@ class Member:
         n_points: Points it was fitted to.
         held_at: Fields that had one value, and the only one at which the law may be asked.
         flags: Names of warnings.
+        rate_rule: Where the law ignores the learning rate and every size had one of its own: the
+            rule that a question must keep.
     """
 
     law: Law
@@ -54,6 +57,7 @@ class Member:
     n_points: int
     held_at: Mapping[str, float]
     flags: tuple[str, ...]
+    rate_rule: RateRule | None = None
 
     def accepts(self, points: Points) -> NDArray[np.bool_]:
         """At which points the law may be asked, shape (M,)."""
@@ -85,6 +89,9 @@ class Member:
             if values is not None:
                 there = np.isclose(values, value, rtol=SAME, atol=1e-12)
                 yield there, partial(_say_held, name, value)
+        rule, rates = self.rate_rule, points.learning_rate
+        if rule is not None and points.n_params is not None and rates is not None:
+            yield rule.holds(points.n_params, rates), partial(_say_off_rule, rule)
 
 
 def _say_missing(name: str, points: Points) -> str:
@@ -99,6 +106,14 @@ def _say_held(name: str, value: float, points: Points) -> str:
     return (
         f"was fitted at one {name} ({value:.4g}) and holds there only, not at "
         f"{points.get(name)[0]:.4g}; runs at other values of {name} are needed"
+    )
+
+
+def _say_off_rule(rule: RateRule, points: Points) -> str:
+    size, rate = points.get("n_params"), points.get("learning_rate")
+    return (
+        "ignores the learning rate, which followed the size in the runs: at "
+        f"{size[0]:.4g} parameters that rule gives {rule.at(size)[0]:.3g}, not {rate[0]:.3g}"
     )
 
 

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.channel_fit import ChannelFit, Member, Seen
 from dcpt.laws.compare import SPLITS, Comparison
-from dcpt.laws.coordinates import NOTATION
 from dcpt.laws.fitted import Fit
 from dcpt.laws.formulas import LAWS
-from dcpt.laws.law import References
+from dcpt.laws.formulas.coordinates import NOTATION
+from dcpt.laws.law import Law, References
+from dcpt.laws.menu import laws_named
+from dcpt.laws.rates import RateRule
 
 Array = NDArray[np.float64]
 
@@ -132,6 +134,7 @@ def _member_record(member: Member) -> dict[str, Any]:
         "objective": member.objective,
         "n_points": member.n_points,
         "held_at": dict(member.held_at),
+        "rate_rule": None if member.rate_rule is None else member.rate_rule.__dict__,
         "flags": list(member.flags),
     }
 
@@ -143,17 +146,20 @@ def _version(name: str) -> str | None:
         return None
 
 
-def load_fit(folder: str | Path) -> Fit:
+def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     """Read a fit that :meth:`Fit.to_json` wrote.
 
     Args:
         folder: Where ``fit.json`` and ``draws.npz`` are (or the path of ``fit.json``).
+        laws: A person's own laws that the fit uses (records, or ``module:name``). A file never
+            names code to run.
 
     Raises:
         InputError: If a file is missing or damaged, of another format, or names an unknown law.
     """
     place = Path(folder)
     place = place.parent if place.name == "fit.json" else place
+    there = {**LAWS, **(laws_named(laws) if laws else {})}
     try:
         record = json.loads((place / "fit.json").read_text(encoding="utf-8"))
         content = (place / "draws.npz").read_bytes()
@@ -175,7 +181,7 @@ def load_fit(folder: str | Path) -> Fit:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             draws = {name: arrays[name] for name in arrays.files}
-        return _read_fit(record, draws, place)
+        return _read_fit(record, draws, there, place)
     except (BadZipFile, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -186,9 +192,12 @@ def _unreadable(place: Path, reason: str) -> InputError:
     return InputError(f"{place}: the fit cannot be read ({reason}); fit the runs again")
 
 
-def _read_fit(record: Mapping[str, Any], draws: Mapping[str, Array], place: Path) -> Fit:
+def _read_fit(
+    record: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
+) -> Fit:
     by_channel = {
-        name: _read_channel(name, one, draws, place) for name, one in record["channels"].items()
+        name: _read_channel(name, one, draws, laws, place)
+        for name, one in record["channels"].items()
     }
     return Fit(
         by_channel=by_channel,
@@ -203,6 +212,10 @@ def _read_fit(record: Mapping[str, Any], draws: Mapping[str, Array], place: Path
         table_sha256=record["runs_sha256"],
         delta=record["delta"],
     )
+
+
+def _read_rule(record: Mapping[str, list[float]] | None) -> RateRule | None:
+    return None if record is None else RateRule(tuple(record["sizes"]), tuple(record["rates"]))
 
 
 def _pair(values: list[float]) -> tuple[float, float]:
@@ -221,17 +234,21 @@ def _read_gaps(
 
 
 def _read_channel(
-    channel: str, record: Mapping[str, Any], draws: Mapping[str, Array], place: Path
+    channel: str,
+    record: Mapping[str, Any],
+    draws: Mapping[str, Array],
+    laws: Mapping[str, Law],
+    place: Path,
 ) -> ChannelFit:
-    unknown = [name for name in record["laws"] if name not in LAWS]
+    unknown = [name for name in record["laws"] if name not in laws]
     if unknown:
         raise InputError(
-            f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which this version does not "
-            f"have; it has {', '.join(LAWS)}"
+            f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which is not in the menu "
+            f"({', '.join(LAWS)}); if it is your own, name it with laws= or --law module:name"
         )
     members = {
         name: Member(
-            law=LAWS[name],
+            law=laws[name],
             values=np.array([p["value"] for p in one["parameters"]]),
             draws=draws[f"{channel}/{name}"],
             references=References(**one["references"]),
@@ -241,6 +258,7 @@ def _read_channel(
             n_points=one["n_points"],
             held_at=one["held_at"],
             flags=tuple(one["flags"]),
+            rate_rule=_read_rule(one["rate_rule"]),
         )
         for name, one in record["laws"].items()
     }

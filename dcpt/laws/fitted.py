@@ -235,6 +235,8 @@ class Fit:
                         "parameters": dict(
                             zip(member.law.names, map(float, member.values), strict=True)
                         ),
+                        "units": {one.name: one.unit for one in member.law.parameters},
+                        "meanings": {one.name: one.meaning for one in member.law.parameters},
                         "references": dict(member.references.__dict__),
                         "flags": list(member.flags),
                         "n_points": member.n_points,

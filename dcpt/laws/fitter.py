@@ -88,26 +88,18 @@ def evaluate_with_slopes(problem: Problem, theta: Array) -> tuple[Array, Array]:
     """
     law = problem.law
     values = problem.to_values(theta)
-    free = {p.name for p, is_free in zip(law.parameters, problem.free, strict=True) if is_free}
+    order = [p.name for p, free in zip(law.parameters, problem.free, strict=True) if free]
     numbers: dict[str, Any] = {}
     for i, one in enumerate(law.parameters):
         value = values[:, i : i + 1]
-        if one.role == "nonlinear" and one.name in free:
-            numbers[one.name] = Dual(value, {one.name: value if one.scale == "log" else 1.0})
-        else:
-            numbers[one.name] = value
-    terms = law.terms(problem.points, cast(Mapping[str, Array], numbers), problem.references)
-    shape = (len(theta), len(problem.losses))
-    loss = np.zeros(shape) + value_of(terms.offset)
-    order = [p.name for p in law.parameters if p.name in free]
-    slopes = np.zeros((len(theta), len(order), len(problem.losses)))
-    for name, factor in terms.factors.items():
-        loss += numbers[name] * value_of(factor)
-        if name in free:
-            slopes[:, order.index(name)] = value_of(factor)
-        for other, slope in slopes_of(factor).items():
-            slopes[:, order.index(other)] += numbers[name] * slope
-    return loss, slopes
+        slope = value if one.scale == "log" else 1.0
+        numbers[one.name] = Dual(value, {one.name: slope}) if one.name in order else value
+    result = law.loss(problem.points, cast(Mapping[str, Array], numbers), problem.references)
+    size = len(problem.losses)
+    slopes = np.zeros((len(theta), len(order), size))
+    for name, slope in slopes_of(result).items():
+        slopes[:, order.index(name)] = slope
+    return np.broadcast_to(value_of(result), (len(theta), size)), slopes
 
 
 def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> Array:
@@ -129,22 +121,35 @@ def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> 
     low, high = problem.to_theta(problem.lower), problem.to_theta(problem.upper)
     theta = low + (high - low) * np.random.default_rng(seed).random((n_starts, len(low)))
     values = problem.to_values(theta)
-    p = {name: values[:, i : i + 1] for i, name in enumerate(law.names)}
-    terms = law.terms(problem.points, p, problem.references)
-    shape = (n_starts, len(problem.losses))
-    y = problem.losses
-    factors = np.stack([np.broadcast_to(terms.factors[a], shape) / y for a in law.amplitudes], 1)
-    target = np.broadcast_to(1.0 - terms.offset / y, shape)
+    offset, factors = _split(problem, values)
+    offset, factors = offset / problem.losses, factors / problem.losses
     solved = _solve_amplitudes(
-        factors, target, weights, problem.lower[amplitude], problem.upper[amplitude]
+        factors, 1.0 - offset, weights, problem.lower[amplitude], problem.upper[amplitude]
     )
-    shares = np.einsum("gsa,sam->gsm", solved, factors) + (terms.offset / y)
+    shares = np.einsum("gsa,sam->gsm", solved, factors) + offset
     objective = _objective(np.log(np.maximum(shares, 1e-9)), weights[:, None], problem.delta)
     result = np.repeat(theta[None], len(weights), axis=0)
     result[:, :, amplitude] = solved
     order = np.argsort(objective, axis=1)
     ordered: Array = np.take_along_axis(result, order[:, :, None], axis=1)
     return ordered
+
+
+def _split(problem: Problem, values: Array) -> tuple[Array, Array]:
+    """The loss without its amplitudes, (S, M), and its slope by each of them, (S, A, M)."""
+    law = problem.law
+    p: dict[str, Any] = {
+        one.name: Dual(np.zeros((len(values), 1)), {one.name: 1.0})
+        if one.role == "amplitude"
+        else values[:, i : i + 1]
+        for i, one in enumerate(law.parameters)
+    }
+    result = law.loss(problem.points, cast(Mapping[str, Array], p), problem.references)
+    shape = (len(values), len(problem.losses))
+    factors = np.zeros((len(values), len(law.amplitudes), len(problem.losses)))
+    for a, name in enumerate(law.amplitudes):
+        factors[:, a] = slopes_of(result).get(name, 0.0)
+    return np.broadcast_to(value_of(result), shape), factors
 
 
 def _objective(residuals: Array, weights: Array, delta: float) -> Array:

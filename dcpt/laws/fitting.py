@@ -10,14 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.carry import carried_laws, check_names
+from dcpt.laws.carry import carried_laws, check_names, data_for
 from dcpt.laws.channel_fit import PHASES, ChannelFit, Member, Seen
 from dcpt.laws.compare import Comparison, Fold, compare_laws, list_folds, predict_held_out
 from dcpt.laws.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fitted import Fit
 from dcpt.laws.flags import flag_law, flag_table
 from dcpt.laws.formulas import LAWS
+from dcpt.laws.law import Law
+from dcpt.laws.menu import check_formula, laws_named
 from dcpt.laws.points import ChannelData, distinct, find_general_channel, points_from_table
+from dcpt.laws.rates import rule_of
 from dcpt.laws.search import LawFit, fit_law
 from dcpt.table.channels import DOMAIN
 from dcpt.table.channels import channels as table_channels
@@ -31,7 +34,7 @@ OF_A_SIZE = ("n_params", "base_loss", "base_loss_general", "base_peak_learning_r
 
 def fit(
     runs: pd.DataFrame,
-    law: str | Sequence[str] = "auto",
+    law: str | Law | Sequence[str | Law] = "auto",
     channels: Sequence[str] | None = None,
     *,
     n_draws: int = 200,
@@ -44,14 +47,15 @@ def fit(
 
     Args:
         runs: A runs table (``dcpt.load_runs``).
-        law: ``auto`` fits every law the table carries and weighs them by held-out error; or the
-            name of one law, or several names.
+        law: ``auto`` fits every law the table carries and weighs them by held-out error; or one
+            law, or several: a name of the menu, ``module:name`` of a person's own record, or a
+            :class:`Law` record.
         channels: Channels to fit; None takes all that the laws are for.
         n_draws: Refits on resampled runs, for the intervals.
         seed: Of starts and draws; the same seed gives the same numbers.
         fixed: Parameters held at a value, by name.
         bounds: Bounds that replace a parameter's own, by name.
-        delta: Huber's threshold, in log loss.
+        delta: Huber's threshold, in log loss; ``float("inf")`` is least squares.
 
     Returns:
         The fit.
@@ -63,11 +67,13 @@ def fit(
     if n_draws < 1:
         raise InputError(f"n_draws is {n_draws}; at least 1 is needed")
     runs = check_runs(runs, "runs")
-    names = _named_laws(law)
+    if not delta > 0:
+        raise InputError(f"delta is {delta:g}; it must be above 0 (inf is least squares)")
+    laws = laws_named(law)
     fixed, bounds = dict(fixed or {}), dict(bounds or {})
-    check_names({**fixed, **bounds}, [LAWS[name] for name in names])
-    data = _data_by_channel(runs, names, channels)
-    chosen = _laws_by_channel(data, names, law != "auto", fixed, bounds)
+    check_names({**fixed, **bounds}, list(laws.values()))
+    data = _data_by_channel(runs, laws, channels)
+    chosen = _laws_by_channel(data, laws, law != "auto", fixed, bounds)
     run_weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
     order = table_channels(runs)
     by_channel = {
@@ -91,32 +97,24 @@ def fit(
     )
 
 
-def _named_laws(law: str | Sequence[str]) -> list[str]:
-    names = list(LAWS) if law == "auto" else [law] if isinstance(law, str) else list(law)
-    unknown = [name for name in names if name not in LAWS]
-    if unknown:
-        raise InputError(f"law {', '.join(unknown)} is not known; there are {', '.join(LAWS)}")
-    return names
-
-
 def _phase_flags(runs: pd.DataFrame) -> tuple[str, ...]:
     return () if "phase" in runs.columns else ("phase_not_named",)
 
 
 def _data_by_channel(
-    runs: pd.DataFrame, names: list[str], channels: Sequence[str] | None
+    runs: pd.DataFrame, laws: Mapping[str, Law], channels: Sequence[str] | None
 ) -> dict[str, ChannelData]:
     there = table_channels(runs)
     if not there:
         raise InputError("the table has no loss_<channel> column, so there is nothing to fit")
-    sides = {LAWS[name].side for name in names}
+    sides = {law.side for law in laws.values()}
     wanted = list(channels) if channels is not None else there
     data = {name: points_from_table(runs, name) for name in wanted}
     if channels is None and "any" not in sides:
         data = {name: one for name, one in data.items() if one.side in sides}
     if not data:
         raise InputError(
-            f"law {', '.join(names)} is for the {' or '.join(sorted(sides))} side and the table "
+            f"law {', '.join(laws)} is for the {' or '.join(sorted(sides))} side and the table "
             f"has the channels {', '.join(there)}"
         )
     return data
@@ -124,20 +122,20 @@ def _data_by_channel(
 
 def _laws_by_channel(
     data: Mapping[str, ChannelData],
-    names: list[str],
+    laws: Mapping[str, Law],
     explicit: bool,
     fixed: Mapping[str, float],
     bounds: Mapping[str, tuple[float, float]],
-) -> dict[str, list[str]]:
+) -> dict[str, list[Law]]:
     """Laws to fit per channel; all refusals are raised together."""
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[str, list[Law]] = {}
     problems = []
     for channel, one in data.items():
-        reasons = carried_laws(one, fixed, bounds)
-        able = [name for name in names if reasons[name] is None]
+        reasons = carried_laws(one, {**LAWS, **laws}, fixed, bounds)
+        able = [law for name, law in laws.items() if reasons[name] is None]
         refused = {
-            name: reasons[name] for name in names if LAWS[name].side in ("any", one.side)
-        } or {name: reasons[name] for name in names}
+            name: reasons[name] for name, law in laws.items() if law.side in ("any", one.side)
+        } or {name: reasons[name] for name in laws}
         if able and not (explicit and any(r is not None for r in refused.values())):
             chosen[channel] = able
             continue
@@ -156,7 +154,7 @@ def _laws_by_channel(
 
 def _fit_channel(
     data: ChannelData,
-    names: list[str],
+    laws: Sequence[Law],
     run_weights: Array,
     stream: int,
     seed: int,
@@ -167,16 +165,19 @@ def _fit_channel(
     fits: dict[str, LawFit] = {}
     held_out: dict[str, list[Array]] = {}
     folds = list_folds(data)
-    for name in names:
-        one = fit_law(LAWS[name], data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
+    for law in laws:
+        if law.name not in LAWS:
+            check_formula(law, data_for(law, data).points, fixed)
+        one = fit_law(law, data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
         if not np.isfinite(one.objective):
             continue  # no start gives a loss above 0 at every point: no law for this channel
-        fits[name] = one
-        held_out[name] = predict_held_out(one, data, folds, fixed, bounds, seed)
+        fits[law.name] = one
+        held_out[law.name] = predict_held_out(one, data, folds, fixed, bounds, seed)
     if not fits:
         raise InputError(
-            f"channel {data.channel}: no parameters of {', '.join(names)} give losses above 0 at "
-            "every point; look at the table's losses of this channel, or name another law"
+            f"channel {data.channel}: no parameters of {', '.join(one.name for one in laws)} give "
+            "losses above 0 at every point; look at the table's losses of this channel, or name "
+            "another law"
         )
     annealed = data.points.get("annealed") > 0
     comparisons = {
@@ -201,8 +202,11 @@ def _fit_channel(
 
 def _make_member(fitted: LawFit, run_weights: Array) -> Member:
     law, points = fitted.law, fitted.data.points
+    rule = rule_of(points) if "learning_rate" in law.one_value else None
     held = {
-        n: float(distinct(points, n)[0]) for n in law.one_value if getattr(points, n) is not None
+        n: float(distinct(points, n)[0])
+        for n in law.one_value
+        if getattr(points, n) is not None and not (n == "learning_rate" and rule is not None)
     }
     sizes = distinct(points, "n_params")
     if len(sizes) < law.sizes_needed and np.isfinite(sizes).all():
@@ -219,6 +223,7 @@ def _make_member(fitted: LawFit, run_weights: Array) -> Member:
         objective=fitted.objective,
         n_points=len(fitted.data.losses),
         held_at={name: value for name, value in held.items() if np.isfinite(value)},
+        rate_rule=rule,
         flags=tuple(flag_law(fitted)),
     )
 
@@ -337,4 +342,4 @@ def _hash_table(runs: pd.DataFrame) -> str:
 
 def offer_laws(runs: pd.DataFrame, channel: str) -> dict[str, str | None]:
     """Every law of the menu for a channel: None if the table carries it, else why not."""
-    return carried_laws(points_from_table(runs, channel))
+    return carried_laws(points_from_table(runs, channel), LAWS)

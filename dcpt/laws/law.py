@@ -1,4 +1,4 @@
-"""What a law is: a formula that is linear in its amplitudes, and the record that describes it."""
+"""What a law is: a plain function of points and parameters, and the record that describes it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ class References:
         n_params: Parameters in all; None where the table has no sizes (terms in N drop out).
         n_tokens: CPT tokens.
         learning_rate: Absolute peak learning rate; None where the table has none.
+        lr_area: S1, learning rate x steps; None where the table has none.
     """
 
     n_params: float | None
     n_tokens: float
     learning_rate: float | None
+    lr_area: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,6 @@ class Parameter:
     meaning: str
     axis: str | None = None
     neutral: float = 0.0
-
-
-@dataclass(frozen=True)
-class Terms:
-    """A law's value at points, split where it is linear: offset + sum of amplitude * factor.
-
-    Args:
-        offset: Shape (M,) or (K, M), nats per token.
-        factors: One array per amplitude, broadcastable to (K, M).
-    """
-
-    offset: Array | float
-    factors: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,9 @@ class Law:
         phases: Phases it can describe; a law with both is fitted to both at once.
         needs: Fields of the points that it cannot do without.
         parameters: In the order of the vector of values.
-        terms: The formula; ``terms(points, p, references)`` with ``p`` values of shape (K, 1).
+        loss: The formula, a plain function ``loss(points, p, references)`` in numpy: ``p`` maps a
+            parameter's name to values of shape (K, 1), and the result is (K, M) nats per token,
+            or what broadcasts to it. It is linear in every amplitude.
         axes: For an axis, the fewest distinct values that carry its terms. With a single size the
             terms in N drop out instead, and predictions hold at that size only.
         one_value: Fields that must have one value in all points, because the formula ignores them.
@@ -120,7 +111,7 @@ class Law:
     phases: tuple[str, ...]
     needs: tuple[str, ...]
     parameters: tuple[Parameter, ...]
-    terms: Callable[[Points, Mapping[str, Array], References], Terms]
+    loss: Callable[[Points, Mapping[str, Array], References], Array]
     axes: Mapping[str, int] = field(default_factory=dict)
     one_value: tuple[str, ...] = ()
     holds_on: tuple[Range, ...] = ()
@@ -155,8 +146,5 @@ def evaluate(law: Law, points: Points, values: Array, references: References) ->
     """
     batch = np.atleast_2d(values)
     p = {name: batch[:, i : i + 1] for i, name in enumerate(law.names)}
-    terms = law.terms(points, p, references)
-    loss = np.zeros((len(batch), len(points))) + terms.offset
-    for name, factor in terms.factors.items():
-        loss += p[name] * factor
+    loss = np.broadcast_to(law.loss(points, p, references), (len(batch), len(points)))
     return loss if np.ndim(values) == 2 else loss[0]

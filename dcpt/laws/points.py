@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.table.channels import DOMAIN, GENERAL_TOTAL, channels
+from dcpt.table.histories import read_history
+from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
@@ -24,6 +27,9 @@ SAME = 0.02
 class Points:
     """M points as one channel sees them; arrays of shape (M,), ``None`` where the table has none.
 
+    The learning-rate history of a point is in its areas (LR x steps) and in its drops: arrays of
+    shape (M, J) over the steps at which the rate changed before the point, padded with drops of 0.
+
     Args:
         n_params: Parameters in all.
         n_tokens: CPT tokens seen so far.
@@ -37,6 +43,12 @@ class Points:
         base_peak_learning_rate: Peak learning rate of the base's pre-training.
         base_n_tokens: Tokens that the base was pre-trained on.
         warmup_tokens: Tokens of the run's warmup.
+        unique_tokens: Unique tokens of this channel's own text: epochs are share D / unique.
+        lr_area: S1, the sum of learning rates over the steps so far.
+        anneal_area: S2 of arXiv 2408.11029, the drops so far, each fading with the steps since.
+        drop_sizes: Learning rate before a drop minus after it, shape (M, J).
+        drop_rates: Learning rate after it, shape (M, J).
+        drop_areas: Sum of learning rates from its step to the point, that step included, (M, J).
     """
 
     n_params: Array | None = None
@@ -50,22 +62,43 @@ class Points:
     base_peak_learning_rate: Array | None = None
     base_n_tokens: Array | None = None
     warmup_tokens: Array | None = None
+    unique_tokens: Array | None = None
+    lr_area: Array | None = None
+    anneal_area: Array | None = None
+    drop_sizes: Array | None = None
+    drop_rates: Array | None = None
+    drop_areas: Array | None = None
 
     def __len__(self) -> int:
+        return next((len(values) for _, values in self._there()), 0)
+
+    def _there(self) -> Iterator[tuple[str, Array]]:
         for one in fields(self):
             values = getattr(self, one.name)
             if values is not None:
-                return len(values)
-        return 0
+                yield one.name, values
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Points:
         """The points at an index or where a mask is true."""
-        return Points(
-            **{
-                one.name: None if (v := getattr(self, one.name)) is None else v[index]
-                for one in fields(self)
-            }
-        )
+        return Points(**{name: values[index] for name, values in self._there()})
+
+    @property
+    def epochs(self) -> Array | None:
+        """How often the channel's own text was seen, shape (M,); a share that is missing is 1."""
+        if self.unique_tokens is None or self.n_tokens is None:
+            return None
+        share = 1.0 if self.share is None else self.share
+        return self.n_tokens * share / self.unique_tokens
+
+    def levels(self, name: str) -> tuple[Array, NDArray[np.intp]]:
+        """Distinct values of a field, shape (U,), and which of them each point has, shape (M,).
+
+        They are found once per record: a formula's powers cost U numbers instead of M.
+        """
+        found: dict[str, tuple[Array, NDArray[np.intp]]] = self.__dict__.setdefault("_levels", {})
+        if name not in found:
+            found[name] = np.unique(self.get(name), return_inverse=True)
+        return found[name]
 
     def get(self, name: str) -> Array:
         """A field that must be there.
@@ -94,7 +127,9 @@ def known(points: Points, needs: tuple[str, ...]) -> NDArray[np.bool_]:
     mask = np.ones(len(points), dtype=bool)
     for name in needs:
         values = getattr(points, name)
-        mask &= False if values is None else np.isfinite(values)
+        if values is None:
+            return np.zeros(len(points), dtype=bool)
+        mask &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     return mask
 
 
@@ -168,7 +203,9 @@ def find_general_channel(frame: pd.DataFrame) -> str | None:
     return there[0] if len(there) == 1 else None
 
 
-def points_from_table(frame: pd.DataFrame, channel: str) -> ChannelData:
+def points_from_table(
+    frame: pd.DataFrame, channel: str, schedules: Mapping[str, Schedule] | None = None
+) -> ChannelData:
     """The points of one channel, by the rules of its side.
 
     Rows at D = 0 give the base's losses and are not fitted. Left out, each with its reason: rows
@@ -178,9 +215,10 @@ def points_from_table(frame: pd.DataFrame, channel: str) -> ChannelData:
     Args:
         frame: A runs table.
         channel: One of its channels.
+        schedules: Those that the column ``schedule`` names.
 
     Raises:
-        InputError: If the table has no such channel.
+        InputError: If the table has no such channel, or names a schedule wrongly.
     """
     if f"loss_{channel}" not in frame.columns:
         raise InputError(
@@ -192,6 +230,7 @@ def points_from_table(frame: pd.DataFrame, channel: str) -> ChannelData:
     codes = {name: i for i, name in enumerate(names)}
     general = find_general_channel(table)
     points = _read_points(table, side, base_losses(table, channel))
+    points = replace(points, **read_history(table, schedules))
     if general is not None:
         own = side == "general" and general == channel
         lg0 = points.base_loss if own else _unknown_as_none(base_losses(table, general))

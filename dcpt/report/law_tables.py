@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dcpt.laws.compare import SPLITS
-from dcpt.laws.formulas import LAWS
 from dcpt.report.tables import Table
 from dcpt.report.words import channel_name, nats
 
@@ -58,11 +57,11 @@ def parameters_table(record: Mapping[str, Any]) -> Table:
     Args:
         record: One of ``Fit.records()``.
     """
-    about = {one.name: one for one in LAWS[record["law"]].parameters}
     rows = []
     for name, value in record["parameters"].items():
         flags = [flag.split(":")[0] for flag in record["flags"] if flag.endswith(f":{name}")]
-        rows.append([name, about[name].meaning, f"{value:.4g}", about[name].unit, ", ".join(flags)])
+        meaning, unit = record["meanings"][name], record["units"][name]
+        rows.append([name, meaning, f"{value:.4g}", unit, ", ".join(flags)])
     for name, value in record["references"].items():
         shown = "none in the runs" if value is None else f"{value:.4g}"
         rows.append([name, "scale that it is divided by", shown, "", ""])

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from dcpt.laws.compare import Comparison
-from dcpt.laws.law import Terms
 from dcpt.laws.points import Points
 
 BASE_GENERAL = 2.8
@@ -83,11 +82,11 @@ class KnownFit:
 
     def _channel(self, channel: str) -> SimpleNamespace:
         def law(apart: float, needs: frozenset[str]) -> SimpleNamespace:
-            def terms(points: Points, p: object, ref: object) -> Terms:
-                return Terms(self.central(channel, points) + apart, {})
+            def loss(points: Points, p: object, ref: object) -> np.ndarray:
+                return self.central(channel, points) + apart
 
             return SimpleNamespace(
-                law=SimpleNamespace(names=(), terms=terms, needs=tuple(needs)),
+                law=SimpleNamespace(names=(), loss=loss, needs=tuple(needs)),
                 values=np.zeros(0),
                 references=None,
                 refuse=lambda points: None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,20 @@ NOTATION = {
     "D_pt": "tokens that the base was pre-trained on",
     "r": "share of domain tokens, the column ratio",
     "s": "1 - r",
+    "q": "x + k (1 - x)",
+    "U": "unique tokens of the channel, the column unique_tokens_<channel>",
+    "e": "epochs, x D / U",
     "x": "the channel's own share: r for the domain, s for the general side",
     "rho": "r / (s + eps u^-.5)",
     "L0": "the channel's own base loss, nats per token",
     "Lg0": "the general side's base loss, nats per token",
     "annealed": "1 after a decay to zero, 0 at constant rate",
+    "S": "S1 / S_ref; S1 is the sum of learning rates over the steps so far, the column lr_area,"
+    " S_ref is references.lr_area",
+    "S2": "sum over steps i of sum over k <= i of drop_k .999^(i-k), the column anneal_area",
+    "drop_k": "learning rate before step k minus that of step k (before step 1: 0)",
+    "LR_k": "learning rate of step k",
+    "S_k": "sum of learning rates from step k to the point, both included",
 }
 """What the letters of a formula stand for; written into every ``fit.json``."""
 
@@ -43,6 +52,38 @@ CLOCK_RATE = 0.75
 NOISE_RATE = 1.5
 FALL_TOKENS = 0.2
 EDGE_TOKENS = -0.5
+
+
+def power(points: Points, name: str, reference: float | None, exponent: Array) -> Array:
+    """(field/reference)^exponent, computed once per distinct value of the field, shape (K, M).
+
+    Args:
+        points: M points.
+        name: The field.
+        reference: Its scale; None where the table has none of it, and the power is 1.
+        exponent: Shape (K, 1).
+    """
+    if reference is None:
+        return 1.0 + 0.0 * exponent
+    values, index = points.levels(name)
+    result: Array = np.exp(exponent * np.log(values / reference))[:, index]
+    return result
+
+
+def size_power(points: Points, ref: References, exponent: Array) -> Array:
+    """n^exponent, shape (K, M); 1 where the table has no sizes."""
+    return power(points, "n_params", ref.n_params, exponent)
+
+
+def tokens_power(points: Points, ref: References, exponent: Array) -> Array:
+    """d^exponent, shape (K, M)."""
+    return power(points, "n_tokens", ref.n_tokens, exponent)
+
+
+def of_share(points: Points, function: Callable[[Array], Array]) -> Array:
+    """A function of the channel's own share, computed once per distinct share, shape (K, M)."""
+    values, index = points.levels("share")
+    return function(values)[:, index]
 
 
 def log_size(points: Points, ref: References) -> Array:
@@ -124,6 +165,7 @@ FALL_BY_CLOCK = amplitude("F", "what more general text gains, by the base's own 
 """Only F/D_pt matters while D is small beside the base's own tokens, so F itself may be large."""
 BELOW_ONE = Range("ratio", 0.0, 1.0, low_included=True, high_included=False)
 SOME_DOMAIN = Range("ratio", 0.0, 1.0)
+SOME_SHARE = Range("share", 0.0, 1.0)
 SOME_TOKENS = Range("n_tokens", 0.0, np.inf, high_included=False)
 DOMAIN_PARAMETERS = (
     amplitude("E", "floor of the domain loss", lower=-9.0, upper=9.0),

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from dcpt.laws.coordinates import (
+from dcpt.laws.formulas.coordinates import (
     BELOW_ONE,
     CLOCK_RATE,
     DOMAIN_PARAMETERS,
@@ -29,65 +29,58 @@ from dcpt.laws.coordinates import (
     log_tokens,
     relative_rate,
 )
-from dcpt.laws.law import Law, Parameter, References, Terms
+from dcpt.laws.law import Law, Parameter, References
 from dcpt.laws.points import Points
 
 
-def _annealed_general(points: Points, p: Values, ref: References) -> Terms:
+def _forgotten(points: Points, p: Values, ref: References) -> Array:
+    """ln(1 + k lam) r / (s + eps)^g."""
     ratio = points.get("ratio")
-    s = 1.0 - ratio
     lam = np.exp(log_plain_rate(points, ref))
-    return Terms(
-        points.get("base_loss"),
-        {
-            "F": -s,
-            "C": np.log1p(p["k"] * lam) * ratio * np.exp(-p["g"] * np.log(s + p["eps"])),
-            "H": relative_rate(points),
-        },
-    )
+    return np.log1p(p["k"] * lam) * ratio * np.exp(-p["g"] * np.log(1.0 - ratio + p["eps"]))
 
 
-def _annealed_general_l0(points: Points, p: Values, ref: References) -> Terms:
-    terms = _annealed_general(points, p, ref)
-    scaled = terms.factors["C"] * points.get("base_loss")
-    return Terms(terms.offset, {**terms.factors, "C": scaled})
+def _general_at_end(points: Points, p: Values, forgotten: Array) -> Array:
+    """The general loss after a decay, given the form of what is forgotten."""
+    fall = p["F"] * (1.0 - points.get("ratio"))
+    return points.get("base_loss") - fall + p["C"] * forgotten + p["H"] * relative_rate(points)
 
 
-def _annealed_general_n(points: Points, p: Values, ref: References) -> Terms:
-    terms = _annealed_general(points, p, ref)
+def _annealed_general(points: Points, p: Values, ref: References) -> Array:
+    return _general_at_end(points, p, _forgotten(points, p, ref))
+
+
+def _annealed_general_l0(points: Points, p: Values, ref: References) -> Array:
+    return _general_at_end(points, p, _forgotten(points, p, ref) * points.get("base_loss"))
+
+
+def _annealed_general_n(points: Points, p: Values, ref: References) -> Array:
     slower = np.exp(-p["nu"] * log_size(points, ref))
-    return Terms(terms.offset, {**terms.factors, "C": terms.factors["C"] * slower})
+    return _general_at_end(points, p, _forgotten(points, p, ref) * slower)
 
 
-def _domain_at_end(points: Points, p: Values, ref: References, log_rate: Array) -> Terms:
+def _domain_at_end(
+    points: Points, p: Values, ref: References, log_rate: Array, price: Array
+) -> Array:
     """The domain loss after a decay, at a clock that runs with a given learning rate."""
     log_u = log_tokens(points, ref) + CLOCK_RATE * log_rate
-    return Terms(
-        0.0,
-        {
-            "E": np.ones(len(points)),
-            "w": points.get("base_loss_general"),
-            "B": np.exp(-p["beta"] * log_u),
-            "C": -np.log(points.get("share")),
-            "H": relative_rate(points),
-        },
-    )
+    base = p["E"] + p["w"] * points.get("base_loss_general")
+    share = p["C"] * np.log(points.get("share")) * price
+    return base + p["B"] * np.exp(-p["beta"] * log_u) - share + p["H"] * relative_rate(points)
 
 
-def _annealed_domain_rp(points: Points, p: Values, ref: References) -> Terms:
-    terms = _domain_at_end(points, p, ref, log_sized_rate(points, ref))
-    smaller = terms.factors["C"] * np.exp(-p["nu"] * log_size(points, ref))
-    return Terms(0.0, {**terms.factors, "C": smaller})
+def _annealed_domain_rp(points: Points, p: Values, ref: References) -> Array:
+    price = np.exp(-p["nu"] * log_size(points, ref))
+    return _domain_at_end(points, p, ref, log_sized_rate(points, ref), price)
 
 
-def _annealed_domain_lam(points: Points, p: Values, ref: References) -> Terms:
-    return _domain_at_end(points, p, ref, log_plain_rate(points, ref))
+def _annealed_domain_lam(points: Points, p: Values, ref: References) -> Array:
+    return _domain_at_end(points, p, ref, log_plain_rate(points, ref), np.ones(len(points)))
 
 
-def _annealed_domain_l0(points: Points, p: Values, ref: References) -> Terms:
-    terms = _domain_at_end(points, p, ref, log_sized_rate(points, ref))
-    scaled = terms.factors["C"] * points.get("base_loss_general")
-    return Terms(0.0, {**terms.factors, "C": scaled})
+def _annealed_domain_l0(points: Points, p: Values, ref: References) -> Array:
+    price = points.get("base_loss_general")
+    return _domain_at_end(points, p, ref, log_sized_rate(points, ref), price)
 
 
 _DOMAIN_END = (
@@ -111,7 +104,7 @@ def _end_law(
     name: str,
     formula: str,
     source: str,
-    terms: Callable[[Points, Values, References], Terms],
+    loss: Callable[[Points, Values, References], Array],
     parameters: tuple[Parameter, ...],
 ) -> Law:
     """A law of annealed points at one D."""
@@ -124,7 +117,7 @@ def _end_law(
         phases=("annealed",),
         needs=_END_GENERAL_NEEDS if general else _END_DOMAIN_NEEDS,
         parameters=parameters,
-        terms=terms,
+        loss=loss,
         axes=_END_GENERAL_AXES if general else _END_DOMAIN_AXES,
         one_value=("n_tokens",),
         holds_on=(SOME_TOKENS, BELOW_ONE if general else SOME_DOMAIN),

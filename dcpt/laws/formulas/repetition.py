@@ -1,0 +1,89 @@
+"""Laws of text that is seen more than once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcpt.laws.formulas.coordinates import (
+    FLOOR,
+    SMALL,
+    SOME_TOKENS,
+    Array,
+    Values,
+    amplitude,
+    exponent,
+    linear,
+    log_size,
+    tokens_power,
+)
+from dcpt.laws.formulas.shares import FX2_PARAMETERS, ONE_RATE_AND_PHASE, PLAIN_AXES, fx2
+from dcpt.laws.law import Law, Parameter, Range, References
+from dcpt.laws.points import Points
+
+
+def _repetition_penalty(points: Points, p: Values, ref: References) -> Array:
+    again = np.maximum(points.get("epochs") - 1.0, 0.0)
+    repeated = (again > 0) * np.exp(p["de"] * np.log(np.maximum(again, SMALL)))
+    return fx2(points, p, ref) + p["P"] * repeated * tokens_power(points, ref, -p["kp"])
+
+
+def _saturated(unique: Array, amount: Array, rate: Array) -> Array:
+    """What an amount is worth when all beyond ``unique`` of it counts less and less."""
+    again = np.maximum(amount / unique - 1.0, 0.0)
+    return unique * (1.0 - rate * np.expm1(-again / rate))
+
+
+def _muennighoff(points: Points, p: Values, ref: References) -> Array:
+    unique = points.get("unique_tokens") / ref.n_tokens
+    tokens = points.get("epochs") * unique
+    unique = np.minimum(unique, tokens)
+    size = np.exp(log_size(points, ref))
+    best_size = np.exp((np.log(p["A"]) - np.log(p["B"])) / p["alpha"]) * unique
+    n_used = _saturated(np.minimum(size, best_size), size, p["R_n"])
+    d_used = _saturated(unique, tokens, p["R_d"])
+    lacking = p["A"] * np.exp(-p["alpha"] * np.log(n_used))
+    return p["E"] + lacking + p["B"] * np.exp(-p["alpha"] * np.log(d_used))
+
+
+REPETITION_LAWS = (
+    Law(
+        name="repetition-penalty",
+        formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu + P max(e - 1, 0)^de d^-kp",
+        source="own: fx2-mon with a price of epochs",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share", "unique_tokens"),
+        parameters=(
+            *FX2_PARAMETERS,
+            amplitude("P", "price of one more epoch"),
+            exponent("de", "exponent of the epochs after the first", 0.03, 4.0),
+            linear("kp", "exponent of D in that price", -0.8, 0.8, axis="n_tokens"),
+        ),
+        loss=_repetition_penalty,
+        axes={**PLAIN_AXES, "epochs": 3},
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+    ),
+    Law(
+        name="muennighoff",
+        formula="E + A n'^-alpha + B d'^-alpha; y' = u_y (1 + R_y (1 - e^(-(y/u_y - 1)/R_y)))",
+        source="Muennighoff et al. 2023, arXiv 2305.16264",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_params", "n_tokens", "unique_tokens"),
+        parameters=(
+            FLOOR,
+            Parameter(
+                "A", "nonlinear", 1e-4, 60.0, "nats/token", "log", "what a small model lacks"
+            ),
+            Parameter("B", "nonlinear", 1e-4, 60.0, "nats/token", "log", "what training lacks"),
+            exponent("alpha", "exponent of both"),
+            Parameter("R_d", "nonlinear", 0.1, 1e3, "epochs", "log", "epochs that are worth much"),
+            Parameter("R_n", "nonlinear", 0.1, 1e3, "1", "log", "the same for parameters"),
+        ),
+        loss=_muennighoff,
+        axes={"n_params": 3, "n_tokens": 3, "epochs": 3},
+        one_value=("ratio", *ONE_RATE_AND_PHASE),
+        holds_on=(SOME_TOKENS,),
+    ),
+)

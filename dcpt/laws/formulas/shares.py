@@ -1,0 +1,208 @@
+"""Laws of size, tokens and share: for tables with one learning rate (at a size) and one phase."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcpt.laws.formulas.coordinates import (
+    EPS,
+    FLOOR,
+    SIZE_TERM,
+    SOME_SHARE,
+    SOME_TOKENS,
+    TOKENS_TERM,
+    Array,
+    Values,
+    amplitude,
+    exponent,
+    linear,
+    of_share,
+    size_power,
+    tokens_power,
+)
+from dcpt.laws.law import Law, Parameter, Range, References
+from dcpt.laws.points import Points
+
+
+def without_share(points: Points, p: Values, ref: References) -> Array:
+    """E + A n^-alpha + B d^-beta."""
+    size = p["A"] * size_power(points, ref, -p["alpha"])
+    return p["E"] + size + p["B"] * tokens_power(points, ref, -p["beta"])
+
+
+def _d_cpt(points: Points, p: Values, ref: References) -> Array:
+    size = p["A"] * size_power(points, ref, -p["alpha"])
+    learned = of_share(points, lambda x: np.exp(p["eta"] * np.log(x)))
+    tokens = p["B"] * learned * tokens_power(points, ref, -p["beta"])
+    return p["E"] + size + tokens + p["C"] * _scarce(points, p)
+
+
+def _d_cpt_d0(points: Points, p: Values, ref: References) -> Array:
+    size = p["A"] * size_power(points, ref, -p["alpha"])
+    learned = of_share(points, lambda x: np.exp(p["eta"] * np.log(x)))
+    values, index = points.levels("n_tokens")
+    tokens = np.exp(-p["beta"] * np.log(values / ref.n_tokens + p["d0"]))[:, index]
+    return p["E"] + size + p["B"] * learned * tokens + p["C"] * _scarce(points, p)
+
+
+def _scarce(points: Points, p: Values) -> Array:
+    return of_share(points, lambda x: np.exp(-p["gamma"] * np.log(x + p["eps"])))
+
+
+def _data_mixing(points: Points, p: Values, ref: References) -> Array:
+    fading = tokens_power(points, ref, -p["ka"]) * size_power(points, ref, -p["nu"])
+    share = of_share(points, lambda x: np.exp(-p["t"] * x))
+    return without_share(points, p, ref) + p["C"] * share * fading
+
+
+def _bimix(points: Points, p: Values, ref: References) -> Array:
+    return of_share(points, lambda x: np.exp(-p["g"] * np.log(x))) * without_share(points, p, ref)
+
+
+def mixed_share(points: Points, p: Values, power: Array) -> Array:
+    """q^power with q = x + k (1 - x): what the channel gains from the other side's text."""
+    return of_share(points, lambda x: np.exp(power * np.log(x + p["k"] * (1.0 - x))))
+
+
+def fx2(points: Points, p: Values, ref: References) -> Array:
+    """E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu."""
+    fading = tokens_power(points, ref, -p["ka"]) * size_power(points, ref, -p["nu"])
+    return without_share(points, p, ref) + p["C"] * mixed_share(points, p, -p["g"]) * fading
+
+
+def _u10(points: Points, p: Values, ref: References) -> Array:
+    size = p["A"] * size_power(points, ref, -p["alpha"])
+    tokens = p["B"] * mixed_share(points, p, p["h"]) * tokens_power(points, ref, -p["beta"])
+    share = p["C"] * mixed_share(points, p, -p["g"]) * tokens_power(points, ref, -p["ka"])
+    return p["E"] + size + tokens + share
+
+
+OF_SHARE = Parameter("g", "nonlinear", 0.02, 4.0, "1", "log", "exponent of the share")
+BORROWED = Parameter(
+    "k", "nonlinear", 1e-3, 0.9, "1", "log", "what a token of the other side counts for this one"
+)
+PRICE = amplitude("C", "what a small share of the channel costs")
+FX2_PARAMETERS = (
+    *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE, OF_SHARE, BORROWED),
+    linear("ka", "exponent of D in that cost", 0.0, 0.8, axis="n_tokens"),
+    linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
+)
+PLAIN_AXES = {"n_params": 3, "n_tokens": 3, "ratio": 3}
+ONE_RATE_AND_PHASE = ("learning_rate", "annealed")
+_D_CPT_PARAMETERS = (
+    FLOOR,
+    *SIZE_TERM,
+    *TOKENS_TERM,
+    exponent("eta", "exponent of the share in the token term", 0.05, 3.0),
+    PRICE,
+    EPS,
+    Parameter("gamma", "nonlinear", 0.02, 4.0, "1", "log", "exponent of that cost"),
+)
+
+SHARE_LAWS = (
+    Law(
+        name="chinchilla",
+        formula="E + A n^-alpha + B d^-beta",
+        source="Hoffmann et al. 2022, arXiv 2203.15556",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens",),
+        parameters=(FLOOR, *SIZE_TERM, *TOKENS_TERM),
+        loss=without_share,
+        axes={"n_params": 3, "n_tokens": 3},
+        one_value=("ratio", *ONE_RATE_AND_PHASE),
+        holds_on=(SOME_TOKENS,),
+    ),
+    Law(
+        name="d-cpt",
+        formula="E + A n^-alpha + B x^eta d^-beta + C (x + eps)^-gamma",
+        source="Que et al. 2024, arXiv 2406.01375 (L3)",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=_D_CPT_PARAMETERS,
+        loss=_d_cpt,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(SOME_TOKENS, SOME_SHARE),
+    ),
+    Law(
+        name="d-cpt-d0",
+        formula="E + A n^-alpha + B x^eta (d + d0)^-beta + C (x + eps)^-gamma",
+        source="own: d-cpt that is finite before the first token",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=(
+            *_D_CPT_PARAMETERS,
+            Parameter(
+                "d0", "nonlinear", 1e-4, 1e3, "D_ref", "log", "tokens that the base is worth"
+            ),
+        ),
+        loss=_d_cpt_d0,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(Range("n_tokens", 0.0, np.inf, True, False), SOME_SHARE),
+    ),
+    Law(
+        name="data-mixing",
+        formula="E + A n^-alpha + B d^-beta + C e^(-t x) d^-ka n^-nu",
+        source="after Ye et al. 2024, arXiv 2403.16952, with terms in N and D",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=(
+            *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE),
+            Parameter("t", "nonlinear", 0.2, 60.0, "1", "log", "how fast the share pays"),
+            linear("ka", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
+            linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
+        ),
+        loss=_data_mixing,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+    ),
+    Law(
+        name="bimix",
+        formula="x^-g (E + A n^-alpha + B d^-beta)",
+        source="Ge et al. 2024, arXiv 2405.14908, with a term in N",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=(FLOOR, *SIZE_TERM, *TOKENS_TERM, OF_SHARE),
+        loss=_bimix,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(SOME_TOKENS, SOME_SHARE),
+    ),
+    Law(
+        name="fx2-mon",
+        formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu",
+        source="own, chosen on pre-training mixtures",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=FX2_PARAMETERS,
+        loss=fx2,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+    ),
+    Law(
+        name="u10",
+        formula="E + A n^-alpha + B q^h d^-beta + C q^-g d^-ka",
+        source="own, chosen on pre-training mixtures",
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=(
+            *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE, OF_SHARE, BORROWED),
+            linear("ka", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
+            linear("h", "exponent of the share in the token term", 0.0, 2.0),
+        ),
+        loss=_u10,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+    ),
+)
