@@ -226,6 +226,15 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
                     "whether another would be better is unknown",
                 )
             )
+    elif len(rates) == 1 and len({rate for _, rate, _ in question.fit.seen_rates}) > 1:
+        flags.append(
+            Flag(
+                "learning_rate_by_rule",
+                "every size was trained at a learning rate of its own, so nothing says what another "
+                f"one does: it was held at {format_rate(rates[0])}, which continues that rule to "
+                "the target; train one size at three rates and it can be chosen",
+            )
+        )
     elif len(rates) == 1:
         flags.append(
             Flag(

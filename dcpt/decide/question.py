@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import SAME, Points, share_of
+from dcpt.laws.rates import RateRule, rate_rule
 
 if TYPE_CHECKING:
     from dcpt.laws.compare import Comparison
@@ -322,7 +324,8 @@ def _seen_rates(fit: Fit, target: Target) -> Array:
     """Learning rates that runs were trained at, at sizes as near as possible to the target's.
 
     Sizes count from the nearest outwards until they have seen two rates, since a sweep is often
-    made at one size only. One NaN where the runs name none.
+    made at one size only. Where the rate changed with the size alone, no run says what another
+    one does: the rule's own rate at the target's size. One NaN where the runs name none.
 
     Returns:
         Ascending rates, shape (L,).
@@ -340,9 +343,21 @@ def _seen_rates(fit: Fit, target: Target) -> Array:
     seen = [
         (size, rate) for size, rate, phase in fit.seen_rates if phase == fit.phase_for_decisions
     ]
+    rule = _rule(seen)
+    if rule is not None:
+        by_rule = float(f"{rule.at(np.array([target.n_params]))[0]:.3g}")
+        return np.array([target.learning_rate or by_rule])
     away = [0.0 if size is None else abs(np.log(size / target.n_params)) for size, _ in seen]
     for distance in sorted(set(away)):
         near = {rate for (_, rate), far in zip(seen, away, strict=True) if far <= distance}
         if len(near) > 1:
             return np.array(sorted(near))
     return np.array(sorted({rate for _, rate in seen}))
+
+
+def _rule(seen: Sequence[tuple[float | None, float]]) -> RateRule | None:
+    """The rule LR(N) of runs whose learning rate changed with their size alone, if they had one."""
+    sizes = [size for size, _ in seen if size is not None]
+    if len(sizes) < len(seen):
+        return None
+    return rate_rule(np.array(sizes), np.array([rate for _, rate in seen]))

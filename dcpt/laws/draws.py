@@ -13,6 +13,9 @@ Array = NDArray[np.float64]
 ITERATIONS = 30
 SMALLEST_GAIN = 1e-5
 
+BATCH_NUMBERS = 100_000
+"""Draws x points x parameters of one batch: its slopes stay in the cache."""
+
 TAIL = 4.0
 """Degrees of freedom of the law's own error: few folds say how large it is: long tails."""
 
@@ -29,10 +32,14 @@ def draw_run_weights(n_draws: int, n_runs: int, seed: int) -> Array:
 def refit(fitted: LawFit, run_weights: Array) -> Array:
     """Parameters under each row of run weights, from the best fit, shape (n_draws, P)."""
     problem = fitted.problem
-    begin = np.repeat(problem.to_theta(fitted.values)[None], len(run_weights), axis=0)
-    weights = run_weights[:, fitted.data.runs]
-    theta, _ = minimise(problem, begin, weights, ITERATIONS, SMALLEST_GAIN)
-    return problem.to_values(theta)
+    begin = problem.to_theta(fitted.values)
+    together = max(1, BATCH_NUMBERS // (len(problem.losses) * len(begin)))
+    parts = []
+    for first in range(0, len(run_weights), together):
+        weights = run_weights[first : first + together, fitted.data.runs]
+        rows = np.repeat(begin[None], len(weights), axis=0)
+        parts.append(minimise(problem, rows, weights, ITERATIONS, SMALLEST_GAIN)[0])
+    return problem.to_values(np.concatenate(parts))
 
 
 def draw_ranks(n_draws: int, seed: int, stream: int) -> Array:

@@ -8,7 +8,7 @@ non-linear values (variable projection). It knows no law by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +50,10 @@ class Problem:
     lower: Array
     upper: Array
     delta: float = 1e-3
+
+    def take(self, index: NDArray[np.intp]) -> Problem:
+        """The same problem on some of its points."""
+        return replace(self, points=self.points.take(index), losses=self.losses[index])
 
     @property
     def free(self) -> NDArray[np.bool_]:
@@ -235,18 +239,16 @@ def _expand(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Arra
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         loss, slopes = evaluate_with_slopes(problem, theta)
         positive = loss > 0
-        residuals = np.log(np.where(positive, loss, 1.0)) - np.log(problem.losses)
-        slopes /= np.where(positive, loss, 1.0)[:, None]
+        loss = np.where(positive, loss, 1.0)
+        residuals = np.log(loss) - np.log(problem.losses)
         score = _objective(residuals, weights, problem.delta)
+        size = np.maximum(np.abs(residuals), 1e-300)
+        # Slopes are of the loss; those of its logarithm are slopes / loss.
+        robust = weights * np.minimum(1.0, problem.delta / size) / loss
+        hessian = (slopes * (robust / loss)[:, None]) @ slopes.transpose(0, 2, 1)
+        gradient = (slopes @ (robust * residuals)[:, :, None])[:, :, 0]
         usable = (positive | (weights == 0)).all(1) & np.isfinite(score)
-        usable &= np.isfinite(slopes).all((1, 2))
-        size = np.abs(residuals)
-        robust = weights * np.where(
-            size <= problem.delta, 1.0, problem.delta / np.maximum(size, 1e-300)
-        )
-        weighted = slopes * robust[:, None]
-        hessian = weighted @ slopes.transpose(0, 2, 1)
-        gradient = (weighted @ residuals[:, :, None])[:, :, 0]
+        usable &= np.isfinite(hessian).all((1, 2)) & np.isfinite(gradient).all(1)
     return np.where(usable, score, np.inf), hessian, gradient
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,17 +19,21 @@ from dcpt.laws.fitted import Fit
 from dcpt.laws.flags import flag_law, flag_table
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law
-from dcpt.laws.menu import check_formula, laws_named
+from dcpt.laws.menu import check_formula, laws_named, named_by_hand
 from dcpt.laws.points import ChannelData, distinct, find_general_channel, points_from_table
 from dcpt.laws.rates import rule_of
 from dcpt.laws.search import LawFit, fit_law
 from dcpt.table.channels import DOMAIN
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
+from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
 RANGED = ("n_params", "n_tokens", "ratio", "learning_rate")
+MOST_DRAWN = 5_000
+"""Points of a channel that folds and draws are made of: it is the runs that vary, not the points."""
+
 OF_A_SIZE = ("n_params", "base_loss", "base_loss_general", "base_peak_learning_rate")
 
 
@@ -42,20 +47,23 @@ def fit(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     delta: float = 1e-3,
+    schedules: Mapping[str, Schedule] | None = None,
 ) -> Fit:
     """Fit laws to every channel of a runs table.
 
     Args:
         runs: A runs table (``dcpt.load_runs``).
         law: ``auto`` fits every law the table carries and weighs them by held-out error; or one
-            law, or several: a name of the menu, ``module:name`` of a person's own record, or a
-            :class:`Law` record.
+            law, or several: a name of the menu, ``module:name`` of a person's own record, a
+            :class:`Law` record, and ``auto`` beside one's own.
         channels: Channels to fit; None takes all that the laws are for.
         n_draws: Refits on resampled runs, for the intervals.
         seed: Of starts and draws; the same seed gives the same numbers.
         fixed: Parameters held at a value, by name.
         bounds: Bounds that replace a parameter's own, by name.
         delta: Huber's threshold, in log loss; ``float("inf")`` is least squares.
+        schedules: Learning-rate schedules that the table's column ``schedule`` names
+            (``dcpt.table.schedules.load_schedules``); None: rows that name one have no history.
 
     Returns:
         The fit.
@@ -72,8 +80,8 @@ def fit(
     laws = laws_named(law)
     fixed, bounds = dict(fixed or {}), dict(bounds or {})
     check_names({**fixed, **bounds}, list(laws.values()))
-    data = _data_by_channel(runs, laws, channels)
-    chosen = _laws_by_channel(data, laws, law != "auto", fixed, bounds)
+    data = _data_by_channel(runs, laws, channels, schedules)
+    chosen = _laws_by_channel(data, laws, named_by_hand(law, laws), fixed, bounds)
     run_weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
     order = table_channels(runs)
     by_channel = {
@@ -102,14 +110,17 @@ def _phase_flags(runs: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _data_by_channel(
-    runs: pd.DataFrame, laws: Mapping[str, Law], channels: Sequence[str] | None
+    runs: pd.DataFrame,
+    laws: Mapping[str, Law],
+    channels: Sequence[str] | None,
+    schedules: Mapping[str, Schedule] | None,
 ) -> dict[str, ChannelData]:
     there = table_channels(runs)
     if not there:
         raise InputError("the table has no loss_<channel> column, so there is nothing to fit")
     sides = {law.side for law in laws.values()}
     wanted = list(channels) if channels is not None else there
-    data = {name: points_from_table(runs, name) for name in wanted}
+    data = {name: points_from_table(runs, name, schedules) for name in wanted}
     if channels is None and "any" not in sides:
         data = {name: one for name, one in data.items() if one.side in sides}
     if not data:
@@ -123,11 +134,11 @@ def _data_by_channel(
 def _laws_by_channel(
     data: Mapping[str, ChannelData],
     laws: Mapping[str, Law],
-    explicit: bool,
+    by_hand: frozenset[str],
     fixed: Mapping[str, float],
     bounds: Mapping[str, tuple[float, float]],
 ) -> dict[str, list[Law]]:
-    """Laws to fit per channel; all refusals are raised together."""
+    """Laws to fit per channel; all refusals of laws named by hand are raised together."""
     chosen: dict[str, list[Law]] = {}
     problems = []
     for channel, one in data.items():
@@ -136,11 +147,16 @@ def _laws_by_channel(
         refused = {
             name: reasons[name] for name, law in laws.items() if law.side in ("any", one.side)
         } or {name: reasons[name] for name in laws}
-        if able and not (explicit and any(r is not None for r in refused.values())):
+        stopping = {
+            name: reason
+            for name, reason in refused.items()
+            if reason is not None and (name in by_hand or not able)
+        }
+        if not stopping:
             chosen[channel] = able
             continue
         offered = [name for name, reason in reasons.items() if reason is None]
-        words = "; ".join(f"{n}: {r}" for n, r in refused.items() if r is not None)
+        words = "; ".join(f"{name}: {reason}" for name, reason in stopping.items())
         end = (
             f"laws that the table can carry for it: {', '.join(offered)}"
             if offered
@@ -164,24 +180,27 @@ def _fit_channel(
 ) -> ChannelFit:
     fits: dict[str, LawFit] = {}
     held_out: dict[str, list[Array]] = {}
-    folds = list_folds(data)
+    few = _few_points(data, seed)
+    folds = list_folds(few)
     for law in laws:
         if law.name not in LAWS:
             check_formula(law, data_for(law, data).points, fixed)
         one = fit_law(law, data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
         if not np.isfinite(one.objective):
             continue  # no start gives a loss above 0 at every point: no law for this channel
-        fits[law.name] = one
-        held_out[law.name] = predict_held_out(one, data, folds, fixed, bounds, seed)
+        fits[law.name] = one if few is data else replace(one, data=data_for(law, few))
+        held_out[law.name] = predict_held_out(
+            fits[law.name], few, folds, fixed, bounds, seed
+        )
     if not fits:
         raise InputError(
             f"channel {data.channel}: no parameters of {', '.join(one.name for one in laws)} give "
             "losses above 0 at every point; look at the table's losses of this channel, or name "
             "another law"
         )
-    annealed = data.points.get("annealed") > 0
+    annealed = few.points.get("annealed") > 0
     comparisons = {
-        phase: compare_laws(data, fits, folds, held_out, phase == "annealed")
+        phase: compare_laws(few, fits, folds, held_out, phase == "annealed")
         for phase, there in (("constant", ~annealed), ("annealed", annealed))
         if there.any() and any(phase in fits[n].law.phases for n in fits)
     }
@@ -192,12 +211,22 @@ def _fit_channel(
         side=data.side,
         members=members,
         comparisons=comparisons,
-        seen=_what_was_seen(data, folds, fits, comparisons),
+        seen=_what_was_seen(few, folds, fits, comparisons),
         ranks=draw_ranks(n_draws, seed, stream),
         errors=draw_errors(n_draws, seed, stream),
         left_out=_left_out(data, fits),
         residuals=_residuals(fits),
     )
+
+
+def _few_points(data: ChannelData, seed: int) -> ChannelData:
+    """The points that folds, draws and residuals are made of: of very many a random part."""
+    size = len(data.losses)
+    if size <= MOST_DRAWN:
+        return data
+    mask = np.zeros(size, dtype=bool)
+    mask[np.random.default_rng([seed, 4]).permutation(size)[:MOST_DRAWN]] = True
+    return data.take(mask)
 
 
 def _make_member(fitted: LawFit, run_weights: Array) -> Member:

@@ -23,6 +23,9 @@ SCREENED = 4
 POLISHED = 4
 """Rows per fit that are carried to the end."""
 
+MANY_POINTS, SEARCH_POINTS = 10_000, 4_000
+"""Beyond so many points, so many of them choose among the starts."""
+
 AGREE = 1e-3
 """Starts agree when their objectives differ by less than this share."""
 
@@ -81,6 +84,8 @@ def search(
 ) -> tuple[Array, Array, NDArray[np.intp]]:
     """The best parameters for each group of weights, from many starts at once.
 
+    Of very many points a random few choose among the starts, then all of them are fitted.
+
     Args:
         problem: The problem.
         weights: Shape (G, M), >= 0.
@@ -90,6 +95,18 @@ def search(
     Returns:
         Natural values (G, P), objectives (G,), and how many polished starts agree (G,).
     """
+    size = len(problem.losses)
+    if size <= MANY_POINTS:
+        return _search(problem, weights, n_starts, seed)
+    few = np.sort(np.random.default_rng(seed).permutation(size)[:SEARCH_POINTS])
+    values, _, agreeing = _search(problem.take(few), weights[:, few], n_starts, seed)
+    theta, score = minimise(problem, problem.to_theta(values), weights, 150, 1e-9)
+    return problem.to_values(theta), score, agreeing
+
+
+def _search(
+    problem: Problem, weights: Array, n_starts: int, seed: int
+) -> tuple[Array, Array, NDArray[np.intp]]:
     groups = len(weights)
     kept = max(1, n_starts // SCREENED)
     starts = start_values(problem, weights, n_starts, seed)[:, :kept]
