@@ -18,6 +18,10 @@ EVALUATION_NOISE = 0.01
 RESOLUTION = 0.03
 """Nats: a limit this close to the rise without any domain text cannot be resolved."""
 
+FAR_IN_TOKENS = 2.0
+"""Domain losses this many times beyond the longest D seen are guesses: from 11M to 44M tokens the
+laws missed those of the pilot by .14 nats and more."""
+
 WIDE = 0.25
 """An interval of the share wider than this decides little."""
 
@@ -64,6 +68,7 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
                     "the laws are guessing there, verify with a run nearer to it",
                 )
             )
+    flags += _about_a_longer_run(question)
     factor = recommendation.extrapolation.get("learning_rate", 1.0)
     if factor > 1 and target.learning_rate is not None:
         low, high = question.ranges["learning_rate"]
@@ -71,7 +76,8 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
             Flag(
                 "extrapolates:learning_rate",
                 f"the learning rate {format_rate(target.learning_rate)} is a factor {factor:.3g} "
-                f"outside the {format_rate(low)} to {format_rate(high)} that the runs saw",
+                f"outside the {format_rate(low)} to {format_rate(high)} that the runs saw: train a "
+                "small run at it, or leave the rate open",
             )
         )
     elif target.learning_rate is not None:
@@ -83,10 +89,27 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
             Flag(
                 "extrapolates:ratio",
                 f"the share {best.ratio:.2f} is outside the {ratios[0]:g} to {ratios[1]:g} that "
-                "the runs were trained at",
+                "the runs were trained at: add runs at shares beyond it",
             )
         )
     return flags
+
+
+def _about_a_longer_run(question: Question) -> list[Flag]:
+    """The domain loss far beyond the longest D that the runs saw."""
+    seen = question.ranges.get("n_tokens")
+    if seen is None or question.target.n_tokens <= FAR_IN_TOKENS * seen[1] * (1 + SAME):
+        return []
+    longest = format_count(seen[1])
+    return [
+        Flag(
+            "domain_extrapolated:n_tokens",
+            f"the domain loss is predicted at {format_count(question.target.n_tokens)} tokens and "
+            f"the longest run saw {longest}: beyond twice the D seen it is a guess, so make a few "
+            f"small runs longer, to {format_count(question.target.n_tokens / FAR_IN_TOKENS)} tokens"
+            " or more",
+        )
+    ]
 
 
 def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
@@ -98,7 +121,8 @@ def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
         Flag(
             "rate_not_seen_near_size",
             f"the learning rate {format_rate(rate)} was trained at other sizes only: at those "
-            f"nearest to the target the runs saw {format_rate(low)} to {format_rate(high)}",
+            f"nearest to the target the runs saw {format_rate(low)} to {format_rate(high)}: add a "
+            "run at it there",
         )
     ]
 
@@ -128,7 +152,6 @@ def _about_the_laws(question: Question, recommendation: Recommendation) -> list[
 def _about_the_limit(question: Question, recommendation: Recommendation) -> list[Flag]:
     flags = []
     best, limit = recommendation.best, question.target.limit
-    allowed_rise = question.allowed - question.base_loss
     frontier = _frontier(recommendation)
     if best is None:
         least = min(frontier.general)
@@ -144,16 +167,27 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
         )
     else:
         flags += _about_the_share(question, best, frontier)
-    if allowed_rise < EVALUATION_NOISE:
-        flags.append(
-            Flag(
-                "limit_within_noise",
-                f"the limit allows {allowed_rise:.3f} nats, no more than equal runs and "
-                f"evaluations differ by (about {EVALUATION_NOISE:g}): it cannot be told from none "
-                "at all",
-            )
+    return [*flags, *_about_a_small_limit(question)]
+
+
+def _about_a_small_limit(question: Question) -> list[Flag]:
+    """A limit no larger than what equal runs differ by, or than what the laws miss by."""
+    allowed_rise = question.allowed - question.base_loss
+    comparison = question.fit.by_channel[question.general].comparisons[question.phase]
+    missed = comparison.spread.get("ratios", 0.0)
+    if allowed_rise >= max(EVALUATION_NOISE, missed):
+        return []
+    if missed > EVALUATION_NOISE:
+        than = f"less than the {missed:.3f} by which the laws miss ratios that they did not see"
+    else:
+        than = f"no more than equal runs and evaluations differ by (about {EVALUATION_NOISE:g})"
+    return [
+        Flag(
+            "limit_within_noise",
+            f"the limit allows {allowed_rise:.3f} nats, {than}: it cannot be told from none at "
+            "all, so allow more, or repeat runs with other seeds near the recommendation",
         )
-    return flags
+    ]
 
 
 def _about_the_share(question: Question, best: Choice, frontier: Frontier) -> list[Flag]:
@@ -191,7 +225,8 @@ def _about_the_share(question: Question, best: Choice, frontier: Frontier) -> li
                 "limit_near_rewarm_rise",
                 f"the limit allows {allowed_rise:+.3f} nats, and {rewarm:+.3f} are predicted "
                 "with hardly any domain text, from the learning rate alone: a limit this "
-                "close cannot be resolved, so the share is loosely determined",
+                "close cannot be resolved, so the share is loosely determined: allow more, or look "
+                "at lower learning rates",
             )
         )
     return flags
@@ -274,7 +309,7 @@ def _about_the_certainty(recommendation: Recommendation) -> list[Flag]:
                 Flag(
                     "may_be_out_of_reach",
                     f"in at least {(1 - recommendation.level) / 2:.0%} of the draws no share at "
-                    "all meets the limit at this learning rate",
+                    "all meets the limit at this learning rate: allow more, or lower the rate",
                 )
             )
         if not low <= recommendation.best.ratio <= high:
@@ -283,13 +318,17 @@ def _about_the_certainty(recommendation: Recommendation) -> list[Flag]:
                     "outside_own_interval",
                     f"the central answer {recommendation.best.ratio:.2f} lies outside the "
                     f"interval of its draws, {low:.2f} to {high:.2f}: the fit is unstable, trust "
-                    "neither alone",
+                    "neither alone and add runs near both",
                 )
             )
     alone = recommendation.ratio_by_law
     if alone and max(alone.values()) - min(alone.values()) > LAWS_DISAGREE:
         said = ", ".join(f"{law} {ratio:.2f}" for law, ratio in sorted(alone.items()))
         flags.append(
-            Flag("laws_disagree", f"the laws of the general loss allow different shares: {said}")
+            Flag(
+                "laws_disagree",
+                f"the laws of the general loss allow different shares: {said}; a run between them "
+                "tells which to believe",
+            )
         )
     return flags

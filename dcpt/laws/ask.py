@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,22 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.laws.points import Points, annealed_of, base_losses, share_of
+from dcpt.table.cells import show
+from dcpt.table.columns import KIND_RULES, known_column
+from dcpt.table.histories import read_history
+from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
 FIELDS = (
     *("n_params", "n_tokens", "ratio", "learning_rate", "base_peak_learning_rate"),
-    *("base_n_tokens", "warmup_tokens"),
+    *("base_n_tokens", "warmup_tokens", "batch_tokens", "branch_n_tokens"),
+    *("lr_area", "anneal_area"),
 )
+TEXTS = ("phase", "schedule")
+
+DECAY = 0.1
+"""Length of a decay, in tokens before it, where an annealed question has no branch_n_tokens."""
 
 
 def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
@@ -26,7 +36,7 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     Raises:
         InputError: If a keyword is not a column of a question, is no number, or lengths differ.
     """
-    allowed = (*FIELDS, "phase", "base_loss", "base_loss_<channel>")
+    allowed = (*FIELDS, *TEXTS, "base_loss", "base_loss_<channel>")
     wrong = [name for name in keywords if name not in allowed and not name.startswith("base_loss_")]
     if wrong:
         raise InputError(f"predict does not know {', '.join(wrong)}; it takes {', '.join(allowed)}")
@@ -37,9 +47,60 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
         raise InputError(f"predict needs one length for all its columns, and {sizes}")
     frame = pd.DataFrame({n: np.broadcast_to(np.ravel(v), size) for n, v in given.items()})
     for name in frame.columns:
-        if name != "phase":
+        if name not in TEXTS:
             _numbers(frame, name)
     return frame
+
+
+def check_question(frame: pd.DataFrame) -> None:
+    """Refuse what no law can be asked, by the rules of the runs table, all problems together.
+
+    A count need not be whole here: a curve over tokens is asked anywhere.
+
+    Args:
+        frame: Table columns.
+
+    Raises:
+        InputError: Naming column, value, rule and remedy.
+    """
+    problems = []
+    at_base = np.zeros(len(frame), dtype=bool)
+    if "n_tokens" in frame.columns:
+        at_base = np.asarray(frame["n_tokens"] == 0)
+        if len(frame) and at_base.all():
+            problems.append(
+                "n_tokens 0 is the base before CPT, whose losses are given and not predicted; ask "
+                "for n_tokens above 0"
+            )
+    for name in map(str, frame.columns):
+        try:
+            if name == "phase":
+                _phases(frame, name)
+            elif name in FIELDS or name.startswith("base_loss"):
+                problems += _broken_rules(name, _numbers(frame, name))
+            elif name.startswith("loss_"):
+                problems += _broken_rules(name, _numbers(frame[at_base], name))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
+def _broken_rules(name: str, values: Array) -> Iterator[str]:
+    """One sentence for the first rule of its column that a question's numbers break."""
+    column = known_column("base_loss_own" if name == "base_loss" else name)
+    values = values[~np.isnan(values)]
+    if column is None or not len(values):
+        return
+    tested = np.floor(values) if column.kind == "count" else values
+    for rule in (*KIND_RULES[column.kind], *column.rules):
+        broken = np.flatnonzero(rule.broken(tested))
+        if len(broken):
+            value = float(values[broken[0]])
+            says = rule.says(value) if np.isfinite(value) else "is not a finite number; correct it"
+            more = f" ({len(broken) - 1:,} more like it)" if len(broken) > 1 else ""
+            yield f"{name} {show(value)} {says}{more}"
+            return
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> Array:
@@ -79,6 +140,7 @@ def ask_points(
     general: str | None,
     warmup_tokens: float | None,
     phase: str,
+    schedules: Mapping[str, Schedule] | None = None,
 ) -> Points:
     """The points of a frame as one channel sees them.
 
@@ -90,9 +152,10 @@ def ask_points(
         general: The channel whose base loss stands for the general side.
         warmup_tokens: Used where the frame has no such column.
         phase: Likewise.
+        schedules: Those that the frame's column ``schedule`` names.
 
     Raises:
-        InputError: If a number or a phase is none.
+        InputError: If a number or a phase is none, or a schedule is named wrongly.
     """
 
     def column(name: str) -> Array | None:
@@ -108,7 +171,7 @@ def ask_points(
             return found if np.isfinite(found).any() else None
         return column(f"base_loss_{name}")
 
-    ratio = column("ratio")
+    ratio, phases = column("ratio"), _phases(frame, phase)
     warmup = column("warmup_tokens")
     if warmup is None and warmup_tokens is not None:
         warmup = np.full(len(frame), warmup_tokens)
@@ -117,16 +180,20 @@ def ask_points(
     if "base_loss" in frame.columns:
         own = column("base_loss") if own is None else own
         lg0 = column("base_loss") if lg0 is None and side == "general" else lg0
-    return Points(
+    points = Points(
         n_params=column("n_params"),
         n_tokens=column("n_tokens"),
         share=share_of(side, ratio),
         ratio=ratio,
         learning_rate=column("learning_rate"),
-        annealed=annealed_of(_phases(frame, phase)),
+        annealed=annealed_of(phases),
         base_loss=own,
         base_loss_general=lg0,
         base_peak_learning_rate=column("base_peak_learning_rate"),
         base_n_tokens=column("base_n_tokens"),
         warmup_tokens=warmup,
     )
+    asked = frame.assign(**{name: column(name) for name in FIELDS if name in frame}, phase=phases)
+    if warmup is not None:
+        asked = asked.assign(warmup_tokens=warmup)
+    return replace(points, **read_history(asked, schedules, DECAY))

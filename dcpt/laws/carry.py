@@ -29,6 +29,9 @@ COLUMNS = {
 }
 """How a person provides a field of the points, where the column has another name."""
 
+MOST_NAMED = 3
+"""Laws without their columns that a message names one by one."""
+
 AXIS_WORDS = {
     "n_params": "sizes",
     "n_tokens": "token counts",
@@ -68,9 +71,9 @@ def refusal(
     if law.side not in ("any", data.side):
         return f"it is for the {law.side} side"
     points = data.points
-    missing = [COLUMNS.get(n, n) for n in law.needs if getattr(points, n) is None]
+    missing = _missing_columns(law, points)
     if missing:
-        return f"it needs {', '.join(dict.fromkeys(missing))}, which the table has not"
+        return f"it needs {', '.join(missing)}, which the table has not"
     if len(points) == 0:
         return f"the channel has no points in its phases ({', '.join(law.phases)})"
     for name in law.one_value:
@@ -97,6 +100,38 @@ def refusal(
     if len(points) <= fitted:
         return f"it has {fitted} parameters and the channel {len(points)} points"
     return None
+
+
+def _missing_columns(law: Law, points: Points) -> list[str]:
+    missing = [COLUMNS.get(name, name) for name in law.needs if getattr(points, name) is None]
+    return list(dict.fromkeys(missing))
+
+
+def say_refusals(
+    reasons: Mapping[str, str], laws: Mapping[str, Law], data: ChannelData
+) -> list[str]:
+    """Refusals in a few clauses: laws that are refused alike are named together.
+
+    Args:
+        reasons: Why each law is refused, by name.
+        laws: Records of these laws at least.
+        data: The channel.
+
+    Returns:
+        One clause a reason; of many laws that lack columns one, which names the columns.
+    """
+    lacking = {name: _missing_columns(laws[name], data.points) for name in reasons}
+    without = [name for name, columns in lacking.items() if columns]
+    alike: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if len(without) <= MOST_NAMED or name not in without:
+            alike.setdefault(reason, []).append(name)
+    clauses = [f"{', '.join(names)}: {reason}" for reason, names in alike.items()]
+    if len(without) > MOST_NAMED:
+        columns = dict.fromkeys(one.split(" (")[0] for name in without for one in lacking[name])
+        others = f"{len(without)} {'other ' if clauses else ''}laws"
+        clauses.append(f"{others} need columns that the table has not: {', '.join(columns)}")
+    return clauses
 
 
 def _list_values(name: str, values: Array) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,11 +15,13 @@ from dcpt.laws.draws import pick_laws
 from dcpt.laws.law import Law, Range, References, evaluate
 from dcpt.laws.points import SAME, Points, known
 from dcpt.laws.rates import RateRule
+from dcpt.laws.seen import AXES, PHASES, Seen
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-PHASES = {"constant": False, "annealed": True}
+INNER_ERROR = 0.5
+"""At a share and a rate that runs had, this part of the error at those held out is left."""
 
 UNTESTED_SIZE_ERROR = 0.1
 """With no size held out, this share of the predicted step in size is taken as the law's error.
@@ -58,6 +60,11 @@ class Member:
     held_at: Mapping[str, float]
     flags: tuple[str, ...]
     rate_rule: RateRule | None = None
+
+    @property
+    def n_fitted(self) -> int:
+        """How many of its parameters were fitted; the others had one value to take."""
+        return int((self.upper > self.lower).sum())
 
     def accepts(self, points: Points) -> NDArray[np.bool_]:
         """At which points the law may be asked, shape (M,)."""
@@ -118,29 +125,6 @@ def _say_off_rule(rule: RateRule, points: Points) -> str:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the points of a channel covered, for the law's own error outside of it.
-
-    Args:
-        ranges: Lowest and highest value of each field seen, over all phases.
-        steps: Log distance that the held-out split of a field went beyond its training points.
-        largest: Fields of the largest size seen (n_params, base losses, base peak learning rate).
-        residual: RMSE of the fit itself, nats.
-        by_phase: The ranges among the points of each phase.
-    """
-
-    ranges: Mapping[str, tuple[float, float]]
-    steps: Mapping[str, float]
-    largest: Mapping[str, float]
-    residual: float
-    by_phase: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
-
-    def ranges_in(self, phase: str) -> Mapping[str, tuple[float, float]]:
-        """The ranges among the points of a phase."""
-        return self.by_phase.get(phase, self.ranges)
-
-
-@dataclass(frozen=True)
 class ChannelFit:
     """All that is known about one channel.
 
@@ -197,11 +181,18 @@ class ChannelFit:
                 group = part.take(same)
                 able = [name for name, may in zip(names, row, strict=True) if may]
                 if not able:
-                    reasons = (self.members[name].refuse(group) for name in names)
-                    words = "; ".join(f"{reason}" for reason in reasons)
+                    words = "; ".join(self._refusals(group, names))
                     raise InputError(f"channel {self.channel} cannot be predicted there: {words}")
                 parts.append((group, index[same], comparison.stack(able)))
         return parts
+
+    def _refusals(self, points: Points, names: Sequence[str]) -> list[str]:
+        """Why laws may not be asked about points; those that say the same say it together."""
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            reason = str(self.members[name].refuse(points)).removeprefix(f"{name} ")
+            alike.setdefault(reason, []).append(name)
+        return [f"{', '.join(laws)} {reason}" for reason, laws in alike.items()]
 
     def weights_at(self, points: Points) -> dict[str, float]:
         """Weights of the laws really asked about these points, their mean; sum 1."""
@@ -220,7 +211,10 @@ class ChannelFit:
         return loss
 
     def sample(self, points: Points) -> Array:
-        """Predictive draws, shape (n_draws, M), nats per token: refits plus the law's own error."""
+        """Predictive draws, shape (n_draws, M), nats per token.
+
+        Refits of the laws, and what those leave unsaid of the stack's held-out error.
+        """
         loss = np.zeros((len(self.ranks), len(points)))
         for part, index, stack in self.groups(points):
             names = list(stack.weights)
@@ -231,11 +225,14 @@ class ChannelFit:
                 one = self.members[name]
                 if len(rows):
                     block[rows] = evaluate(one.law, part, one.draws[rows], one.references)
-            loss[:, index] = block + self.errors[:, None] * self._stack_error(part, stack)
+            # Laws that disagree have told a part of the error that was seen on held-out runs.
+            unsaid = self._stack_error(part, stack) ** 2 - block.var(axis=0)
+            own = np.sqrt(np.maximum(unsaid, self._residual(part) ** 2))
+            loss[:, index] = block + self.errors[:, None] * own
         return loss
 
     def own_error(self, points: Points) -> Array:
-        """How far the stack misses where it is asked, shape (M,), nats: from the split like it."""
+        """How far the stack misses where it is asked, shape (M,), nats: from the splits like it."""
         error = np.zeros(len(points))
         for part, index, stack in self.groups(points):
             error[index] = self._stack_error(part, stack)
@@ -249,43 +246,32 @@ class ChannelFit:
         return loss
 
     def _stack_error(self, points: Points, stack: Stack) -> Array:
-        """The own error of one stack at points of one phase, shape (M,), nats."""
-        rates = [stack.spread[s] for s in ("ratios", "learning_rate") if s in stack.spread]
-        inside = float(np.sqrt(np.mean(np.square(rates)))) if rates else self.seen.residual
-        square = np.full(len(points), inside**2)
-        for name, split in (("n_tokens", "longest_d"), ("learning_rate", "learning_rate")):
-            beyond = self._beyond(points, name)
-            spread = self._spread(split, stack)
-            square += np.where(beyond > 0, (spread * self._stretch(name, beyond)) ** 2, 0.0)
-        beyond = self._beyond(points, "n_params")
-        if (beyond > 0).any():
-            if "largest_n" in stack.spread:
-                error = stack.spread["largest_n"] * self._stretch("n_params", beyond)
+        """The own error of one stack at points of one phase, shape (M,), nats.
+
+        Along each axis the held-out error counts as far as the question is from what was seen, in
+        units of how far the held-out points were.
+        """
+        phase = self._phases(points)[0]
+        inner = [stack.spread[s] for s in ("ratios", "learning_rate") if s in stack.spread]
+        among = INNER_ERROR * float(np.sqrt(np.mean(np.square(inner)))) if inner else 0.0
+        square = np.full(len(points), max(self._residual(points), among) ** 2)
+        for split, axis in AXES.items():
+            remote = self.seen.remoteness(points, split, phase)
+            if axis == "n_params" and "largest_n" not in stack.spread:
+                untested = UNTESTED_SIZE_ERROR * self._size_step(points, stack)
+                square += np.where(remote > 0, untested**2, 0.0)
             else:
-                error = UNTESTED_SIZE_ERROR * self._size_step(points, stack)
-            square = np.where(beyond > 0, np.maximum(square, error**2), square)
+                square += (remote * self._spread(split, stack)) ** 2
         return np.asarray(np.sqrt(square), dtype=np.float64)
+
+    def _residual(self, points: Points) -> float:
+        return self.seen.residuals[self._phases(points)[0]]
 
     def _spread(self, split: str, stack: Stack) -> float:
         for spread in (stack.spread, *(one.spread for one in self.comparisons.values())):
             if split in spread:
                 return spread[split]
-        return max([self.seen.residual, *stack.spread.values()])
-
-    def _beyond(self, points: Points, name: str) -> Array:
-        """Log distance of a field beyond the range seen; 0 inside (within 2 %), shape (M,)."""
-        values = getattr(points, name)
-        ranges = self.seen.ranges_in(next(iter(self._phases(points))))
-        if values is None or name not in ranges:
-            return np.zeros(len(points))
-        low, high = ranges[name]
-        away = np.maximum(np.log(values / high), np.log(low / values))
-        return np.where(away > np.log1p(SAME), away, 0.0)
-
-    def _stretch(self, name: str, beyond: Array) -> Array:
-        """An error grows with the distance beyond the one that was held out; it never shrinks."""
-        step = self.seen.steps.get(name, 0.0)
-        return np.maximum(1.0, beyond / step) if step > 0 else 1.0 + beyond
+        return max([*self.seen.residuals.values(), *stack.spread.values()])
 
     def _size_step(self, points: Points, stack: Stack) -> Array:
         """Predicted difference between these points and the same ones at the largest size seen."""

@@ -16,7 +16,7 @@ SMALLEST_GAIN = 1e-5
 BATCH_NUMBERS = 100_000
 """Draws x points x parameters of one batch: its slopes stay in the cache."""
 
-TAIL = 4.0
+TAIL = 8.0
 """Degrees of freedom of the law's own error: few folds say how large it is: long tails."""
 
 

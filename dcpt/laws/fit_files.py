@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.channel_fit import ChannelFit, Member, Seen
+from dcpt.laws.channel_fit import ChannelFit, Member
 from dcpt.laws.compare import SPLITS, Comparison
 from dcpt.laws.fitted import Fit
 from dcpt.laws.formulas import LAWS
@@ -24,6 +24,7 @@ from dcpt.laws.formulas.coordinates import NOTATION
 from dcpt.laws.law import Law, References
 from dcpt.laws.menu import laws_named
 from dcpt.laws.rates import RateRule
+from dcpt.laws.seen import Seen
 
 Array = NDArray[np.float64]
 
@@ -98,14 +99,13 @@ def _channel_record(one: ChannelFit) -> dict[str, Any]:
             for phase, c in one.comparisons.items()
         },
         "seen": {
-            "ranges": {n: list(pair) for n, pair in one.seen.ranges.items()},
+            "values": {
+                phase: {axis: list(values) for axis, values in by_axis.items()}
+                for phase, by_axis in one.seen.values.items()
+            },
             "steps": dict(one.seen.steps),
             "largest": dict(one.seen.largest),
-            "residual": one.seen.residual,
-            "by_phase": {
-                phase: {n: list(pair) for n, pair in ranges.items()}
-                for phase, ranges in one.seen.by_phase.items()
-            },
+            "residuals": dict(one.seen.residuals),
         },
         "left_out": [list(pair) for pair in one.left_out],
         "points": {name: list(values) for name, values in one.residuals.items()},
@@ -155,7 +155,8 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
             names code to run.
 
     Raises:
-        InputError: If a file is missing or damaged, of another format, or names an unknown law.
+        InputError: If a file is missing or damaged, of another format, or names a law that is not
+            known, or is another one by now.
     """
     place = Path(folder)
     place = place.parent if place.name == "fit.json" else place
@@ -233,6 +234,17 @@ def _read_gaps(
     }
 
 
+def _check_same(law: Law, record: Mapping[str, Any], place: Path) -> None:
+    """Refuse a law that is no longer the one that was fitted."""
+    then = record["formula"], tuple(one["name"] for one in record["parameters"])
+    if then != (law.formula, law.names):
+        raise InputError(
+            f"{place / 'fit.json'}: the law {law.name} was fitted as {then[0]} with the parameters "
+            f"{', '.join(then[1])}, and is now {law.formula} with {', '.join(law.names)}: fit the "
+            "runs again"
+        )
+
+
 def _read_channel(
     channel: str,
     record: Mapping[str, Any],
@@ -246,6 +258,8 @@ def _read_channel(
             f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which is not in the menu "
             f"({', '.join(LAWS)}); if it is your own, name it with laws= or --law module:name"
         )
+    for name, one in record["laws"].items():
+        _check_same(laws[name], one, place)
     members = {
         name: Member(
             law=laws[name],
@@ -274,14 +288,13 @@ def _read_channel(
             for phase, one in record["comparisons"].items()
         },
         seen=Seen(
-            ranges={n: _pair(pair) for n, pair in seen["ranges"].items()},
+            values={
+                phase: {axis: tuple(values) for axis, values in by_axis.items()}
+                for phase, by_axis in seen["values"].items()
+            },
             steps=seen["steps"],
             largest=seen["largest"],
-            residual=seen["residual"],
-            by_phase={
-                phase: {n: _pair(pair) for n, pair in ranges.items()}
-                for phase, ranges in seen["by_phase"].items()
-            },
+            residuals=seen["residuals"],
         ),
         ranks=draws[f"{channel}/ranks"],
         errors=draws[f"{channel}/errors"],

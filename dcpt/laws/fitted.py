@@ -12,10 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.ask import ask_points, frame_from_keywords
+from dcpt.laws.ask import ask_points, check_question, frame_from_keywords
 from dcpt.laws.channel_fit import ChannelFit
 from dcpt.laws.flags import flag_question
 from dcpt.laws.points import Points
+from dcpt.laws.summary import Summary, summarise
+from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
@@ -106,7 +108,11 @@ class Fit:
         return self._channel(channel).sample(points)
 
     def predict(
-        self, points: pd.DataFrame | None = None, level: float = 0.9, **keywords: Any
+        self,
+        points: pd.DataFrame | None = None,
+        level: float = 0.9,
+        schedules: Mapping[str, Schedule] | None = None,
+        **keywords: Any,
     ) -> pd.DataFrame:
         """Losses of every fitted channel, with intervals.
 
@@ -115,18 +121,21 @@ class Fit:
                 ``n_tokens=``, ``ratio=``, ``learning_rate=``, ``phase=``, ``base_loss_general=``,
                 ...), numbers or arrays.
             level: Probability of the interval.
+            schedules: Those that the column ``schedule`` names.
             keywords: Columns.
 
         Returns:
-            One row per point and channel: the question's columns, ``channel``, ``loss``, ``low``,
-            ``high`` (nats per token).
+            One row per point with D > 0 and channel (rows at D = 0 give a base's losses): the
+            question's columns, ``channel``, ``loss``, ``low``, ``high`` (nats per token).
 
         Raises:
-            InputError: If a column is missing, unknown, or out of a law's range.
+            InputError: If a column is missing, unknown, breaks a rule of the runs table, or lies
+                out of a law's range.
         """
         if not 0 < level < 1:
             raise InputError(f"level {level} is not a probability; give a number such as 0.9")
         frame = frame_from_keywords(keywords) if points is None else points.reset_index(drop=True)
+        check_question(frame)
         if "n_tokens" in frame.columns:
             at_base = frame["n_tokens"] == 0
         else:
@@ -134,7 +143,7 @@ class Fit:
         tails = [0.5 - level / 2, 0.5 + level / 2]
         parts = []
         for channel, one in self.by_channel.items():
-            asked = self.points(channel, frame).take(np.asarray(~at_base))
+            asked = self.points(channel, frame, schedules).take(np.asarray(~at_base))
             low, high = np.quantile(self.sample(channel, asked), tails, axis=0)
             part = frame[~at_base].copy()
             part["channel"] = one.channel
@@ -142,7 +151,12 @@ class Fit:
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
-    def points(self, channel: str, frame: pd.DataFrame) -> Points:
+    def points(
+        self,
+        channel: str,
+        frame: pd.DataFrame,
+        schedules: Mapping[str, Schedule] | None = None,
+    ) -> Points:
         """A frame's rows as one channel sees them.
 
         Where the frame has no warmup it is that of the runs, where it has no phase that of
@@ -155,6 +169,7 @@ class Fit:
             self.general_channel,
             self.warmup_tokens,
             self.phase_for_decisions,
+            schedules,
         )
 
     def flags_at(self, points: Points) -> tuple[str, ...]:
@@ -240,6 +255,7 @@ class Fit:
                         "references": dict(member.references.__dict__),
                         "flags": list(member.flags),
                         "n_points": member.n_points,
+                        "n_fitted": member.n_fitted,
                         "held_out": dict(phases[phase].errors[name]),
                         "held_out_phase": phase,
                         "weight": {p: c.weights[name] for p, c in phases.items()},
@@ -248,24 +264,9 @@ class Fit:
                 )
         return result
 
-    def summary(self) -> pd.DataFrame:
-        """A line per (channel, law): points, objective, held-out errors in nats, weight, flags."""
-        lines = []
-        for one in self.records():
-            phase = one["held_out_phase"]
-            lines.append(
-                {
-                    "channel": one["channel"],
-                    "law": one["law"],
-                    "n_points": one["n_points"],
-                    "objective": one["objective"],
-                    **{f"held_out_{split}": error for split, error in one["held_out"].items()},
-                    "phase": phase,
-                    "weight": one["weight"][phase],
-                    "flags": " ".join(one["flags"]),
-                }
-            )
-        return pd.DataFrame(lines)
+    def summary(self) -> Summary:
+        """A line per (channel, law), and the flags in words."""
+        return summarise(self.records(), self.flags)
 
     def to_json(self, folder: str | Path) -> Path:
         """Write ``fit.json`` and ``draws.npz`` into a folder; returns the path of the former."""

@@ -125,13 +125,15 @@ def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> 
     low, high = problem.to_theta(problem.lower), problem.to_theta(problem.upper)
     theta = low + (high - low) * np.random.default_rng(seed).random((n_starts, len(low)))
     values = problem.to_values(theta)
-    offset, factors = _split(problem, values)
-    offset, factors = offset / problem.losses, factors / problem.losses
-    solved = _solve_amplitudes(
-        factors, 1.0 - offset, weights, problem.lower[amplitude], problem.upper[amplitude]
-    )
-    shares = np.einsum("gsa,sam->gsm", solved, factors) + offset
-    objective = _objective(np.log(np.maximum(shares, 1e-9)), weights[:, None], problem.delta)
+    # A start may overflow over many decades of size; it then sorts last, as not a number.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        offset, factors = _split(problem, values)
+        offset, factors = offset / problem.losses, factors / problem.losses
+        solved = _solve_amplitudes(
+            factors, 1.0 - offset, weights, problem.lower[amplitude], problem.upper[amplitude]
+        )
+        shares = np.einsum("gsa,sam->gsm", solved, factors) + offset
+        objective = _objective(np.log(np.maximum(shares, 1e-9)), weights[:, None], problem.delta)
     result = np.repeat(theta[None], len(weights), axis=0)
     result[:, :, amplitude] = solved
     order = np.argsort(objective, axis=1)

@@ -11,18 +11,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.carry import carried_laws, check_names, data_for
-from dcpt.laws.channel_fit import PHASES, ChannelFit, Member, Seen
-from dcpt.laws.compare import Comparison, Fold, compare_laws, list_folds, predict_held_out
+from dcpt.laws.carry import carried_laws, check_names, data_for, say_refusals
+from dcpt.laws.channel_fit import ChannelFit, Member
+from dcpt.laws.compare import compare_laws, list_folds, predict_held_out
+from dcpt.laws.design_flags import flag_design, flag_evaluations
 from dcpt.laws.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fitted import Fit
-from dcpt.laws.flags import flag_law, flag_table
+from dcpt.laws.flags import flag_law
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law
 from dcpt.laws.menu import check_formula, laws_named, named_by_hand
 from dcpt.laws.points import ChannelData, distinct, find_general_channel, points_from_table
 from dcpt.laws.rates import rule_of
 from dcpt.laws.search import LawFit, fit_law
+from dcpt.laws.seen import RANGED, what_was_seen
 from dcpt.table.channels import DOMAIN
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
@@ -30,11 +32,8 @@ from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
-RANGED = ("n_params", "n_tokens", "ratio", "learning_rate")
 MOST_DRAWN = 5_000
-"""Points of a channel that folds and draws are made of: it is the runs that vary, not the points."""
-
-OF_A_SIZE = ("n_params", "base_loss", "base_loss_general", "base_peak_learning_rate")
+"""Points of a channel that folds and draws are made of: runs vary, not points."""
 
 
 def fit(
@@ -81,6 +80,7 @@ def fit(
     fixed, bounds = dict(fixed or {}), dict(bounds or {})
     check_names({**fixed, **bounds}, list(laws.values()))
     data = _data_by_channel(runs, laws, channels, schedules)
+    several = flag_evaluations(runs, list(data))
     chosen = _laws_by_channel(data, laws, named_by_hand(law, laws), fixed, bounds)
     run_weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
     order = table_channels(runs)
@@ -96,7 +96,7 @@ def fit(
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
         ranges=_ranges(list(data.values())),
         seen_rates=_seen_rates(list(data.values())),
-        flags=(*_phase_flags(runs), *_all_flags(data, by_channel)),
+        flags=(*_phase_flags(runs), *several, *_all_flags(data, by_channel)),
         warmup_tokens=_one_warmup(data),
         n_draws=n_draws,
         seed=seed,
@@ -156,11 +156,11 @@ def _laws_by_channel(
             chosen[channel] = able
             continue
         offered = [name for name, reason in reasons.items() if reason is None]
-        words = "; ".join(f"{name}: {reason}" for name, reason in stopping.items())
+        words = "; ".join(say_refusals(stopping, {**LAWS, **laws}, one))
         end = (
             f"laws that the table can carry for it: {', '.join(offered)}"
             if offered
-            else "the table carries no law for it"
+            else "the table carries no law for it: add the runs or columns that one of them needs"
         )
         problems.append(f"channel {channel}: {words}; {end}")
     if problems:
@@ -189,9 +189,7 @@ def _fit_channel(
         if not np.isfinite(one.objective):
             continue  # no start gives a loss above 0 at every point: no law for this channel
         fits[law.name] = one if few is data else replace(one, data=data_for(law, few))
-        held_out[law.name] = predict_held_out(
-            fits[law.name], few, folds, fixed, bounds, seed
-        )
+        held_out[law.name] = predict_held_out(fits[law.name], few, folds, fixed, bounds, seed)
     if not fits:
         raise InputError(
             f"channel {data.channel}: no parameters of {', '.join(one.name for one in laws)} give "
@@ -211,7 +209,7 @@ def _fit_channel(
         side=data.side,
         members=members,
         comparisons=comparisons,
-        seen=_what_was_seen(few, folds, fits, comparisons),
+        seen=what_was_seen(few, folds, fits, comparisons),
         ranks=draw_ranks(n_draws, seed, stream),
         errors=draw_errors(n_draws, seed, stream),
         left_out=_left_out(data, fits),
@@ -255,42 +253,6 @@ def _make_member(fitted: LawFit, run_weights: Array) -> Member:
         rate_rule=rule,
         flags=tuple(flag_law(fitted)),
     )
-
-
-def _what_was_seen(
-    data: ChannelData,
-    folds: Sequence[Fold],
-    fits: Mapping[str, LawFit],
-    comparisons: Mapping[str, Comparison],
-) -> Seen:
-    points = data.points
-    steps: dict[str, float] = {}
-    for fold in folds:
-        field = {"largest_n": "n_params", "longest_d": "n_tokens"}.get(fold.split)
-        if field is not None:
-            values = points.get(field)
-            steps[field] = float(np.log(values.max() / values[~fold.held].max()))
-    rates = distinct(points, "learning_rate")
-    if len(rates) > 2:
-        steps["learning_rate"] = float(np.diff(np.log(rates)).max())
-    largest: dict[str, float] = {}
-    if points.n_params is not None:
-        at_top = points.n_params >= points.n_params.max() * (1 - 1e-6)
-        for name in OF_A_SIZE:
-            values = getattr(points, name)
-            if values is not None and np.isfinite(values[at_top]).any():
-                largest[name] = float(np.nanmean(values[at_top]))
-    chosen = [fits[c.choice] for c in comparisons.values()]
-    residual = max(
-        float(np.sqrt(np.mean((one.predict(one.data.points) - one.data.losses) ** 2)))
-        for one in chosen
-    )
-    by_phase = {
-        phase: _ranges([data.take((points.get("annealed") > 0) == is_annealed)])
-        for phase, is_annealed in PHASES.items()
-        if phase in comparisons
-    }
-    return Seen(_ranges([data]), steps, largest, residual, by_phase)
 
 
 def _ranges(data: Sequence[ChannelData]) -> dict[str, tuple[float, float]]:
@@ -343,7 +305,7 @@ def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float,
 def _all_flags(
     data: Mapping[str, ChannelData], by_channel: Mapping[str, ChannelFit]
 ) -> tuple[str, ...]:
-    flags = dict.fromkeys(flag for one in data.values() for flag in flag_table(one.points))
+    flags = dict.fromkeys(flag for one in data.values() for flag in flag_design(one))
     for channel, one in by_channel.items():
         flags.update(
             {
@@ -369,6 +331,18 @@ def _hash_table(runs: pd.DataFrame) -> str:
     return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
 
-def offer_laws(runs: pd.DataFrame, channel: str) -> dict[str, str | None]:
-    """Every law of the menu for a channel: None if the table carries it, else why not."""
-    return carried_laws(points_from_table(runs, channel), LAWS)
+def offer_laws(
+    runs: pd.DataFrame,
+    channel: str,
+    law: str | Law | Sequence[str | Law] = "auto",
+    schedules: Mapping[str, Schedule] | None = None,
+) -> dict[str, str | None]:
+    """Laws by name: None if the table carries it for a channel, else why not.
+
+    Args:
+        runs: A runs table.
+        channel: One of its channels.
+        law: As in :func:`fit`.
+        schedules: Those that the table's column ``schedule`` names.
+    """
+    return carried_laws(points_from_table(runs, channel, schedules), laws_named(law))

@@ -3,46 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.laws.fitter import evaluate_with_slopes
-from dcpt.laws.points import SAME, Points, distinct
+from dcpt.laws.law import evaluate
+from dcpt.laws.points import SAME, Points, share_of
 from dcpt.laws.search import LawFit
 
 Array = NDArray[np.float64]
-
-CONFOUNDED = 0.9
-"""Correlation of log N and log LR over runs from which their effects cannot be told apart."""
 
 NEAR_BOUND = 1e-6
 
 ILL_CONDITIONED = 1e10
 """Condition of the curvature above which parameters are known to fewer than half their digits."""
 
+APART = 3e-3
+"""Log loss: two fits further apart than a tenth of a limit of +3 % do not say the same."""
+
+RISES = (0.01, 0.02, 0.03, 0.05)
+"""Limits on the general loss, relative, at which the shares of two fits are compared."""
+
+SHARES_APART = 0.02
+"""Shares further apart than this are two answers."""
+
 WORDS = {
     "at_bound": "parameter {} ended on its bound: read predictions, not its value",
-    "starts_disagree": "only one start found the best fit: the search may have missed a better one",
+    "starts_disagree": (
+        "only one start found the best fit: the search may have missed a better one, so fit again "
+        "with another seed and compare the objectives"
+    ),
+    "several_minima": (
+        "other starts ended with as good a fit of these points and with other losses at some of "
+        "them or at the largest size and longest D: hold a parameter or add runs that tell them "
+        "apart, and trust no single parameter"
+    ),
+    "minima_disagree": (
+        "starts that fit these points equally well allow different values of {} under one limit "
+        "at the largest size and longest D: add runs near the recommendation"
+    ),
     "ill_conditioned": "parameters trade against each other: read predictions, not values",
-    "few_sizes": "fewer than three sizes: the error at another size is not measured",
+    "few_sizes": (
+        "fewer than three sizes: the error at another size is not measured, add a third one"
+    ),
     "one_size": (
         "one size: the terms in N drop out; laws that have such terms are refused at other sizes, "
-        "and nothing measures how far the others miss there"
+        "and nothing measures how far the others miss there: add runs at a second size"
     ),
-    "no_sizes": "the table names no sizes: the fit holds at the size of its runs only",
-    "no_learning_rates": "the table names no learning rates: the fit holds at its runs' only",
+    "no_sizes": (
+        "the table names no sizes: the fit holds at the size of its runs only, add the column "
+        "n_params"
+    ),
+    "no_learning_rates": (
+        "the table names no learning rates: the fit holds at its runs' only, add the column "
+        "learning_rate"
+    ),
     "phase_not_named": (
         "the table names no phase, so all points were taken as at constant rate: losses after a "
         "decay among them bend the fit, add the column phase"
     ),
-    "one_learning_rate": "one learning rate: what another one would do is not known, nor answered",
-    "confounded": "{} moved together over the runs: their effects cannot be told apart",
+    "undeclared_decay": (
+        "at least half of the runs end below their own curve of the {} loss, as they do after a "
+        "decay of the learning rate, and no phase says so: write annealed in the column phase of "
+        "such points, or give their schedule"
+    ),
+    "one_learning_rate": (
+        "one learning rate: what another one would do is not known, nor answered; a few small runs "
+        "at a third and at three times of it tell"
+    ),
+    "confounded": (
+        "{} moved together over the runs: their effects cannot be told apart, add runs in which "
+        "only one of them differs"
+    ),
+    "epochs_follow_ratio": (
+        "{} text was seen more than twice and its amount is the same wherever the ratio is: what "
+        "repetition costs cannot be told from what the ratio does, train a ratio again with less "
+        "of the text"
+    ),
+    "several_evaluations": (
+        "the losses were measured on several sets of tokens (eval_id) and no base was measured on "
+        "all of them: they may not be comparable, so measure one base on each or fit one set alone"
+    ),
     "not_held_out": (
         "no {} points could be held out: the law was chosen by how well it fits the points that it "
-        "saw, and nothing measures how well it predicts"
+        "saw, and nothing measures how well it predicts; add sizes, ratios or token counts"
     ),
-    "extrapolates": "{} lies outside what the runs saw",
+    "extrapolates": "{} lies outside what the runs saw: verify with a run nearer to it",
 }
 
 
@@ -56,7 +104,7 @@ def explain_flag(name: str) -> str:
 
 
 def flag_law(fitted: LawFit) -> list[str]:
-    """Flags of one fitted law: bounds, starts, conditioning."""
+    """Flags of one fitted law: bounds, starts, minima, conditioning."""
     flags = []
     problem = fitted.problem
     theta = problem.to_theta(fitted.values)
@@ -67,9 +115,52 @@ def flag_law(fitted: LawFit) -> list[str]:
             flags.append(f"at_bound:{name}")
     if fitted.agreeing < 2:
         flags.append("starts_disagree")
+    if len(fitted.rivals):
+        flags += _about_rivals(fitted)
     if _condition(fitted) > ILL_CONDITIONED:
         flags.append("ill_conditioned")
     return flags
+
+
+def _about_rivals(fitted: LawFit) -> list[str]:
+    """Flags of other starts that ended with as good a fit."""
+    both = np.concatenate([fitted.values[None], fitted.rivals])
+
+    def losses(points: Points) -> Array:
+        return evaluate(fitted.law, points, both, fitted.references)
+
+    here, edge = losses(fitted.data.points), np.zeros((len(both), 0))
+    asked = _ratios_at_the_edge(fitted)
+    if asked is not None:
+        edge = losses(asked)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_loss = np.log(np.concatenate([here, edge], axis=1))
+    apart = np.abs(log_loss[1:] - log_loss[0])
+    flags = [] if (apart <= APART).all() else ["several_minima"]
+    if asked is not None and fitted.data.side == "general":
+        shares = np.stack([_shares_allowed(asked.get("ratio"), one, edge[0, 0]) for one in edge])
+        if (np.abs(shares[1:] - shares[0]) > SHARES_APART).any():
+            flags.append("minima_disagree:ratio")
+    return flags
+
+
+def _ratios_at_the_edge(fitted: LawFit) -> Points | None:
+    """Ratios over the range seen at the point of largest size and longest D; None without any."""
+    points = fitted.data.points
+    if points.ratio is None or np.ptp(points.ratio) == 0:
+        return None
+    sizes = points.get("n_tokens") * 0 if points.n_params is None else points.n_params
+    top = np.lexsort((points.get("n_tokens"), sizes))[-1]
+    ratio = np.linspace(points.ratio.min(), points.ratio.max(), 97)
+    edge = points.take(np.full(len(ratio), top))
+    return replace(edge, ratio=ratio, share=share_of(fitted.data.side, ratio))
+
+
+def _shares_allowed(ratio: Array, loss: Array, least: float) -> Array:
+    """The largest ratio before a general loss first rises by each of ``RISES``, shape (4,)."""
+    beyond = loss > least * (1 + np.array(RISES)[:, None])
+    last = np.where(beyond.any(axis=1), np.argmax(beyond, axis=1), len(ratio) - 1)
+    return ratio[last]
 
 
 def _condition(fitted: LawFit) -> float:
@@ -85,28 +176,6 @@ def _condition(fitted: LawFit) -> float:
     length = np.sqrt((slopes**2).sum(axis=1, keepdims=True))
     scaled = (slopes / np.where(length > 0, length, 1.0))[length[:, 0] > 0]
     return float(np.linalg.cond(scaled @ scaled.T)) if len(scaled) > 1 else 1.0
-
-
-def flag_table(points: Points) -> list[str]:
-    """Flags of the design: few sizes, one learning rate, size and learning rate confounded."""
-    flags = []
-    sizes, rates = distinct(points, "n_params"), distinct(points, "learning_rate")
-    known_sizes = bool(np.isfinite(sizes).all())
-    if not known_sizes:
-        flags.append("no_sizes")
-    elif len(sizes) == 1:
-        flags.append("one_size")
-    elif known_sizes and len(sizes) == 2:
-        flags.append("few_sizes")
-    if not np.isfinite(rates).all():
-        flags.append("no_learning_rates")
-    elif len(rates) == 1:
-        flags.append("one_learning_rate")
-    if known_sizes and len(sizes) > 1 and len(rates) > 1:
-        both = np.stack([np.log(points.get("n_params")), np.log(points.get("learning_rate"))])
-        if abs(float(np.corrcoef(both)[0, 1])) > CONFOUNDED:
-            flags.append("confounded:n_params,learning_rate")
-    return flags
 
 
 def flag_question(points: Points, ranges: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:

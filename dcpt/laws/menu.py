@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import math
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,36 +17,49 @@ from dcpt.errors import InputError
 from dcpt.laws.carry import references_of
 from dcpt.laws.duals import Dual, slopes_of, value_of
 from dcpt.laws.formulas import LAWS
-from dcpt.laws.law import Law
+from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points import Points
 
+SIDES = ("general", "domain", "any")
+PHASES = ("constant", "annealed")
 
-def laws_named(wanted: str | Law | Iterable[str | Law], own: Iterable[Law] = ()) -> dict[str, Law]:
+
+def laws_named(wanted: str | Law | Iterable[str | Law]) -> dict[str, Law]:
     """Laws by name.
 
     Args:
         wanted: ``auto`` (the whole menu), a name, ``module:name`` of a person's own record, a
             record, or several of these.
-        own: A person's own records that ``auto`` takes beside the menu.
 
     Raises:
-        InputError: If a law is not known or two have one name.
+        InputError: If a law is not known, two have one name, or a person's record is wrong.
     """
-    if isinstance(wanted, str) and wanted == "auto":
-        return _by_name([*LAWS.values(), *own])
-    many = [wanted] if isinstance(wanted, str | Law) else list(wanted)
+    many = _as_list(wanted)
     if not many:
         raise InputError("no law is named; give auto, or one of " + ", ".join(LAWS))
-    return _by_name([one if isinstance(one, Law) else _find(one) for one in many])
-
-
-def _by_name(laws: Iterable[Law]) -> dict[str, Law]:
+    found = [
+        law
+        for one in many
+        for law in (
+            LAWS.values() if one == "auto" else [one if isinstance(one, Law) else _find(one)]
+        )
+    ]
     named: dict[str, Law] = {}
-    for one in laws:
-        if one.name in named and named[one.name] is not one:
+    for one in found:
+        if one.name not in LAWS:
+            check_record(one)
+        if named.setdefault(one.name, LAWS.get(one.name, one)) is not one:
             raise InputError(f"two laws have the name {one.name}; give yours another one")
-        named[one.name] = one
     return named
+
+
+def named_by_hand(wanted: str | Law | Iterable[str | Law], laws: Iterable[str]) -> frozenset[str]:
+    """Which of these laws a person asked for one by one, so that none of them is left out."""
+    return frozenset(laws) - (frozenset(LAWS) if "auto" in _as_list(wanted) else frozenset())
+
+
+def _as_list(wanted: str | Law | Iterable[str | Law]) -> list[str | Law]:
+    return [wanted] if isinstance(wanted, str | Law) else list(wanted)
 
 
 def _find(name: str) -> Law:
@@ -53,9 +69,9 @@ def _find(name: str) -> Law:
     if colon:
         return _import_law(module, attribute)
     near = get_close_matches(name, LAWS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f"did you mean {near[0]}? " if near else ""
     raise InputError(
-        f"law {name} is not known{hint} There are {', '.join(LAWS)}; a law of your own is named "
+        f"law {name} is not known; {hint}there are {', '.join(LAWS)}; a law of your own is named "
         "module:name"
     )
 
@@ -80,6 +96,51 @@ def _import_law(module: str, attribute: str) -> Law:
             f"law {module}:{attribute} is a {type(law).__name__}; it must be a dcpt.Law record"
         )
     return law
+
+
+def check_record(law: Law) -> None:
+    """Refuse a person's record that says what no law can.
+
+    Args:
+        law: The record.
+
+    Raises:
+        InputError: All problems together.
+    """
+    fields = {one.name for one in dataclasses.fields(Points)} | {"epochs"}
+    axes = [*law.axes, *(one.axis for one in law.parameters if one.axis is not None)]
+    asked = [*law.needs, *law.one_value, *(one.field for one in law.holds_on)]
+    asked += [part for axis in axes for part in axis.split("/")]
+    problems = [
+        f"{name} is no field of the points; there are {', '.join(sorted(fields))}"
+        for name in dict.fromkeys(asked)
+        if name not in fields
+    ]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", law.name) or law.name == "auto":
+        problems.append("the name must be made of letters, digits, - and ., such as my-law")
+    if law.side not in SIDES:
+        problems.append(f"side is {law.side!r}; write {', '.join(SIDES)}")
+    if not law.phases or not set(law.phases) <= set(PHASES):
+        problems.append(f"phases are {law.phases!r}; write a tuple of {', '.join(PHASES)}")
+    if len(set(law.names)) < len(law.parameters) or not law.parameters:
+        problems.append("it must have parameters, each with a name of its own")
+    problems += [
+        f"parameter {one.name}: {words}" for one in law.parameters for words in _wrong(one)
+    ]
+    if problems:
+        raise InputError([f"law {law.name}: {words}" for words in problems])
+
+
+def _wrong(one: Parameter) -> Iterator[str]:
+    """What is wrong with a parameter of a person's law."""
+    if one.role not in ("amplitude", "nonlinear"):
+        yield f"role is {one.role!r}; write amplitude or nonlinear"
+    if one.scale not in ("linear", "log"):
+        yield f"scale is {one.scale!r}; write linear or log"
+    if not (math.isfinite(one.lower) and math.isfinite(one.upper) and one.lower <= one.upper):
+        yield f"bounds are ({one.lower:g}, {one.upper:g}); give finite ones, low <= high"
+    elif one.scale == "log" and one.lower <= 0:
+        yield f"scale is log and the lower bound {one.lower:g}; give one above 0"
 
 
 def check_formula(law: Law, points: Points, where: Mapping[str, float] | None = None) -> None:

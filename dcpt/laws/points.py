@@ -112,6 +112,11 @@ class Points:
         return values
 
 
+def side_of(channel: str) -> str:
+    """The side of a channel, ``general`` or ``domain``."""
+    return "domain" if channel == DOMAIN else "general"
+
+
 def share_of(side: str, ratio: Array | None) -> Array | None:
     """A channel's own share of training: the ratio for the domain, the rest for the other side."""
     return ratio if ratio is None or side == "domain" else 1.0 - ratio
@@ -224,12 +229,12 @@ def points_from_table(
         raise InputError(
             f"channel {channel!r} is not in the table; it has {', '.join(channels(frame))}"
         )
-    side = "domain" if channel == DOMAIN else "general"
+    side = side_of(channel)
     table = frame.reset_index(drop=True)
     names = tuple(dict.fromkeys(table["run"].astype(str)))
     codes = {name: i for i, name in enumerate(names)}
     general = find_general_channel(table)
-    points = _read_points(table, side, base_losses(table, channel))
+    points = _read_points(table, channel, base_losses(table, channel))
     points = replace(points, **read_history(table, schedules))
     if general is not None:
         own = side == "general" and general == channel
@@ -283,7 +288,7 @@ def _unknown_as_none(values: Array) -> Array | None:
     return values if np.isfinite(values).any() else None
 
 
-def _read_points(table: pd.DataFrame, side: str, own_base_loss: Array) -> Points:
+def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Points:
     def column(name: str) -> Array | None:
         if name not in table.columns:
             return None
@@ -294,7 +299,7 @@ def _read_points(table: pd.DataFrame, side: str, own_base_loss: Array) -> Points
     return Points(
         n_params=column("n_params"),
         n_tokens=table["n_tokens"].to_numpy(dtype=float),
-        share=share_of(side, ratio),
+        share=share_of(side_of(channel), ratio),
         ratio=ratio,
         learning_rate=column("learning_rate"),
         annealed=annealed_of(phase),
@@ -302,6 +307,7 @@ def _read_points(table: pd.DataFrame, side: str, own_base_loss: Array) -> Points
         base_peak_learning_rate=column("base_peak_learning_rate"),
         base_n_tokens=column("base_n_tokens"),
         warmup_tokens=column("warmup_tokens"),
+        unique_tokens=column(f"unique_tokens_{channel}"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ MANY_POINTS, SEARCH_POINTS = 10_000, 4_000
 AGREE = 1e-3
 """Starts agree when their objectives differ by less than this share."""
 
+RIVAL = 0.02
+"""A start that ended within this share of the best objective fits the points as well."""
+
 
 @dataclass(frozen=True)
 class LawFit:
@@ -44,6 +47,7 @@ class LawFit:
         agreeing: How many of the polished starts reached the objective within .1 %.
         data: The points it was fitted to.
         delta: Huber's threshold, in log loss.
+        rivals: Where the other polished starts within 2 % of the objective ended, shape (R, P).
     """
 
     law: Law
@@ -55,6 +59,7 @@ class LawFit:
     agreeing: int
     data: ChannelData
     delta: float
+    rivals: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -79,9 +84,27 @@ class LawFit:
         return evaluate(self.law, points, self.values, self.references)
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Where polished starts ended, best first, on the points that chose among them.
+
+    Args:
+        values: Natural values, shape (G, K, P).
+        objectives: Shape (G, K).
+    """
+
+    values: Array
+    objectives: Array
+
+    def within(self, share: float) -> NDArray[np.bool_]:
+        """Which ends lie within a share of the best objective, shape (G, K)."""
+        best = self.objectives[:, :1]
+        return np.asarray(self.objectives <= best * (1 + share) + 1e-15)
+
+
 def search(
     problem: Problem, weights: Array, *, n_starts: int = N_STARTS, seed: int = 0
-) -> tuple[Array, Array, NDArray[np.intp]]:
+) -> tuple[Array, Array, Ends]:
     """The best parameters for each group of weights, from many starts at once.
 
     Of very many points a random few choose among the starts, then all of them are fitted.
@@ -93,20 +116,19 @@ def search(
         seed: Of the starts.
 
     Returns:
-        Natural values (G, P), objectives (G,), and how many polished starts agree (G,).
+        Natural values (G, P), objectives (G,), and where all polished starts ended.
     """
     size = len(problem.losses)
     if size <= MANY_POINTS:
-        return _search(problem, weights, n_starts, seed)
+        ends = _search(problem, weights, n_starts, seed)
+        return ends.values[:, 0], ends.objectives[:, 0], ends
     few = np.sort(np.random.default_rng(seed).permutation(size)[:SEARCH_POINTS])
-    values, _, agreeing = _search(problem.take(few), weights[:, few], n_starts, seed)
-    theta, score = minimise(problem, problem.to_theta(values), weights, 150, 1e-9)
-    return problem.to_values(theta), score, agreeing
+    ends = _search(problem.take(few), weights[:, few], n_starts, seed)
+    theta, score = minimise(problem, problem.to_theta(ends.values[:, 0]), weights, 150, 1e-9)
+    return problem.to_values(theta), score, ends
 
 
-def _search(
-    problem: Problem, weights: Array, n_starts: int, seed: int
-) -> tuple[Array, Array, NDArray[np.intp]]:
+def _search(problem: Problem, weights: Array, n_starts: int, seed: int) -> Ends:
     groups = len(weights)
     kept = max(1, n_starts // SCREENED)
     starts = start_values(problem, weights, n_starts, seed)[:, :kept]
@@ -117,12 +139,10 @@ def _search(
     rows = (best + kept * np.arange(groups)[:, None]).ravel()
     polished = best.shape[1]
     theta, score = minimise(problem, theta[rows], np.repeat(weights, polished, 0), 150, 1e-9)
-    theta = theta.reshape(groups, polished, -1)
     score = score.reshape(groups, polished)
-    winner = np.argmin(score, axis=1)
-    lowest = score.min(axis=1)
-    agreeing = (score <= lowest[:, None] * (1 + AGREE) + 1e-15).sum(axis=1)
-    return problem.to_values(theta[np.arange(groups), winner]), lowest, agreeing
+    order = np.argsort(score, axis=1)
+    theta = np.take_along_axis(theta.reshape(groups, polished, -1), order[:, :, None], axis=1)
+    return Ends(problem.to_values(theta), np.take_along_axis(score, order, axis=1))
 
 
 def fit_law(
@@ -157,7 +177,16 @@ def fit_law(
     references = references_of(used.points)
     problem = Problem(law, used.points, used.losses, references, lower, upper, delta)
     counts = np.ones((1, len(used.losses)))
-    values, score, agreeing = search(problem, counts, n_starts=n_starts, seed=seed)
+    values, score, ends = search(problem, counts, n_starts=n_starts, seed=seed)
     return LawFit(
-        law, values[0], references, float(score[0]), lower, upper, int(agreeing[0]), used, delta
+        law=law,
+        values=values[0],
+        references=references,
+        objective=float(score[0]),
+        lower=lower,
+        upper=upper,
+        agreeing=int(ends.within(AGREE).sum()),
+        data=used,
+        delta=delta,
+        rivals=ends.values[0, 1:][ends.within(RIVAL)[0, 1:]],
     )

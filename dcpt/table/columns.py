@@ -96,6 +96,10 @@ KIND_RULES: dict[str, tuple[Rule, ...]] = {
 """Rules that every column of a kind has; the first broken one is reported."""
 
 _NOT_NEGATIVE = Rule(lambda values: values < 0, lambda value: "is negative; write a number >= 0")
+_BATCH = Rule(
+    lambda values: values < 1,
+    lambda value: "is no batch; write the tokens of one step over all devices",
+)
 _SIZE = Rule(lambda values: values < 1000, _says_size)
 _RATIO = Rule(
     lambda values: (values < 0) | (values > 1),
@@ -157,7 +161,7 @@ COLUMNS: tuple[Column, ...] = (
     # S2 is a sum of drops and negative while the rate climbs, so only finiteness is asked of it.
     Column("anneal_area", "number", "LR x steps", "S2 of arXiv 2408.11029"),
     Column("schedule", "text", "", "name of the learning-rate schedule"),
-    Column("batch_tokens", "count", "tokens", "tokens of one step", (), None, True),
+    Column("batch_tokens", "count", "tokens", "tokens of one step", (_BATCH,), None, True),
     Column("warmup_tokens", "count", "tokens", "length of the warmup", (), None, True),
     Column("base", "text", "", "label of the base", (), None, True),
     Column("base_loss_", "number", "nats/token", "the base's own loss", _LOSS),

@@ -105,6 +105,9 @@ def test_laws_that_do_not_hold_at_the_target_are_named_and_replaced(fit):
     assert not any(flag.name.startswith("laws_dropped") for flag in near.flags)
     flag = next(one for one in far.flags if one.name.startswith("laws_dropped"))
     used = {c: {law for law, w in laws.items() if w > 0} for c, laws in far.laws.items()}
-    assert used == {"general": {"joint-general"}, "domain": {"annealed-domain"}}
+    assert used == {
+        "general": {"saturating-general"},
+        "domain": {"plateau-domain", "trained-domain"},
+    }
     assert "annealed-general-l0 (general)" in flag.words
     assert sum(far.laws["general"].values()) == pytest.approx(1)

@@ -22,10 +22,7 @@ from dcpt.laws.formulas.coordinates import (
     K,
     Values,
     amplitude,
-    linear,
     log_plain_rate,
-    log_size,
-    log_sized_rate,
     log_tokens,
     relative_rate,
 )
@@ -54,11 +51,6 @@ def _annealed_general_l0(points: Points, p: Values, ref: References) -> Array:
     return _general_at_end(points, p, _forgotten(points, p, ref) * points.get("base_loss"))
 
 
-def _annealed_general_n(points: Points, p: Values, ref: References) -> Array:
-    slower = np.exp(-p["nu"] * log_size(points, ref))
-    return _general_at_end(points, p, _forgotten(points, p, ref) * slower)
-
-
 def _domain_at_end(
     points: Points, p: Values, ref: References, log_rate: Array, price: Array
 ) -> Array:
@@ -69,18 +61,8 @@ def _domain_at_end(
     return base + p["B"] * np.exp(-p["beta"] * log_u) - share + p["H"] * relative_rate(points)
 
 
-def _annealed_domain_rp(points: Points, p: Values, ref: References) -> Array:
-    price = np.exp(-p["nu"] * log_size(points, ref))
-    return _domain_at_end(points, p, ref, log_sized_rate(points, ref), price)
-
-
 def _annealed_domain_lam(points: Points, p: Values, ref: References) -> Array:
     return _domain_at_end(points, p, ref, log_plain_rate(points, ref), np.ones(len(points)))
-
-
-def _annealed_domain_l0(points: Points, p: Values, ref: References) -> Array:
-    price = points.get("base_loss_general")
-    return _domain_at_end(points, p, ref, log_sized_rate(points, ref), price)
 
 
 _DOMAIN_END = (
@@ -140,30 +122,6 @@ ANNEALED_LAWS = (
         "own: annealed-general with forgetting in proportion to the base's loss",
         _annealed_general_l0,
         tuple(replace(p, unit="1") if p.name == "C" else p for p in _END_GENERAL),
-    ),
-    _end_law(
-        "general",
-        "annealed-general-n",
-        "L0 - F s + H Rp + C n^-nu ln(1 + k lam) r / (s + eps)^g",
-        "own: annealed-general with a size in forgetting",
-        _annealed_general_n,
-        (*_END_GENERAL, linear("nu", "exponent of N in forgetting", -0.8, 0.8, axis="n_params")),
-    ),
-    _end_law(
-        "domain",
-        "annealed-domain-rp",
-        "u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H Rp",
-        "own, chosen on small annealed ladders; at one D",
-        _annealed_domain_rp,
-        DOMAIN_PARAMETERS,
-    ),
-    _end_law(
-        "domain",
-        "annealed-domain-l0",
-        "u = d R^.75; E + w Lg0 + B u^-beta - C Lg0 ln r + H Rp",
-        "own: annealed-domain-rp with the price of a share in proportion to Lg0",
-        _annealed_domain_l0,
-        tuple(replace(p, unit="1") if p.name == "C" else p for p in _DOMAIN_END),
     ),
     _end_law(
         "domain",

@@ -27,6 +27,7 @@ NOTATION = {
     "Rp": "LR / (peak learning rate of the base's pre-training)",
     "u": "d R^.75 unless the formula says otherwise",
     "D_w": "2 x warmup tokens",
+    "d_u": "(D - D_w (1 - e^(-D/D_w))) / D_ref: tokens since the learning rate is back",
     "D_pt": "tokens that the base was pre-trained on",
     "r": "share of domain tokens, the column ratio",
     "s": "1 - r",
@@ -114,6 +115,22 @@ def rewarmed(points: Points) -> Array:
     length = 2.0 * points.get("warmup_tokens")
     tokens = points.get("n_tokens")
     return -np.expm1(-tokens / np.where(length > 0, length, tokens * SMALL))
+
+
+def log_trained_tokens(points: Points, ref: References) -> Array:
+    """Log of d_u: tokens since the learning rate is back, over D_ref, shape (M,).
+
+    Where nothing was warmed up it is the log of d.
+    """
+    tokens = points.get("n_tokens")
+    trained = tokens - 2.0 * points.get("warmup_tokens") * rewarmed(points)
+    return np.log(trained / ref.n_tokens)
+
+
+def log_rho(ratio: Array, log_clock: Array, eps: Array) -> Array:
+    """Log of r / (s + eps clock^-1/2); any number at r = 0, where a law sets the term to 0."""
+    edge: Array = 1.0 - ratio + eps * np.exp(EDGE_TOKENS * log_clock)
+    return np.log(np.maximum(ratio, SMALL)) - np.log(edge)
 
 
 def relative_rate(points: Points) -> Array:

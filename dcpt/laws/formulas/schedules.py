@@ -11,7 +11,6 @@ import numpy as np
 
 from dcpt.laws.formulas.coordinates import (
     FLOOR,
-    SMALL,
     Array,
     Values,
     amplitude,
@@ -21,6 +20,9 @@ from dcpt.laws.formulas.coordinates import (
 )
 from dcpt.laws.law import Law, Parameter, Range, References
 from dcpt.laws.points import Points
+
+NOTHING = 1e-100
+"""Stands for a rate or an area of 0 inside a logarithm: a drop to 0 counts in full at once."""
 
 
 def _area(points: Points, ref: References, name: str = "lr_area") -> Array:
@@ -38,20 +40,22 @@ def _multi_power(points: Points, p: Values, ref: References) -> Array:
     assert ref.learning_rate is not None, "a law with a learning rate must say so in its needs"
     learned = p["A"] * power(points, "lr_area", ref.lr_area, -p["alpha"])
     sizes = points.get("drop_sizes") / ref.learning_rate
-    log_rate = np.log(np.maximum(points.get("drop_rates") / ref.learning_rate, SMALL))
+    log_rate = np.log(np.maximum(points.get("drop_rates") / ref.learning_rate, NOTHING))
     areas = _area(points, ref, "drop_areas")
-    log_area = np.log(np.maximum(areas, SMALL))
+    log_area = np.log(np.maximum(areas, NOTHING))
     # Drops have an axis of their own, the last one: (K, M, J).
     speed, gamma, beta = (p[name][..., None] for name in ("C", "gamma", "beta"))
     worked = np.where(areas > 0, 1.0, 0.0) * speed * np.exp(log_area - gamma * log_rate)
     gain = sizes * -np.expm1(-beta * np.log1p(worked))
-    return p["E"] + learned - p["B"] * gain.sum(axis=-1)
+    loss: Array = p["E"] + learned - p["B"] * gain.sum(axis=-1)
+    return loss
 
 
 def _shifted(
     points: Points, p: Values, ref: References, annealing: Array | float, shift: Array | float
 ) -> Array:
     """The law of 2505.07796, its last two terms each times a factor of the share."""
+    assert ref.lr_area is not None, "a law with an area must say so in its needs"
     areas, index = points.levels("lr_area")
     areas = areas / ref.lr_area
     learned = p["A"] * np.exp(-p["alpha"] * np.log(p["a0"] + areas))[:, index]
@@ -71,7 +75,6 @@ def _after_dynamics_replay(points: Points, p: Values, ref: References) -> Array:
 
 SOME_AREA = Range("lr_area", 0.0, np.inf, high_included=False)
 AREAS = ("lr_area", "anneal_area")
-DROPS = ("drop_sizes", "drop_rates", "drop_areas")
 _FEWEST = {"lr_area": 3, "anneal_area": 2}
 _LEARNED = (
     FLOOR,
@@ -139,7 +142,7 @@ SCHEDULE_LAWS = (
             exponent("beta", "exponent of the steps since a drop"),
             linear("gamma", "how much sooner at a smaller rate, an exponent", 0.0, 1.5),
         ),
-        ("learning_rate", *AREAS, *DROPS),
+        ("lr_area", "drop_sizes"),  # where these are known, the rest of the history is
     ),
     _law(
         "after-2505.07796",

@@ -1,0 +1,186 @@
+"""Warnings about a table before any law is fitted: what its design cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.points import SAME, ChannelData, Points, distinct
+
+Array = NDArray[np.float64]
+
+CONFOUNDED = 0.9
+"""Correlation of log N and log LR over points from which their effects cannot be told apart."""
+
+SAME_MULTIPLE = 1.1
+"""Sizes whose D / N all lie within this factor were trained on the same multiple of N."""
+
+REPEATED = 2.0
+"""Epochs from which repetition matters: by arXiv 2305.16264, two of them are worth 1.97."""
+
+EARLIER = 6
+"""Points of a run before its last one through which its own curve is drawn."""
+
+OFF_CURVE = 4.0
+"""A last point this many expected errors below its curve is off it: 4 % of the bundled runs at
+constant rate are, and three of four that end in a decay."""
+
+NO_SCATTER = 1e-3
+"""Log loss: a run that scatters less than this is taken to scatter so much."""
+
+LONGEST_STEP = 2.0
+"""A last step in log D this many times the longest one before it is too far to draw a curve."""
+
+SAME_BASE = 0.005
+"""Nats: what equal runs differ by; one base measured twice on the same tokens differs by less."""
+
+
+def flag_design(data: ChannelData) -> list[str]:
+    """Flags of one channel's points: axes without values, axes that move together, odd ends."""
+    points = data.points
+    flags = [*_about_sizes(points), *_about_rates(points)]
+    if _ends_off_their_curves(data):
+        flags.append(f"undeclared_decay:{data.channel}")
+    if _repeats_with_the_share(points):
+        flags.append(f"epochs_follow_ratio:{data.channel}")
+    return flags
+
+
+def _about_sizes(points: Points) -> Iterator[str]:
+    sizes = distinct(points, "n_params")
+    if not np.isfinite(sizes).all():
+        yield "no_sizes"
+    elif len(sizes) == 1:
+        yield "one_size"
+    elif len(sizes) == 2:
+        yield "few_sizes"
+    if len(sizes) > 1:
+        multiples = points.get("n_tokens") / points.get("n_params")
+        if multiples.max() <= SAME_MULTIPLE * multiples.min():
+            yield "confounded:n_params,n_tokens"
+
+
+def _about_rates(points: Points) -> Iterator[str]:
+    rates = distinct(points, "learning_rate")
+    if not np.isfinite(rates).all():
+        yield "no_learning_rates"
+    elif len(rates) == 1:
+        yield "one_learning_rate"
+    elif len(distinct(points, "n_params")) > 1:
+        both = np.log([points.get("n_params"), points.get("learning_rate")])
+        if abs(float(np.corrcoef(both)[0, 1])) > CONFOUNDED:
+            yield "confounded:n_params,learning_rate"
+
+
+def _repeats_with_the_share(points: Points) -> bool:
+    """Whether text is repeated and the share alone decides how much of it there was."""
+    epochs, unique = points.epochs, points.unique_tokens
+    if epochs is None or unique is None or not (epochs > REPEATED).any():
+        return False
+    known = points.take(np.isfinite(unique))
+    if known.ratio is None:
+        return len(distinct(known, "unique_tokens")) == 1
+    _, index = known.levels("ratio")
+    amounts = np.log(known.get("unique_tokens"))
+    low, high = np.full(index.max() + 1, np.inf), np.full(index.max() + 1, -np.inf)
+    np.minimum.at(low, index, amounts)
+    np.maximum.at(high, index, amounts)
+    return bool((high - low <= np.log1p(SAME)).all())
+
+
+def _ends_off_their_curves(data: ChannelData) -> bool:
+    """Whether the last point of half of the runs lies below the curve through those before it.
+
+    The curve of a run is a parabola in log D through the log losses of its last points at
+    constant rate; it is judged by its own scatter and by how far it is drawn beyond them.
+    """
+    log_d, log_loss = _last_points(data)
+    before, step = log_d[:, :-1], log_d[:, -1] - log_d[:, -2]
+    near = step <= LONGEST_STEP * np.diff(before, axis=1).max(axis=1, initial=0.0)
+    if near.sum() < 2:
+        return False
+    middle = before.mean(axis=1, keepdims=True)
+    width = before.std(axis=1, keepdims=True)
+    terms = ((log_d - middle) / width)[near][:, :, None] ** np.arange(3)
+    curves, last = terms[:, :-1], terms[:, -1]
+    log_loss = log_loss[near]
+    inverse = np.linalg.pinv(curves)
+    solved = np.einsum("rtp,rp->rt", inverse, log_loss[:, :-1])
+    residuals = log_loss[:, :-1] - np.einsum("rpt,rt->rp", curves, solved)
+    scatter = np.sqrt((residuals**2).sum(axis=1) / (EARLIER - 3))
+    leverage = (np.einsum("rt,rtp->rp", last, inverse) ** 2).sum(axis=1)
+    expected = OFF_CURVE * scatter * np.sqrt(1 + leverage)
+    gap = log_loss[:, -1] - (last * solved).sum(axis=1)
+    off = int((gap < -np.maximum(expected, NO_SCATTER)).sum())
+    return off >= max(2.0, len(gap) / 2)
+
+
+def _last_points(data: ChannelData) -> tuple[Array, Array]:
+    """Log D and log loss of the last points at constant rate, (R, EARLIER + 1), of runs so long."""
+    constant = np.flatnonzero(data.points.get("annealed") == 0)
+    tokens = data.points.get("n_tokens")
+    order = constant[np.lexsort((tokens[constant], data.runs[constant]))]
+    _, length = np.unique(data.runs[order], return_counts=True)
+    last = np.cumsum(length)[length > EARLIER] - 1
+    rows = order[last[:, None] + np.arange(-EARLIER, 1)]
+    return np.log(tokens[rows]), np.log(data.losses[rows])
+
+
+def flag_evaluations(runs: pd.DataFrame, channels: Sequence[str]) -> list[str]:
+    """Flags of losses that were measured on several sets of tokens (column ``eval_id``).
+
+    A base that was measured on all of them says whether they may be compared.
+
+    Args:
+        runs: A checked runs table.
+        channels: Those that are fitted.
+
+    Raises:
+        InputError: If one base (column ``base``) has different losses on two sets.
+    """
+    if "eval_id" not in runs.columns:
+        return []
+    if "excluded" in runs.columns:
+        runs = runs[runs["excluded"].isna()]
+    names = runs["eval_id"].dropna().unique()
+    if len(names) < 2:
+        return []
+    found = _losses_of_bases(runs, channels)
+    by_place = found.groupby(["channel", "base"])
+    problems = [_say_different(part) for _, part in by_place if np.ptp(part["loss"]) > SAME_BASE]
+    if problems:
+        raise InputError(problems)
+    on_all = (by_place["eval_id"].nunique() == len(names)).groupby("channel").any()
+    return [] if len(on_all) == len(channels) and on_all.all() else ["several_evaluations"]
+
+
+def _losses_of_bases(runs: pd.DataFrame, channels: Sequence[str]) -> pd.DataFrame:
+    """Columns channel, base, eval_id, loss: one row per base and set, nats per token."""
+    runs = runs.reindex(columns=[*runs.columns.difference(["base"]), "base"])
+    parts = []
+    for channel in channels:
+        at_base = runs[runs["n_tokens"] == 0].rename(columns={f"loss_{channel}": "loss"})
+        told = runs.rename(columns={f"base_loss_{channel}": "loss"})
+        parts += [
+            one[["base", "eval_id", "loss"]].dropna().assign(channel=channel)
+            for one in (at_base, told)
+            if "loss" in one.columns
+        ]
+    keys = ["channel", "base", "eval_id"]
+    return pd.concat(parts).groupby(keys)["loss"].mean().reset_index()
+
+
+def _say_different(part: pd.DataFrame) -> str:
+    said = ", ".join(
+        f"{loss:.4g} on {name}" for name, loss in zip(part["eval_id"], part["loss"], strict=True)
+    )
+    channel, base = part[["channel", "base"]].iloc[0]
+    return (
+        f"channel {channel}: base {base!r} has different losses by eval_id ({said}), so losses of "
+        "these runs were not measured on the same tokens and cannot be compared; evaluate all "
+        "runs on one set, or fit one eval_id at a time (give the other rows a reason in excluded)"
+    )

@@ -1,0 +1,267 @@
+"""Laws of both phases: points at a constant rate and points after a decay, fitted together.
+
+``saturating-general``, ``sized-general``, ``plateau-domain`` and ``trained-domain`` were chosen on
+the code and the verse runs together, with about 650 general and 530 domain forms tried.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcpt.laws.formulas.anchored import anchored_domain_lr
+from dcpt.laws.formulas.coordinates import (
+    BELOW_ONE,
+    CLOCK_RATE,
+    DOMAIN_PARAMETERS,
+    EDGE_TOKENS,
+    EPS,
+    FALL,
+    FALL_TOKENS,
+    LIFT,
+    SMALL,
+    SOME_DOMAIN,
+    SOME_TOKENS,
+    Array,
+    G,
+    K,
+    Values,
+    amplitude,
+    exponent,
+    linear,
+    log_plain_rate,
+    log_rho,
+    log_size,
+    log_sized_rate,
+    log_tokens,
+    log_trained_tokens,
+    relative_rate,
+    rewarmed,
+)
+from dcpt.laws.law import Law, Parameter, References
+from dcpt.laws.points import Points
+
+FORGETTING_TOKENS = 0.5
+"""Exponent of D in forgetting and in the gain of more general text."""
+
+
+def _settled(points: Points, p: Values) -> Array:
+    """The noise of the learning rate: it comes with the warmup, a decay takes part of it back."""
+    return rewarmed(points) - p["kappa"] * points.get("annealed")
+
+
+def _saturating_general(points: Points, p: Values, ref: References) -> Array:
+    ratio, base, log_d = points.get("ratio"), points.get("base_loss"), log_tokens(points, ref)
+    s = 1.0 - ratio
+    path = np.exp(log_plain_rate(points, ref) + FORGETTING_TOKENS * log_d)
+    steep = (ratio > 0) * np.exp(p["g"] * log_rho(ratio, log_d, p["eps"]))
+    noise = p["H"] * relative_rate(points) * _settled(points, p) - p["G"] * rewarmed(points)
+    fall = p["F"] * s * np.exp(FORGETTING_TOKENS * log_d)
+    return base + noise - fall - p["C"] * base * np.expm1(-p["k"] * path) * steep
+
+
+def _sized_general(points: Points, p: Values, ref: References) -> Array:
+    ratio, base = points.get("ratio"), points.get("base_loss")
+    log_d, log_n = log_tokens(points, ref), log_size(points, ref)
+    log_u = log_d + CLOCK_RATE * log_sized_rate(points, ref)
+    log_path = log_plain_rate(points, ref) - p["m"] * log_n + FORGETTING_TOKENS * log_d
+    edge = np.log(1.0 - ratio + p["eps"] * np.exp(EDGE_TOKENS * log_d))
+    log_shape = (np.log(np.maximum(ratio, SMALL)) - p["g"] * edge) * np.exp(p["nu"] * log_n)
+    forgotten = np.log1p(p["k"] * np.exp(log_path)) * np.exp(log_shape) * (ratio > 0)
+    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    fall = p["F"] * (1.0 - ratio) * np.exp(FALL_TOKENS * log_u)
+    result: Array = base + noise - fall + p["C"] * base**2 * forgotten
+    return result
+
+
+def _joint_general(points: Points, p: Values, ref: References) -> Array:
+    ratio, log_d = points.get("ratio"), log_tokens(points, ref)
+    s = 1.0 - ratio
+    lam = np.exp(log_plain_rate(points, ref))
+    edge = np.log(s + p["eps"] * np.exp(EDGE_TOKENS * log_d))
+    forgotten = np.log1p(p["k"] * lam * np.exp(p["h"] * log_d)) * ratio * np.exp(-p["g"] * edge)
+    fall = p["F"] * s * np.exp(FALL_TOKENS * log_d)
+    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    return points.get("base_loss") - fall + p["C"] * forgotten + noise
+
+
+def _plateau_domain(points: Points, p: Values, ref: References) -> Array:
+    rate, base = relative_rate(points), points.get("base_loss_general")
+    log_v = log_trained_tokens(points, ref) + np.log(rate) - np.log1p(p["l"] * rate)
+    unlearnt = 1.0 / (1.0 + p["k"] * np.exp(p["beta"] * log_v))
+    end = p["E"] + p["w"] * base - p["C"] * base * np.log(points.get("share"))
+    noise = p["H"] * rate * _settled(points, p)
+    return p["B"] * unlearnt + end * (1.0 - unlearnt) + noise
+
+
+def _trained_domain(points: Points, p: Values, ref: References) -> Array:
+    base = points.get("base_loss_general")
+    log_u = log_trained_tokens(points, ref) + p["p"] * log_sized_rate(points, ref)
+    share = p["C"] * base * np.log(points.get("share"))
+    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    return p["E"] + p["w"] * base + p["B"] * np.exp(-p["beta"] * log_u) - share + noise
+
+
+def _annealed_domain(points: Points, p: Values, ref: References) -> Array:
+    gain = points.get("annealed") * np.exp(p["a"] * np.log(relative_rate(points)))
+    return anchored_domain_lr(points, p, ref) - p["c"] * gain
+
+
+BOTH = ("constant", "annealed")
+_GENERAL_NEEDS = (
+    *("n_tokens", "ratio", "learning_rate", "annealed", "base_loss"),
+    *("base_peak_learning_rate", "warmup_tokens"),
+)
+_DOMAIN_NEEDS = (
+    *("n_tokens", "share", "learning_rate", "annealed", "base_loss_general"),
+    *("base_peak_learning_rate", "warmup_tokens"),
+)
+_KAPPA = linear("kappa", "share of the noise that a decay takes back", 0.0, 2.0, "annealed")
+_E, _W = DOMAIN_PARAMETERS[:2]
+_SHARE_PRICE = amplitude("C", "price of a smaller domain share, in base losses", unit="1")
+
+PHASE_LAWS = (
+    Law(
+        name="saturating-general",
+        formula=(
+            "L0 + H Rp [(1 - e^(-D/D_w)) - kappa annealed] - G (1 - e^(-D/D_w)) - F s d^.5"
+            " + C L0 (1 - e^(-k lam d^.5)) [r/(s + eps d^-.5)]^g"
+        ),
+        source="own, chosen on code and annealed verse runs together",
+        side="general",
+        phases=BOTH,
+        needs=_GENERAL_NEEDS,
+        parameters=(
+            LIFT,
+            amplitude("G", "noise that the base itself still carries"),
+            FALL,
+            amplitude("C", "forgetting without end, in base losses", unit="1"),
+            _KAPPA,
+            K,
+            EPS,
+            G,
+        ),
+        loss=_saturating_general,
+        axes={"ratio": 3},
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    ),
+    Law(
+        name="sized-general",
+        formula=(
+            "u = d R^.75; L0 + H Rp [(1 - e^(-D/D_w)) - kappa annealed] - F s u^.2"
+            " + C L0^2 ln(1 + k lam n^-m d^.5) [r/(s + eps d^-.5)^g]^(n^nu)"
+        ),
+        source="own, chosen on code and annealed verse runs together",
+        side="general",
+        phases=BOTH,
+        needs=_GENERAL_NEEDS,
+        parameters=(
+            LIFT,
+            FALL,
+            amplitude("C", "forgetting at the references", unit="token/nats"),
+            _KAPPA,
+            K,
+            linear("m", "exponent of N in the pace of forgetting", -0.8, 0.8, axis="n_params"),
+            EPS,
+            G,
+            linear("nu", "exponent of N in the steepness in r", -0.8, 0.8, axis="n_params"),
+        ),
+        loss=_sized_general,
+        axes={"ratio": 3},
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    ),
+    Law(
+        name="plateau-domain",
+        formula=(
+            "v = d_u Rp/(1 + l Rp); f = 1/(1 + k v^beta);"
+            " B f + (1 - f) (E + w Lg0 - C Lg0 ln r) + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
+        ),
+        source="own, chosen on code and annealed verse runs together",
+        side="domain",
+        phases=BOTH,
+        needs=_DOMAIN_NEEDS,
+        parameters=(
+            _E,
+            _W,
+            amplitude("B", "loss before anything is learnt"),
+            exponent("beta", "exponent of the clock"),
+            Parameter("k", "nonlinear", 1e-3, 1e4, "1", "log", "pace of learning"),
+            Parameter("l", "nonlinear", 1e-3, 1e2, "1", "log", "how soon the pace saturates in LR"),
+            _SHARE_PRICE,
+            LIFT,
+            _KAPPA,
+        ),
+        loss=_plateau_domain,
+        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+    Law(
+        name="trained-domain",
+        formula=(
+            "u = d_u R^p; E + w Lg0 + B u^-beta - C Lg0 ln r"
+            " + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
+        ),
+        source="own, chosen on code and annealed verse runs together",
+        side="domain",
+        phases=BOTH,
+        needs=_DOMAIN_NEEDS,
+        parameters=(
+            *DOMAIN_PARAMETERS[:4],
+            linear("p", "exponent of LR in the clock", -0.1, 2.0, axis="learning_rate"),
+            _SHARE_PRICE,
+            LIFT,
+            _KAPPA,
+        ),
+        loss=_trained_domain,
+        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+    Law(
+        name="joint-general",
+        formula=(
+            "L0 - F s d^.2 + C ln(1 + k lam d^h) r / (s + eps d^-.5)^g"
+            " + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
+        ),
+        source="own, chosen on annealed runs",
+        side="general",
+        phases=("constant", "annealed"),
+        needs=(
+            *("n_tokens", "ratio", "learning_rate", "annealed", "base_loss"),
+            *("base_peak_learning_rate", "warmup_tokens"),
+        ),
+        parameters=(
+            FALL,
+            amplitude("C", "forgetting at the references"),
+            K,
+            linear("h", "exponent of D in forgetting", -0.1, 1.0, axis="n_tokens"),
+            EPS,
+            G,
+            LIFT,
+            linear("kappa", "share of the noise that a decay takes back", 0.0, 2.0, "annealed"),
+        ),
+        loss=_joint_general,
+        axes={"ratio": 3},
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    ),
+    Law(
+        name="annealed-domain",
+        formula=(
+            "u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H R^1.5 (1 - e^(-D/D_w))"
+            " - c Rp^a on annealed points"
+        ),
+        source="own, chosen on annealed runs",
+        side="domain",
+        phases=("constant", "annealed"),
+        needs=(
+            *("n_tokens", "share", "learning_rate", "annealed", "base_loss_general"),
+            *("base_peak_learning_rate", "warmup_tokens"),
+        ),
+        parameters=(
+            *DOMAIN_PARAMETERS,
+            amplitude("c", "what a decay takes off, at the base's own peak LR", axis="annealed"),
+            linear("a", "exponent of LR in that gain", -0.5, 1.5, axis="annealed"),
+        ),
+        loss=_annealed_domain,
+        axes={"n_params": 2, "ratio": 2, "n_tokens": 3, "annealed": 2},
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+)

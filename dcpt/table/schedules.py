@@ -1,0 +1,200 @@
+"""A file of learning-rate schedules, which rows of a foreign table name in the column schedule."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from dcpt.errors import InputError
+from dcpt.quantities import Count
+from dcpt.table.curves import Curve
+
+Array = NDArray[np.float64]
+
+MOST_STEPS = 10_000_000
+"""More steps than this in a run are a slip of its batch_tokens."""
+
+MOST_SEGMENTS = 30
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class Segment(BaseModel):
+    """A part of a schedule, from the end of the part before it to ``to_step``.
+
+    Args:
+        shape: How the rate goes from ``lr_from`` to ``lr_to``; ``cosine`` is half a cosine.
+        to_step: The last step of the segment; steps count from 1.
+        lr_from: Learning rate that the segment starts from, absolute: that of the step before it.
+        lr_to: Learning rate of its last step; a constant one may leave it out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: Literal["linear", "cosine", "geometric", "constant"]
+    to_step: Count = Field(gt=0, le=MOST_STEPS)
+    lr_from: Rate
+    lr_to: Rate | None = None
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        if self.lr_to is None and self.shape != "constant":
+            raise ValueError(f"lr_to is missing; say where the {self.shape} segment ends")
+        if self.shape == "constant" and self.end != self.lr_from:
+            raise ValueError(
+                f"lr_to {self.end:g} differs from lr_from {self.lr_from:g} in a constant segment; "
+                "leave it out, or choose another shape"
+            )
+        if self.shape == "geometric" and not min(self.lr_from, self.end) > 0:
+            raise ValueError("a geometric segment cannot start or end at 0; give rates above 0")
+        return self
+
+    @property
+    def end(self) -> float:
+        """Learning rate of the last step."""
+        return self.lr_from if self.lr_to is None else self.lr_to
+
+    def rates(self, n_steps: int) -> Array:
+        """Learning rate of each of its steps, shape (n_steps,)."""
+        done = np.arange(1, n_steps + 1) / n_steps
+        if self.shape == "geometric":
+            return np.asarray(self.lr_from * (self.end / self.lr_from) ** done, dtype=np.float64)
+        if self.shape == "cosine":
+            done = 0.5 * (1.0 - np.cos(np.pi * done))
+        return self.lr_from + (self.end - self.lr_from) * done
+
+
+class Schedule(RootModel[tuple[Segment, ...]]):
+    """A learning-rate schedule: its segments in order."""
+
+    model_config = ConfigDict(frozen=True)
+    root: tuple[Segment, ...]
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if not 1 <= len(self.root) <= MOST_SEGMENTS:
+            raise ValueError(
+                f"{len(self.root)} segments are no schedule; give between 1 and {MOST_SEGMENTS}"
+            )
+        for number, (one, following) in enumerate(pairwise(self.root), 2):
+            if following.to_step <= one.to_step:
+                raise ValueError(
+                    f"segment {number} goes to step {following.to_step} and the one before it to "
+                    f"step {one.to_step}; segments are in order and do not overlap, so to_step "
+                    "must rise"
+                )
+        return self
+
+    @property
+    def n_steps(self) -> int:
+        """The last step."""
+        return self.root[-1].to_step
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate."""
+        return max(max(one.lr_from, one.end) for one in self.root)
+
+    def curve(self) -> Curve:
+        """Its learning rate step by step."""
+        parts, ends, last, rate = [], set(), 0, 0.0
+        for one in self.root:
+            parts.append(one.rates(one.to_step - last))
+            # A jump is a drop of its own, whatever the segment that it opens goes on with.
+            ends |= {one.to_step} if one.lr_from == rate else {one.to_step, last + 1}
+            last, rate = one.to_step, one.end
+        return Curve(np.concatenate(parts), tuple(sorted(ends)))
+
+
+def load_schedules(path: str | os.PathLike[str]) -> dict[str, Schedule]:
+    """Read a file of schedules.
+
+    Args:
+        path: YAML or JSON, a name to a list of segments::
+
+            cosine:
+              - {shape: linear, to_step: 2000, lr_from: 0, lr_to: 3e-4}
+              - {shape: cosine, to_step: 24000, lr_from: 3e-4, lr_to: 3e-5}
+
+    Returns:
+        What ``dcpt.fit(runs, schedules=...)`` takes.
+
+    Raises:
+        InputError: If the file cannot be read, or with all problems of its segments together.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = _parse_json(text) if path.suffix == ".json" else yaml.load(text, _Loader)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give the path of a file of schedules") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); write YAML or JSON in UTF-8, a name to a list of "
+            "segments"
+        ) from error
+    if not isinstance(found, dict) or not found:
+        raise InputError(
+            f"{path} holds no schedules; write a name to a list of segments (shape, to_step, "
+            "lr_from, lr_to)"
+        )
+    try:
+        return TypeAdapter(dict[str, Schedule]).validate_python(
+            {str(name): segments for name, segments in found.items()}
+        )
+    except ValidationError as error:
+        raise InputError([f"{path.name}: {_explain(one)}" for one in error.errors()]) from None
+
+
+def _refuse_repeated(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping from its pairs; parsers would take the last of two equal keys in silence."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is there twice")
+    return dict(pairs)
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_refuse_repeated)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses repeated keys."""
+
+
+_Loader.add_constructor(
+    "tag:yaml.org,2002:map",
+    lambda loader, node: _refuse_repeated(loader.construct_pairs(node, deep=True)),
+)
+
+
+def _explain(problem: Any) -> str:
+    """One sentence for one pydantic problem: place, value, rule, remedy."""
+    place = [f"segment {part + 1}" if isinstance(part, int) else part for part in problem["loc"]]
+    where = ", ".join(place)
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key; valid here: {', '.join(Segment.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; every segment says it"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    value = problem["input"]
+    shown = "" if isinstance(value, dict | list | BaseModel) else f"{value!r}: "
+    return f"{where}: {shown}{message}"
