@@ -265,9 +265,9 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
         flags.append(
             Flag(
                 "learning_rate_by_rule",
-                "every size was trained at a learning rate of its own, so nothing says what another "
-                f"one does: it was held at {format_rate(rates[0])}, which continues that rule to "
-                "the target; train one size at three rates and it can be chosen",
+                "every size was trained at a learning rate of its own, so nothing says what "
+                f"another one does: it was held at {format_rate(rates[0])}, which continues that "
+                "rule to the target; train one size at three rates and it can be chosen",
             )
         )
     elif len(rates) == 1:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
-from dcpt.laws.points import SAME, Points, share_of
+from dcpt.laws.points import SAME, Points
 from dcpt.laws.rates import RateRule, rate_rule
 
 if TYPE_CHECKING:
@@ -71,23 +72,20 @@ class Question:
             rate: Learning rates, shape (M,); NaN where the runs name none.
         """
         target = self.target
-
-        def whole(value: float | None) -> Array | None:
-            return None if value is None else np.full(len(ratio), float(value))
-
-        return Points(
-            n_params=whole(target.n_params),
-            n_tokens=whole(target.n_tokens),
-            share=share_of("domain" if channel == self.domain else "general", ratio),
-            ratio=ratio,
-            learning_rate=None if np.isnan(rate).all() else rate,
-            annealed=whole(float(self.phase == "annealed")),
-            base_loss=whole(target.base_losses.get(channel)),
-            base_loss_general=whole(self.base_loss),
-            base_peak_learning_rate=whole(target.base_peak_learning_rate),
-            base_n_tokens=whole(target.base_n_tokens),
-            warmup_tokens=whole(target.warmup_tokens),
-        )
+        frame = pd.DataFrame({"ratio": ratio, "learning_rate": rate})
+        known = {
+            "n_params": target.n_params,
+            "n_tokens": target.n_tokens,
+            "base_peak_learning_rate": target.base_peak_learning_rate,
+            "base_n_tokens": target.base_n_tokens,
+            "warmup_tokens": target.warmup_tokens,
+            **{f"base_loss_{name}": loss for name, loss in target.base_losses.items()},
+            **{f"unique_tokens_{name}": n for name, n in target.unique_tokens.items()},
+        }
+        frame = frame.assign(**{n: v for n, v in known.items() if v is not None}, phase=self.phase)
+        if np.isnan(rate).all():
+            frame = frame.drop(columns="learning_rate")
+        return self.fit.points(channel, frame)
 
     def extrapolation(self, rate: float | None) -> dict[str, float]:
         """By which factor the target lies outside the points of its phase, per axis; 1 inside."""

@@ -61,6 +61,8 @@ class Target:
         warmup_tokens: Warmup of the run; None takes that of the runs.
         learning_rate: Held at this value; None lets the decision choose.
         base: Label of the base, if any.
+        unique_tokens: Unique tokens of a channel's text, where known: epochs follow, and laws of
+            repeated text can be asked.
     """
 
     n_params: float
@@ -72,6 +74,7 @@ class Target:
     warmup_tokens: float | None = None
     learning_rate: float | None = None
     base: str | None = None
+    unique_tokens: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take a limit as people write it: ``+3%``."""

@@ -36,8 +36,9 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     Raises:
         InputError: If a keyword is not a column of a question, is no number, or lengths differ.
     """
-    allowed = (*FIELDS, *TEXTS, "base_loss", "base_loss_<channel>")
-    wrong = [name for name in keywords if name not in allowed and not name.startswith("base_loss_")]
+    allowed = (*FIELDS, *TEXTS, "base_loss", "base_loss_<channel>", "unique_tokens_<channel>")
+    families = ("base_loss_", "unique_tokens_")
+    wrong = [name for name in keywords if name not in allowed and not name.startswith(families)]
     if wrong:
         raise InputError(f"predict does not know {', '.join(wrong)}; it takes {', '.join(allowed)}")
     given = {name: value for name, value in keywords.items() if value is not None}
@@ -76,7 +77,7 @@ def check_question(frame: pd.DataFrame) -> None:
         try:
             if name == "phase":
                 _phases(frame, name)
-            elif name in FIELDS or name.startswith("base_loss"):
+            elif name in FIELDS or name.startswith(("base_loss", "unique_tokens_")):
                 problems += _broken_rules(name, _numbers(frame, name))
             elif name.startswith("loss_"):
                 problems += _broken_rules(name, _numbers(frame[at_base], name))
@@ -138,7 +139,7 @@ def ask_points(
     channel: str,
     side: str,
     general: str | None,
-    warmup_tokens: float | None,
+    defaults: Mapping[str, float | None],
     phase: str,
     schedules: Mapping[str, Schedule] | None = None,
 ) -> Points:
@@ -150,13 +151,15 @@ def ask_points(
         channel: The channel asked for.
         side: Its side.
         general: The channel whose base loss stands for the general side.
-        warmup_tokens: Used where the frame has no such column.
-        phase: Likewise.
+        defaults: Values of columns that the frame has not; None is unknown.
+        phase: Used where the frame has no such column.
         schedules: Those that the frame's column ``schedule`` names.
 
     Raises:
         InputError: If a number or a phase is none, or a schedule is named wrongly.
     """
+    absent = {n: v for n, v in defaults.items() if v is not None and n not in frame.columns}
+    frame = frame.assign(**absent)
 
     def column(name: str) -> Array | None:
         if name not in frame.columns:
@@ -172,9 +175,6 @@ def ask_points(
         return column(f"base_loss_{name}")
 
     ratio, phases = column("ratio"), _phases(frame, phase)
-    warmup = column("warmup_tokens")
-    if warmup is None and warmup_tokens is not None:
-        warmup = np.full(len(frame), warmup_tokens)
     own = base_loss(channel)
     lg0 = base_loss(general)
     if "base_loss" in frame.columns:
@@ -191,9 +191,8 @@ def ask_points(
         base_loss_general=lg0,
         base_peak_learning_rate=column("base_peak_learning_rate"),
         base_n_tokens=column("base_n_tokens"),
-        warmup_tokens=warmup,
+        warmup_tokens=column("warmup_tokens"),
+        unique_tokens=column(f"unique_tokens_{channel}"),
     )
     asked = frame.assign(**{name: column(name) for name in FIELDS if name in frame}, phase=phases)
-    if warmup is not None:
-        asked = asked.assign(warmup_tokens=warmup)
     return replace(points, **read_history(asked, schedules, DECAY))

@@ -28,7 +28,7 @@ from dcpt.laws.seen import Seen
 
 Array = NDArray[np.float64]
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_fit(fit: Fit, folder: Path) -> Path:
@@ -76,7 +76,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "runs_sha256": fit.table_sha256,
         "notation": NOTATION,
         "transform": f"sum of Huber({fit.delta:g}) on log-loss residuals",
-        "delta": fit.delta,
+        "delta": fit.delta if np.isfinite(fit.delta) else None,
         "seed": fit.seed,
         "n_draws": fit.n_draws,
         "general_channel": fit.general_channel,
@@ -85,6 +85,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "ranges": {name: list(pair) for name, pair in fit.ranges.items()},
         "seen_rates": [list(one) for one in fit.seen_rates],
         "warmup_tokens": fit.warmup_tokens,
+        "batch_tokens": fit.batch_tokens,
         "flags": list(fit.flags),
         "channels": {name: _channel_record(one) for name, one in fit.by_channel.items()},
     }
@@ -208,10 +209,11 @@ def _read_fit(
         seen_rates=tuple((size, rate, phase) for size, rate, phase in record["seen_rates"]),
         flags=tuple(record["flags"]),
         warmup_tokens=record["warmup_tokens"],
+        batch_tokens=record["batch_tokens"],
         n_draws=record["n_draws"],
         seed=record["seed"],
         table_sha256=record["runs_sha256"],
-        delta=record["delta"],
+        delta=float("inf") if record["delta"] is None else record["delta"],
     )
 
 

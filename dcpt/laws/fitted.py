@@ -36,6 +36,7 @@ class Fit:
             table names no learning rate.
         flags: Warnings: of the design as they are, of a law as ``<channel>/<law>/<name>``.
         warmup_tokens: The runs' warmup, where it is one.
+        batch_tokens: The runs' batch, where it is one.
         n_draws: Draws per channel.
         seed: Of starts and draws.
         table_sha256: Of the runs table's content.
@@ -49,6 +50,7 @@ class Fit:
     seen_rates: tuple[tuple[float | None, float, str], ...]
     flags: tuple[str, ...]
     warmup_tokens: float | None
+    batch_tokens: float | None
     n_draws: int
     seed: int
     table_sha256: str
@@ -159,15 +161,15 @@ class Fit:
     ) -> Points:
         """A frame's rows as one channel sees them.
 
-        Where the frame has no warmup it is that of the runs, where it has no phase that of
-        decisions.
+        Where the frame has no warmup or batch it is that of the runs, where it has no phase that
+        of decisions.
         """
         return ask_points(
             frame,
             channel,
             self._channel(channel).side,
             self.general_channel,
-            self.warmup_tokens,
+            {"warmup_tokens": self.warmup_tokens, "batch_tokens": self.batch_tokens},
             self.phase_for_decisions,
             schedules,
         )

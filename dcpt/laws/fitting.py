@@ -97,7 +97,8 @@ def fit(
         ranges=_ranges(list(data.values())),
         seen_rates=_seen_rates(list(data.values())),
         flags=(*_phase_flags(runs), *several, *_all_flags(data, by_channel)),
-        warmup_tokens=_one_warmup(data),
+        warmup_tokens=_one_value(runs, "warmup_tokens"),
+        batch_tokens=_one_value(runs, "batch_tokens"),
         n_draws=n_draws,
         seed=seed,
         table_sha256=_hash_table(runs),
@@ -320,10 +321,12 @@ def _all_flags(
     return tuple(flags)
 
 
-def _one_warmup(data: Mapping[str, ChannelData]) -> float | None:
-    parts = [one.points.warmup_tokens for one in data.values()]
-    values = np.concatenate([v[np.isfinite(v)] for v in parts if v is not None] or [np.zeros(0)])
-    return float(values[0]) if len(values) and np.allclose(values, values[0]) else None
+def _one_value(runs: pd.DataFrame, column: str) -> float | None:
+    """The value of a column that all trained rows share; None where there are several or none."""
+    if column not in runs.columns:
+        return None
+    values = runs.loc[runs["n_tokens"] > 0, column].dropna().unique()
+    return float(values[0]) if len(values) == 1 else None
 
 
 def _hash_table(runs: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.laws.fitter import evaluate_with_slopes
+from dcpt.laws.fitter import evaluate_with_slopes, minimise
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import SAME, Points, share_of
 from dcpt.laws.search import LawFit
@@ -28,6 +28,9 @@ RISES = (0.01, 0.02, 0.03, 0.05)
 
 SHARES_APART = 0.02
 """Shares further apart than this are two answers."""
+
+SETTLE = 500
+"""Steps after which a start that still creeps along a valley has left it."""
 
 WORDS = {
     "at_bound": "parameter {} ended on its bound: read predictions, not its value",
@@ -123,21 +126,29 @@ def flag_law(fitted: LawFit) -> list[str]:
 
 
 def _about_rivals(fitted: LawFit) -> list[str]:
-    """Flags of other starts that ended with as good a fit."""
-    both = np.concatenate([fitted.values[None], fitted.rivals])
+    """Flags of other starts that ended with as good a fit, and do so however long they go on."""
+    flags = _compare_minima(fitted, fitted.rivals)
+    if not flags:
+        return []
+    problem = fitted.problem
+    weights = np.ones((1, len(problem.losses)))
+    settled, _ = minimise(problem, problem.to_theta(fitted.rivals), weights, SETTLE, 1e-12)
+    return _compare_minima(fitted, problem.to_values(settled))
 
-    def losses(points: Points) -> Array:
-        return evaluate(fitted.law, points, both, fitted.references)
 
-    here, edge = losses(fitted.data.points), np.zeros((len(both), 0))
+def _compare_minima(fitted: LawFit, rivals: Array) -> list[str]:
+    """Flags of parameters, (R, P), that fit as well and predict something else."""
+    both = np.concatenate([fitted.values[None], rivals])
     asked = _ratios_at_the_edge(fitted)
-    if asked is not None:
-        edge = losses(asked)
+    places = [fitted.data.points, *([] if asked is None else [asked])]
+    losses = [evaluate(fitted.law, points, both, fitted.references) for points in places]
     with np.errstate(invalid="ignore", divide="ignore"):
-        log_loss = np.log(np.concatenate([here, edge], axis=1))
-    apart = np.abs(log_loss[1:] - log_loss[0])
-    flags = [] if (apart <= APART).all() else ["several_minima"]
+        log_loss = np.log(np.concatenate(losses, axis=1))
+    flags = []
+    if not (np.abs(log_loss[1:] - log_loss[0]) <= APART).all():
+        flags.append("several_minima")
     if asked is not None and fitted.data.side == "general":
+        edge = losses[1]
         shares = np.stack([_shares_allowed(asked.get("ratio"), one, edge[0, 0]) for one in edge])
         if (np.abs(shares[1:] - shares[0]) > SHARES_APART).any():
             flags.append("minima_disagree:ratio")
@@ -145,14 +156,23 @@ def _about_rivals(fitted: LawFit) -> list[str]:
 
 
 def _ratios_at_the_edge(fitted: LawFit) -> Points | None:
-    """Ratios over the range seen at the point of largest size and longest D; None without any."""
+    """Ratios over the range seen, at the largest size, its longest D and the middle rate there.
+
+    None where the law saw one ratio or none.
+    """
     points = fitted.data.points
     if points.ratio is None or np.ptp(points.ratio) == 0:
         return None
-    sizes = points.get("n_tokens") * 0 if points.n_params is None else points.n_params
-    top = np.lexsort((points.get("n_tokens"), sizes))[-1]
+    top = np.arange(len(points))
+    for name in ("n_params", "n_tokens", "learning_rate"):
+        values = getattr(points, name)
+        if values is not None:
+            wanted = values[top].max()
+            if name == "learning_rate":
+                wanted = np.sort(values[top])[len(top) // 2]
+            top = top[values[top] == wanted]
     ratio = np.linspace(points.ratio.min(), points.ratio.max(), 97)
-    edge = points.take(np.full(len(ratio), top))
+    edge = points.take(np.full(len(ratio), top[0]))
     return replace(edge, ratio=ratio, share=share_of(fitted.data.side, ratio))
 
 

@@ -33,7 +33,7 @@ class Truth:
     def losses(self, design: pd.DataFrame, channel: str) -> Array:
         """True losses of a channel at the rows of a frame with table columns, nats per token."""
         side = "domain" if channel == DOMAIN else "general"
-        points = ask_points(design, channel, side, "general", None, "constant")
+        points = ask_points(design, channel, side, "general", {}, "constant")
         values = np.array([self.values[name] for name in self.law.names])
         return evaluate(self.law, points, values, self.references)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,8 +20,11 @@ N_STARTS = 128
 SCREENED = 4
 """One start in this many goes into the first ten iterations."""
 
-POLISHED = 4
-"""Rows per fit that are carried to the end."""
+POLISHED = (0, 1, 2, 3)
+"""Ranks among the screened starts that are carried to the end."""
+
+SPREAD = (*POLISHED, 7, 15)
+"""The same for the fit itself: starts from further down may end in another minimum as good."""
 
 MANY_POINTS, SEARCH_POINTS = 10_000, 4_000
 """Beyond so many points, so many of them choose among the starts."""
@@ -103,7 +106,12 @@ class Ends:
 
 
 def search(
-    problem: Problem, weights: Array, *, n_starts: int = N_STARTS, seed: int = 0
+    problem: Problem,
+    weights: Array,
+    *,
+    n_starts: int = N_STARTS,
+    seed: int = 0,
+    ranks: Sequence[int] = POLISHED,
 ) -> tuple[Array, Array, Ends]:
     """The best parameters for each group of weights, from many starts at once.
 
@@ -114,30 +122,34 @@ def search(
         weights: Shape (G, M), >= 0.
         n_starts: Random starts per group.
         seed: Of the starts.
+        ranks: Which of the screened starts, from the best at 0, are carried to the end.
 
     Returns:
         Natural values (G, P), objectives (G,), and where all polished starts ended.
     """
     size = len(problem.losses)
     if size <= MANY_POINTS:
-        ends = _search(problem, weights, n_starts, seed)
+        ends = _search(problem, weights, n_starts, seed, ranks)
         return ends.values[:, 0], ends.objectives[:, 0], ends
     few = np.sort(np.random.default_rng(seed).permutation(size)[:SEARCH_POINTS])
-    ends = _search(problem.take(few), weights[:, few], n_starts, seed)
+    ends = _search(problem.take(few), weights[:, few], n_starts, seed, ranks)
     theta, score = minimise(problem, problem.to_theta(ends.values[:, 0]), weights, 150, 1e-9)
     return problem.to_values(theta), score, ends
 
 
-def _search(problem: Problem, weights: Array, n_starts: int, seed: int) -> Ends:
+def _search(
+    problem: Problem, weights: Array, n_starts: int, seed: int, ranks: Sequence[int]
+) -> Ends:
     groups = len(weights)
     kept = max(1, n_starts // SCREENED)
     starts = start_values(problem, weights, n_starts, seed)[:, :kept]
     theta, score = minimise(
         problem, starts.reshape(groups * kept, -1), np.repeat(weights, kept, 0), 10
     )
-    best = np.argsort(score.reshape(groups, kept), axis=1)[:, :POLISHED]
+    picked = [rank for rank in ranks if rank < kept]
+    best = np.argsort(score.reshape(groups, kept), axis=1)[:, picked]
     rows = (best + kept * np.arange(groups)[:, None]).ravel()
-    polished = best.shape[1]
+    polished = len(picked)
     theta, score = minimise(problem, theta[rows], np.repeat(weights, polished, 0), 150, 1e-9)
     score = score.reshape(groups, polished)
     order = np.argsort(score, axis=1)
@@ -177,7 +189,7 @@ def fit_law(
     references = references_of(used.points)
     problem = Problem(law, used.points, used.losses, references, lower, upper, delta)
     counts = np.ones((1, len(used.losses)))
-    values, score, ends = search(problem, counts, n_starts=n_starts, seed=seed)
+    values, score, ends = search(problem, counts, n_starts=n_starts, seed=seed, ranks=SPREAD)
     return LawFit(
         law=law,
         values=values[0],

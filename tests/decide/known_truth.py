@@ -7,7 +7,9 @@ from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 
+from dcpt.laws.ask import ask_points
 from dcpt.laws.compare import Comparison
 from dcpt.laws.points import Points
 
@@ -66,6 +68,13 @@ class KnownFit:
     @property
     def phase_for_decisions(self) -> str:
         return "annealed" if self.annealed else "constant"
+
+    def points(self, channel: str, frame: pd.DataFrame) -> Points:
+        side = "domain" if channel == self.domain_channel else "general"
+        defaults = {"warmup_tokens": self.warmup_tokens}
+        return ask_points(
+            frame, channel, side, self.general_channel, defaults, self.phase_for_decisions
+        )
 
     def weights(self, channel: str) -> dict[str, float]:
         return {"known": 0.5, "other": 0.5, "unused": 0.0}

@@ -40,7 +40,7 @@ def test_what_a_law_can_be_asked_passes() -> None:
     ratios = [0, 1, 0.5, np.nan, 0.1, 0.2, 0.3]
     frame = pd.DataFrame({"n_params": 1000, "n_tokens": tokens, "ratio": ratios})
     check_question(frame.assign(learning_rate=1.0, phase="annealed", base_loss=19.9, mine="x"))
-    check_question(pd.DataFrame())
+    check_question(pd.DataFrame({"n_tokens": []}))
 
 
 def test_rows_that_break_one_rule_are_one_problem() -> None:

@@ -161,10 +161,16 @@ def test_a_question_has_the_history_of_the_runs() -> None:
     assert same["loss"][0] == pytest.approx(annealed["loss"][0], abs=1e-12)
 
 
-def test_a_question_without_a_batch_is_refused_by_name() -> None:
+def test_a_question_without_a_batch_has_that_of_the_runs_if_it_is_one() -> None:
+    asked = {"n_tokens": 1100 * BATCH, "learning_rate": 3e-4, "phase": "annealed"}
     found = fit(own_table(), "lr-annealing", n_draws=5)
+    named = found.predict(**asked, batch_tokens=BATCH)
+    assert found.predict(**asked)["loss"][0] == named["loss"][0]
+    table = own_table()
+    table.loc[table["run"] == "0.0001", "batch_tokens"] = 2 * BATCH
+    several = fit(table, "lr-annealing", n_draws=5)
     with pytest.raises(InputError, match="lr-annealing needs lr_area"):
-        found.predict(n_tokens=1100 * BATCH, learning_rate=3e-4, phase="annealed")
+        several.predict(**asked)
 
 
 def test_a_question_names_a_schedule_of_its_own() -> None:
