@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -20,8 +21,6 @@ from dcpt.quantities import format_count
 from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from dcpt.decide.records import Recommendation
     from dcpt.grid.estimate import Estimate
     from dcpt.laws import Fit
@@ -29,6 +28,28 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 0.5
 _SHOWN_WEIGHT = 0.005
+_FILE_WIDTH = 120
+"""Columns of a table where it goes to a file or another program, which have no width."""
+
+
+def open_console(json: bool = False) -> Console:
+    """Where people's output goes: with ``--json`` standard output belongs to the JSON."""
+    console = Console(stderr=json)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    return console
+
+
+def note_left_out(names: Sequence[str]) -> None:
+    """Say on standard error which runs of the folder the study does not ask for."""
+    if names:
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        Console(stderr=True, highlight=False).print(
+            f"note: {len(names)} runs in the folder are not the study's (another text, batch or "
+            f"evaluation, or no longer in its grid) and are left out: {shown}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -231,37 +252,45 @@ def in_words(value: Any) -> str:
 
 def show_fit(console: Console, fitted: Fit) -> None:
     """The laws that carry weight, and in words what is wrong with the runs' design."""
+    console.print(law_table(fitted))
+    show_warnings(console, fitted)
+
+
+def show_warnings(console: Console, fitted: Fit) -> None:
+    """What is wrong with the runs' design, in words; a law's own flags stand in tables."""
     from dcpt.laws import explain_flag
 
-    console.print(law_table(fitted.summary()))
     for flag in fitted.flags:
-        if "/" not in flag:  # a law's own flags stand in the table
+        if flag.count("/") < 2:
             words = f"Warning: {explain_flag(flag)}."
             console.print(words, markup=False, highlight=False, soft_wrap=True, style="yellow")
 
 
 def fit_record(fitted: Fit) -> dict[str, Any]:
     """A fit for programs: its laws, and its flags with their words."""
+    return {"fits": fitted.records(), "flags": flag_records(fitted.flags)}
+
+
+def flag_records(flags: Sequence[str]) -> list[dict[str, str]]:
+    """Flags with their words, for programs."""
     from dcpt.laws import explain_flag
 
-    flags = [{"name": flag, "words": explain_flag(flag)} for flag in fitted.flags]
-    return {"fits": fitted.records(), "flags": flags}
+    return [{"name": flag, "words": explain_flag(flag)} for flag in flags]
 
 
-def law_table(summary: pd.DataFrame) -> Table:
+def law_table(fitted: Fit) -> Table:
     """The laws of every channel that carry weight: held-out errors in nats, flags by name."""
-    errors = [name for name in summary.columns if name.startswith("held_out_")]
-    shown = summary[summary["weight"] >= _SHOWN_WEIGHT]
     rows = [
         (
-            law["channel"],
-            law["law"],
-            law["phase"],
-            f"{law['weight']:.2f}",
-            f"{law['error']:.3f}" if law["error"] == law["error"] else "unknown",
-            law["flags"],
+            one["channel"],
+            one["law"],
+            one["held_out_phase"],
+            f"{one['weight'][one['held_out_phase']]:.2f}",
+            f"{mean(one['held_out'].values()):.3f}" if one["held_out"] else "unknown",
+            " ".join(one["flags"]),
         )
-        for law in shown.assign(error=shown[errors].mean(axis=1)).to_dict(orient="records")
+        for one in fitted.records()
+        if one["weight"][one["held_out_phase"]] >= _SHOWN_WEIGHT
     ]
     table = make_table(
         "laws by weight; error in nats on runs held out",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dcpt.errors import InputError
+
+if TYPE_CHECKING:
+    from dcpt.table.schedules import Schedule
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
 Place = Annotated[Path, typer.Argument(help="A study's YAML file, or a folder made by dcpt fit.")]
@@ -34,15 +38,58 @@ BaseTokens = Annotated[
 WarmupTokens = Annotated[
     str | None, typer.Option("--warmup-tokens", help="Default: that of the runs.")
 ]
+Table = Annotated[
+    Path, typer.Argument(help="A study's YAML file, or a CSV or parquet table of runs.")
+]
+Laws = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--law",
+        help="A law by name, auto (all that the table carries), or module:name of your own. "
+        "Repeatable.",
+    ),
+]
+OwnLaws = Annotated[
+    list[str] | None,
+    typer.Option("--law", help="module:name of a law of your own in the fit. Repeatable."),
+]
+Channels = Annotated[
+    list[str] | None, typer.Option("--channel", help="Only this channel. Repeatable.")
+]
+Schedules = Annotated[
+    Path | None,
+    typer.Option("--schedules", help="File of the schedules that the column schedule names."),
+]
+
+
+def is_table(text: str) -> bool:
+    """Whether a word names a study or a table of runs, and not a law."""
+    return Path(text).is_file() or Path(text).suffix in (".csv", ".parquet", ".pq", ".yaml", ".yml")
 
 
 def read_mapping(columns: list[str] | None) -> dict[str, str]:
     """``n_params=N`` pairs as table column by known name."""
-    pairs = [column.partition("=") for column in columns or []]
-    for name, sign, theirs in pairs:
-        if not (name and sign and theirs):
-            raise InputError(f"--column {name}{sign}{theirs}: write it as n_params=N")
-    return {name: theirs for name, _, theirs in pairs}
+    return _read_pairs("--column", columns, "n_params=N")
+
+
+def read_numbers(option: str, pairs: list[str] | None, example: str) -> dict[str, float]:
+    """``general=2.775`` pairs as number by name; the error names the option."""
+    found = _read_pairs(option, pairs, example)
+    return {name: _read_number(option, name, text, example) for name, text in found.items()}
+
+
+def read_bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
+    """``gamma=0.1:2`` pairs as bounds by parameter."""
+    option, example, bounds = "--bounds", "gamma=0.1:2", {}
+    for name, text in _read_pairs(option, pairs, example).items():
+        low, colon, high = text.partition(":")
+        if not colon:
+            raise InputError(f"{option} {name}={text}: write it as {example}")
+        bounds[name] = (
+            _read_number(option, name, low, example),
+            _read_number(option, name, high, example),
+        )
+    return bounds
 
 
 def read_count(option: str, text: str | None) -> int | None:
@@ -55,15 +102,31 @@ def read_count(option: str, text: str | None) -> int | None:
         raise InputError(f"{option}: {error}") from None
 
 
-def read_losses(pairs: list[str] | None) -> dict[str, float]:
-    """``general=2.775`` pairs as loss by channel."""
-    losses = {}
+def read_schedules(file: Path | None) -> dict[str, Schedule] | None:
+    """The learning-rate schedules of a file, where one is named."""
+    from dcpt.table.schedules import load_schedules
+
+    return None if file is None else load_schedules(file)
+
+
+def _read_pairs(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
+    """``name=text`` pairs as text by name."""
+    found: dict[str, str] = {}
     for pair in pairs or []:
-        name, sign, value = pair.partition("=")
-        try:
-            losses[name] = float(value)
-        except ValueError:
-            raise InputError(f"--base-loss {pair}: write it as general=2.775") from None
-        if not (name and sign):
-            raise InputError(f"--base-loss {pair}: write it as general=2.775")
-    return losses
+        name, _, text = pair.partition("=")
+        if not (name and text):
+            raise InputError(f"{option} {pair}: write it as {example}")
+        if name in found:
+            raise InputError(f"{option} names {name} twice; give it once")
+        found[name] = text
+    return found
+
+
+def _read_number(option: str, name: str, text: str, example: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{option} {name}: {text!r} is not a finite number; write it as {example}")
+    return value

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from dcpt.errors import InputError
 from dcpt.grid.plan import PlannedRun, Trunk, plan_runs
-from dcpt.runs import RunFolder, hash_record, read_json, table_names, write_json
+from dcpt.runs import RunFolder, write_json
 from dcpt.study import Study, StudyFolder, load_study
+from dcpt.targets import known_base, measured_on, study_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,20 +155,11 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
         device=choose_slots(1)[0].device,
         dtype=study.training.dtype,
     )
-    row = {"base": label or model, "measured_on": _measured_on(study, folder), **row}
+    row = {"base": label or model, "measured_on": measured_on(study, folder), **row}
     if label is not None:
         (folder.path / "bases").mkdir(exist_ok=True)
         write_json(folder.path / "bases" / f"{label}.json", row)
     return row
-
-
-def _measured_on(study: Study, folder: StudyFolder) -> str:
-    """Names the validation text and how it is cut: losses of equal names may be compared."""
-    from dcpt.text.manifest import load_prepared
-
-    channels = load_prepared(folder.data).channels
-    shards = {name: manifest.valid.sha256 for name, manifest in channels.items()}
-    return hash_record([shards, study.training.sequence_tokens, study.evaluation.tokens])
 
 
 # ------------------------------------------------------------------------------ laws half
@@ -231,7 +223,7 @@ def read_target(place: Path, **given: Any) -> Target:
     """
     from dcpt.decide.records import Limit, Target
 
-    known = _study_target(place) if is_study(place) else {}
+    known = study_target(place) if is_study(place) else {}
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
         # Another size is another base: nothing that was measured on the study's own holds for it.
@@ -245,71 +237,15 @@ def read_target(place: Path, **given: Any) -> Target:
     return Target(**{**fields, "limit": Limit.parse(fields["limit"])})
 
 
-def _study_target(file: Path) -> dict[str, Any]:
-    """The study's target section, with the base's own losses as measured."""
-    from dcpt.table import GENERAL_TOTAL
-
-    study, folder = open_study(file)
-    section = study.target
-    if section is None:
-        raise InputError(f"{file}: target: missing; name the large run that the answer is for")
-    known = _known_base(study, folder, section.base) if section.base is not None else {}
-    names = table_names(study.channels)
-    measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
-    given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
-    if len(study.general) > 1 and measured:
-        weights = {channel.name: channel.weight for channel in study.general}
-        total = sum(weight * measured[name] for name, weight in weights.items())
-        measured[GENERAL_TOTAL] = total / sum(weights.values())
-    return {
-        "n_params": section.n_params or known.get("n_params"),
-        "n_tokens": section.tokens,
-        "limit": section.limit,
-        "base_losses": {**measured, **given},
-        "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
-        "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
-        "learning_rate": section.learning_rate,
-        "base": section.base,
-    }
-
-
-def _known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
-    """Size, losses and history of a base: from its pre-training, or from ``dcpt evaluate``."""
-    if study.bases.ladder is not None and label in study.bases.ladder.sizes:
-        run = next(
-            run.config
-            for run in plan_runs(study, folder)
-            if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
-        )
-        points = RunFolder.of(run, folder.runs).points()
-        if not points:
-            raise InputError(
-                f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
-            )
-        return {
-            "loss": points[-1]["loss"],
-            "n_params": points[-1]["n_params"],
-            "peak": run.recorded.base_peak_learning_rate,
-            "n_tokens": run.recorded.base_n_tokens,
-        }
-    checkpoint = study.bases.checkpoints[label]
-    measured = read_json(folder.path / "bases" / f"{label}.json")
-    if measured is None or measured["measured_on"] != _measured_on(study, folder):
-        raise InputError(
-            f"base {label!r} is not measured on the study's validation text as it is now; run "
-            f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
-        )
-    about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
-    return {**measured, **about}
-
-
-def recommend_for(place: Path, target: Target, level: float = 0.9) -> Recommendation:
+def recommend_for(
+    place: Path, target: Target, level: float = 0.9, laws: Sequence[str] = ()
+) -> Recommendation:
     """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
     from dcpt.decide import recommend, write_recommendation
     from dcpt.laws import load_fit
 
     folder = fit_folder(place)
-    answer = recommend(load_fit(folder), target, level)
+    answer = recommend(load_fit(folder, laws), target, level)
     write_recommendation(answer, folder)
     return answer
 
@@ -325,7 +261,7 @@ def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
             f"{file}: target.base: {base!r} is no base of the study, so nothing can be trained to "
             "verify the recommendation; name one under bases and in target.base"
         )
-    n_params = _known_base(study, folder, base).get("n_params")
+    n_params = known_base(study, folder, base).get("n_params")
     if n_params != answer.target.n_params:
         raise InputError(
             f"the recommendation is for {answer.target.n_params:g} parameters, base {base!r} has "
@@ -343,7 +279,11 @@ def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
 
 
 def verify_study(
-    file: Path, slots: Sequence[Slot], *, on_tick: Tick | None = None
+    file: Path,
+    slots: Sequence[Slot],
+    *,
+    on_tick: Tick | None = None,
+    laws: Sequence[str] = (),
 ) -> tuple[Verification | None, Outcome]:
     """Train at the recommendation and beside it, and put measured beside predicted.
 
@@ -364,13 +304,21 @@ def verify_study(
         configs = (run.config for run in plan_study(file, [trunk]))
         config = next(config for config in configs if config.identity.kind == "trunk")
         labels[RunFolder.of(config, StudyFolder(file).runs).path.name] = label
-    checked = compare_verification(load_fit(folder), answer, collect_runs(file), labels)
+    checked = compare_verification(load_fit(folder, laws), answer, collect_runs(file), labels)
     write_verification(checked, folder)
     return checked, outcome
 
 
-def report_on(place: Path, *, out: Path | None = None, title: str | None = None) -> list[Path]:
+def report_on(
+    place: Path,
+    *,
+    out: Path | None = None,
+    title: str | None = None,
+    laws: Sequence[str] = (),
+) -> list[Path]:
     """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
+
+    A person's own laws in the fit are named in ``laws``.
 
     Raises:
         InputError: If the recommendation was made from another fit than the one that is there.
@@ -381,7 +329,7 @@ def report_on(place: Path, *, out: Path | None = None, title: str | None = None)
     from dcpt.table import load_runs
 
     folder, notes = fit_folder(place), []
-    fitted, answer = load_fit(folder), read_recommendation(folder)
+    fitted, answer = load_fit(folder, laws), read_recommendation(folder)
     if answer.runs_sha256 != fitted.table_sha256:
         raise InputError(
             f"{folder}: recommendation.json was made from another fit than fit.json; "

@@ -29,6 +29,9 @@ FORBIDDEN = {
     "text": FITTING | EVIDENCE | {"dcpt.training", "dcpt.grid"},
     "training": FITTING | EVIDENCE | {"dcpt.grid"},
     "grid": FITTING | EVIDENCE,
+    "cli_laws.py": TORCH | TRAINING,
+    "display_laws.py": TORCH | TRAINING,
+    "targets.py": TORCH | FITTING | EVIDENCE | {"dcpt.training"},
 }
 """What a room never imports; any room that is not listed stands between the halves."""
 BETWEEN = TORCH | FITTING | EVIDENCE | TRAINING

@@ -168,6 +168,8 @@ def _solve_amplitudes(
 ) -> Array:
     """Box-constrained least squares by coordinate descent on Gram matrices, shape (G, S, A)."""
     starts, size, _ = factors.shape
+    if size == 0:
+        return np.zeros((len(weights), starts, 0))
     products = np.einsum("sam,sbm->sabm", factors, factors).reshape(starts, size * size, -1)
     gram = np.einsum("gm,spm->gsp", weights, products, optimize=True)
     gram = np.asarray(gram, dtype=np.float64).reshape(len(weights), starts, size, size)

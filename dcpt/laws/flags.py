@@ -59,6 +59,10 @@ WORDS = {
         "the table names no sizes: the fit holds at the size of its runs only, add the column "
         "n_params"
     ),
+    "few_tokens": (
+        "no run saw as many as 1,000 tokens: n_tokens counts tokens, so write 7000000000 for 7 "
+        "billion"
+    ),
     "no_learning_rates": (
         "the table names no learning rates: the fit holds at its runs' only, add the column "
         "learning_rate"

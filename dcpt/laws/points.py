@@ -88,7 +88,8 @@ class Points:
         if self.unique_tokens is None or self.n_tokens is None:
             return None
         share = 1.0 if self.share is None else self.share
-        return self.n_tokens * share / self.unique_tokens
+        with np.errstate(divide="ignore", invalid="ignore"):  # no text, seen without end
+            return self.n_tokens * share / self.unique_tokens
 
     def levels(self, name: str) -> tuple[Array, NDArray[np.intp]]:
         """Distinct values of a field, shape (U,), and which of them each point has, shape (M,).

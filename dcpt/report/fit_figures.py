@@ -314,6 +314,7 @@ def draw_residuals(fit: Fit, runs: pd.DataFrame, channel: str, ax: Axes | None =
     annealed = _annealed(data, np.arange(len(missed)))
     roles = scale_roles([float(size) for size in np.unique(sizes)])
     for marker, (size, role) in zip("osv^Pphd<>" * len(roles), roles.items(), strict=False):
+        label = format_count(size) if size else None
         for after in (False, True):
             here = (sizes == size) & (annealed == after)
             if not here.any():
@@ -328,8 +329,9 @@ def draw_residuals(fit: Fit, runs: pd.DataFrame, channel: str, ax: Axes | None =
                 color=colour,
                 markerfacecolor=colour if after else "none",
                 markeredgewidth=0.8,
-                label=None if after or not size else format_count(size),
+                label=label,
             )
+            label = None  # a size has one line in the legend, whichever phase it has
     ax.axhline(0, color=MUTED, linewidth=1)
     reach = 1.1 * max(float(np.abs(missed).max()), 1e-3)
     ax.set_ylim(-reach, reach)

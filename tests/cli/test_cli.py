@@ -14,10 +14,12 @@ from dcpt.errors import InputError
 from dcpt.table import write_runs
 
 COMMANDS = [
+    "compare",
     "demo",
     "evaluate",
     "fit",
     "init",
+    "laws",
     "predict",
     "prepare",
     "recommend",
@@ -59,6 +61,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ),
         (("recommend", "nothing", "--base-loss", "general"), "write it as general=2.775"),
         (("recommend", "nothing"), "give --n-params"),
+        (("laws", "d-ctp"), "did you mean d-cpt?"),
+        (("compare", "absent.csv"), "absent.csv does not exist"),
+        (("predict", "nothing", "--law", "mine"), "law mine is not known"),
         (("demo", "--domain", "poetry"), "choose one of icd, pronunciations"),
     ],
 )
@@ -142,7 +147,7 @@ def test_predict_takes_the_base_s_own_loss(tmp_path: Path) -> None:
     for own in (3.0, 3.1):
         call = [*map(str, words), "--base-loss", f"general={own}"]
         found = json.loads(CliRunner().invoke(app, call, catch_exceptions=False).stdout)
-        losses[own] = {row["channel"]: row["loss"] for row in found}
+        losses[own] = {row["channel"]: row["loss"] for row in found["predictions"]}
     rise = losses[3.0]["general"] - 3.0
     assert 0.02 < rise < 0.12  # measured at 6.6M in the table: .061
     assert losses[3.1]["general"] - losses[3.0]["general"] == pytest.approx(0.1, abs=0.02)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def readme_commands() -> list[list[str]]:
     return [words[1:] for words in lines if words and words[0] == "dcpt"]
 
 
+def readme_python() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+
+
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in which every command of the README was given."""
@@ -43,6 +48,9 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(folder)
     try:
         write_runs(bundled_runs("zh_annealed"), Path("runs.csv"))
+        one_size = bundled_runs("code").query("size == '6.6M' and learning_rate == 0.0006")
+        write_runs(one_size, Path("one_size.csv"))
+        Path("my_laws.py").write_text(readme_python()[1], "utf-8")
         for words in readme_commands():
             if words == ["fit", "runs.csv", "--out", "fit"]:
                 (folder / "fit").rename(folder / "fit-of-the-study")
@@ -52,12 +60,13 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         os.chdir(before)
+        sys.modules.pop("my_laws", None)
 
 
 def test_the_readme_names_every_station() -> None:
     named = {words[0] for words in readme_commands()}
     assert named >= {"init", "prepare", "run-grid", "status", "runs", "fit", "predict"}
-    assert named >= {"recommend", "verify", "report"}
+    assert named >= {"recommend", "verify", "report", "laws", "compare"}
 
 
 def test_every_run_is_done_and_what_verifies_is_in_no_fit(walked: Path) -> None:
@@ -106,8 +115,6 @@ def test_a_second_call_trains_nothing(walked: Path) -> None:
 
 
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    assert code is not None
-    exec(compile(code[1], str(README), "exec"), {})
+    exec(compile(readme_python()[0], str(README), "exec"), {})
     ratio = float(capsys.readouterr().out.split()[0])
     assert 0.3 < ratio < 0.8

@@ -1,0 +1,286 @@
+"""The commands on runs tables and fits: parse, call, print. None of them needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dcpt.options import (
+    BaseLosses,
+    BasePeak,
+    BaseTokens,
+    Channels,
+    Columns,
+    Json,
+    Laws,
+    OwnLaws,
+    Place,
+    Schedules,
+    Table,
+    WarmupTokens,
+    is_table,
+    read_bounds,
+    read_count,
+    read_mapping,
+    read_numbers,
+    read_schedules,
+)
+
+
+def runs(
+    table: Table,
+    out: Annotated[Path | None, typer.Option(help="Write it as .csv or .parquet.")] = None,
+    column: Columns = None,
+    json: Json = False,
+) -> None:
+    """Export the runs table of a study, or check a table from any other trainer.
+
+    Example: dcpt runs study.yaml --out runs.csv
+    """
+    from dcpt import display, stations
+    from dcpt.table import describe, write_runs
+
+    frame = stations.collect_runs(table, read_mapping(column))
+    display.note_left_out(stations.left_out_runs(table))
+    if out is not None:
+        write_runs(frame, out)
+    found = describe(frame)
+    if json:
+        typer.echo(display.as_json(found))
+        return
+    for name, value in found.items():
+        typer.echo(f"{name}: {display.in_words(value)}")
+
+
+def laws(
+    about: Annotated[
+        str | None, typer.Argument(help="A law's name, or a table of runs (default: the menu).")
+    ] = None,
+    law: Laws = None,
+    channel: Channels = None,
+    column: Columns = None,
+    schedules: Schedules = None,
+    json: Json = False,
+) -> None:
+    """List the laws, show one, or say which of them a table carries.
+
+    Example: dcpt laws runs.csv --channel domain (or: dcpt laws d-cpt)
+    """
+    from dcpt import display, display_laws, stations
+    from dcpt.laws import offer_laws
+    from dcpt.laws.menu import laws_named
+    from dcpt.table import channels
+
+    wanted, place = list(law or []), None
+    if about is not None and is_table(about):
+        place = Path(about)
+    elif about is not None:
+        wanted.append(about)
+    shown = laws_named(wanted or "auto")
+    found: dict[str, Any] = {"laws": [display_laws.law_record(one) for one in shown.values()]}
+    if place is not None:
+        frame = stations.collect_runs(place, read_mapping(column))
+        named = read_schedules(schedules)
+        found["channels"] = {
+            name: offer_laws(frame, name, wanted or "auto", named)
+            for name in channel or channels(frame)
+        }
+    console = display.open_console(json)
+    if json:
+        typer.echo(display.as_json(found))
+    elif place is not None:
+        display_laws.show_carried(console, found["channels"])
+    elif wanted:
+        for one in shown.values():
+            display_laws.show_law(console, one)
+    else:
+        display_laws.show_laws(console, shown)
+
+
+def compare(
+    table: Table,
+    law: Laws = None,
+    channel: Channels = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search's starts.")] = 0,
+    column: Columns = None,
+    schedules: Schedules = None,
+    json: Json = False,
+) -> None:
+    """Show which law is which on runs that the fit never saw.
+
+    Example: dcpt compare runs.csv --law auto --law my_laws:cmr
+    """
+    from dcpt import display, display_laws, stations
+
+    display.note_left_out(stations.left_out_runs(table))
+    fitted = stations.fit_runs(
+        stations.collect_runs(table, read_mapping(column)),
+        None,
+        law=law or "auto",
+        channels=channel or None,
+        n_draws=1,
+        seed=seed,
+        schedules=read_schedules(schedules),
+    )
+    if json:
+        found = {"comparisons": display_laws.comparison_records(fitted)}
+        typer.echo(display.as_json({**found, "flags": display.flag_records(fitted.flags)}))
+    else:
+        display_laws.show_comparisons(display.open_console(), fitted)
+
+
+def fit(
+    table: Table,
+    law: Laws = None,
+    channel: Channels = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for fit.json (study: fit).")] = None,
+    draws: Annotated[int, typer.Option(min=20, help="Refits on resampled runs.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of starts and draws.")] = 0,
+    fixed: Annotated[
+        list[str] | None, typer.Option(help="kappa=0.7: hold a parameter. Repeatable.")
+    ] = None,
+    bounds: Annotated[
+        list[str] | None, typer.Option(help="gamma=0.1:2: a parameter's bounds. Repeatable.")
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="Huber's threshold in log loss; inf is least squares.")
+    ] = 1e-3,
+    column: Columns = None,
+    schedules: Schedules = None,
+    json: Json = False,
+) -> None:
+    """Fit laws to every channel, choose by held-out error, draw intervals.
+
+    Example: dcpt fit runs.csv --law d-cpt --channel domain --json
+    """
+    from dcpt import display, stations
+
+    display.note_left_out(stations.left_out_runs(table))
+    folder = out or (stations.fit_folder(table) if stations.is_study(table) else None)
+    fitted = stations.fit_runs(
+        stations.collect_runs(table, read_mapping(column)),
+        folder,
+        law=law or "auto",
+        channels=channel or None,
+        n_draws=draws,
+        seed=seed,
+        fixed=read_numbers("--fixed", fixed, "kappa=0.7"),
+        bounds=read_bounds(bounds),
+        delta=delta,
+        schedules=read_schedules(schedules),
+    )
+    if json:
+        typer.echo(display.as_json(display.fit_record(fitted)))
+    else:
+        display.show_fit(display.open_console(), fitted)
+
+
+def predict(
+    place: Place,
+    n_params: Annotated[str | None, typer.Option(help="Parameters, e.g. 1.5B.")] = None,
+    n_tokens: Annotated[str | None, typer.Option(help="CPT tokens, e.g. 10B.")] = None,
+    ratio: Annotated[list[float] | None, typer.Option(help="Share of domain tokens.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="constant or annealed (default: annealed where known).")
+    ] = None,
+    base_loss: BaseLosses = None,
+    base_peak_learning_rate: BasePeak = None,
+    base_n_tokens: BaseTokens = None,
+    warmup_tokens: WarmupTokens = None,
+    batch_tokens: Annotated[str | None, typer.Option(help="Tokens of one step.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="A name in --schedules.")] = None,
+    schedules: Schedules = None,
+    law: OwnLaws = None,
+    json: Json = False,
+) -> None:
+    """Predict every channel's loss, with 90 % intervals.
+
+    Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5 --base-loss general=1.9
+    """
+    from dcpt import display, display_laws, stations
+    from dcpt.laws import load_fit
+
+    given: dict[str, Any] = {
+        "n_params": read_count("--n-params", n_params),
+        "n_tokens": read_count("--n-tokens", n_tokens),
+        "ratio": ratio or None,
+        "learning_rate": learning_rate,
+        "phase": phase,
+        "base_peak_learning_rate": base_peak_learning_rate,
+        "base_n_tokens": read_count("--base-n-tokens", base_n_tokens),
+        "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
+        "batch_tokens": read_count("--batch-tokens", batch_tokens),
+        "schedule": schedule,
+    }
+    for name, loss in read_numbers("--base-loss", base_loss, "general=2.775").items():
+        given[f"base_loss_{name}"] = loss
+    fitted, named = load_fit(stations.fit_folder(place), law or ()), read_schedules(schedules)
+    frame = fitted.predict(schedules=named, **given)
+    flags = fitted.flags_at(fitted.points(fitted.channels[0], frame, named))
+    if json:
+        typer.echo(display.as_json(display_laws.prediction_record(frame, flags)))
+    else:
+        display_laws.show_prediction(display.open_console(), frame, flags)
+
+
+def recommend(
+    place: Place,
+    n_params: Annotated[str | None, typer.Option(help="Target: parameters, e.g. 7B.")] = None,
+    n_tokens: Annotated[str | None, typer.Option(help="Target: tokens, decay included.")] = None,
+    limit: Annotated[str | None, typer.Option(help="Rise of general loss: +3% or +0.05.")] = None,
+    base_loss: BaseLosses = None,
+    base_peak_learning_rate: BasePeak = None,
+    base_n_tokens: BaseTokens = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Hold the rate at this.")] = None,
+    warmup_tokens: WarmupTokens = None,
+    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Level of intervals.")] = 0.9,
+    law: OwnLaws = None,
+    json: Json = False,
+) -> None:
+    """Recommend the share of domain text and the learning rate for the target.
+
+    Options override the study's target; a fit folder needs them.
+
+    Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3% --base-loss general=1.9
+    """
+    from dcpt import display, stations
+
+    target = stations.read_target(
+        place,
+        n_params=read_count("--n-params", n_params),
+        n_tokens=read_count("--n-tokens", n_tokens),
+        limit=limit,
+        base_losses=read_numbers("--base-loss", base_loss, "general=2.775"),
+        base_peak_learning_rate=base_peak_learning_rate,
+        base_n_tokens=read_count("--base-n-tokens", base_n_tokens),
+        learning_rate=learning_rate,
+        warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
+    )
+    answer = stations.recommend_for(place, target, level, law or ())
+    if json:
+        typer.echo(display.as_json(answer.as_dict()))
+    else:
+        display.show_answer(display.open_console(), answer)
+
+
+def report(
+    place: Place,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    law: OwnLaws = None,
+) -> None:
+    """Write the page that people act on: HTML, Markdown and JSON.
+
+    Example: dcpt report study.yaml
+    """
+    from dcpt import stations
+
+    for path in stations.report_on(place, out=out, title=title, laws=law or ()):
+        typer.echo(str(path))
+
+
+COMMANDS = (runs, laws, compare, fit, predict, recommend, report)
+"""In the order of their help."""

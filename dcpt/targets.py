@@ -1,0 +1,78 @@
+"""What a study knows of its target and its bases, before anything is decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dcpt.errors import InputError
+from dcpt.grid.plan import plan_runs
+from dcpt.runs import RunFolder, hash_record, read_json, table_names
+from dcpt.study import Study, StudyFolder, load_study
+
+
+def study_target(file: Path) -> dict[str, Any]:
+    """The study's target section, with the base's own losses as measured."""
+    from dcpt.table import GENERAL_TOTAL
+
+    study, folder = load_study(file), StudyFolder(file)
+    section = study.target
+    if section is None:
+        raise InputError(f"{file}: target: missing; name the large run that the answer is for")
+    known = known_base(study, folder, section.base) if section.base is not None else {}
+    names = table_names(study.channels)
+    measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
+    given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
+    if len(study.general) > 1 and measured:
+        weights = {channel.name: channel.weight for channel in study.general}
+        total = sum(weight * measured[name] for name, weight in weights.items())
+        measured[GENERAL_TOTAL] = total / sum(weights.values())
+    return {
+        "n_params": section.n_params or known.get("n_params"),
+        "n_tokens": section.tokens,
+        "limit": section.limit,
+        "base_losses": {**measured, **given},
+        "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
+        "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
+        "learning_rate": section.learning_rate,
+        "base": section.base,
+    }
+
+
+def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
+    """Size, losses and history of a base: from its pre-training, or from ``dcpt evaluate``."""
+    if study.bases.ladder is not None and label in study.bases.ladder.sizes:
+        run = next(
+            run.config
+            for run in plan_runs(study, folder)
+            if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
+        )
+        points = RunFolder.of(run, folder.runs).points()
+        if not points:
+            raise InputError(
+                f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
+            )
+        return {
+            "loss": points[-1]["loss"],
+            "n_params": points[-1]["n_params"],
+            "peak": run.recorded.base_peak_learning_rate,
+            "n_tokens": run.recorded.base_n_tokens,
+        }
+    checkpoint = study.bases.checkpoints[label]
+    measured = read_json(folder.path / "bases" / f"{label}.json")
+    if measured is None or measured["measured_on"] != measured_on(study, folder):
+        raise InputError(
+            f"base {label!r} is not measured on the study's validation text as it is now; run "
+            f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
+        )
+    about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
+    return {**measured, **about}
+
+
+def measured_on(study: Study, folder: StudyFolder) -> str:
+    """Names the validation text and how it is cut: losses of equal names may be compared."""
+    from dcpt.text.manifest import load_prepared
+
+    channels = load_prepared(folder.data).channels
+    shards = {name: manifest.valid.sha256 for name, manifest in channels.items()}
+    return hash_record([shards, study.training.sequence_tokens, study.evaluation.tokens])

@@ -1,0 +1,232 @@
+"""The commands on laws: the menu, what a table carries, held-out comparison, fits, questions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from dcpt.bundled import bundled_runs
+from dcpt.cli import app
+from dcpt.errors import InputError
+from dcpt.laws import LAWS
+from dcpt.table import write_runs
+
+ANY_LAW = ("--law", "d-cpt", "--law", "bimix")
+
+
+def dcpt(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def dcpt_json(*words: object) -> Any:
+    return json.loads(dcpt(*words, "--json"))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one size at one learning rate."""
+    path = tmp_path_factory.mktemp("table") / "runs.csv"
+    write_runs(bundled_runs("code").query("size == '6.6M' and learning_rate == 0.0006"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(table: Path) -> Path:
+    """A fit of that table."""
+    dcpt("fit", table, *ANY_LAW, "--channel", "domain", "--draws", 20, "--out", table.parent / "f")
+    return table.parent / "f"
+
+
+# ------------------------------------------------------------------------------------ dcpt laws
+def test_the_menu_says_of_every_law_what_it_needs() -> None:
+    told = dcpt("laws")
+    for law in LAWS.values():
+        assert f"{law.name}: " in told
+        assert law.formula in told
+        assert law.source in told
+    assert "unique_tokens_<channel>" in told
+    records = {one["name"]: one for one in dcpt_json("laws")["laws"]}
+    assert records["d-cpt"]["needs"] == ["n_tokens", "ratio"]
+    assert records["d-cpt"]["needs_values"] == {"n_params": 3, "n_tokens": 3, "ratio": 3}
+    (gamma,) = [one for one in records["d-cpt"]["parameters"] if one["name"] == "gamma"]
+    assert (gamma["lower"], gamma["upper"], gamma["role"]) == (0.02, 4.0, "nonlinear")
+
+
+def test_one_law_is_shown_with_its_parameters_and_letters() -> None:
+    told = dcpt("laws", "joint-general")
+    for one in LAWS["joint-general"].parameters:
+        assert f"{one.lower:g} to {one.upper:g}" in told
+    assert "what more general text gains" in told
+    assert "Rp: LR / (peak learning rate of the base's pre-training)" in told
+    assert "epochs" not in told  # its e is that of the exponential
+    assert told == dcpt("laws", "--law", "joint-general")
+
+
+def test_a_table_says_which_laws_it_carries_and_why_not_the_others(table: Path) -> None:
+    found = dcpt_json("laws", table)["channels"]
+    assert set(found) == {"general", "domain"}
+    assert set(found["domain"]) == set(LAWS)
+    assert found["domain"]["d-cpt"] is None
+    assert found["domain"]["joint-general"] == "it is for the general side"
+    assert "annealed" in found["domain"]["annealed-domain-lam"]
+    told = dcpt("laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain")
+    assert told.startswith("domain carries d-cpt\n  not annealed-domain: ")
+    assert "general" not in told
+
+
+# --------------------------------------------------------------------------------- dcpt compare
+def test_laws_are_compared_on_what_they_never_saw(table: Path) -> None:
+    (found,) = dcpt_json("compare", table, *ANY_LAW, "--channel", "domain")["comparisons"]
+    assert (found["channel"], found["phase"]) == ("domain", "constant")
+    laws = {one["law"]: one for one in found["laws"]}
+    assert sum(one["weight"] for one in laws.values()) == pytest.approx(1)
+    # One size: the terms in N have nothing to fit.
+    assert {name: one["n_fitted"] for name, one in laws.items()} == {"d-cpt": 7, "bimix": 4}
+    assert set(found["stack"]) == {"longest_d", "ratios"}
+
+    def miss(errors: dict[str, float]) -> float:
+        return float(np.mean(np.square(list(errors.values()))))
+
+    # The stack's weights are those with the smallest held-out error: it is no worse than one law.
+    best = min(laws, key=lambda name: miss(laws[name]["held_out"]))
+    assert miss(found["stack"]) <= miss(laws[best]["held_out"]) * (1 + 1e-6)
+    assert found["choice"] == best
+    fits = dcpt_json("fit", table, *ANY_LAW, "--channel", "domain", "--draws", 20)["fits"]
+    assert {one["law"]: one["held_out"] for one in fits} == {
+        name: one["held_out"] for name, one in laws.items()
+    }
+
+
+def test_people_see_the_best_law_first(table: Path) -> None:
+    lines = dcpt("compare", table, *ANY_LAW, "--channel", "domain").splitlines()
+    assert lines[0].startswith("domain, constant points: held-out error in nats")
+    assert lines[1].split() == ["law", "fitted", "tokens", "ratio", "weight"]
+    rows = [line.split() for line in lines[2:4]]
+    assert rows[0][:2] == [rows[0][0], "*"]
+    errors = [[float(one) for one in row[-3:-1]] for row in rows]
+    assert np.square(errors[0]).sum() < np.square(errors[1]).sum()
+    assert lines[4].split()[:2] == ["all,", "weighed"]
+    assert "Warning: one size" in "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------- dcpt fit
+def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
+    words = ("fit", table, "--law", "d-cpt", "--channel", "domain", "--draws", 20)
+    (free,) = dcpt_json(*words)["fits"]
+    (held,) = dcpt_json(*words, "--fixed", "eta=1.5", "--bounds", "gamma=0.3:0.4")["fits"]
+    assert held["parameters"]["eta"] == 1.5
+    assert 0.3 <= held["parameters"]["gamma"] <= 0.4
+    assert held["n_fitted"] == free["n_fitted"] - 1
+    assert held["objective"] > free["objective"]
+    (squares,) = dcpt_json(*words, "--delta", "inf")["fits"]
+    assert squares["objective"] < 1e-2
+    assert squares["parameters"] != free["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--fixed", "eta", "--fixed eta: write it as kappa=0.7"),
+        ("--fixed", "eta=high", "--fixed eta: 'high' is not a finite number"),
+        ("--fixed", "eat=1", "parameter eat is in none of the laws fitted"),
+        ("--bounds", "gamma=1", "--bounds gamma=1: write it as gamma=0.1:2"),
+        ("--bounds", "gamma=2:1", r"bounds of d-cpt.gamma are \(2, 1\)"),
+        ("--bounds", "gamma=0.1:inf", "'inf' is not a finite number"),
+        ("--delta", "0", "delta is 0; it must be above 0"),
+        ("--law", "d-cpt2", "law d-cpt2 is not known; did you mean d-cpt"),
+    ],
+)
+def test_wrong_options_of_fit_are_refused(table: Path, option: str, value: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        dcpt("fit", table, "--law", "d-cpt", "--channel", "domain", option, value)
+
+
+def test_a_name_given_twice_is_refused(table: Path) -> None:
+    with pytest.raises(InputError, match="--fixed names eta twice"):
+        dcpt("fit", table, "--law", "d-cpt", "--fixed", "eta=1", "--fixed", "eta=2")
+
+
+def annealed_losses(rates: np.ndarray) -> np.ndarray:
+    """2 + S1^-.5 - .5 S2 after every step, S2 by its recursion (arXiv 2408.11029)."""
+    momentum, area, loss = 0.0, 0.0, []
+    for step, rate in enumerate(rates):
+        momentum = 0.999 * momentum + ((rates[step - 1] if step else 0.0) - rate)
+        area += momentum
+        loss.append(2 + rates[: step + 1].sum() ** -0.5 - 0.5 * area)
+    return np.array(loss)
+
+
+def test_schedules_give_the_laws_of_a_learning_rate_history_what_they_need(
+    tmp_path: Path,
+) -> None:
+    flat = {"shape": "constant", "lr_from": 1e-3}
+    fall = {"shape": "linear", "to_step": 1200, "lr_from": 1e-3, "lr_to": 0}
+    schedules = {"flat": [{**flat, "to_step": 1200}], "fall": [{**flat, "to_step": 600}, fall]}
+    falling = np.append(np.full(600, 1e-3), np.linspace(1e-3, 0, 601)[1:])
+    losses = {"flat": annealed_losses(np.full(1200, 1e-3)), "fall": annealed_losses(falling)}
+    rows = [
+        {"run": name, "schedule": name, "n_tokens": step * 1000, "batch_tokens": 1000}
+        | {"loss_domain": losses[name][step - 1], "phase": "constant"}
+        for name in schedules
+        for step in range(100, 1201, 100)
+    ]
+    write_runs(pd.DataFrame(rows), tmp_path / "runs.csv")
+    (tmp_path / "schedules.json").write_text(json.dumps(schedules))
+    given, law = ("--schedules", tmp_path / "schedules.json"), ("--law", "lr-annealing")
+    without = dcpt_json("laws", tmp_path / "runs.csv", *law)["channels"]["domain"]
+    assert "schedule" in without["lr-annealing"]
+    found = dcpt_json("laws", tmp_path / "runs.csv", *law, *given)["channels"]["domain"]
+    assert found == {"lr-annealing": None}
+    (compared,) = dcpt_json("compare", tmp_path / "runs.csv", *law, *given)["comparisons"]
+    assert compared["laws"][0]["held_out"]["longest_d"] < 1e-3
+    out = ("--out", tmp_path / "fit", "--draws", 20)
+    (one,) = dcpt_json("fit", tmp_path / "runs.csv", *law, *given, *out)["fits"]
+    assert one["n_points"] == 24
+    words = ("predict", tmp_path / "fit", "--n-tokens", "1.1M", "--batch-tokens", 1000, *given)
+    for name in schedules:
+        (row,) = dcpt_json(*words, "--schedule", name)["predictions"]
+        assert row["loss"] == pytest.approx(losses[name][1099], abs=1e-3)
+    with pytest.raises(InputError, match="'steep' is not among the schedules given"):
+        dcpt(*words, "--schedule", "steep")
+
+
+# --------------------------------------------------------------------------------- dcpt predict
+def test_all_that_is_wrong_with_a_question_is_said_at_once(folder: Path) -> None:
+    words = ("--n-params", 7, "--n-tokens", "20M", "--ratio", 50, "--learning-rate", 3)
+    with pytest.raises(InputError) as caught:
+        dcpt("predict", folder, *words, "--base-loss", "domain=-1", "--phase", "end")
+    told = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    assert "n_params 7 is below 1,000" in told
+    assert "7 looks like 7B, which is written 7000000000" in told
+    assert "ratio 50 lies outside 0..1" in told
+    assert "learning_rate 3 is not a learning rate in (0, 1]" in told
+    assert "base_loss_domain -1 is not a loss > 0" in told
+    assert "phase 'end' cannot be predicted" in told
+
+
+def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
+    asked = ("predict", folder, "--n-params", "6622464", "--learning-rate", "6e-4")
+    inside = dcpt_json(*asked, "--n-tokens", "20M", "--ratio", 0.4)
+    assert inside["flags"] == []
+    beyond = dcpt_json(*asked, "--n-tokens", "200M", "--ratio", 0.4)
+    (flag,) = beyond["flags"]
+    assert flag["name"] == "extrapolates:n_tokens"
+    assert flag["words"].startswith("n_tokens lies outside what the runs saw")
+    told = dcpt(*asked, "--n-tokens", "200M", "--ratio", 0.4, "--ratio", 0.5)
+    assert f"Warning: {flag['words']}." in told
+    (row,) = beyond["predictions"]
+    assert row["low"] < row["loss"] < row["high"]
+
+
+def test_the_base_itself_is_not_predicted(folder: Path) -> None:
+    with pytest.raises(InputError, match="n_tokens 0 is the base before CPT"):
+        dcpt("predict", folder, "--n-params", 6622464, "--n-tokens", 0, "--ratio", 0.5)

@@ -1,0 +1,48 @@
+"""Warnings of a decision that ask how far its fit can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from known_truth import KnownFit, spread_costs
+
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Limit
+
+
+def flags(fit, target) -> dict[str, str]:
+    return {flag.name: flag.words for flag in recommend(fit, target).flags}
+
+
+@pytest.mark.parametrize(("n_tokens", "told"), [(44e6, False), (88e6, False), (100e6, True)])
+def test_a_domain_loss_beyond_twice_the_longest_run(known_fit, target, n_tokens, told):
+    found = flags(known_fit(), target(n_tokens=n_tokens))
+    assert ("domain_extrapolated:n_tokens" in found) == told
+    if told:
+        assert "the longest run saw 44M" in found["domain_extrapolated:n_tokens"]
+        assert "to 50M tokens or more" in found["domain_extrapolated:n_tokens"]
+
+
+class MissingRatios(KnownFit):
+    """A known fit whose stack misses held-out ratios by .03 nats."""
+
+    @property
+    def by_channel(self):
+        channels = super().by_channel
+        for one in channels.values():
+            one.comparisons = {
+                phase: replace(compared, spread={"ratios": 0.03})
+                for phase, compared in one.comparisons.items()
+            }
+        return channels
+
+
+def test_a_limit_below_what_the_laws_miss_by(known_fit, target):
+    fit = MissingRatios(costs=spread_costs())
+    assert "limit_within_noise" not in flags(fit, target(limit=Limit(0.031, "nats")))
+    words = flags(fit, target(limit=Limit(0.029, "nats")))["limit_within_noise"]
+    assert "less than the 0.030 by which the laws miss ratios" in words
+    assert "limit_within_noise" not in flags(known_fit(), target(limit=Limit(0.029, "nats")))
+    words = flags(known_fit(), target(limit=Limit(0.005, "nats")))["limit_within_noise"]
+    assert "no more than equal runs and evaluations differ by (about 0.01)" in words
