@@ -145,8 +145,8 @@ def _compare_minima(fitted: LawFit, rivals: Array) -> list[str]:
     both = np.concatenate([fitted.values[None], rivals])
     asked = _ratios_at_the_edge(fitted)
     places = [fitted.data.points, *([] if asked is None else [asked])]
-    losses = [evaluate(fitted.law, points, both, fitted.references) for points in places]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        losses = [evaluate(fitted.law, points, both, fitted.references) for points in places]
         log_loss = np.log(np.concatenate(losses, axis=1))
     flags = []
     if not (np.abs(log_loss[1:] - log_loss[0]) <= APART).all():

@@ -56,7 +56,10 @@ REFUSED = {
     "empty": (cell("loss_domain", None), "column loss_domain: the cell is empty; every point"),
     "zero": (cell("loss_general", 0), "column loss_general: 0 is not a loss > 0; nats per token"),
     "negative": (cell("loss_domain", -2.5), "column loss_domain: -2.5 is not a loss > 0"),
-    "infinite": (cell("loss_general", "inf"), "column loss_general: inf is not a finite number; correct it"),
+    "infinite": (
+        cell("loss_general", "inf"),
+        "column loss_general: inf is not a finite number; correct it",
+    ),
     "perplexity": (cell("loss_general", 33.1), "33.1 is above 20 where nats per token are expec"),
     "7 billion": (cell("n_params", 7), "7 looks like 7B, which is written 7000000000"),
     "7B": (cell("n_params", "7B"), "'7B' is not a number; write 7000000000"),

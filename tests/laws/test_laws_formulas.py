@@ -121,6 +121,7 @@ D_W = 2 * WARMUP
 TRAINED = (D - D_W * WARM) / D_REF
 V = TRAINED * RP / (1 + 0.5 * RP)
 UNLEARNT = 1 / (1 + 3 * V**0.4)
+PACED = 1 / (1 + 3 * (TRAINED * lam**0.9 * n**0.3) ** 0.4)
 BY_HAND = {
     "chinchilla": ([2.0, 0.5, 0.3, 0.7, 0.4], 2 + 0.5 * n**-0.3 + 0.7 * d**-0.4),
     "d-cpt": (
@@ -192,17 +193,15 @@ BY_HAND = {
         * (R / (s + 0.1 * d**-0.5) ** 0.7) ** (n**0.05),
     ),
     "plateau-domain": (
-        [0.3, 0.8, 6.0, 0.4, 3.0, 0.5, 0.1, 0.2, 0.65],
+        [0.3, 0.8, 6.0, 0.4, 3.0, 0.1, 0.2, 0.65, 0.5],
         6.0 * UNLEARNT
         + (1 - UNLEARNT) * (0.3 + 0.8 * LG0 - 0.1 * LG0 * math.log(R))
         + 0.2 * RP * (WARM - 0.65),
     ),
-    "trained-domain": (
-        [0.3, 0.8, 0.6, 0.4, 0.75, 0.1, 0.2, 0.65],
-        0.3
-        + 0.8 * LG0
-        + 0.6 * (TRAINED * RATE**0.75) ** -0.4
-        - 0.1 * LG0 * math.log(R)
+    "paced-domain": (
+        [0.3, 0.8, 6.0, 0.4, 3.0, 0.1, 0.2, 0.65, 0.9, 0.3],
+        6.0 * PACED
+        + (1 - PACED) * (0.3 + 0.8 * LG0 - 0.1 * LG0 * math.log(R))
         + 0.2 * RP * (WARM - 0.65),
     ),
     "anchored-general-lr": (

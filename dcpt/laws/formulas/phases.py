@@ -1,7 +1,7 @@
 """Laws of both phases: points at a constant rate and points after a decay, fitted together.
 
-``saturating-general``, ``sized-general``, ``plateau-domain`` and ``trained-domain`` were chosen on
-the code and the verse runs together, with about 650 general and 530 domain forms tried.
+``saturating-general``, ``sized-general``, ``plateau-domain`` and ``paced-domain`` were chosen on
+the code and the verse runs together, with about 650 general and 550 domain forms tried.
 """
 
 from __future__ import annotations
@@ -84,21 +84,25 @@ def _joint_general(points: Points, p: Values, ref: References) -> Array:
     return points.get("base_loss") - fall + p["C"] * forgotten + noise
 
 
-def _plateau_domain(points: Points, p: Values, ref: References) -> Array:
-    rate, base = relative_rate(points), points.get("base_loss_general")
-    log_v = log_trained_tokens(points, ref) + np.log(rate) - np.log1p(p["l"] * rate)
-    unlearnt = 1.0 / (1.0 + p["k"] * np.exp(p["beta"] * log_v))
-    end = p["E"] + p["w"] * base - p["C"] * base * np.log(points.get("share"))
-    noise = p["H"] * rate * _settled(points, p)
-    return p["B"] * unlearnt + end * (1.0 - unlearnt) + noise
-
-
-def _trained_domain(points: Points, p: Values, ref: References) -> Array:
+def _learnt_to(points: Points, p: Values, log_clock: Array) -> Array:
+    """From B, before anything is learnt, to a plateau that share and base decide; and noise."""
     base = points.get("base_loss_general")
-    log_u = log_trained_tokens(points, ref) + p["p"] * log_sized_rate(points, ref)
-    share = p["C"] * base * np.log(points.get("share"))
+    unlearnt = 1.0 / (1.0 + p["k"] * np.exp(p["beta"] * log_clock))
+    end = p["E"] + p["w"] * base - p["C"] * base * np.log(points.get("share"))
     noise = p["H"] * relative_rate(points) * _settled(points, p)
-    return p["E"] + p["w"] * base + p["B"] * np.exp(-p["beta"] * log_u) - share + noise
+    result: Array = p["B"] * unlearnt + end * (1.0 - unlearnt) + noise
+    return result
+
+
+def _plateau_domain(points: Points, p: Values, ref: References) -> Array:
+    rate = relative_rate(points)
+    pace = np.log(rate) - np.log1p(p["l"] * rate)
+    return _learnt_to(points, p, log_trained_tokens(points, ref) + pace)
+
+
+def _paced_domain(points: Points, p: Values, ref: References) -> Array:
+    pace = p["p"] * log_plain_rate(points, ref) + p["q"] * log_size(points, ref)
+    return _learnt_to(points, p, log_trained_tokens(points, ref) + pace)
 
 
 def _annealed_domain(points: Points, p: Values, ref: References) -> Array:
@@ -118,6 +122,14 @@ _DOMAIN_NEEDS = (
 _KAPPA = linear("kappa", "share of the noise that a decay takes back", 0.0, 2.0, "annealed")
 _E, _W = DOMAIN_PARAMETERS[:2]
 _SHARE_PRICE = amplitude("C", "price of a smaller domain share, in base losses", unit="1")
+
+_PLATEAU = (
+    *(_E, _W),
+    amplitude("B", "loss before anything is learnt"),
+    exponent("beta", "exponent of the clock"),
+    Parameter("k", "nonlinear", 1e-3, 1e4, "1", "log", "pace of learning"),
+    *(_SHARE_PRICE, LIFT, _KAPPA),
+)
 
 PHASE_LAWS = (
     Law(
@@ -180,38 +192,29 @@ PHASE_LAWS = (
         phases=BOTH,
         needs=_DOMAIN_NEEDS,
         parameters=(
-            _E,
-            _W,
-            amplitude("B", "loss before anything is learnt"),
-            exponent("beta", "exponent of the clock"),
-            Parameter("k", "nonlinear", 1e-3, 1e4, "1", "log", "pace of learning"),
+            *_PLATEAU,
             Parameter("l", "nonlinear", 1e-3, 1e2, "1", "log", "how soon the pace saturates in LR"),
-            _SHARE_PRICE,
-            LIFT,
-            _KAPPA,
         ),
         loss=_plateau_domain,
         axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
         holds_on=(SOME_TOKENS, SOME_DOMAIN),
     ),
     Law(
-        name="trained-domain",
+        name="paced-domain",
         formula=(
-            "u = d_u R^p; E + w Lg0 + B u^-beta - C Lg0 ln r"
-            " + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
+            "v = d_u lam^p n^q; f = 1/(1 + k v^beta);"
+            " B f + (1 - f) (E + w Lg0 - C Lg0 ln r) + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
         ),
-        source="own, chosen on code and annealed verse runs together",
+        source="own, chosen on code, annealed verse and small annealed ladders together",
         side="domain",
         phases=BOTH,
         needs=_DOMAIN_NEEDS,
         parameters=(
-            *DOMAIN_PARAMETERS[:4],
-            linear("p", "exponent of LR in the clock", -0.1, 2.0, axis="learning_rate"),
-            _SHARE_PRICE,
-            LIFT,
-            _KAPPA,
+            *_PLATEAU,
+            linear("p", "exponent of LR in the pace of learning", -0.1, 2.0, axis="learning_rate"),
+            linear("q", "exponent of N in that pace", -0.5, 2.0, axis="n_params"),
         ),
-        loss=_trained_domain,
+        loss=_paced_domain,
         axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
         holds_on=(SOME_TOKENS, SOME_DOMAIN),
     ),
