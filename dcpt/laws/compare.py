@@ -26,6 +26,9 @@ MOST_FOLDS = 3
 
 FOLD_STARTS = 32
 
+WORST = 1e6
+"""Nats: a law that overflows where it was held out misses by so much, which can be squared."""
+
 TIE = 1.05
 """Laws within 5 % of the lowest held-out error are tied: the one with fewer parameters wins."""
 
@@ -104,7 +107,8 @@ def predict_held_out(
         )
         weights = np.stack([~folds[i].held[index] for i in members]).astype(float)
         values, _, _ = search(problem, weights, n_starts=FOLD_STARTS, seed=seed)
-        losses = evaluate(law, used.points, values, fitted.references)
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = evaluate(law, used.points, values, fitted.references)
         for row, number in enumerate(members):
             there = folds[number].held[index] & _phases_known(used, folds[number].held[index])
             results[number][index[there]] = losses[row, there]
@@ -162,6 +166,12 @@ class Comparison:
         return anew if anew.spread else Stack(anew.weights, self.spread)
 
 
+def saw_phase(fitted: LawFit, annealed: bool) -> bool:
+    """Whether a law was fitted to points of a phase: it may lack a column in all of them."""
+    there = (fitted.data.points.get("annealed") > 0) == annealed
+    return ("annealed" if annealed else "constant") in fitted.law.phases and bool(there.any())
+
+
 def compare_laws(
     data: ChannelData,
     fits: Mapping[str, LawFit],
@@ -175,7 +185,7 @@ def compare_laws(
     are compared on the held-out points that all of them predict.
     """
     in_phase = (data.points.get("annealed") > 0) == annealed
-    names = [n for n, f in fits.items() if ("annealed" if annealed else "constant") in f.law.phases]
+    names = [name for name, one in fits.items() if saw_phase(one, annealed)]
     gaps = {
         split: {n: _gaps(data, folds, held_out[n], split, in_phase) for n in names}
         for split in SPLITS
@@ -212,13 +222,12 @@ def _gaps(
     in_phase: Mask,
 ) -> Array:
     """Predicted minus measured over the held-out points of a split, nats; NaN if not predicted."""
-    return np.concatenate(
-        [
-            (predictions[number] - data.losses)[fold.held & in_phase]
-            for number, fold in enumerate(folds)
-            if fold.split == split
-        ]
-    )
+    gaps = [
+        (predictions[number] - data.losses)[fold.held & in_phase]
+        for number, fold in enumerate(folds)
+        if fold.split == split
+    ]
+    return np.clip(np.concatenate(gaps), -WORST, WORST)
 
 
 def _comparable(gaps: Gaps, names: Sequence[str]) -> tuple[list[str], dict[str, Mask]]:

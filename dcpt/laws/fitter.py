@@ -28,6 +28,9 @@ SMALLEST_GAIN = 1e-7
 
 FIRST_DAMPING = 1e-2
 
+STEEPEST = 1e200
+"""A curvature beyond this overflows in the next step: such a row is not followed."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -252,7 +255,7 @@ def _expand(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Arra
         hessian = (slopes * (robust / loss)[:, None]) @ slopes.transpose(0, 2, 1)
         gradient = (slopes @ (robust * residuals)[:, :, None])[:, :, 0]
         usable = (positive | (weights == 0)).all(1) & np.isfinite(score)
-        usable &= np.isfinite(hessian).all((1, 2)) & np.isfinite(gradient).all(1)
+        usable &= (np.abs(hessian) < STEEPEST).all((1, 2)) & np.isfinite(gradient).all(1)
     return np.where(usable, score, np.inf), hessian, gradient
 
 

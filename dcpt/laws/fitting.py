@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.carry import carried_laws, check_names, data_for, say_refusals
 from dcpt.laws.channel_fit import ChannelFit, Member
-from dcpt.laws.compare import compare_laws, list_folds, predict_held_out
+from dcpt.laws.compare import compare_laws, list_folds, predict_held_out, saw_phase
 from dcpt.laws.design_flags import flag_design, flag_evaluations
 from dcpt.laws.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fitted import Fit
@@ -24,13 +24,16 @@ from dcpt.laws.menu import check_formula, laws_named, named_by_hand
 from dcpt.laws.points import ChannelData, distinct, find_general_channel, points_from_table
 from dcpt.laws.rates import rule_of
 from dcpt.laws.search import LawFit, fit_law
-from dcpt.laws.seen import RANGED, what_was_seen
+from dcpt.laws.seen import PHASES, RANGED, what_was_seen
 from dcpt.table.channels import DOMAIN
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
+
+SIZE_AXES = ("n_params", "base_loss", "base_loss_general")
+"""Axes along which one size has one value: who gives all parameters of these may ask other sizes."""
 
 MOST_DRAWN = 5_000
 """Points of a channel that folds and draws are made of: runs vary, not points."""
@@ -197,13 +200,13 @@ def _fit_channel(
             "losses above 0 at every point; look at the table's losses of this channel, or name "
             "another law"
         )
-    annealed = few.points.get("annealed") > 0
     comparisons = {
-        phase: compare_laws(few, fits, folds, held_out, phase == "annealed")
-        for phase, there in (("constant", ~annealed), ("annealed", annealed))
-        if there.any() and any(phase in fits[n].law.phases for n in fits)
+        phase: compare_laws(few, fits, folds, held_out, annealed)
+        for phase, annealed in PHASES.items()
+        if any(saw_phase(one, annealed) for one in fits.values())
     }
-    members = {name: _make_member(one, run_weights) for name, one in fits.items()}
+    by_hand = frozenset({*fixed, *bounds})
+    members = {name: _make_member(one, run_weights, by_hand) for name, one in fits.items()}
     n_draws = len(run_weights)
     return ChannelFit(
         channel=data.channel,
@@ -228,7 +231,8 @@ def _few_points(data: ChannelData, seed: int) -> ChannelData:
     return data.take(mask)
 
 
-def _make_member(fitted: LawFit, run_weights: Array) -> Member:
+def _make_member(fitted: LawFit, run_weights: Array, by_hand: frozenset[str]) -> Member:
+    """A fitted law with its draws; ``by_hand`` names the parameters that the caller gave."""
     law, points = fitted.law, fitted.data.points
     rule = rule_of(points) if "learning_rate" in law.one_value else None
     held = {
@@ -237,7 +241,9 @@ def _make_member(fitted: LawFit, run_weights: Array) -> Member:
         if getattr(points, n) is not None and not (n == "learning_rate" and rule is not None)
     }
     sizes = distinct(points, "n_params")
-    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all():
+    of_size = {p.name for p in law.parameters if p.axis in SIZE_AXES}
+    told = of_size and of_size <= by_hand
+    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all() and not told:
         held["n_params"] = float(sizes[0])
     if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
         held["learning_rate"] = float(distinct(points, "learning_rate")[0])

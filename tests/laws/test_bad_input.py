@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcpt.cli import main
 from dcpt.errors import InputError
-from dcpt.laws import LAWS, Fit, fit
+from dcpt.laws import LAWS, Fit, explain_flag, fit
 from dcpt.laws.law import References, evaluate
 from dcpt.laws.points import Points
 
@@ -184,6 +186,82 @@ def test_sizes_over_many_decades_overflow_in_silence() -> None:
     frame = table().replace({"n_params": {1_000_000: 10**7, 4_000_000: 10**9, 16_000_000: 7e10}})
     base = {"base_loss_general": 3.5, "base_n_tokens": 1e12, "warmup_tokens": 1e5}
     sound(fit(frame.assign(**base), "anchored-general-lr", n_draws=5), frame.assign(**base))
+
+
+def test_annealed_points_that_no_law_could_use_are_no_phase(tmp_path: Path) -> None:
+    # Nothing says where the decay began, so a law of schedules sees the points before it only.
+    tokens = np.arange(1, 21) * 1_000_000
+    frame = planted(pd.DataFrame({"run": "a", "n_params": 4e6, "n_tokens": tokens, "ratio": 0.5}))
+    frame = frame.assign(
+        phase=np.where(tokens < 20e6, "constant", "annealed"),
+        **{"learning_rate": 3e-4, "batch_tokens": 500_000, "warmup_tokens": 0},
+    )
+    found = fit(frame, "lr-annealing", ["domain"], n_draws=5)
+    assert list(found.by_channel["domain"].comparisons) == ["constant"]
+    assert found.phase_for_decisions == "constant"
+    found.to_json(tmp_path)
+
+
+def some(values: list[float], least: int = 1) -> st.SearchStrategy[list[float]]:
+    return st.lists(st.sampled_from(values), min_size=least, max_size=4, unique=True)
+
+
+@st.composite
+def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
+    """Tables that pass the door: crossed or holed, of any scale, their losses of any kind."""
+    tokens = draw(some([1, 7, 1e3, 1e6, 2e6, 8e6, 1e9, 1e12], least=3))
+    known = {"base_n_tokens": 10**9, "base_peak_learning_rate": 1e-3, "unique_tokens_domain": 10**6}
+    known |= {"warmup_tokens": draw(st.sampled_from([0, 1, 1000])), "batch_tokens": 512}
+    kept = draw(st.sets(st.sampled_from(sorted(known))))
+    phases = [*(("base",) if draw(st.booleans()) else ()), "constant"]
+    phases += ["annealed"] if draw(st.booleans()) else []
+    runs = [
+        {"run": f"{n:g} {r:g} {rate:g}", "n_params": n, "ratio": r, "learning_rate": rate}
+        for n in draw(some([1e3, 1e6, 4e6, 7e9, 1e12]))
+        for r in draw(some([0, 0.001, 0.1, 0.3, 0.7, 0.999, 1]))
+        for rate in draw(some([1e-7, 1e-4, 1e-3, 1]))
+    ]
+    ends = {"base": [0], "constant": tokens, "annealed": [1.1 * max(tokens) + 1]}
+    frame = pd.DataFrame(
+        [
+            {**run, "phase": phase, "n_tokens": int(d)}
+            for run in draw(
+                st.lists(st.sampled_from(runs), min_size=1, unique_by=lambda one: one["run"])
+            )
+            for phase in phases
+            for d in ends[phase]
+        ]
+    ).assign(**{name: known[name] for name in kept})
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    for channel in ("general", "domain"):
+        least = draw(st.sampled_from([1e-6, 0.01, 2.0]))
+        frame[f"loss_{channel}"] = {
+            "equal": np.full(len(frame), least),
+            "alike": 3 + rng.normal(0, 1e-9, len(frame)),
+            "random": rng.uniform(least, 20, len(frame)),
+            "falling": 2 + (frame["n_tokens"] + 1.0) ** -0.2 + frame["ratio"],
+        }[draw(st.sampled_from(["equal", "alike", "random", "falling"]))]
+    unnamed = draw(st.sets(st.sampled_from(["n_params", "learning_rate", "ratio"]), max_size=1))
+    return frame.drop(columns=list(unnamed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(odd_tables(), st.sampled_from(["auto", *LAWS]))
+def test_whatever_passes_the_door_is_fitted_or_refused(frame: pd.DataFrame, law: str) -> None:
+    refused: list[str] = []
+    try:
+        found = fit(frame, law, n_draws=2)
+    except InputError as error:
+        refused = error.problems
+    if refused:
+        assert all(len(problem) < 1500 for problem in refused)
+        return
+    for record in found.records():
+        assert np.isfinite([record["objective"], *record["parameters"].values()]).all(), record
+    assert np.isfinite(found.residuals()[["measured", "predicted"]]).all(axis=None)
+    assert all("{" not in explain_flag(flag) for flag in found.flags)
+    for channel, one in found.by_channel.items():
+        assert all(np.isfinite(member.draws).all() for member in one.members.values()), channel
 
 
 def test_a_million_points() -> None:

@@ -321,3 +321,15 @@ def test_bounds_of_the_caller_win_over_an_axis_with_one_value(ladder: pd.DataFra
     data = points_from_table(small, "domain")
     found = fit_law(LAWS["anchored-domain-lr"], data, bounds={"w": (0.4, 0.6)})
     assert 0.4 <= found.parameters["w"] <= 0.6
+
+
+def test_one_size_is_asked_at_others_if_all_its_size_terms_are_given(ladder: pd.DataFrame) -> None:
+    small = ladder.query("n_params < 1e5")
+    asked = question(132e3)
+    with pytest.raises(InputError, match="fitted at one n_params"):
+        fit(small, "plateau-domain", n_draws=5).predict(asked)
+    given = fit(small, "plateau-domain", n_draws=5, fixed={"w": 0.8})
+    assert np.isfinite(given.predict(asked)["loss"]).all()
+    half = fit(small, "paced-domain", n_draws=5, fixed={"w": 0.8})
+    with pytest.raises(InputError, match="fitted at one n_params"):
+        half.predict(asked)

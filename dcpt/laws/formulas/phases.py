@@ -1,7 +1,8 @@
 """Laws of both phases: points at a constant rate and points after a decay, fitted together.
 
-``saturating-general``, ``sized-general``, ``plateau-domain`` and ``paced-domain`` were chosen on
-the code and the verse runs together, with about 650 general and 550 domain forms tried.
+``saturating-general``, ``sized-general``, ``plateau-domain``, ``paced-domain`` and
+``trained-domain`` were chosen on the code and the verse runs together, with about 650 general and
+550 domain forms tried.
 """
 
 from __future__ import annotations
@@ -103,6 +104,14 @@ def _plateau_domain(points: Points, p: Values, ref: References) -> Array:
 def _paced_domain(points: Points, p: Values, ref: References) -> Array:
     pace = p["p"] * log_plain_rate(points, ref) + p["q"] * log_size(points, ref)
     return _learnt_to(points, p, log_trained_tokens(points, ref) + pace)
+
+
+def _trained_domain(points: Points, p: Values, ref: References) -> Array:
+    base = points.get("base_loss_general")
+    log_u = log_trained_tokens(points, ref) + p["p"] * log_sized_rate(points, ref)
+    share = p["C"] * base * np.log(points.get("share"))
+    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    return p["E"] + p["w"] * base + p["B"] * np.exp(-p["beta"] * log_u) - share + noise
 
 
 def _annealed_domain(points: Points, p: Values, ref: References) -> Array:
@@ -215,6 +224,25 @@ PHASE_LAWS = (
             linear("q", "exponent of N in that pace", -0.5, 2.0, axis="n_params"),
         ),
         loss=_paced_domain,
+        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    ),
+    Law(
+        name="trained-domain",
+        formula=(
+            "u = d_u R^p; E + w Lg0 + B u^-beta - C Lg0 ln r"
+            " + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
+        ),
+        source="own, chosen on code and annealed verse runs together",
+        side="domain",
+        phases=BOTH,
+        needs=_DOMAIN_NEEDS,
+        parameters=(
+            *DOMAIN_PARAMETERS[:4],
+            linear("p", "exponent of LR in the clock", -0.1, 2.0, axis="learning_rate"),
+            *(_SHARE_PRICE, LIFT, _KAPPA),
+        ),
+        loss=_trained_domain,
         axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
         holds_on=(SOME_TOKENS, SOME_DOMAIN),
     ),
