@@ -33,7 +33,7 @@ from dcpt.table.schedules import Schedule
 Array = NDArray[np.float64]
 
 SIZE_AXES = ("n_params", "base_loss", "base_loss_general")
-"""Axes along which one size has one value: who gives all parameters of these may ask other sizes."""
+"""One size has one value along these: who gives all their parameters may ask other sizes."""
 
 MOST_DRAWN = 5_000
 """Points of a channel that folds and draws are made of: runs vary, not points."""

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dcpt.laws.formulas.anchored import anchored_domain_lr
@@ -119,6 +121,7 @@ def _annealed_domain(points: Points, p: Values, ref: References) -> Array:
     return anchored_domain_lr(points, p, ref) - p["c"] * gain
 
 
+Formula = Callable[[Points, Values, References], Array]
 BOTH = ("constant", "annealed")
 _GENERAL_NEEDS = (
     *("n_tokens", "ratio", "learning_rate", "annealed", "base_loss"),
@@ -140,17 +143,44 @@ _PLATEAU = (
     *(_SHARE_PRICE, LIFT, _KAPPA),
 )
 
+
+def _general_law(name: str, formula: str, parameters: tuple[Parameter, ...], loss: Formula) -> Law:
+    return Law(
+        name=name,
+        formula=formula,
+        source="own, chosen on code and annealed verse runs together",
+        side="general",
+        phases=BOTH,
+        needs=_GENERAL_NEEDS,
+        parameters=parameters,
+        loss=loss,
+        axes={"ratio": 3},
+        holds_on=(SOME_TOKENS, BELOW_ONE),
+    )
+
+
+def _domain_law(name: str, formula: str, parameters: tuple[Parameter, ...], loss: Formula) -> Law:
+    return Law(
+        name=name,
+        formula=formula,
+        source="own, chosen on code, annealed verse and small annealed ladders together",
+        side="domain",
+        phases=BOTH,
+        needs=_DOMAIN_NEEDS,
+        parameters=parameters,
+        loss=loss,
+        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
+        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+    )
+
+
 PHASE_LAWS = (
-    Law(
+    _general_law(
         name="saturating-general",
         formula=(
             "L0 + H Rp [(1 - e^(-D/D_w)) - kappa annealed] - G (1 - e^(-D/D_w)) - F s d^.5"
             " + C L0 (1 - e^(-k lam d^.5)) [r/(s + eps d^-.5)]^g"
         ),
-        source="own, chosen on code and annealed verse runs together",
-        side="general",
-        phases=BOTH,
-        needs=_GENERAL_NEEDS,
         parameters=(
             LIFT,
             amplitude("G", "noise that the base itself still carries"),
@@ -162,19 +192,13 @@ PHASE_LAWS = (
             G,
         ),
         loss=_saturating_general,
-        axes={"ratio": 3},
-        holds_on=(SOME_TOKENS, BELOW_ONE),
     ),
-    Law(
+    _general_law(
         name="sized-general",
         formula=(
             "u = d R^.75; L0 + H Rp [(1 - e^(-D/D_w)) - kappa annealed] - F s u^.2"
             " + C L0^2 ln(1 + k lam n^-m d^.5) [r/(s + eps d^-.5)^g]^(n^nu)"
         ),
-        source="own, chosen on code and annealed verse runs together",
-        side="general",
-        phases=BOTH,
-        needs=_GENERAL_NEEDS,
         parameters=(
             LIFT,
             FALL,
@@ -187,64 +211,44 @@ PHASE_LAWS = (
             linear("nu", "exponent of N in the steepness in r", -0.8, 0.8, axis="n_params"),
         ),
         loss=_sized_general,
-        axes={"ratio": 3},
-        holds_on=(SOME_TOKENS, BELOW_ONE),
     ),
-    Law(
+    _domain_law(
         name="plateau-domain",
         formula=(
             "v = d_u Rp/(1 + l Rp); f = 1/(1 + k v^beta);"
             " B f + (1 - f) (E + w Lg0 - C Lg0 ln r) + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
         ),
-        source="own, chosen on code and annealed verse runs together",
-        side="domain",
-        phases=BOTH,
-        needs=_DOMAIN_NEEDS,
         parameters=(
             *_PLATEAU,
             Parameter("l", "nonlinear", 1e-3, 1e2, "1", "log", "how soon the pace saturates in LR"),
         ),
         loss=_plateau_domain,
-        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
     ),
-    Law(
+    _domain_law(
         name="paced-domain",
         formula=(
             "v = d_u lam^p n^q; f = 1/(1 + k v^beta);"
             " B f + (1 - f) (E + w Lg0 - C Lg0 ln r) + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
         ),
-        source="own, chosen on code, annealed verse and small annealed ladders together",
-        side="domain",
-        phases=BOTH,
-        needs=_DOMAIN_NEEDS,
         parameters=(
             *_PLATEAU,
             linear("p", "exponent of LR in the pace of learning", -0.1, 2.0, axis="learning_rate"),
             linear("q", "exponent of N in that pace", -0.5, 2.0, axis="n_params"),
         ),
         loss=_paced_domain,
-        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
     ),
-    Law(
+    _domain_law(
         name="trained-domain",
         formula=(
             "u = d_u R^p; E + w Lg0 + B u^-beta - C Lg0 ln r"
             " + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
         ),
-        source="own, chosen on code and annealed verse runs together",
-        side="domain",
-        phases=BOTH,
-        needs=_DOMAIN_NEEDS,
         parameters=(
             *DOMAIN_PARAMETERS[:4],
             linear("p", "exponent of LR in the clock", -0.1, 2.0, axis="learning_rate"),
             *(_SHARE_PRICE, LIFT, _KAPPA),
         ),
         loss=_trained_domain,
-        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
     ),
     Law(
         name="joint-general",

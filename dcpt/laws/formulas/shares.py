@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dcpt.laws.formulas.coordinates import (
@@ -99,6 +101,35 @@ _D_CPT_PARAMETERS = (
     Parameter("gamma", "nonlinear", 0.02, 4.0, "1", "log", "exponent of that cost"),
 )
 
+ANY_SHARE = Range("share", 0.0, 1.0, low_included=True)
+
+
+def _of_shares(
+    *,
+    name: str,
+    formula: str,
+    source: str,
+    parameters: tuple[Parameter, ...],
+    loss: Callable[[Points, Values, References], Array],
+    share: Range = SOME_SHARE,
+    tokens: Range = SOME_TOKENS,
+) -> Law:
+    """A law of size, tokens and share for either side, at one learning rate and phase."""
+    return Law(
+        name=name,
+        formula=formula,
+        source=source,
+        side="any",
+        phases=("constant", "annealed"),
+        needs=("n_tokens", "share"),
+        parameters=parameters,
+        loss=loss,
+        axes=PLAIN_AXES,
+        one_value=ONE_RATE_AND_PHASE,
+        holds_on=(tokens, share),
+    )
+
+
 SHARE_LAWS = (
     Law(
         name="chinchilla",
@@ -113,26 +144,17 @@ SHARE_LAWS = (
         one_value=("ratio", *ONE_RATE_AND_PHASE),
         holds_on=(SOME_TOKENS,),
     ),
-    Law(
+    _of_shares(
         name="d-cpt",
         formula="E + A n^-alpha + B x^eta d^-beta + C (x + eps)^-gamma",
         source="Que et al. 2024, arXiv 2406.01375 (L3)",
-        side="any",
-        phases=("constant", "annealed"),
-        needs=("n_tokens", "share"),
         parameters=_D_CPT_PARAMETERS,
         loss=_d_cpt,
-        axes=PLAIN_AXES,
-        one_value=ONE_RATE_AND_PHASE,
-        holds_on=(SOME_TOKENS, SOME_SHARE),
     ),
-    Law(
+    _of_shares(
         name="d-cpt-d0",
         formula="E + A n^-alpha + B x^eta (d + d0)^-beta + C (x + eps)^-gamma",
         source="own: d-cpt that is finite before the first token",
-        side="any",
-        phases=("constant", "annealed"),
-        needs=("n_tokens", "share"),
         parameters=(
             *_D_CPT_PARAMETERS,
             Parameter(
@@ -140,17 +162,12 @@ SHARE_LAWS = (
             ),
         ),
         loss=_d_cpt_d0,
-        axes=PLAIN_AXES,
-        one_value=ONE_RATE_AND_PHASE,
-        holds_on=(Range("n_tokens", 0.0, np.inf, True, False), SOME_SHARE),
+        tokens=Range("n_tokens", 0.0, np.inf, True, False),
     ),
-    Law(
+    _of_shares(
         name="data-mixing",
         formula="E + A n^-alpha + B d^-beta + C e^(-t x) d^-ka n^-nu",
         source="after Ye et al. 2024, arXiv 2403.16952, with terms in N and D",
-        side="any",
-        phases=("constant", "annealed"),
-        needs=("n_tokens", "share"),
         parameters=(
             *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE),
             Parameter("t", "nonlinear", 0.2, 60.0, "1", "log", "how fast the share pays"),
@@ -158,51 +175,33 @@ SHARE_LAWS = (
             linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
         ),
         loss=_data_mixing,
-        axes=PLAIN_AXES,
-        one_value=ONE_RATE_AND_PHASE,
-        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+        share=ANY_SHARE,
     ),
-    Law(
+    _of_shares(
         name="bimix",
         formula="x^-g (E + A n^-alpha + B d^-beta)",
         source="Ge et al. 2024, arXiv 2405.14908, with a term in N",
-        side="any",
-        phases=("constant", "annealed"),
-        needs=("n_tokens", "share"),
         parameters=(FLOOR, *SIZE_TERM, *TOKENS_TERM, OF_SHARE),
         loss=_bimix,
-        axes=PLAIN_AXES,
-        one_value=ONE_RATE_AND_PHASE,
-        holds_on=(SOME_TOKENS, SOME_SHARE),
     ),
-    Law(
+    _of_shares(
         name="fx2-mon",
         formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu",
         source="own, chosen on pre-training mixtures",
-        side="any",
-        phases=("constant", "annealed"),
-        needs=("n_tokens", "share"),
         parameters=FX2_PARAMETERS,
         loss=fx2,
-        axes=PLAIN_AXES,
-        one_value=ONE_RATE_AND_PHASE,
-        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+        share=ANY_SHARE,
     ),
-    Law(
+    _of_shares(
         name="u10",
         formula="E + A n^-alpha + B q^h d^-beta + C q^-g d^-ka",
         source="own, chosen on pre-training mixtures",
-        side="any",
-        phases=("constant", "annealed"),
-        needs=("n_tokens", "share"),
         parameters=(
             *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE, OF_SHARE, BORROWED),
             linear("ka", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
             linear("h", "exponent of the share in the token term", 0.0, 2.0),
         ),
         loss=_u10,
-        axes=PLAIN_AXES,
-        one_value=ONE_RATE_AND_PHASE,
-        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+        share=ANY_SHARE,
     ),
 )
