@@ -32,9 +32,6 @@ runs at constant rate are, and 38 of the 50 general ones that end in a decay."""
 NO_SCATTER = 1e-3
 """Share of the loss: a last point nearer to its curve than this is on it."""
 
-LONGEST_STEP = 2.0
-"""A last step in log D this many times the longest one before it is too far to draw a curve."""
-
 FEWEST_TOKENS = 1000
 """A table whose longest run saw fewer tokens counts them in millions or billions."""
 
@@ -101,25 +98,27 @@ def _off_curve(data: ChannelData) -> NDArray[np.bool_]:
     """Which runs end below their own curve, of those long enough to tell, shape (R,).
 
     The curve of a run is a parabola in log D through its last points at constant rate; it is
-    judged by its own scatter and by how far it is drawn beyond them, so that a power law in D
-    without any noise stays within 2.6 of the errors expected.
+    judged by its own scatter and by how far it is drawn beyond them. A power law in D lies below
+    that parabola and above the cubic: without any noise that alone tells it from a decay.
     """
     log_d, losses = _last_points(data)
-    before, step = log_d[:, :-1], log_d[:, -1] - log_d[:, -2]
-    near = step <= LONGEST_STEP * np.diff(before, axis=1).max(axis=1, initial=0.0)
-    middle = before.mean(axis=1, keepdims=True)
-    width = before.std(axis=1, keepdims=True)
-    terms = ((log_d - middle) / width)[near][:, :, None] ** np.arange(3)
-    curves, last = terms[:, :-1], terms[:, -1]
-    losses = losses[near]
-    inverse = np.linalg.pinv(curves)
+    gap, expected = _beyond_curve(log_d, losses, degree=2)
+    least = NO_SCATTER * losses[:, -1]
+    below_cubic = _beyond_curve(log_d, losses, degree=3)[0] < 0
+    return np.asarray((gap < -np.maximum(OFF_CURVE * expected, least)) & below_cubic)
+
+
+def _beyond_curve(log_d: Array, losses: Array, degree: int) -> tuple[Array, Array]:
+    """How far last points lie above a polynomial through those before, and its error, (R,)."""
+    before = log_d[:, :-1]
+    scaled = (log_d - before.mean(axis=1, keepdims=True)) / before.std(axis=1, keepdims=True)
+    terms = scaled[:, :, None] ** np.arange(degree + 1)
+    inverse = np.linalg.pinv(terms[:, :-1])
     solved = np.einsum("rtp,rp->rt", inverse, losses[:, :-1])
-    residuals = losses[:, :-1] - np.einsum("rpt,rt->rp", curves, solved)
-    scatter = np.sqrt((residuals**2).sum(axis=1) / (EARLIER - 3))
-    leverage = (np.einsum("rt,rtp->rp", last, inverse) ** 2).sum(axis=1)
-    expected = OFF_CURVE * scatter * np.sqrt(1 + leverage)
-    gap = losses[:, -1] - (last * solved).sum(axis=1)
-    return np.asarray(gap < -np.maximum(expected, NO_SCATTER * losses[:, -1]))
+    curve = np.einsum("rpt,rt->rp", terms, solved)
+    squares = ((losses - curve)[:, :-1] ** 2).sum(axis=1) / (EARLIER - degree - 1)
+    leverage = (np.einsum("rt,rtp->rp", terms[:, -1], inverse) ** 2).sum(axis=1)
+    return losses[:, -1] - curve[:, -1], np.sqrt(squares * (1 + leverage))
 
 
 def _last_points(data: ChannelData) -> tuple[Array, Array]:

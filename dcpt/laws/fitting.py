@@ -255,7 +255,7 @@ def _make_member(fitted: LawFit, run_weights: Array, by_hand: frozenset[str]) ->
         lower=fitted.lower,
         upper=fitted.upper,
         objective=fitted.objective,
-        n_points=len(fitted.data.losses),
+        n_points=fitted.n_points,
         held_at={name: value for name, value in held.items() if np.isfinite(value)},
         rate_rule=rule,
         flags=tuple(flag_law(fitted)),
@@ -314,6 +314,8 @@ def _all_flags(
 ) -> tuple[str, ...]:
     flags = dict.fromkeys(flag for one in data.values() for flag in flag_design(one))
     for channel, one in by_channel.items():
+        if len(data[channel].losses) > MOST_DRAWN:
+            flags[f"drawn_from_part:{channel}"] = None
         flags.update(
             {
                 f"{channel}/not_held_out:{phase}": None

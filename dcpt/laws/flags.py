@@ -93,6 +93,10 @@ WORDS = {
         "the losses were measured on several sets of tokens (eval_id) and no base was measured on "
         "all of them: they may not be comparable, so measure one base on each or fit one set alone"
     ),
+    "drawn_from_part": (
+        "the {} channel has very many points: all of them were fitted, and a random 5,000 made the "
+        "held-out errors, the draws and the residuals; fit again with thinned curves to choose them"
+    ),
     "not_held_out": (
         "no {} points could be held out: the law was chosen by how well it fits the points that it "
         "saw, and nothing measures how well it predicts; add sizes, ratios or token counts"

@@ -48,7 +48,8 @@ class LawFit:
         lower: Lower bounds used, shape (P,).
         upper: Upper bounds used, shape (P,); equal to ``lower`` where a parameter was held.
         agreeing: How many of the polished starts reached the objective within .1 %.
-        data: The points it was fitted to.
+        data: The points it was fitted to, or those of them that draws are made of.
+        n_points: How many it was fitted to.
         delta: Huber's threshold, in log loss.
         rivals: Where the other polished starts within 2 % of the objective ended, shape (R, P).
     """
@@ -61,6 +62,7 @@ class LawFit:
     upper: Array
     agreeing: int
     data: ChannelData
+    n_points: int
     delta: float
     rivals: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -199,6 +201,7 @@ def fit_law(
         upper=upper,
         agreeing=int(ends.within(AGREE).sum()),
         data=used,
+        n_points=len(used.losses),
         delta=delta,
         rivals=ends.values[0, 1:][ends.within(RIVAL)[0, 1:]],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from dcpt.cli import main
 from dcpt.errors import InputError
-from dcpt.laws import LAWS, Fit, explain_flag, fit
+from dcpt.laws import LAWS, Fit, explain_flag, fit, offer_laws
 from dcpt.laws.law import References, evaluate
 from dcpt.laws.points import Points
 
@@ -188,13 +187,30 @@ def test_sizes_over_many_decades_overflow_in_silence() -> None:
     sound(fit(frame.assign(**base), "anchored-general-lr", n_draws=5), frame.assign(**base))
 
 
+def test_a_law_that_explodes_where_it_is_held_out_is_weighed_by_it(tmp_path: Path) -> None:
+    # Without size 1e12 the exponents of N are free to make its losses 1e150 and more.
+    frame = table().replace({"n_params": {1_000_000: 1000, 4_000_000: 7e9, 16_000_000: 1e12}})
+    frame = frame.assign(
+        loss_general=np.random.default_rng(5).uniform(1e-3, 20, len(frame)),
+        base_loss_general=3.5,
+        base_n_tokens=10**12,
+        warmup_tokens=10**5,
+    )
+    found = fit(frame, "anchored-general", ["general"], n_draws=2)
+    errors = found.by_channel["general"].comparisons["constant"].errors["anchored-general"]
+    assert max(errors.values()) > 1e4
+    found.to_json(tmp_path)
+
+
 def test_annealed_points_that_no_law_could_use_are_no_phase(tmp_path: Path) -> None:
     # Nothing says where the decay began, so a law of schedules sees the points before it only.
     tokens = np.arange(1, 21) * 1_000_000
     frame = planted(pd.DataFrame({"run": "a", "n_params": 4e6, "n_tokens": tokens, "ratio": 0.5}))
     frame = frame.assign(
         phase=np.where(tokens < 20e6, "constant", "annealed"),
-        **{"learning_rate": 3e-4, "batch_tokens": 500_000, "warmup_tokens": 0},
+        learning_rate=3e-4,
+        batch_tokens=500_000,
+        warmup_tokens=0,
     )
     found = fit(frame, "lr-annealing", ["domain"], n_draws=5)
     assert list(found.by_channel["domain"].comparisons) == ["constant"]
@@ -202,36 +218,36 @@ def test_annealed_points_that_no_law_could_use_are_no_phase(tmp_path: Path) -> N
     found.to_json(tmp_path)
 
 
-def some(values: list[float], least: int = 1) -> st.SearchStrategy[list[float]]:
-    return st.lists(st.sampled_from(values), min_size=least, max_size=4, unique=True)
+def some(values: list[float], *counts: int) -> st.SearchStrategy[list[float]]:
+    """As many of the values as one of the counts says."""
+    return st.sampled_from(counts).flatmap(
+        lambda n: st.lists(st.sampled_from(values), min_size=n, max_size=n, unique=True)
+    )
 
 
 @st.composite
 def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
     """Tables that pass the door: crossed or holed, of any scale, their losses of any kind."""
-    tokens = draw(some([1, 7, 1e3, 1e6, 2e6, 8e6, 1e9, 1e12], least=3))
+    tokens = draw(some([1, 7, 1e3, 1e6, 2e6, 8e6, 1e9, 1e12], 3, 5, 8))
     known = {"base_n_tokens": 10**9, "base_peak_learning_rate": 1e-3, "unique_tokens_domain": 10**6}
-    known |= {"warmup_tokens": draw(st.sampled_from([0, 1, 1000])), "batch_tokens": 512}
-    kept = draw(st.sets(st.sampled_from(sorted(known))))
-    phases = [*(("base",) if draw(st.booleans()) else ()), "constant"]
-    phases += ["annealed"] if draw(st.booleans()) else []
-    runs = [
-        {"run": f"{n:g} {r:g} {rate:g}", "n_params": n, "ratio": r, "learning_rate": rate}
-        for n in draw(some([1e3, 1e6, 4e6, 7e9, 1e12]))
-        for r in draw(some([0, 0.001, 0.1, 0.3, 0.7, 0.999, 1]))
-        for rate in draw(some([1e-7, 1e-4, 1e-3, 1]))
-    ]
+    known |= {"warmup_tokens": draw(st.sampled_from([0, 1, 1000])), "batch_tokens": 10**6}
+    phases = draw(st.sampled_from([["constant"], ["base", "constant"], ["base", "annealed"]]))
+    phases = [*phases, *draw(st.sampled_from([[], ["annealed"]]))]
     ends = {"base": [0], "constant": tokens, "annealed": [1.1 * max(tokens) + 1]}
-    frame = pd.DataFrame(
-        [
-            {**run, "phase": phase, "n_tokens": int(d)}
-            for run in draw(
-                st.lists(st.sampled_from(runs), min_size=1, unique_by=lambda one: one["run"])
-            )
-            for phase in phases
-            for d in ends[phase]
-        ]
-    ).assign(**{name: known[name] for name in kept})
+    rows = [
+        {"run": f"{n:g} {r:g} {rate:g}", "n_params": n, "ratio": r, "learning_rate": rate}
+        | {"phase": phase, "n_tokens": int(d)}
+        for n in draw(some([1e3, 1e6, 4e6, 7e9, 1e12], 1, 3, 4))
+        for r in draw(some([0, 0.001, 0.1, 0.3, 0.7, 0.999, 1], 1, 4, 6))
+        for rate in draw(some([1e-7, 1e-4, 1e-3, 1], 1, 3))
+        for phase in dict.fromkeys(phases)
+        for d in ends[phase]
+    ]
+    frame = pd.DataFrame(rows)
+    holes = draw(st.sets(st.sampled_from(frame["run"].unique().tolist()), max_size=2))
+    if holes < set(frame["run"]):
+        frame = frame[~frame["run"].isin(holes)]
+    frame = frame.assign(**{name: known[name] for name in draw(st.sets(st.sampled_from([*known])))})
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     for channel in ("general", "domain"):
         least = draw(st.sampled_from([1e-6, 0.01, 2.0]))
@@ -241,27 +257,35 @@ def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
             "random": rng.uniform(least, 20, len(frame)),
             "falling": 2 + (frame["n_tokens"] + 1.0) ** -0.2 + frame["ratio"],
         }[draw(st.sampled_from(["equal", "alike", "random", "falling"]))]
-    unnamed = draw(st.sets(st.sampled_from(["n_params", "learning_rate", "ratio"]), max_size=1))
-    return frame.drop(columns=list(unnamed))
+    unnamed = draw(st.sampled_from([[], [], [], ["n_params"], ["learning_rate"], ["ratio"]]))
+    return frame.drop(columns=unnamed)
 
 
 @settings(max_examples=60, deadline=None)
-@given(odd_tables(), st.sampled_from(["auto", *LAWS]))
-def test_whatever_passes_the_door_is_fitted_or_refused(frame: pd.DataFrame, law: str) -> None:
-    refused: list[str] = []
+@given(odd_tables(), st.sampled_from(["general", "domain"]), st.data())
+def test_whatever_passes_the_door_is_fitted_or_refused(
+    frame: pd.DataFrame, channel: str, data: st.DataObject
+) -> None:
+    carried = [name for name, why in offer_laws(frame, channel).items() if why is None]
+    if not carried:
+        with pytest.raises(InputError) as caught:
+            fit(frame, channels=[channel], n_draws=2)
+        assert all(len(problem) < 1200 for problem in caught.value.problems)
+        return
+    law = data.draw(st.sampled_from([*carried, "auto"]))
     try:
-        found = fit(frame, law, n_draws=2)
-    except InputError as error:
-        refused = error.problems
-    if refused:
-        assert all(len(problem) < 1500 for problem in refused)
+        found = fit(frame, law, [channel], n_draws=2)
+    except InputError as refused:
+        found, words = None, str(refused)
+    if found is None:
+        assert "give losses above 0 at every point" in words
         return
     for record in found.records():
         assert np.isfinite([record["objective"], *record["parameters"].values()]).all(), record
     assert np.isfinite(found.residuals()[["measured", "predicted"]]).all(axis=None)
     assert all("{" not in explain_flag(flag) for flag in found.flags)
-    for channel, one in found.by_channel.items():
-        assert all(np.isfinite(member.draws).all() for member in one.members.values()), channel
+    for member in found.by_channel[channel].members.values():
+        assert np.isfinite(member.draws).all(), member.law.name
 
 
 def test_a_million_points() -> None:
@@ -279,10 +303,8 @@ def test_a_million_points() -> None:
     )
     exact = planted(frame)["loss_domain"]
     noise = np.exp(np.random.default_rng(0).normal(0, 0.002, len(frame)))
-    start = time.process_time()
     found = fit(frame.assign(loss_domain=exact * noise), "d-cpt", n_draws=20)
-    assert time.process_time() - start < 60  # 15 s on an idle core
     asked = frame.assign(loss_domain=exact).iloc[::99_991]
     predicted = found.predict(asked)
     assert np.abs(predicted["loss"].to_numpy() / asked["loss_domain"].to_numpy() - 1).max() < 2e-4
-    assert set(found.flags) <= {"one_learning_rate"}
+    assert set(found.flags) <= {"one_learning_rate", "drawn_from_part:domain"}

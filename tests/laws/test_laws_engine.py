@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from dcpt import fit
 from dcpt.laws import LAWS, Points
 from dcpt.laws.draws import draw_run_weights, refit
 from dcpt.laws.fitter import minimise
+from dcpt.laws.fitting import MOST_DRAWN
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import ChannelData
 from dcpt.laws.search import fit_law
@@ -72,3 +75,20 @@ def test_very_many_points_give_the_law_of_few() -> None:
     assert found.objective / len(data.losses) == pytest.approx(
         few.objective / len(truth.losses), rel=0.2
     )
+
+
+def test_a_fit_of_very_many_points_says_what_its_draws_are_made_of() -> None:
+    data = d_cpt_points(2, sizes=5, tokens=250, ratios=10)
+    table = pd.DataFrame(
+        {
+            "run": data.runs.astype(str),
+            "n_params": data.points.get("n_params").round(),
+            "n_tokens": data.points.get("n_tokens").round(),
+            "ratio": data.points.get("ratio"),
+            "loss_domain": data.losses,
+        }
+    )
+    found = fit(table, "d-cpt", n_draws=5)
+    assert found.records()[0]["n_points"] == len(table)
+    assert len(found.residuals()) == MOST_DRAWN
+    assert "drawn_from_part:domain" in found.flags

@@ -13,7 +13,7 @@ from dcpt.bundled import bundled_runs
 from dcpt.errors import InputError
 from dcpt.laws import LAWS, Law, Parameter, explain_flag, fit
 from dcpt.laws.carry import references_of
-from dcpt.laws.design_flags import flag_design, flag_evaluations
+from dcpt.laws.design_flags import _off_curve, flag_design, flag_evaluations
 from dcpt.laws.flags import WORDS, flag_law
 from dcpt.laws.points import points_from_table
 from dcpt.laws.search import fit_law
@@ -138,15 +138,13 @@ def test_a_declared_decay_is_not_undeclared() -> None:
     assert design(frame.assign(anneal_area=np.where(last, 1.0, -0.1))) == set()
 
 
-def test_a_steep_exact_curve_is_not_off_itself() -> None:
-    steep = table(noise=0.0)
-    steep["loss_general"] = 2 + 6 * (steep["n_tokens"] / 1e6) ** -0.7
-    assert design(steep) == set()
-    level = table().assign(loss_general=3.0)
-    assert design(level) == set()
-    # 340M tokens after 34M lie too far beyond the curve to be judged by it.
-    far = decayed(table(tokens=(*TOKENS, 34e7)))
-    assert design(far) == set()
+@pytest.mark.parametrize("last", [55e6, 100e6, 340e6, 34e9])
+@pytest.mark.parametrize("beta", [0.05, 0.3, 0.7, 1.5])
+def test_an_exact_power_law_is_not_off_its_own_curve(last: float, beta: float) -> None:
+    frame = table(tokens=(*TOKENS, last))
+    exact = 2 + 6 * (frame["n_tokens"] / 1e6) ** -beta
+    assert design(frame.assign(loss_general=exact)) == set()
+    assert design(frame.assign(loss_general=3.0)) == set()
 
 
 def test_runs_too_short_for_a_curve_are_not_judged() -> None:
@@ -162,6 +160,16 @@ def test_bundled_runs_earn_only_what_is_true_of_them(name: str) -> None:
     # Two sizes; verse that was seen up to 2.7 times at one amount of it.
     true = {"zh_annealed": {"few_sizes", "epochs_follow_ratio:domain"}}
     assert design(runs) | design(runs, "domain") == true.get(name, set())
+
+
+def test_few_of_the_bundled_curves_and_most_of_the_decays_are_off() -> None:
+    tables = [bundled_runs(name) for name in ("zh_annealed", "code", "code_lr")]
+    data = [points_from_table(t, channel) for t in tables for channel in ("general", "domain")]
+    off = np.concatenate([_off_curve(one) for one in data])
+    assert len(off) > 180
+    assert off.sum() <= 4
+    untold = tables[0].drop(columns=["phase", "branch_n_tokens"])
+    assert _off_curve(points_from_table(untold, "general")).mean() > 0.7
 
 
 def test_bundled_decays_are_found_when_their_phase_is_not_told() -> None:

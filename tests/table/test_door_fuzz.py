@@ -109,3 +109,41 @@ def test_any_bytes(content: bytes) -> None:
             except InputError as refused:
                 rows, words = 0, str(refused)
             assert rows > 0 or "runs.csv" in words
+
+
+ROWS = st.fixed_dictionaries(
+    {
+        "run": st.sampled_from(["a", "b"]),
+        "phase": st.sampled_from(["base", "constant", "annealed"]),
+        "n_tokens": st.sampled_from([0, 1000, 2000]),
+        "branch_n_tokens": st.sampled_from([None, 500, 1000]),
+        "n_params": st.sampled_from([1000, 1000, 2000]),
+        "loss_general": st.just(3.0),
+    }
+)
+
+
+def contradictions(rows: list[dict[str, Any]]) -> set[tuple[int, str]]:
+    """The (row, column) that the rules between cells refuse, one row after another."""
+    found, points, sizes = set(), set(), {}
+    for row, cells in enumerate(rows):
+        phase, tokens, left_at = cells["phase"], cells["n_tokens"], cells["branch_n_tokens"]
+        point = (cells["run"], tokens, phase, left_at)
+        if (phase == "base" and tokens > 0) or point in points:
+            found.add((row, "n_tokens"))
+        if phase != "base" and tokens == 0:
+            found.add((row, "phase"))
+        if left_at is not None and (phase != "annealed" or left_at >= tokens):
+            found.add((row, "branch_n_tokens"))
+        if sizes.setdefault(cells["run"], cells["n_params"]) != cells["n_params"]:
+            found.add((row, "n_params"))
+        points.add(point)
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=5))
+def test_rows_that_contradict_each_other(rows: list[dict[str, Any]]) -> None:
+    clean, named = load(lambda: check_runs(pd.DataFrame(rows, dtype=object), "t"), 0)
+    assert named == contradictions(rows)
+    assert clean is None or len(clean) == len(rows)
