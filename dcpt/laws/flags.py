@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +33,7 @@ SETTLE = 500
 """Steps after which a start that still creeps along a valley has left it."""
 
 WORDS = {
-    "at_bound": "parameter {} ended on its bound: read predictions, not its value",
+    "at_bound": "{} ended on a bound: read predictions, not its value",
     "starts_disagree": (
         "only one start found the best fit: the search may have missed a better one, so fit again "
         "with another seed and compare the objectives"
@@ -114,6 +114,15 @@ def explain_flag(name: str) -> str:
     return f"{where}: {words}" if where else words
 
 
+def together(names: Sequence[str]) -> list[str]:
+    """Flags of one kind in one place as one: ``a/at_bound:E``, ``a/at_bound:H`` as ``...:E,H``."""
+    merged: dict[str, list[str]] = {}
+    for name in names:
+        kind, _, what = name.partition(":")
+        merged.setdefault(kind, []).extend([what] if what else [])
+    return [f"{kind}:{','.join(whats)}" if whats else kind for kind, whats in merged.items()]
+
+
 def flag_law(fitted: LawFit) -> list[str]:
     """Flags of one fitted law: bounds, starts, minima, conditioning."""
     flags = []
@@ -122,7 +131,8 @@ def flag_law(fitted: LawFit) -> list[str]:
     low, high = problem.to_theta(fitted.lower), problem.to_theta(fitted.upper)
     for i, name in enumerate(fitted.law.names):
         width = high[i] - low[i]
-        if width > 0 and min(theta[i] - low[i], high[i] - theta[i]) <= NEAR_BOUND * width:
+        near = NEAR_BOUND * min(width, 1.0)
+        if width > 0 and min(theta[i] - low[i], high[i] - theta[i]) <= near:
             flags.append(f"at_bound:{name}")
     if fitted.agreeing < 2:
         flags.append("starts_disagree")

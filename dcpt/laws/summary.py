@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dcpt.laws.compare import SPLITS
-from dcpt.laws.flags import explain_flag
+from dcpt.laws.flags import explain_flag, together
 
 CAPTION = (
     "Under each split the error in nats (RMSE in `phase`) on points that the fit never saw; under "
@@ -71,7 +71,7 @@ def summarise(records: Sequence[Mapping[str, Any]], flags: Sequence[str]) -> Sum
         }
         for one in records
     ]
-    return Summary(pd.DataFrame(lines), tuple(explain_flag(flag) for flag in flags))
+    return Summary(pd.DataFrame(lines), tuple(explain_flag(flag) for flag in together(flags)))
 
 
 def _as_text(name: str, values: pd.Series[Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
-from dcpt.laws.flags import explain_flag
+from dcpt.laws.flags import explain_flag, together
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -134,7 +134,7 @@ def compose(
         made: Versions and hashes, by name.
     """
     warnings = [(flag.name, flag.words) for flag in recommendation.flags]
-    warnings += [(name, explain_flag(name)) for name in fit.flags]
+    warnings += [(name, explain_flag(name)) for name in together(fit.flags)]
     sections = [
         trade_off_section(recommendation, bytes_per_token(runs)),
         other_shares_section(recommendation),

@@ -240,7 +240,7 @@ def test_flags_are_explained(ladder: pd.DataFrame, ladder_fit: Fit) -> None:
         "n_params and learning_rate moved together"
     )
     assert explain_flag("general/d-cpt/at_bound:gamma").startswith(
-        "`d-cpt` on `general`: parameter gamma ended on its bound"
+        "`d-cpt` on `general`: gamma ended on a bound"
     )
     assert explain_flag("general/not_held_out:annealed").startswith(
         "`general`: no annealed points could be held out"

@@ -14,7 +14,7 @@ from dcpt.errors import InputError
 from dcpt.laws import LAWS, Law, Parameter, explain_flag, fit
 from dcpt.laws.carry import references_of
 from dcpt.laws.design_flags import _off_curve, flag_design, flag_evaluations
-from dcpt.laws.flags import WORDS, flag_law
+from dcpt.laws.flags import WORDS, flag_law, together
 from dcpt.laws.points import points_from_table
 from dcpt.laws.search import fit_law
 
@@ -311,3 +311,16 @@ def test_every_kind_of_flag_says_what_to_do() -> None:
         assert any(one in words for one in (*remedies, "a few small runs")), kind
         assert "{" not in words
         assert not words.endswith(".")
+
+
+def test_flags_of_one_kind_in_one_place_are_told_together() -> None:
+    flags = ["few_sizes", "general/d-cpt/at_bound:E", "domain/u10/at_bound:k"]
+    flags += ["general/d-cpt/at_bound:eps", "general/d-cpt/starts_disagree"]
+    told = together(flags)
+    assert told == [
+        "few_sizes",
+        "general/d-cpt/at_bound:E,eps",
+        "domain/u10/at_bound:k",
+        "general/d-cpt/starts_disagree",
+    ]
+    assert explain_flag(told[1]).startswith("`d-cpt` on `general`: E and eps ended on a bound")
