@@ -52,7 +52,7 @@ LIMITS = (1, 2, 3, 5)
 
 SMALL, MIDDLE, LARGE = 1_803_392, 6_622_464, 29_106_688
 AT_40M, AT_44M = 39_993_344, 43_991_040
-HELD = {"w": 0.8, "nu": 0.06, "q": 0.5}
+HELD = {"w": 0.8, "nu": 0.06, "b": 0.5}
 """Terms in size of the domain laws, as they come out on all runs of ``code`` and ``code_lr``."""
 
 LEVEL, TAILS = 0.9, (0.05, 0.95)

@@ -8,16 +8,6 @@ from pathlib import Path
 import pytest
 from tiny_study import write_tiny_study
 
-SHARED = Path(__file__).parents[2] / "shared"
-
-
-@pytest.fixture
-def shared() -> Path:
-    """Tables of other people that are not part of the repository."""
-    if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is absent: these tables are not part of the repository")
-    return SHARED
-
 
 @pytest.fixture
 def as_root() -> None:

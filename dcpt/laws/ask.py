@@ -142,6 +142,7 @@ def ask_points(
     defaults: Mapping[str, float | None],
     phase: str,
     schedules: Mapping[str, Schedule] | None = None,
+    with_history: bool = True,
 ) -> Points:
     """The points of a frame as one channel sees them.
 
@@ -154,6 +155,8 @@ def ask_points(
         defaults: Values of columns that the frame has not; None is unknown.
         phase: Used where the frame has no such column.
         schedules: Those that the frame's column ``schedule`` names.
+        with_history: Whether a law will ask for the learning rate's history: that of a large
+            target has many steps.
 
     Raises:
         InputError: If a number or a phase is none, or a schedule is named wrongly.
@@ -194,5 +197,7 @@ def ask_points(
         warmup_tokens=column("warmup_tokens"),
         unique_tokens=column(f"unique_tokens_{channel}"),
     )
+    if not with_history:
+        return points
     asked = frame.assign(**{name: column(name) for name in FIELDS if name in frame}, phase=phases)
     return replace(points, **read_history(asked, schedules, DECAY))

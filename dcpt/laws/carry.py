@@ -48,8 +48,12 @@ def data_for(law: Law, data: ChannelData) -> ChannelData:
     missing = [n for n in law.needs if getattr(kept.points, n) is None]
     if missing:
         return kept
-    words = ", ".join(law.needs)
-    return kept.take(known(kept.points, law.needs), f"{law.name} needs {words}")
+    kept = kept.take(known(kept.points, law.needs), f"{law.name} needs {', '.join(law.needs)}")
+    for one in law.holds_on:
+        values = getattr(kept.points, one.field)
+        if values is not None:
+            kept = kept.take(one.holds(values), f"{law.name} holds on {one}")
+    return kept
 
 
 def refusal(
@@ -178,6 +182,10 @@ def box(
             one.axis is not None and one.name not in bounds and len(distinct(points, one.axis)) < 2
         ):
             low = high = one.neutral
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError(
+                f"bounds of {law.name}.{one.name} are ({low:g}, {high:g}): give finite ones"
+            )
         if not low <= high or (one.scale == "log" and low <= 0):
             rule = "above 0 and low <= high" if one.scale == "log" else "low <= high"
             raise InputError(

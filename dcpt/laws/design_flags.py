@@ -32,6 +32,9 @@ runs at constant rate are, and 38 of the 50 general ones that end in a decay."""
 NO_SCATTER = 1e-3
 """Share of the loss: a last point nearer to its curve than this is on it."""
 
+FEWEST_RUNS = 5
+"""With one run a 90 % interval held 3 of 30 new planted runs, with two 18, with four 24."""
+
 FEWEST_TOKENS = 1000
 """A table whose longest run saw fewer tokens counts them in millions or billions."""
 
@@ -45,6 +48,8 @@ def flag_design(data: ChannelData) -> list[str]:
     flags = [*_about_sizes(points), *_about_rates(points)]
     if points.get("n_tokens").max() < FEWEST_TOKENS:
         flags.append("few_tokens")
+    if len(np.unique(data.runs)) < FEWEST_RUNS:
+        flags.append("few_runs")
     if _ends_off_their_curves(data):
         flags.append(f"undeclared_decay:{data.channel}")
     if _repeats_with_the_share(points):

@@ -46,7 +46,7 @@ def write_fit(fit: Fit, folder: Path) -> Path:
     for channel, one in fit.by_channel.items():
         arrays[f"{channel}/ranks"], arrays[f"{channel}/errors"] = one.ranks, one.errors
         for name, member in one.members.items():
-            arrays[f"{channel}/{name}"] = member.draws
+            arrays[f"{channel}/law/{name}"] = member.draws
         for phase, compared in one.comparisons.items():
             for split, gaps in compared.gaps.items():
                 arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
@@ -266,7 +266,7 @@ def _read_channel(
         name: Member(
             law=laws[name],
             values=np.array([p["value"] for p in one["parameters"]]),
-            draws=draws[f"{channel}/{name}"],
+            draws=draws[f"{channel}/law/{name}"],
             references=References(**one["references"]),
             lower=np.array([p["lower"] for p in one["parameters"]]),
             upper=np.array([p["upper"] for p in one["parameters"]]),

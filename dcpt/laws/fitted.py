@@ -21,6 +21,9 @@ from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
+HISTORY = frozenset({"lr_area", "anneal_area", "drop_sizes", "drop_rates", "drop_areas"})
+"""Fields of the points that come from the learning rate's whole history."""
+
 
 @dataclass(frozen=True, repr=False)
 class Fit:
@@ -172,6 +175,10 @@ class Fit:
             {"warmup_tokens": self.warmup_tokens, "batch_tokens": self.batch_tokens},
             self.phase_for_decisions,
             schedules,
+            with_history=any(
+                not HISTORY.isdisjoint(one.law.needs)
+                for one in self._channel(channel).members.values()
+            ),
         )
 
     def flags_at(self, points: Points) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -76,22 +76,19 @@ def fit(
     """
     if n_draws < 1:
         raise InputError(f"n_draws is {n_draws}; at least 1 is needed")
-    runs = check_runs(runs, "runs")
     if not delta > 0:
         raise InputError(f"delta is {delta:g}; it must be above 0 (inf is least squares)")
-    laws = laws_named(law)
-    fixed, bounds = dict(fixed or {}), dict(bounds or {})
-    check_names({**fixed, **bounds}, list(laws.values()))
+    runs = check_runs(runs, "runs")
+    laws, by_hand = laws_named(law), named_by_hand(law, laws_named(law))
+    check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
     data = _data_by_channel(runs, laws, channels, schedules)
     several = flag_evaluations(runs, list(data))
-    chosen = _laws_by_channel(data, laws, named_by_hand(law, laws), fixed, bounds)
-    run_weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
+    weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
+    how = How(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
+    chosen = _laws_by_channel(data, laws, how)
     order = table_channels(runs)
     by_channel = {
-        name: _fit_channel(
-            data[name], chosen[name], run_weights, order.index(name), seed, fixed, bounds, delta
-        )
-        for name in data
+        name: _fit_channel(one, chosen[name], how, order.index(name)) for name, one in data.items()
     }
     return Fit(
         by_channel=by_channel,
@@ -99,7 +96,7 @@ def fit(
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
         ranges=_ranges(list(data.values())),
         seen_rates=_seen_rates(list(data.values())),
-        flags=(*_phase_flags(runs), *several, *_all_flags(data, by_channel)),
+        flags=(*_phase_flags(runs), *several, *_all_flags(data, chosen, by_channel)),
         warmup_tokens=_one_value(runs, "warmup_tokens"),
         batch_tokens=_one_value(runs, "batch_tokens"),
         n_draws=n_draws,
@@ -107,6 +104,27 @@ def fit(
         table_sha256=_hash_table(runs),
         delta=delta,
     )
+
+
+@dataclass(frozen=True)
+class How:
+    """How every channel is fitted.
+
+    Args:
+        fixed: Parameters held at a value, by name.
+        bounds: Bounds that replace a parameter's own, by name.
+        delta: Huber's threshold, in log loss.
+        seed: Of starts and draws.
+        run_weights: Of every draw and run, shape (n_draws, n_runs).
+        by_hand: Laws that were asked for one by one.
+    """
+
+    fixed: Mapping[str, float]
+    bounds: Mapping[str, tuple[float, float]]
+    delta: float
+    seed: int
+    run_weights: Array
+    by_hand: frozenset[str]
 
 
 def _phase_flags(runs: pd.DataFrame) -> tuple[str, ...]:
@@ -136,17 +154,13 @@ def _data_by_channel(
 
 
 def _laws_by_channel(
-    data: Mapping[str, ChannelData],
-    laws: Mapping[str, Law],
-    by_hand: frozenset[str],
-    fixed: Mapping[str, float],
-    bounds: Mapping[str, tuple[float, float]],
+    data: Mapping[str, ChannelData], laws: Mapping[str, Law], how: How
 ) -> dict[str, list[Law]]:
     """Laws to fit per channel; all refusals of laws named by hand are raised together."""
     chosen: dict[str, list[Law]] = {}
     problems = []
     for channel, one in data.items():
-        reasons = carried_laws(one, {**LAWS, **laws}, fixed, bounds)
+        reasons = carried_laws(one, {**LAWS, **laws}, how.fixed, how.bounds)
         able = [law for name, law in laws.items() if reasons[name] is None]
         refused = {
             name: reasons[name] for name, law in laws.items() if law.side in ("any", one.side)
@@ -154,7 +168,7 @@ def _laws_by_channel(
         stopping = {
             name: reason
             for name, reason in refused.items()
-            if reason is not None and (name in by_hand or not able)
+            if reason is not None and (name in how.by_hand or not able)
         }
         if not stopping:
             chosen[channel] = able
@@ -172,50 +186,42 @@ def _laws_by_channel(
     return chosen
 
 
-def _fit_channel(
-    data: ChannelData,
-    laws: Sequence[Law],
-    run_weights: Array,
-    stream: int,
-    seed: int,
-    fixed: Mapping[str, float],
-    bounds: Mapping[str, tuple[float, float]],
-    delta: float,
-) -> ChannelFit:
+def _fit_channel(data: ChannelData, laws: Sequence[Law], how: How, stream: int) -> ChannelFit:
     fits: dict[str, LawFit] = {}
     held_out: dict[str, list[Array]] = {}
-    few = _few_points(data, seed)
+    few = _few_points(data, how.seed)
     folds = list_folds(few)
     for law in laws:
         if law.name not in LAWS:
-            check_formula(law, data_for(law, data).points, fixed)
-        one = fit_law(law, data, fixed=fixed, bounds=bounds, delta=delta, seed=seed)
+            check_formula(law, data_for(law, data).points, how.fixed)
+        one = fit_law(law, data, fixed=how.fixed, bounds=how.bounds, delta=how.delta, seed=how.seed)
         if not np.isfinite(one.objective):
             continue  # no start gives a loss above 0 at every point: no law for this channel
         fits[law.name] = one if few is data else replace(one, data=data_for(law, few))
-        held_out[law.name] = predict_held_out(fits[law.name], few, folds, fixed, bounds, seed)
-    if not fits:
+        held_out[law.name] = predict_held_out(
+            fits[law.name], few, folds, how.fixed, how.bounds, how.seed
+        )
+    lost = [one.name for one in laws if one.name not in fits]
+    if lost and (not fits or not how.by_hand.isdisjoint(lost)):
         raise InputError(
-            f"channel {data.channel}: no parameters of {', '.join(one.name for one in laws)} give "
-            "losses above 0 at every point; look at the table's losses of this channel, or name "
-            "another law"
+            f"channel {data.channel}: no parameters of {', '.join(lost)} give losses above 0 at "
+            "every point; look at the table's losses of this channel, or name another law"
         )
     comparisons = {
         phase: compare_laws(few, fits, folds, held_out, annealed)
         for phase, annealed in PHASES.items()
         if any(saw_phase(one, annealed) for one in fits.values())
     }
-    by_hand = frozenset({*fixed, *bounds})
-    members = {name: _make_member(one, run_weights, by_hand) for name, one in fits.items()}
-    n_draws = len(run_weights)
+    members = {name: _make_member(one, how) for name, one in fits.items()}
+    n_draws = len(how.run_weights)
     return ChannelFit(
         channel=data.channel,
         side=data.side,
         members=members,
         comparisons=comparisons,
         seen=what_was_seen(few, folds, fits, comparisons),
-        ranks=draw_ranks(n_draws, seed, stream),
-        errors=draw_errors(n_draws, seed, stream),
+        ranks=draw_ranks(n_draws, how.seed, stream),
+        errors=draw_errors(n_draws, how.seed, stream),
         left_out=_left_out(data, fits),
         residuals=_residuals(fits),
     )
@@ -231,8 +237,8 @@ def _few_points(data: ChannelData, seed: int) -> ChannelData:
     return data.take(mask)
 
 
-def _make_member(fitted: LawFit, run_weights: Array, by_hand: frozenset[str]) -> Member:
-    """A fitted law with its draws; ``by_hand`` names the parameters that the caller gave."""
+def _make_member(fitted: LawFit, how: How) -> Member:
+    """A fitted law with its draws and the values at which alone it may be asked."""
     law, points = fitted.law, fitted.data.points
     rule = rule_of(points) if "learning_rate" in law.one_value else None
     held = {
@@ -242,7 +248,7 @@ def _make_member(fitted: LawFit, run_weights: Array, by_hand: frozenset[str]) ->
     }
     sizes = distinct(points, "n_params")
     of_size = {p.name for p in law.parameters if p.axis in SIZE_AXES}
-    told = of_size and of_size <= by_hand
+    told = of_size and of_size <= how.fixed.keys()
     if len(sizes) < law.sizes_needed and np.isfinite(sizes).all() and not told:
         held["n_params"] = float(sizes[0])
     if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
@@ -250,7 +256,7 @@ def _make_member(fitted: LawFit, run_weights: Array, by_hand: frozenset[str]) ->
     return Member(
         law=law,
         values=fitted.values,
-        draws=refit(fitted, run_weights),
+        draws=refit(fitted, how.run_weights),
         references=fitted.references,
         lower=fitted.lower,
         upper=fitted.upper,
@@ -300,22 +306,26 @@ def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
 def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float, str], ...]:
     seen: set[tuple[float | None, float, str]] = set()
     for one in data:
-        points = one.points
-        if points.learning_rate is None:
+        if one.points.learning_rate is None:
             continue
+        points = one.points.take(np.isfinite(one.points.learning_rate))
         phases = np.where(points.get("annealed") > 0, "annealed", "constant").tolist()
         sizes = [None] * len(phases) if points.n_params is None else points.n_params.tolist()
-        seen |= set(zip(sizes, points.learning_rate.tolist(), phases, strict=True))
+        seen |= set(zip(sizes, points.get("learning_rate").tolist(), phases, strict=True))
     return tuple(sorted(seen, key=lambda one: (one[0] or 0.0, one[1], one[2])))
 
 
 def _all_flags(
-    data: Mapping[str, ChannelData], by_channel: Mapping[str, ChannelFit]
+    data: Mapping[str, ChannelData],
+    chosen: Mapping[str, Sequence[Law]],
+    by_channel: Mapping[str, ChannelFit],
 ) -> tuple[str, ...]:
     flags = dict.fromkeys(flag for one in data.values() for flag in flag_design(one))
     for channel, one in by_channel.items():
         if len(data[channel].losses) > MOST_DRAWN:
             flags[f"drawn_from_part:{channel}"] = None
+        lost = [law.name for law in chosen[channel] if law.name not in one.members]
+        flags.update({f"{channel}/{name}/not_fitted": None for name in lost})
         flags.update(
             {
                 f"{channel}/not_held_out:{phase}": None

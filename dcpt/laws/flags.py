@@ -93,6 +93,14 @@ WORDS = {
         "the losses were measured on several sets of tokens (eval_id) and no base was measured on "
         "all of them: they may not be comparable, so measure one base on each or fit one set alone"
     ),
+    "not_fitted": (
+        "no parameters give losses above 0 at every point, so it was left out; add points, or read "
+        "what the others say"
+    ),
+    "few_runs": (
+        "fewer than five runs: the intervals hold what differs between points, hardly what differs "
+        "between runs; add runs, or repeat one with another seed"
+    ),
     "drawn_from_part": (
         "the {} channel has very many points: all of them were fitted, and a random 5,000 made the "
         "held-out errors, the draws and the residuals; fit again with thinned curves to choose them"

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.laws.carry import references_of
@@ -19,6 +21,8 @@ from dcpt.laws.duals import Dual, slopes_of, value_of
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points import Points
+
+Array = NDArray[np.float64]
 
 SIDES = ("general", "domain", "any")
 PHASES = ("constant", "annealed")
@@ -141,27 +145,39 @@ def _wrong(one: Parameter) -> Iterator[str]:
         yield f"bounds are ({one.lower:g}, {one.upper:g}); give finite ones, low <= high"
     elif one.scale == "log" and one.lower <= 0:
         yield f"scale is log and the lower bound {one.lower:g}; give one above 0"
+    if one.scale == "log" and one.axis is not None and one.neutral <= 0:
+        yield f"scale is log and neutral is {one.neutral:g}; give a value above 0 to hold it at"
 
 
-def check_formula(law: Law, points: Points, where: Mapping[str, float] | None = None) -> None:
+def check_formula(law: Law, points: Points, fixed: Mapping[str, float] | None = None) -> None:
     """Refuse a formula that does not do on these points what its record says.
+
+    It is tried at three places of the box of its parameters, low ones among them.
 
     Args:
         law: A person's own law.
         points: The points it will be fitted to.
-        where: Values of parameters, by name; the middle of their bounds otherwise.
+        fixed: Values of parameters, by name.
 
     Raises:
         InputError: If it fails, gives another shape, or is not linear in an amplitude.
     """
-    middle = {p.name: _middle(p.lower, p.upper, p.scale == "log") for p in law.parameters}
-    p = {name: np.array([[value]]) for name, value in {**middle, **(where or {})}.items()}
-    amplitudes = law.amplitudes
-    duals = {**p, **{name: Dual(p[name], {name: 1.0}) for name in amplitudes}}
+    for part in (0.02, 0.3, 0.7):
+        p = {one.name: _inside(one, part) for one in law.parameters}
+        p |= {name: np.array([[value]]) for name, value in (fixed or {}).items()}
+        _check_at(law, points, p)
+
+
+def _check_at(law: Law, points: Points, p: Mapping[str, Array]) -> None:
+    ref = references_of(points)
+    duals: dict[str, Any] = {name: Dual(value, {name: 1.0}) for name, value in p.items()}
     try:
-        result = law.loss(points, duals, references_of(points))  # type: ignore[arg-type]
-        twice = law.loss(points, {**p, **{a: 2 * p[a] for a in amplitudes}}, references_of(points))
-        np.broadcast_to(value_of(result), (1, len(points)))
+        with np.errstate(all="ignore"):
+            result = law.loss(points, duals, ref)
+            twice = law.loss(points, {**p, **{a: 2 * p[a] for a in law.amplitudes}}, ref)
+        value = np.broadcast_to(value_of(result), (1, len(points)))
+        if value.dtype == object:
+            raise TypeError("it gives objects, not numbers; np.where does not know slopes")
     except InputError as error:
         raise InputError(f"law {law.name}: {error}") from error
     except Exception as error:
@@ -170,15 +186,19 @@ def check_formula(law: Law, points: Points, where: Mapping[str, float] | None = 
             "function takes (points, p, references), p[name] of shape (K, 1), and returns nats of "
             "shape (K, M)"
         ) from error
-    expected = value_of(result) + sum(p[a] * slopes_of(result).get(a, 0.0) for a in amplitudes)
+    expected = value + sum(p[a] * slopes_of(result).get(a, 0.0) for a in law.amplitudes)
     if not np.allclose(twice, expected, rtol=1e-6, equal_nan=True):
         raise InputError(
-            f"law {law.name} is not linear in {', '.join(amplitudes)}: a parameter of the role "
+            f"law {law.name} is not linear in {', '.join(law.amplitudes)}: a parameter of the role "
             "amplitude must be a factor of its term; give the others the role nonlinear"
         )
 
 
-def _middle(low: float, high: float, log: bool) -> float:
-    if log:
-        return float(np.sqrt(low * high))
-    return 0.5 * (max(low, -10.0) + min(high, 10.0))
+def _inside(one: Parameter, part: float) -> Array:
+    """A value at a part of the way through a parameter's bounds, shape (1, 1)."""
+    if one.scale == "log":
+        value = one.lower * (one.upper / one.lower) ** part
+    else:
+        low, high = max(one.lower, -10.0), min(one.upper, 10.0)
+        value = low + part * (high - low)
+    return np.array([[value]])

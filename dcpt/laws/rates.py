@@ -62,7 +62,8 @@ def rate_rule(sizes: Array, rates: Array) -> RateRule | None:
     if any(len(one) > 1 for one in found) or len(there) < 2:
         return None
     values = tuple(float(one[0]) for one in found)
-    return None if max(values) <= min(values) * (1 + SAME) else RateRule(tuple(there), values)
+    alike = len(distinct(Points(learning_rate=rates), "learning_rate")) == 1
+    return None if alike else RateRule(tuple(map(float, there)), values)
 
 
 def rule_of(points: Points) -> RateRule | None:

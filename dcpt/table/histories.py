@@ -48,12 +48,12 @@ def read_history(
 
     Returns:
         ``lr_area``, ``anneal_area`` (M,), ``drop_sizes``, ``drop_rates``, ``drop_areas`` (M, J),
-        NaN where unknown, and ``learning_rate`` (M,) where a schedule gives it; what is known
-        nowhere is absent.
+        NaN where unknown (also beyond ten million steps), and ``learning_rate`` (M,) where a
+        schedule gives it; what is known nowhere is absent.
 
     Raises:
         InputError: If a row names an unknown schedule, lies beyond its end, lacks
-            ``batch_tokens`` or contradicts its peak, or has too many steps.
+            ``batch_tokens`` or contradicts its peak.
     """
     parts = list(_by_columns(table, decay))
     rates = _numbers(table, "learning_rate")
@@ -171,7 +171,7 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
     batch = np.where(batch > 0, batch, np.nan)
     annealed = np.zeros(len(table), dtype=bool)
     if "phase" in table.columns:
-        annealed = (table["phase"] == "annealed").to_numpy(dtype=bool)
+        annealed = (table["phase"] == "annealed").to_numpy(dtype=bool) & (tokens > 0)
     if decay is not None:
         branch = np.where(np.isnan(branch), np.rint(tokens / (1.0 + decay)), branch)
     shapes = np.column_stack(
@@ -182,9 +182,10 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
         ]
     )
     steps, rates = _steps(table), _numbers(table, "learning_rate")
-    named = table["schedule"].notna() if "schedule" in table.columns else False
-    rows = np.flatnonzero(~(np.isnan(np.column_stack([shapes, steps, rates])).any(axis=1) | named))
-    _refuse_shapes(tokens[rows], steps[rows], branch[rows], annealed[rows])
+    unknown = np.isnan(np.column_stack([shapes, steps, rates])).any(axis=1) | _apart(table)
+    # A curve of so many steps is gone through by nobody: a batch in sequences, or a target.
+    rows = np.flatnonzero(~unknown & (steps <= MOST_STEPS))
+    _refuse_branches(tokens[rows], branch[rows], annealed[rows])
     distinct, which = np.unique(shapes[rows], axis=0, return_inverse=True)
     for i, (warmup, start, end) in enumerate(distinct.tolist()):
         index = rows[which.ravel() == i]
@@ -192,13 +193,14 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
         yield index, _history(curve, steps[index], rates[index])
 
 
-def _refuse_shapes(tokens: Array, steps: Array, branch: Array, annealed: Any) -> None:
+def _apart(table: pd.DataFrame) -> Any:
+    """Rows that name a schedule, or are out of every fit, shape (M,)."""
+    named = table["schedule"].notna() if "schedule" in table.columns else False
+    return named | (table["excluded"].notna() if "excluded" in table.columns else False)
+
+
+def _refuse_branches(tokens: Array, branch: Array, annealed: Any) -> None:
     """Raise what a table's door lets pass, or a question brings."""
-    if (steps > MOST_STEPS).any():
-        raise InputError(
-            f"batch_tokens gives a run {steps.max():,.0f} steps, more than {MOST_STEPS:,}; it is "
-            "the tokens of one step over all devices: correct it, or leave it out"
-        )
     wrong = np.flatnonzero(annealed & (branch >= tokens))
     if len(wrong):
         raise InputError(

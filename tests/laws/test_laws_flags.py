@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ import pytest
 from dcpt.bundled import bundled_runs
 from dcpt.errors import InputError
 from dcpt.laws import LAWS, Law, Parameter, explain_flag, fit
-from dcpt.laws.carry import references_of
 from dcpt.laws.design_flags import _off_curve, flag_design, flag_evaluations
 from dcpt.laws.flags import WORDS, flag_law, together
 from dcpt.laws.points import points_from_table
@@ -271,37 +269,6 @@ def test_a_start_that_has_not_arrived_is_no_other_minimum() -> None:
     assert not {"several_minima", "minima_disagree:ratio"} & set(
         flag_law(replace(found, rivals=np.clip(away, found.lower, found.upper)[None]))
     )
-
-
-def test_datablations_has_several_minima() -> None:
-    """datablations/SOURCE.md: the optimum is not unique, and a fitter must report this."""
-    path = Path(__file__).resolve().parents[3] / "shared/published/datablations"
-    if not path.exists():
-        pytest.skip("the published tables are not beside this checkout")
-    runs = pd.read_csv(path / "c4_repetition_runs.csv").query("in_fit_182 == 1")
-    frame = pd.DataFrame(
-        {
-            "run": runs["run"] + "-" + runs.index.astype(str),
-            "n_params": runs["n_params"],
-            "n_tokens": runs["tokens"],
-            "unique_tokens_domain": runs["unique_tokens"],
-            "loss_domain": runs["val_loss_c4"],
-        }
-    )
-    data, law = points_from_table(frame, "domain"), LAWS["muennighoff"]
-    ref, alpha = references_of(data.points), 0.3526596
-    assert ref.n_params is not None
-    fixed = {
-        "alpha": alpha,
-        "A": float(np.exp(6.255414) * ref.n_params**-alpha),
-        "B": float(np.exp(7.3049974) * ref.n_tokens**-alpha),
-        "E": float(np.exp(0.6254804)),
-    }
-    found = fit_law(law, data, fixed=fixed)
-    assert found.objective < 0.0158074
-    ends = {round(float(one[law.names.index("R_d")])) for one in (found.values, *found.rivals)}
-    assert len(ends & {15, 47, 52, 95, 161}) >= 2
-    assert "several_minima" in flag_law(found)
 
 
 def test_every_kind_of_flag_says_what_to_do() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from dcpt.errors import InputError
 from dcpt.laws.carry import box, references_of
 from dcpt.laws.duals import Dual
 from dcpt.laws.fitter import Problem, evaluate_with_slopes
-from dcpt.laws.formulas import LAWS
+from dcpt.laws.formulas import LAWS, NOTATION
 from dcpt.laws.formulas.coordinates import rewarmed
 from dcpt.laws.law import References, evaluate
 from dcpt.laws.menu import check_formula
@@ -61,6 +62,20 @@ def test_slopes_are_those_of_finite_differences(name: str) -> None:
         numeric = (ends[0] - ends[1]) / 2e-6
         scale = np.abs(numeric).max() + 1e-3
         assert np.abs(slopes[:, column] - numeric).max() < 1e-5 * scale, law.names[i]
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_every_letter_of_a_formula_is_explained(name: str) -> None:
+    """In the notation, by the formula itself, or as a parameter; and by one of them only."""
+    law = LAWS[name]
+    parts = [part.strip() for part in law.formula.split(";")]
+    given = {part.split(" = ")[0].split(", ")[-1] for part in parts if " = " in part}
+    given |= {side.split(" = ")[0] for side in law.formula.split(", ") if " = " in side}
+    letters = set(re.findall(r"[A-Za-z][A-Za-z_0-9]*", law.formula))
+    functions = {"ln", "min", "max", "sum_k", "on", "points"}
+    explained = set(NOTATION) | set(law.names) | given | functions
+    assert letters <= explained, letters - explained
+    assert not set(law.names) & set(NOTATION)
 
 
 @pytest.mark.parametrize("name", LAWS)

@@ -104,7 +104,7 @@ def _plateau_domain(points: Points, p: Values, ref: References) -> Array:
 
 
 def _paced_domain(points: Points, p: Values, ref: References) -> Array:
-    pace = p["p"] * log_plain_rate(points, ref) + p["q"] * log_size(points, ref)
+    pace = p["a"] * log_plain_rate(points, ref) + p["b"] * log_size(points, ref)
     return _learnt_to(points, p, log_trained_tokens(points, ref) + pace)
 
 
@@ -227,13 +227,13 @@ PHASE_LAWS = (
     _domain_law(
         name="paced-domain",
         formula=(
-            "v = d_u lam^p n^q; f = 1/(1 + k v^beta);"
+            "v = d_u lam^a n^b; f = 1/(1 + k v^beta);"
             " B f + (1 - f) (E + w Lg0 - C Lg0 ln r) + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
         ),
         parameters=(
             *_PLATEAU,
-            linear("p", "exponent of LR in the pace of learning", -0.1, 2.0, axis="learning_rate"),
-            linear("q", "exponent of N in that pace", -0.5, 2.0, axis="n_params"),
+            linear("a", "exponent of LR in the pace of learning", -0.1, 2.0, axis="learning_rate"),
+            linear("b", "exponent of N in that pace", -0.5, 2.0, axis="n_params"),
         ),
         loss=_paced_domain,
     ),
@@ -258,11 +258,8 @@ PHASE_LAWS = (
         ),
         source="own, chosen on annealed runs",
         side="general",
-        phases=("constant", "annealed"),
-        needs=(
-            *("n_tokens", "ratio", "learning_rate", "annealed", "base_loss"),
-            *("base_peak_learning_rate", "warmup_tokens"),
-        ),
+        phases=BOTH,
+        needs=_GENERAL_NEEDS,
         parameters=(
             FALL,
             amplitude("C", "forgetting at the references"),
@@ -271,7 +268,7 @@ PHASE_LAWS = (
             EPS,
             G,
             LIFT,
-            linear("kappa", "share of the noise that a decay takes back", 0.0, 2.0, "annealed"),
+            _KAPPA,
         ),
         loss=_joint_general,
         axes={"ratio": 3},
@@ -285,11 +282,8 @@ PHASE_LAWS = (
         ),
         source="own, chosen on annealed runs",
         side="domain",
-        phases=("constant", "annealed"),
-        needs=(
-            *("n_tokens", "share", "learning_rate", "annealed", "base_loss_general"),
-            *("base_peak_learning_rate", "warmup_tokens"),
-        ),
+        phases=BOTH,
+        needs=_DOMAIN_NEEDS,
         parameters=(
             *DOMAIN_PARAMETERS,
             amplitude("c", "what a decay takes off, at the base's own peak LR", axis="annealed"),

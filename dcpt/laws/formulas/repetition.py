@@ -48,7 +48,7 @@ def _muennighoff(points: Points, p: Values, ref: References) -> Array:
 REPETITION_LAWS = (
     Law(
         name="repetition-penalty",
-        formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu + P max(e - 1, 0)^de d^-kp",
+        formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu + P max(epochs - 1, 0)^de d^-kp",
         source="own: fx2-mon with a price of epochs",
         side="any",
         phases=("constant", "annealed"),
@@ -66,7 +66,11 @@ REPETITION_LAWS = (
     ),
     Law(
         name="muennighoff",
-        formula="E + A n'^-alpha + B d'^-alpha; y' = u_y (1 + R_y (1 - e^(-(y/u_y - 1)/R_y)))",
+        formula=(
+            "d_1 = min(U / D_ref, x d); d_w = d_1 (1 + R_d (1 - e^(-(x d/d_1 - 1)/R_d)));"
+            " n_1 = min(n, (A/B)^(1/alpha) d_1); n_w = n_1 (1 + R_n (1 - e^(-(n/n_1 - 1)/R_n)));"
+            " E + A n_w^-alpha + B d_w^-alpha"
+        ),
         source="Muennighoff et al. 2023, arXiv 2305.16264",
         side="any",
         phases=("constant", "annealed"),

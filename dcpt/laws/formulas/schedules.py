@@ -70,7 +70,7 @@ def _after_dynamics(points: Points, p: Values, ref: References) -> Array:
 
 def _after_dynamics_replay(points: Points, p: Values, ref: References) -> Array:
     ratio = points.get("ratio")
-    return _shifted(points, p, ref, np.exp(-p["m"] * ratio), -np.expm1(-p["q"] * ratio))
+    return _shifted(points, p, ref, np.exp(-p["m"] * ratio), -np.expm1(-p["j"] * ratio))
 
 
 SOME_AREA = Range("lr_area", 0.0, np.inf, high_included=False)
@@ -123,7 +123,7 @@ SCHEDULE_LAWS = (
     _law(
         "lr-annealing",
         "E + A S^-alpha - C S2/S_ref",
-        "Tissue et al. 2024, arXiv 2408.11029",
+        "arXiv 2408.11029",
         _lr_annealing,
         (*_LEARNED, _GIVEN_BACK),
     ),
@@ -153,13 +153,13 @@ SCHEDULE_LAWS = (
     ),
     _law(
         "after-2505.07796-replay",
-        ("E + A (a0 + S)^-alpha - C e^(-m r) S2/S_ref + B (1 - e^(-q r)) [1 - (1 + k S)^-beta]"),
+        ("E + A (a0 + S)^-alpha - C e^(-m r) S2/S_ref + B (1 - e^(-j r)) [1 - (1 + k S)^-beta]"),
         "after Wang et al. 2025, arXiv 2505.07796: the signs in its factors of r are ours",
         _after_dynamics_replay,
         (
             *_SHIFTED,
             linear("m", "how a share of domain text damps what a decay gives back", -3.0, 3.0),
-            Parameter("q", "nonlinear", 0.05, 60.0, "1", "log", "how soon a share shifts all"),
+            Parameter("j", "nonlinear", 0.05, 60.0, "1", "log", "how soon a share shifts all"),
         ),
         (*AREAS, "ratio"),
     ),

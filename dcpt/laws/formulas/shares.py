@@ -167,7 +167,7 @@ SHARE_LAWS = (
     _of_shares(
         name="data-mixing",
         formula="E + A n^-alpha + B d^-beta + C e^(-t x) d^-ka n^-nu",
-        source="after Ye et al. 2024, arXiv 2403.16952, with terms in N and D",
+        source="after data mixing laws, arXiv 2403.16952, with terms in N and D",
         parameters=(
             *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE),
             Parameter("t", "nonlinear", 0.2, 60.0, "1", "log", "how fast the share pays"),
@@ -180,7 +180,7 @@ SHARE_LAWS = (
     _of_shares(
         name="bimix",
         formula="x^-g (E + A n^-alpha + B d^-beta)",
-        source="Ge et al. 2024, arXiv 2405.14908, with a term in N",
+        source="after BiMix, arXiv 2405.14908, with a term in N",
         parameters=(FLOOR, *SIZE_TERM, *TOKENS_TERM, OF_SHARE),
         loss=_bimix,
     ),
