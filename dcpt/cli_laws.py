@@ -135,7 +135,9 @@ def fit(
     table: Table,
     law: Laws = None,
     channel: Channels = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for fit.json (study: fit).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for fit.json; a study has its own.")
+    ] = None,
     draws: Annotated[int, typer.Option(min=20, help="Refits on resampled runs.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of starts and draws.")] = 0,
     fixed: Annotated[
@@ -175,6 +177,8 @@ def fit(
         typer.echo(display.as_json(display.fit_record(fitted)))
     else:
         display.show_fit(display.open_console(), fitted)
+        if folder is None:
+            typer.echo("Nothing was saved: --out FOLDER keeps the fit for predict and recommend.")
 
 
 def predict(
@@ -219,7 +223,7 @@ def predict(
         given[f"base_loss_{name}"] = loss
     fitted, named = load_fit(stations.fit_folder(place), law or ()), read_schedules(schedules)
     frame = fitted.predict(schedules=named, **given)
-    flags = fitted.flags_at(fitted.points(fitted.channels[0], frame, named))
+    flags = display_laws.flags_of_question(fitted, frame, named)
     if json:
         typer.echo(display.as_json(display_laws.prediction_record(frame, flags)))
     else:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dcpt.laws import Fit
+    from dcpt.table.schedules import Schedule
 
 SPLIT_HEADS = {
     "largest_n": "size",
@@ -30,8 +31,8 @@ SPLIT_HEADS = {
 }
 LEGEND = (
     "RMSE on points that the fit never saw: of the largest size, the last third of the token "
-    "counts, single ratios and learning rates inside the grid; * is chosen. An empty cell: the law "
-    "cannot be tested so, and weighs nothing where others can."
+    "counts, single ratios and learning rates inside the grid; * is the best alone, weights are of "
+    "all together. An empty cell: the law cannot be tested so, and weighs nothing where others can."
 )
 
 
@@ -219,3 +220,14 @@ def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[str])
 
 def _print(console: Console, line: str, style: str | None = None) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def flags_of_question(
+    fitted: Fit, frame: pd.DataFrame, schedules: Mapping[str, Schedule] | None
+) -> list[str]:
+    """Warnings about a question: axes outside the runs, laws that do not hold there."""
+    flags: list[str] = []
+    for channel in fitted.channels:
+        points = fitted.points(channel, frame, schedules)
+        flags += [*fitted.flags_at(points), *fitted.not_asked(channel, points)]
+    return list(dict.fromkeys(flags))

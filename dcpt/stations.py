@@ -330,7 +330,7 @@ def report_on(
 
     folder, notes = fit_folder(place), []
     fitted, answer = load_fit(folder, laws), read_recommendation(folder)
-    if answer.runs_sha256 != fitted.table_sha256:
+    if answer.fit_sha256 != fitted.sha256:
         raise InputError(
             f"{folder}: recommendation.json was made from another fit than fit.json; "
             f"run `dcpt recommend {place}` again"

@@ -16,6 +16,7 @@ from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import SAME, Points
 from dcpt.laws.rates import RateRule, rate_rule
+from dcpt.table.channels import GENERAL_TOTAL
 
 if TYPE_CHECKING:
     from dcpt.laws.compare import Comparison
@@ -27,6 +28,9 @@ SMALLEST_RATIO = 0.01
 RATIO_STEP = 0.005
 N_LEARNING_RATES = 41
 """Log-spaced rates between the lowest and the highest seen, beside those seen themselves."""
+
+TOTAL_OFF = 0.005
+"""Nats: a total further off its parts is another number."""
 
 RIVAL_ERROR = 2.0
 """A law whose held-out error is at most this many times the chosen one's is heard beside it."""
@@ -214,11 +218,29 @@ def _channels(fit: Fit) -> tuple[str, str]:
 
 
 def _named_losses(fit: Fit, target: Target, general: str) -> Target:
-    """Let ``general`` and ``domain`` stand for the side's channel."""
-    losses = dict(target.base_losses)
+    """Let ``general`` and ``domain`` stand for the side's channel, and weigh several to a total.
+
+    Raises:
+        InputError: If a loss is of no channel, or a total is not that of its parts.
+    """
+    losses, weights = dict(target.base_losses), fit.general_weights
     for side, channel in (("general", general), ("domain", fit.domain_channel)):
         if channel is not None and channel not in losses and side in losses:
             losses[channel] = losses.pop(side)
+    unknown = [name for name in losses if name not in {*fit.channels, *weights, general, "domain"}]
+    if unknown:
+        raise InputError(
+            f"target base loss of {', '.join(unknown)} is of no channel of the fit; it has "
+            f"{', '.join(fit.channels)}"
+        )
+    if weights and all(name in losses for name in weights):
+        total = sum(w * losses[name] for name, w in weights.items()) / sum(weights.values())
+        given = losses.setdefault(general, total)
+        if abs(given - total) > TOTAL_OFF:
+            raise InputError(
+                f"target base loss of {general} is {given:g} and the weighted mean of "
+                f"{', '.join(weights)} is {total:.4g}; leave the total out, or correct one"
+            )
     return replace(target, base_losses=losses)
 
 
@@ -286,8 +308,10 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
         if "base_loss" in needs and channel not in target.base_losses and channel not in without:
             without.append(channel)
     problems += [
-        f"target base loss of channel {channel} is missing and its laws start from it: measure it "
-        f"with `dcpt evaluate MODEL` and give it as base_losses[{channel!r}]"
+        f"target base loss of channel {channel} is missing, which "
+        f"{'the limit is' if channel == general else 'its laws are'} relative to: measure it on "
+        f"the runs' validation text (`dcpt evaluate MODEL` in a study) and give it as "
+        f"base_losses[{channel!r}] (--base-loss {channel}=...)" + _or_parts(fit, channel)
         for channel in without
     ]
     needs_all = set().union(*(_needs(fit, channel) for channel in fit.channels))
@@ -305,6 +329,13 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
         and not (name == "warmup_tokens" and fit.warmup_tokens is not None)
     ]
     return problems
+
+
+def _or_parts(fit: Fit, channel: str) -> str:
+    weights = fit.general_weights
+    if channel != GENERAL_TOTAL or not weights:
+        return ""
+    return f"; those of {', '.join(weights)} give it too"
 
 
 def _laws(fit: Fit, channel: str) -> list[str]:

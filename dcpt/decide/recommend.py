@@ -110,6 +110,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         general_channel=question.general,
         domain_channel=question.domain,
         runs_sha256=fit.table_sha256,
+        fit_sha256=fit.sha256,
         alternatives=dict(zip(named, choices[len(HABITS) :], strict=True)),
         ratio_by_law=_ratio_by_law(question, surface, rate),
     )

@@ -152,6 +152,7 @@ class Recommendation:
     or only one was seen). ``extrapolation`` holds, for each axis that the runs have, the factor by
     which the target lies outside what they saw (1: inside). ``laws`` holds, per channel, the
     weights of the laws really asked at the target (those that do not hold there are weighed out),
+    ``fit_sha256`` is that of the fit that was asked,
     ``ratio_by_law`` the largest share that each general law alone allows at that rate.
     """
 
@@ -170,6 +171,7 @@ class Recommendation:
     general_channel: str
     domain_channel: str
     runs_sha256: str
+    fit_sha256: str
     alternatives: dict[str, Choice] = field(default_factory=dict)
     ratio_by_law: dict[str, float] = field(default_factory=dict)
 

@@ -197,6 +197,11 @@ def ask_points(
         warmup_tokens=column("warmup_tokens"),
         unique_tokens=column(f"unique_tokens_{channel}"),
     )
+    if schedules is None and "schedule" in frame.columns and frame["schedule"].notna().any():
+        raise InputError(
+            f"schedule {frame['schedule'].dropna().iloc[0]!r} is named and no file of schedules is "
+            "given; add --schedules FILE (schedules=)"
+        )
     if not with_history:
         return points
     asked = frame.assign(**{name: column(name) for name in FIELDS if name in frame}, phase=phases)

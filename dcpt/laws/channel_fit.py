@@ -231,13 +231,6 @@ class ChannelFit:
             loss[:, index] = block + self.errors[:, None] * own
         return loss
 
-    def own_error(self, points: Points) -> Array:
-        """How far the stack misses where it is asked, shape (M,), nats: from the splits like it."""
-        error = np.zeros(len(points))
-        for part, index, stack in self.groups(points):
-            error[index] = self._stack_error(part, stack)
-        return error
-
     def _mean(self, points: Points, stack: Stack) -> Array:
         loss = np.zeros(len(points))
         for name, weight in stack.weights.items():

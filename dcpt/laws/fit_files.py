@@ -86,6 +86,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "seen_rates": [list(one) for one in fit.seen_rates],
         "warmup_tokens": fit.warmup_tokens,
         "batch_tokens": fit.batch_tokens,
+        "general_weights": dict(fit.general_weights),
         "flags": list(fit.flags),
         "channels": {name: _channel_record(one) for name, one in fit.by_channel.items()},
     }
@@ -210,6 +211,7 @@ def _read_fit(
         flags=tuple(record["flags"]),
         warmup_tokens=record["warmup_tokens"],
         batch_tokens=record["batch_tokens"],
+        general_weights=record["general_weights"],
         n_draws=record["n_draws"],
         seed=record["seed"],
         table_sha256=record["runs_sha256"],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from dcpt.laws.ask import ask_points, check_question, frame_from_keywords
 from dcpt.laws.channel_fit import ChannelFit
 from dcpt.laws.flags import flag_question
 from dcpt.laws.points import Points
+from dcpt.laws.seen import PHASES
 from dcpt.laws.summary import Summary, summarise
+from dcpt.table.channels import GENERAL_TOTAL
 from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
@@ -44,6 +48,7 @@ class Fit:
         seed: Of starts and draws.
         table_sha256: Of the runs table's content.
         delta: Huber's threshold, in log loss.
+        general_weights: Of several general channels, what each counts in their total; else empty.
     """
 
     by_channel: Mapping[str, ChannelFit]
@@ -58,6 +63,7 @@ class Fit:
     seed: int
     table_sha256: str
     delta: float
+    general_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         laws = {name: list(one.members) for name, one in self.by_channel.items()}
@@ -168,7 +174,7 @@ class Fit:
         of decisions.
         """
         return ask_points(
-            frame,
+            self._with_total(frame),
             channel,
             self._channel(channel).side,
             self.general_channel,
@@ -180,6 +186,33 @@ class Fit:
                 for one in self._channel(channel).members.values()
             ),
         )
+
+    def _with_total(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The base's loss on all general channels together, where it follows from their own."""
+        total, weights = f"base_loss_{GENERAL_TOTAL}", self.general_weights
+        if not weights or total in frame or not all(f"base_loss_{n}" in frame for n in weights):
+            return frame
+        parts = [weight * frame[f"base_loss_{name}"] for name, weight in weights.items()]
+        return frame.assign(**{total: sum(parts) / sum(weights.values())})
+
+    @property
+    def sha256(self) -> str:
+        """Of what the fit says: its table, channels, laws with their values, draws and seed."""
+        said = [
+            (one["channel"], one["law"], one["parameters"], one["weight"]) for one in self.records()
+        ]
+        content = json.dumps([self.table_sha256, self.n_draws, self.seed, said], sort_keys=True)
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+    def not_asked(self, channel: str, points: Points) -> list[str]:
+        """Flags ``<channel>/<law>/not_asked`` of laws that weigh and do not hold at every point."""
+        one, flags = self._channel(channel), []
+        for phase, is_annealed in PHASES.items():
+            part = points.take((points.get("annealed") > 0) == is_annealed)
+            for law, weight in one.comparisons[phase].weights.items() if len(part) else ():
+                if weight > 0 and not one.members[law].accepts(part).all():
+                    flags.append(f"{channel}/{law}/not_asked")
+        return list(dict.fromkeys(flags))
 
     def flags_at(self, points: Points) -> tuple[str, ...]:
         """Warnings about a question: ``extrapolates:<field>`` for each field outside the runs."""

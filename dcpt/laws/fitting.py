@@ -25,7 +25,7 @@ from dcpt.laws.points import ChannelData, distinct, find_general_channel, points
 from dcpt.laws.rates import rule_of
 from dcpt.laws.search import LawFit, fit_law
 from dcpt.laws.seen import PHASES, RANGED, what_was_seen
-from dcpt.table.channels import DOMAIN
+from dcpt.table.channels import DOMAIN, general_weights
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
@@ -74,10 +74,7 @@ def fit(
         InputError: If a law or channel is unknown, or a channel carries none of the laws: which
             column or axis is missing, and which laws the channel could carry.
     """
-    if n_draws < 1:
-        raise InputError(f"n_draws is {n_draws}; at least 1 is needed")
-    if not delta > 0:
-        raise InputError(f"delta is {delta:g}; it must be above 0 (inf is least squares)")
+    _check_arguments(runs, n_draws, seed, bounds or {}, delta)
     runs = check_runs(runs, "runs")
     laws, by_hand = laws_named(law), named_by_hand(law, laws_named(law))
     check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
@@ -96,14 +93,40 @@ def fit(
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
         ranges=_ranges(list(data.values())),
         seen_rates=_seen_rates(list(data.values())),
-        flags=(*_phase_flags(runs), *several, *_all_flags(data, chosen, by_channel)),
+        flags=(*_phase_flags(runs, schedules), *several, *_all_flags(data, chosen, by_channel)),
         warmup_tokens=_one_value(runs, "warmup_tokens"),
         batch_tokens=_one_value(runs, "batch_tokens"),
         n_draws=n_draws,
         seed=seed,
         table_sha256=_hash_table(runs),
         delta=delta,
+        general_weights=general_weights(runs),
     )
+
+
+def _check_arguments(
+    runs: object,
+    n_draws: int,
+    seed: int,
+    bounds: Mapping[str, tuple[float, float]],
+    delta: float,
+) -> None:
+    problems = []
+    if not isinstance(runs, pd.DataFrame):
+        problems.append(f"runs is a {type(runs).__name__}; read a file with dcpt.load_runs first")
+    if n_draws < 1:
+        problems.append(f"n_draws is {n_draws}; at least 1 is needed")
+    if seed < 0:
+        problems.append(f"seed is {seed}; it must be 0 or more")
+    problems += [
+        f"bounds of {name} are {pair!r}; give a pair (low, high)"
+        for name, pair in bounds.items()
+        if len(pair) != 2
+    ]
+    if not isinstance(delta, float | int) or not delta > 0:
+        problems.append(f"delta is {delta!r}; it must be a number above 0 (inf is least squares)")
+    if problems:
+        raise InputError(problems)
 
 
 @dataclass(frozen=True)
@@ -127,8 +150,11 @@ class How:
     by_hand: frozenset[str]
 
 
-def _phase_flags(runs: pd.DataFrame) -> tuple[str, ...]:
-    return () if "phase" in runs.columns else ("phase_not_named",)
+def _phase_flags(runs: pd.DataFrame, schedules: Mapping[str, Schedule] | None) -> list[str]:
+    named = "schedule" in runs.columns and bool(runs["schedule"].notna().any())
+    if named and schedules is None:
+        return ["schedules_not_given"]
+    return [] if named or "phase" in runs.columns else ["phase_not_named"]
 
 
 def _data_by_channel(

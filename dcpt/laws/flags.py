@@ -71,6 +71,14 @@ WORDS = {
         "the table names no phase, so all points were taken as at constant rate: losses after a "
         "decay among them bend the fit, add the column phase"
     ),
+    "schedules_not_given": (
+        "the column schedule names schedules and no file says what they are, so every law took the "
+        "points as at constant rate: fit again with --schedules FILE (schedules=)"
+    ),
+    "not_asked": (
+        "does not hold at all points asked, so the others answer there: read its range with "
+        "`dcpt laws`"
+    ),
     "undeclared_decay": (
         "at least half of the runs end below their own curve of the {} loss, as they do after a "
         "decay of the learning rate, and no phase says so: write annealed in the column phase of "

@@ -35,6 +35,31 @@ def general_channels(frame: pd.DataFrame) -> list[str]:
     return [name for name in channels(frame) if name not in (DOMAIN, GENERAL_TOTAL)]
 
 
+def general_weights(frame: pd.DataFrame, place: str = "runs") -> dict[str, float]:
+    """What each of several general channels counts in their total; empty where nothing says it.
+
+    Raises:
+        InputError: If only some of the channels have a weight, or all weights are 0.
+    """
+    general = general_channels(frame)
+    weights = {name: frame.get(f"weight_{name}") for name in general}
+    known = {name: cells.dropna() for name, cells in weights.items() if cells is not None}
+    known = {name: cells for name, cells in known.items() if len(cells)}
+    if len(general) < 2 or not known:
+        return {}
+    lacking = [f"weight_{name}" for name in general if name not in known]
+    if lacking:
+        raise InputError(
+            f"{place}: {', '.join(lacking)} lacking; either every general channel "
+            f"({', '.join(general)}) has a weight, or none has: add it, or name the domain's "
+            "losses loss_domain"
+        )
+    found = {name: float(known[name].iloc[0]) for name in general}
+    if sum(found.values()) <= 0:
+        raise InputError(f"{place}: the weights of {', '.join(general)} are all 0; raise one")
+    return found
+
+
 def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     """Add the weighted mean of several general channels, nats per token.
 
@@ -50,25 +75,13 @@ def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
         ``base_loss_general_total``.
 
     Raises:
-        InputError: If only some of the channels have a weight, all weights are 0, or the table's
-            own ``loss_general_total`` is another number.
+        InputError: As :func:`general_weights`, or if the table's own ``loss_general_total`` is
+            another number.
     """
-    general = general_channels(frame)
-    weights = {name: frame.get(f"weight_{name}") for name in general}
-    known = {name: cells.dropna() for name, cells in weights.items() if cells is not None}
-    known = {name: cells for name, cells in known.items() if len(cells)}
-    if len(general) < 2 or not known:
+    weights = general_weights(frame, place)
+    if not weights:
         return frame
-    lacking = [f"weight_{name}" for name in general if name not in known]
-    if lacking:
-        raise InputError(
-            f"{place}: {', '.join(lacking)} lacking; either every general channel "
-            f"({', '.join(general)}) has a weight, or none has: add it, or name the domain's "
-            "losses loss_domain"
-        )
-    by_channel = np.array([float(known[name].iloc[0]) for name in general])
-    if by_channel.sum() <= 0:
-        raise InputError(f"{place}: the weights of {', '.join(general)} are all 0; raise one")
+    general, by_channel = list(weights), np.array(list(weights.values()))
     for prefix in ("loss_", "base_loss_"):
         if not all(prefix + name in frame for name in general):
             continue

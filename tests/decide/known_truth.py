@@ -41,6 +41,8 @@ class KnownFit:
     laws_apart: float = 0.0
     flags: tuple[str, ...] = field(default=())
     table_sha256: str = "0" * 64
+    sha256: str = "1" * 64
+    general_weights: dict[str, float] = field(default_factory=dict)
     only_rates: tuple[tuple[float, float, str], ...] = ()
 
     @property

@@ -165,6 +165,7 @@ def make_recommendation(ratio: float | None = 0.3127) -> Recommendation:
         general_channel="general",
         domain_channel="domain",
         runs_sha256="0" * 64,
+        fit_sha256="1" * 64,
         alternatives={"safe": make_choice(0.22, 5e-4, 4.3, "safe")},
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from dcpt.laws.formulas.coordinates import (
     FLOOR,
     SMALL,
+    SOME_SHARE,
     SOME_TOKENS,
     Array,
     Values,
@@ -17,7 +18,7 @@ from dcpt.laws.formulas.coordinates import (
     tokens_power,
 )
 from dcpt.laws.formulas.shares import FX2_PARAMETERS, ONE_RATE_AND_PHASE, PLAIN_AXES, fx2
-from dcpt.laws.law import Law, Parameter, Range, References
+from dcpt.laws.law import Law, Parameter, References
 from dcpt.laws.points import Points
 
 
@@ -62,7 +63,7 @@ REPETITION_LAWS = (
         loss=_repetition_penalty,
         axes={**PLAIN_AXES, "epochs": 3},
         one_value=ONE_RATE_AND_PHASE,
-        holds_on=(SOME_TOKENS, Range("share", 0.0, 1.0, low_included=True)),
+        holds_on=(SOME_TOKENS, SOME_SHARE),
     ),
     Law(
         name="muennighoff",

@@ -101,8 +101,6 @@ _D_CPT_PARAMETERS = (
     Parameter("gamma", "nonlinear", 0.02, 4.0, "1", "log", "exponent of that cost"),
 )
 
-ANY_SHARE = Range("share", 0.0, 1.0, low_included=True)
-
 
 def _of_shares(
     *,
@@ -111,7 +109,6 @@ def _of_shares(
     source: str,
     parameters: tuple[Parameter, ...],
     loss: Callable[[Points, Values, References], Array],
-    share: Range = SOME_SHARE,
     tokens: Range = SOME_TOKENS,
 ) -> Law:
     """A law of size, tokens and share for either side, at one learning rate and phase."""
@@ -126,7 +123,7 @@ def _of_shares(
         loss=loss,
         axes=PLAIN_AXES,
         one_value=ONE_RATE_AND_PHASE,
-        holds_on=(tokens, share),
+        holds_on=(tokens, SOME_SHARE),
     )
 
 
@@ -175,7 +172,6 @@ SHARE_LAWS = (
             linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
         ),
         loss=_data_mixing,
-        share=ANY_SHARE,
     ),
     _of_shares(
         name="bimix",
@@ -190,7 +186,6 @@ SHARE_LAWS = (
         source="own, chosen on pre-training mixtures",
         parameters=FX2_PARAMETERS,
         loss=fx2,
-        share=ANY_SHARE,
     ),
     _of_shares(
         name="u10",
@@ -202,6 +197,5 @@ SHARE_LAWS = (
             linear("h", "exponent of the share in the token term", 0.0, 2.0),
         ),
         loss=_u10,
-        share=ANY_SHARE,
     ),
 )
