@@ -10,8 +10,8 @@ from dcpt.laws.search import LawFit
 
 Array = NDArray[np.float64]
 
-ITERATIONS = 30
-SMALLEST_GAIN = 1e-5
+ITERATIONS = 50
+SMALLEST_GAIN = 1e-6
 
 BATCH_NUMBERS = 100_000
 """Draws x points x parameters of one batch: its slopes stay in the cache."""

@@ -178,8 +178,9 @@ def _compare_minima(fitted: LawFit, rivals: Array) -> list[str]:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         losses = [evaluate(fitted.law, points, both, fitted.references) for points in places]
         log_loss = np.log(np.concatenate(losses, axis=1))
+        apart = np.abs(log_loss[1:] - log_loss[0])
     flags = []
-    if not (np.abs(log_loss[1:] - log_loss[0]) <= APART).all():
+    if not (apart <= APART).all():
         flags.append("several_minima")
     if asked is not None and fitted.data.side == "general":
         edge = losses[1]
