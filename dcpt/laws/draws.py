@@ -10,7 +10,7 @@ from dcpt.laws.search import LawFit
 
 Array = NDArray[np.float64]
 
-ITERATIONS = 50
+ITERATIONS = 45
 SMALLEST_GAIN = 1e-6
 
 BATCH_NUMBERS = 100_000
