@@ -131,7 +131,8 @@ def test_rows_without_a_rate_can_be_written(tmp_path: Path) -> None:
     runs = bundled_runs("code_lr")
     some = runs.assign(schedule=np.where(runs["ratio"] < 0.5, "wsd", None))
     found = fit(some.drop(columns="learning_rate"), "fx2-mon", ["domain"], n_draws=5)
-    json.loads(found.to_json(tmp_path).read_text())
+    record = json.loads(found.to_json(tmp_path).read_text())
+    assert record["seen_rates"] == []
 
 
 @pytest.mark.parametrize("wrong", [{"bounds": {"g": (1,)}}, {"seed": -1}, {"delta": "inf"}])

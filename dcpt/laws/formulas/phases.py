@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -144,38 +145,31 @@ _PLATEAU = (
 )
 
 
-def _general_law(name: str, formula: str, parameters: tuple[Parameter, ...], loss: Formula) -> Law:
-    return Law(
-        name=name,
-        formula=formula,
-        source="own, chosen on code and annealed verse runs together",
-        side="general",
-        phases=BOTH,
-        needs=_GENERAL_NEEDS,
-        parameters=parameters,
-        loss=loss,
-        axes={"ratio": 3},
-        holds_on=(SOME_TOKENS, BELOW_ONE),
-    )
-
-
-def _domain_law(name: str, formula: str, parameters: tuple[Parameter, ...], loss: Formula) -> Law:
+def _law(
+    side: Literal["general", "domain"],
+    name: str,
+    formula: str,
+    parameters: tuple[Parameter, ...],
+    loss: Formula,
+) -> Law:
+    general = side == "general"
     return Law(
         name=name,
         formula=formula,
         source="own, chosen on code, annealed verse and small annealed ladders together",
-        side="domain",
+        side=side,
         phases=BOTH,
-        needs=_DOMAIN_NEEDS,
+        needs=_GENERAL_NEEDS if general else _DOMAIN_NEEDS,
         parameters=parameters,
         loss=loss,
-        axes={"n_params": 2, "ratio": 2, "n_tokens": 3},
-        holds_on=(SOME_TOKENS, SOME_DOMAIN),
+        axes={"ratio": 3} if general else {"n_params": 2, "ratio": 2, "n_tokens": 3},
+        holds_on=(SOME_TOKENS, BELOW_ONE if general else SOME_DOMAIN),
     )
 
 
 PHASE_LAWS = (
-    _general_law(
+    _law(
+        "general",
         name="saturating-general",
         formula=(
             "L0 + H Rp [(1 - e^(-D/D_w)) - kappa annealed] - G (1 - e^(-D/D_w)) - F s d^.5"
@@ -193,7 +187,8 @@ PHASE_LAWS = (
         ),
         loss=_saturating_general,
     ),
-    _general_law(
+    _law(
+        "general",
         name="sized-general",
         formula=(
             "u = d R^.75; L0 + H Rp [(1 - e^(-D/D_w)) - kappa annealed] - F s u^.2"
@@ -212,7 +207,8 @@ PHASE_LAWS = (
         ),
         loss=_sized_general,
     ),
-    _domain_law(
+    _law(
+        "domain",
         name="plateau-domain",
         formula=(
             "v = d_u Rp/(1 + l Rp); f = 1/(1 + k v^beta);"
@@ -224,7 +220,8 @@ PHASE_LAWS = (
         ),
         loss=_plateau_domain,
     ),
-    _domain_law(
+    _law(
+        "domain",
         name="paced-domain",
         formula=(
             "v = d_u lam^a n^b; f = 1/(1 + k v^beta);"
@@ -237,7 +234,8 @@ PHASE_LAWS = (
         ),
         loss=_paced_domain,
     ),
-    _domain_law(
+    _law(
+        "domain",
         name="trained-domain",
         formula=(
             "u = d_u R^p; E + w Lg0 + B u^-beta - C Lg0 ln r"
