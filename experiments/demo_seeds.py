@@ -67,7 +67,7 @@ def main() -> None:
     verdict = (
         f"The general loss measured at the recommendation lay in its 90 % interval in {inside} of "
         f"{len(args.seeds)} seeds.\nNats per token, after the final decay; each row is "
-        "`dcpt demo --seed SEED` (2 CPU cores).\n\n"
+        "`dcpt demo --seed SEED`.\n\n"
     )
     (HERE / "demo_seeds.md").write_text(
         "# The demo with several seeds\n\n" + verdict + HEAD + rows, encoding="utf-8"
