@@ -13,7 +13,7 @@ from dcpt.study import Study, StudyFolder, load_study
 
 def study_target(file: Path) -> dict[str, Any]:
     """The study's target section, with the base's own losses as measured."""
-    from dcpt.table import GENERAL_TOTAL
+    from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 
     study, folder = load_study(file), StudyFolder(file)
     section = study.target
@@ -25,8 +25,7 @@ def study_target(file: Path) -> dict[str, Any]:
     given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
     if len(study.general) > 1 and measured:
         weights = {channel.name: channel.weight for channel in study.general}
-        total = sum(weight * measured[name] for name, weight in weights.items())
-        measured[GENERAL_TOTAL] = total / sum(weights.values())
+        measured[GENERAL_TOTAL] = weighted_total(measured, weights)
     return {
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,

@@ -16,7 +16,7 @@ from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import SAME, Points
 from dcpt.laws.rates import RateRule, rate_rule
-from dcpt.table.channels import GENERAL_TOTAL
+from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 
 if TYPE_CHECKING:
     from dcpt.laws.compare import Comparison
@@ -234,7 +234,7 @@ def _named_losses(fit: Fit, target: Target, general: str) -> Target:
             f"{', '.join(fit.channels)}"
         )
     if weights and all(name in losses for name in weights):
-        total = sum(w * losses[name] for name, w in weights.items()) / sum(weights.values())
+        total = weighted_total(losses, weights)
         given = losses.setdefault(general, total)
         if abs(given - total) > TOTAL_OFF:
             raise InputError(

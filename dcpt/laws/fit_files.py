@@ -82,7 +82,6 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "general_channel": fit.general_channel,
         "domain_channel": fit.domain_channel,
         "phase_for_decisions": fit.phase_for_decisions,
-        "ranges": {name: list(pair) for name, pair in fit.ranges.items()},
         "seen_rates": [list(one) for one in fit.seen_rates],
         "warmup_tokens": fit.warmup_tokens,
         "batch_tokens": fit.batch_tokens,
@@ -206,7 +205,6 @@ def _read_fit(
         by_channel=by_channel,
         general_channel=record["general_channel"],
         domain_channel=record["domain_channel"],
-        ranges={name: _pair(pair) for name, pair in record["ranges"].items()},
         seen_rates=tuple((size, rate, phase) for size, rate, phase in record["seen_rates"]),
         flags=tuple(record["flags"]),
         warmup_tokens=record["warmup_tokens"],
@@ -221,10 +219,6 @@ def _read_fit(
 
 def _read_rule(record: Mapping[str, list[float]] | None) -> RateRule | None:
     return None if record is None else RateRule(tuple(record["sizes"]), tuple(record["rates"]))
-
-
-def _pair(values: list[float]) -> tuple[float, float]:
-    return values[0], values[1]
 
 
 def _read_gaps(

@@ -20,7 +20,7 @@ from dcpt.laws.flags import flag_question
 from dcpt.laws.points import Points
 from dcpt.laws.seen import PHASES
 from dcpt.laws.summary import Summary, summarise
-from dcpt.table.channels import GENERAL_TOTAL
+from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
@@ -38,7 +38,6 @@ class Fit:
         general_channel: The channel that stands for the general side (it may not be among those
             fitted); None if there is none, or several and no total.
         domain_channel: The domain's channel; None if the table has none.
-        ranges: Lowest and highest value seen of n_params, n_tokens, ratio and learning_rate.
         seen_rates: Every (n_params or None, learning_rate, phase) that was fitted; empty where the
             table names no learning rate.
         flags: Warnings: of the design as they are, of a law as ``<channel>/<law>/<name>``.
@@ -54,7 +53,6 @@ class Fit:
     by_channel: Mapping[str, ChannelFit]
     general_channel: str | None
     domain_channel: str | None
-    ranges: Mapping[str, tuple[float, float]]
     seen_rates: tuple[tuple[float | None, float, str], ...]
     flags: tuple[str, ...]
     warmup_tokens: float | None
@@ -192,8 +190,8 @@ class Fit:
         total, weights = f"base_loss_{GENERAL_TOTAL}", self.general_weights
         if not weights or total in frame or not all(f"base_loss_{n}" in frame for n in weights):
             return frame
-        parts = [weight * frame[f"base_loss_{name}"] for name, weight in weights.items()]
-        return frame.assign(**{total: sum(parts) / sum(weights.values())})
+        parts = {name: frame[f"base_loss_{name}"] for name in weights}
+        return frame.assign(**{total: weighted_total(parts, weights)})
 
     @property
     def sha256(self) -> str:

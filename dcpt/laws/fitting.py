@@ -24,7 +24,7 @@ from dcpt.laws.menu import check_formula, laws_named, named_by_hand
 from dcpt.laws.points import ChannelData, distinct, find_general_channel, points_from_table
 from dcpt.laws.rates import rule_of
 from dcpt.laws.search import LawFit, fit_law
-from dcpt.laws.seen import PHASES, RANGED, what_was_seen
+from dcpt.laws.seen import PHASES, what_was_seen
 from dcpt.table.channels import DOMAIN, general_weights
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
@@ -76,7 +76,8 @@ def fit(
     """
     _check_arguments(runs, n_draws, seed, bounds or {}, delta)
     runs = check_runs(runs, "runs")
-    laws, by_hand = laws_named(law), named_by_hand(law, laws_named(law))
+    laws = laws_named(law)
+    by_hand = named_by_hand(law, laws)
     check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
     data = _data_by_channel(runs, laws, channels, schedules)
     several = flag_evaluations(runs, list(data))
@@ -91,7 +92,6 @@ def fit(
         by_channel=by_channel,
         general_channel=find_general_channel(runs),
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
-        ranges=_ranges(list(data.values())),
         seen_rates=_seen_rates(list(data.values())),
         flags=(*_phase_flags(runs, schedules), *several, *_all_flags(data, chosen, by_channel)),
         warmup_tokens=_one_value(runs, "warmup_tokens"),
@@ -245,7 +245,7 @@ def _fit_channel(data: ChannelData, laws: Sequence[Law], how: How, stream: int) 
         side=data.side,
         members=members,
         comparisons=comparisons,
-        seen=what_was_seen(few, folds, fits, comparisons),
+        seen=what_was_seen(data.points, few.points, folds, fits, comparisons),
         ranks=draw_ranks(n_draws, how.seed, stream),
         errors=draw_errors(n_draws, how.seed, stream),
         left_out=_left_out(data, fits),
@@ -292,17 +292,6 @@ def _make_member(fitted: LawFit, how: How) -> Member:
         rate_rule=rule,
         flags=tuple(flag_law(fitted)),
     )
-
-
-def _ranges(data: Sequence[ChannelData]) -> dict[str, tuple[float, float]]:
-    result = {}
-    for name in RANGED:
-        parts = [v for one in data if (v := getattr(one.points, name)) is not None]
-        values = np.concatenate(parts) if parts else np.zeros(0)
-        values = values[np.isfinite(values)]
-        if len(values):
-            result[name] = (float(values.min()), float(values.max()))
-    return result
 
 
 def _left_out(data: ChannelData, fits: Mapping[str, LawFit]) -> tuple[tuple[int, str], ...]:

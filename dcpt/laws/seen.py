@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.laws.compare import Comparison, Fold
-from dcpt.laws.points import SAME, ChannelData, Points, distinct
+from dcpt.laws.points import SAME, Points, distinct
 from dcpt.laws.search import LawFit
 
 Array = NDArray[np.float64]
@@ -83,13 +83,13 @@ class Seen:
 
 
 def what_was_seen(
-    data: ChannelData,
+    points: Points,
+    tested: Points,
     folds: Sequence[Fold],
     fits: Mapping[str, LawFit],
     comparisons: Mapping[str, Comparison],
 ) -> Seen:
-    """The record of one channel's points, folds and chosen laws."""
-    points = data.points
+    """The record of one channel: all its points, those that folds were made of, chosen laws."""
     values = {
         phase: _values(points.take((points.get("annealed") > 0) == is_annealed))
         for phase, is_annealed in PHASES.items()
@@ -98,7 +98,7 @@ def what_was_seen(
     residuals = {
         phase: _residual(fits[one.choice], PHASES[phase]) for phase, one in comparisons.items()
     }
-    return Seen(values, _steps(points, folds), _of_the_largest(points), residuals)
+    return Seen(values, _steps(tested, folds), _of_the_largest(points), residuals)
 
 
 def _residual(fitted: LawFit, annealed: bool) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,12 @@ def general_weights(frame: pd.DataFrame, place: str = "runs") -> dict[str, float
     return found
 
 
+def weighted_total(losses: Mapping[str, Any], weights: Mapping[str, float]) -> Any:
+    """The mean of several channels' losses (numbers, arrays or columns), weighted, by name."""
+    whole = sum(weights.values())
+    return sum(weight / whole * losses[name] for name, weight in weights.items())
+
+
 def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     """Add the weighted mean of several general channels, nats per token.
 
@@ -81,12 +88,11 @@ def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     weights = general_weights(frame, place)
     if not weights:
         return frame
-    general, by_channel = list(weights), np.array(list(weights.values()))
     for prefix in ("loss_", "base_loss_"):
-        if not all(prefix + name in frame for name in general):
+        if not all(prefix + name in frame for name in weights):
             continue
-        losses = frame[[prefix + name for name in general]].to_numpy(np.float64)
-        total = losses @ (by_channel / by_channel.sum())
+        losses = {name: frame[prefix + name].to_numpy(np.float64) for name in weights}
+        total = weighted_total(losses, weights)
         found = frame.get(prefix + GENERAL_TOTAL)
         if found is not None:
             _refuse_other_total(found.to_numpy(np.float64), total, prefix + GENERAL_TOTAL, place)
