@@ -368,6 +368,16 @@ class RunFolder:
         return False
 
 
+def write_error(folder: RunFolder, message: str, trace: str) -> str:
+    """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.path / "error.json", {"message": message, "traceback": trace})
+    except OSError as full:  # a full disk takes the error file too
+        message += f" (and error.json could not be written: {full})"
+    return message
+
+
 def drifted_fields(old: Identity, new: Identity) -> list[str]:
     """Names of the fields in which two identities differ."""
     one, two = old.model_dump(), new.model_dump()

@@ -43,7 +43,7 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
     """
     import torch
 
-    from dcpt.training.loop import Timing, time_steps
+    from dcpt.training.timing import Timing, time_steps
 
     torch.set_num_threads(slot.threads)
     left = {run.config.identity.hash for run in unfinished(planned, folder)}

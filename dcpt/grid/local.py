@@ -1,7 +1,8 @@
 """The local engine: worker processes on this machine, one per device or core.
 
-A worker is started once and kept, since each new process costs seconds of imports. It is handed
-lists of runs; locks, errors and resume stay per run.
+A worker is started once and kept, since each new process costs seconds of imports, and on an
+accelerator the compilation of every size. There it trains some small runs side by side; locks,
+errors and resume stay per run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -19,18 +19,33 @@ from pathlib import Path
 from typing import Any
 
 from dcpt.grid.plan import PlannedRun
-from dcpt.runs import RunConfig, RunFolder, write_json
+from dcpt.runs import RunConfig, RunFolder, write_error
 from dcpt.study import StudyFolder
 
 _RETRY_ELSEWHERE_S = 1.0
 
+GPU_LANES = 3
+"""Runs side by side on one GPU; with nine an H100 trains 1 to 2 % less
+(``experiments/benchmarks/train.py``)."""
+
+SHARED_PARAMS = 300e6
+"""Parameters that runs side by side may have together; a larger model trains alone, since it fills
+the device by itself and may need all of its memory."""
+
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker runs on: a device, and how many threads it may use on the CPU."""
+    """What one worker runs on.
+
+    Attributes:
+        device: The device.
+        threads: Threads that it may use on the CPU.
+        lanes: Runs that it may train side by side.
+    """
 
     device: str = "cpu"
     threads: int = 1
+    lanes: int = 1
 
 
 @dataclass
@@ -46,7 +61,13 @@ class _Worker:
     process: Any
     connection: Connection
     slot: Slot
-    busy_with: list[PlannedRun] = field(default_factory=list)
+    busy_with: dict[str, PlannedRun] = field(default_factory=dict)
+
+    def has_room_for(self, run: PlannedRun) -> bool:
+        """Whether the run may begin here beside those that are under way."""
+        n_params = sum(one.about_n_params for one in [run, *self.busy_with.values()])
+        beside = len(self.busy_with) < self.slot.lanes and n_params <= SHARED_PARAMS
+        return beside or not self.busy_with
 
 
 def count_cores() -> int:
@@ -66,7 +87,7 @@ def choose_slots(workers: int | None = None) -> list[Slot]:
 
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        return [Slot(f"cuda:{i % count}") for i in range(workers or count)]
+        return [Slot(f"cuda:{i % count}", lanes=GPU_LANES) for i in range(workers or count)]
     cores = count_cores()
     count = workers or cores
     # torch's own number of threads heeds OMP_NUM_THREADS: several grids can share a machine.
@@ -96,25 +117,22 @@ class LocalEngine:
             Which runs finished and which failed, with the reason; a run whose base or trunk
             failed counts as failed.
         """
-        outcome = Outcome()
-        pending = sorted(planned, key=lambda run: -run.cost)
-        done = {run.config.identity.hash for run in planned if self._is_done(run)}
-        pending = [run for run in pending if run.config.identity.hash not in done]
-        slots = self.slots[: max(1, len(pending))]
-        workers = [self._start(slot) for slot in slots] if pending else []
-        not_before: dict[str, float] = {}
+        queue = _Queue(planned, {r.config.identity.hash for r in planned if self._is_done(r)})
+        slots = self.slots[: max(1, len(queue.pending))]
+        workers = [self._start(slot) for slot in slots] if queue.pending else []
         try:
-            while pending or any(worker.busy_with for worker in workers):
-                pending = self._fail_orphans(pending, done, workers, outcome)
-                self._assign(pending, done, workers, not_before)
-                self._collect(pending, done, workers, not_before, outcome)
+            while queue.pending or any(worker.busy_with for worker in workers):
+                queue.fail_orphans([run for w in workers for run in w.busy_with.values()])
+                for worker in workers:
+                    self._assign(queue, worker)
+                self._collect(queue, workers)
                 self.on_tick()
         finally:
             for worker in workers:
                 worker.process.kill()
                 worker.process.join()
                 worker.connection.close()
-        return outcome
+        return queue.outcome
 
     def _is_done(self, run: PlannedRun) -> bool:
         return RunFolder.of(run.config, self.folder.runs).is_done(run.config)
@@ -131,124 +149,118 @@ class LocalEngine:
         theirs.close()
         return _Worker(process, ours, slot)
 
-    def _assign(
-        self,
-        pending: list[PlannedRun],
-        done: set[str],
-        workers: list[_Worker],
-        not_before: dict[str, float],
-    ) -> None:
-        """Hand the costliest run that is ready to every idle worker."""
-        for worker in workers:
-            if worker.busy_with:
+    def _assign(self, queue: _Queue, worker: _Worker) -> None:
+        """Hand the costliest runs that are ready to a worker, as long as it has room."""
+        for run in queue.ready():
+            if worker.busy_with.keys() & queue.to_be_alone:
+                return
+            if not worker.has_room_for(run):
                 continue
-            for run in pending:
-                ready = all(need in done for need in run.needs)
-                if ready and time.monotonic() >= not_before.get(run.config.identity.hash, 0.0):
-                    try:
-                        worker.connection.send([run.config.model_dump(mode="json")])
-                    except OSError:
-                        break  # the worker died idle: _collect replaces it
-                    pending.remove(run)
-                    worker.busy_with = [run]
-                    break
+            if run.config.name in queue.to_be_alone and worker.busy_with:
+                continue
+            try:
+                worker.connection.send(run.config.model_dump(mode="json"))
+            except OSError:
+                return  # the worker died: _collect replaces it
+            queue.pending.remove(run)
+            worker.busy_with[run.config.name] = run
 
-    def _collect(
-        self,
-        pending: list[PlannedRun],
-        done: set[str],
-        workers: list[_Worker],
-        not_before: dict[str, float],
-        outcome: Outcome,
-    ) -> None:
+    def _collect(self, queue: _Queue, workers: list[_Worker]) -> None:
         """Take what the workers report; replace a worker that died."""
         wait([worker.connection for worker in workers], timeout=0.2)
         for index, worker in enumerate(workers):
-            runs = worker.busy_with
             try:
-                if not worker.connection.poll():
-                    continue
-                answers = worker.connection.recv()
+                while worker.connection.poll():
+                    name, state, words = worker.connection.recv()
+                    queue.end(worker.busy_with.pop(name), state, words)
             except (EOFError, ConnectionError):
                 worker.process.join()
-                words = f"its process ended with exit code {worker.process.exitcode}"
-                answers = [self._bury(run, words) for run in runs]
+                self._bury(queue, worker)
                 workers[index] = self._start(worker.slot)
-            worker.busy_with = []
-            for run, (state, words) in zip(runs, answers, strict=True):
-                name, key = run.config.name, run.config.identity.hash
-                if state == "elsewhere":
-                    not_before[key] = time.monotonic() + _RETRY_ELSEWHERE_S
-                    pending.append(run)
-                elif state == "failed":
-                    outcome.failed[name] = words
-                else:
-                    done.add(key)
-                    outcome.finished.append(name)
 
-    def _bury(self, run: PlannedRun, words: str) -> tuple[str, str]:
-        """What became of a run whose worker died: done before that, or failed."""
-        if self._is_done(run):
-            return "finished", ""
-        return "failed", write_error(RunFolder.of(run.config, self.folder.runs), words, "")
+    def _bury(self, queue: _Queue, worker: _Worker) -> None:
+        """What became of the runs of a worker that died: done before that, failed, or unclear.
 
-    def _fail_orphans(
-        self, pending: list[PlannedRun], done: set[str], workers: list[_Worker], outcome: Outcome
-    ) -> list[PlannedRun]:
-        """Runs that wait for one that failed fail with it."""
-        alive = {run.config.identity.hash for run in pending} | done
-        alive |= {run.config.identity.hash for w in workers for run in w.busy_with}
-        kept = []
-        for run in pending:
-            if all(need in alive for need in run.needs):
-                kept.append(run)
+        Where it trained several, one took the others along: each goes on alone, to show which.
+        """
+        words = f"its process ended with exit code {worker.process.exitcode}"
+        for name, run in worker.busy_with.items():
+            if self._is_done(run):
+                queue.end(run, "finished")
+            elif len(worker.busy_with) > 1:
+                queue.to_be_alone.add(name)
+                queue.pending.append(run)
             else:
-                outcome.failed[run.config.name] = "the run it starts from failed"
-        return kept
+                folder = RunFolder.of(run.config, self.folder.runs)
+                queue.end(run, "failed", write_error(folder, words, ""))
 
 
-def write_error(folder: RunFolder, message: str, trace: str) -> str:
-    """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.path / "error.json", {"message": message, "traceback": trace})
-    except OSError as full:  # a full disk takes the error file too
-        message += f" (and error.json could not be written: {full})"
-    return message
+class _Queue:
+    """The runs that are still to be trained, and what became of the others.
+
+    Attributes:
+        pending: Runs that nobody trains, costliest first.
+        to_be_alone: Names of runs that have no others beside them.
+        outcome: The runs that ended.
+    """
+
+    def __init__(self, planned: Sequence[PlannedRun], done: set[str]) -> None:
+        left = [run for run in planned if run.config.identity.hash not in done]
+        self.pending = sorted(left, key=lambda run: -run.cost)
+        self.to_be_alone: set[str] = set()
+        self.outcome = Outcome()
+        self._done = done
+        self._not_before: dict[str, float] = {}
+
+    def ready(self) -> list[PlannedRun]:
+        """The runs that can begin now, costliest first."""
+        now = time.monotonic()
+        return [
+            run
+            for run in self.pending
+            if self._done.issuperset(run.needs)
+            and now >= self._not_before.get(run.config.name, 0.0)
+        ]
+
+    def end(self, run: PlannedRun, state: str, words: str = "") -> None:
+        """Note how a run ended; one that another process trains is asked for again later."""
+        if state == "elsewhere":
+            self._not_before[run.config.name] = time.monotonic() + _RETRY_ELSEWHERE_S
+            self.pending.append(run)
+        elif state == "failed":
+            self.outcome.failed[run.config.name] = words
+        else:
+            self._done.add(run.config.identity.hash)
+            self.outcome.finished.append(run.config.name)
+
+    def fail_orphans(self, busy: Sequence[PlannedRun]) -> None:
+        """Runs that wait for one that failed fail with it."""
+        alive = {run.config.identity.hash for run in [*self.pending, *busy]} | self._done
+        for run in list(self.pending):
+            if not alive.issuperset(run.needs):
+                self.pending.remove(run)
+                self.outcome.failed[run.config.name] = "the run it starts from failed"
 
 
 # --------------------------------------------------------------------------------- worker
 def _work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
-    """A worker's life: train each list of runs it is handed, until it is told to stop."""
+    """A worker's life: train the runs it is handed, a step of each in turn, until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     import torch
 
+    from dcpt.training.lanes import Lanes
+
     torch.set_num_threads(slot.threads)
+    lanes = Lanes(Path(study), slot.device)
     while True:
-        try:
-            runs = [RunConfig.model_validate(run) for run in connection.recv()]
-        except EOFError:
-            return
-        connection.send([_train_one(run, Path(study), slot.device) for run in runs])
-
-
-def _train_one(config: RunConfig, study: Path, device: str) -> tuple[str, str]:
-    """Train one run under its lock; returns its state and, after a failure, the reason."""
-    from dcpt.training.loop import train
-
-    folder = RunFolder.of(config, study / "runs")
-    try:
-        with folder.lock() as mine:
-            if not mine:
-                return "elsewhere", ""
-            if not folder.is_done(config):
-                (folder.path / "error.json").unlink(missing_ok=True)
-                train(config, study, device=device)
-            return "finished", ""
-    except Exception as error:  # whatever went wrong belongs to this run alone
-        words = f"{type(error).__name__}: {error}"
-        return "failed", write_error(folder, words, traceback.format_exc())
+        while not len(lanes) or connection.poll():
+            try:
+                lanes.add(RunConfig.model_validate(connection.recv()))
+            except EOFError:
+                return
+        for ended in lanes.advance():
+            connection.send((ended.run, ended.state, ended.words))
 
 
 def _end_with_parent(parent: int) -> None:

@@ -30,13 +30,13 @@ from dcpt.text.mixture import LONGEST_PERIOD
 class PlannedRun:
     """One run and the hashes of the runs that must be done before it can start.
 
-    ``cost_per_token`` compares sizes, in no unit: layers times width squared of a ladder, bytes of
-    a checkpoint's weights.
+    ``about_n_params`` is near enough to compare sizes: the embeddings and 12 layers times width
+    squared of a ladder, half the bytes of a checkpoint's weights.
     """
 
     config: RunConfig
     needs: tuple[str, ...] = ()
-    cost_per_token: float = 1.0
+    about_n_params: float = 1.0
 
     @property
     def trained_tokens(self) -> int:
@@ -49,7 +49,7 @@ class PlannedRun:
     @property
     def cost(self) -> float:
         """Grows with the time the run takes; used for order only."""
-        return self.cost_per_token * self.trained_tokens
+        return self.about_n_params * self.trained_tokens
 
 
 @dataclass(frozen=True)
@@ -290,8 +290,8 @@ class _Planner:
             save_model=True,
             purpose="base",
         )
-        cost = float(size.layers * size.width**2)
-        return PlannedRun(RunConfig(identity=identity, recorded=recorded), cost_per_token=cost)
+        n_params = size.width * (architecture.vocab_size + 12.0 * size.layers * size.width)
+        return PlannedRun(RunConfig(identity=identity, recorded=recorded), about_n_params=n_params)
 
     def _base_of(self, label: str, pretrain: PlannedRun | None) -> tuple[str, str, int | None]:
         """Identity of a base, where its weights are, and the tokens it was pre-trained on."""
@@ -325,9 +325,6 @@ class _Planner:
                 "lengthen tokens or drop that branch"
             )
         return leaves
-
-    def _checkpoint_bytes(self, path: str) -> float:
-        return float(sum(size for _, size, _ in self.resolved["weights"][path]["files"]))
 
     def _trunk(self, trunk: Trunk, purpose: str, pretrain: PlannedRun | None) -> list[PlannedRun]:
         """The trunk itself and a branch at each declared D and at its end."""
@@ -365,8 +362,11 @@ class _Planner:
             **about,
         )
         needs = () if pretrain is None else (pretrain.config.identity.hash,)
-        cost = self._checkpoint_bytes(path) if pretrain is None else pretrain.cost_per_token
-        runs = [PlannedRun(RunConfig(identity=identity, recorded=recorded), needs, cost)]
+        if pretrain is None:
+            n_params = sum(n_bytes for _, n_bytes, _ in self.resolved["weights"][path]["files"]) / 2
+        else:
+            n_params = pretrain.about_n_params
+        runs = [PlannedRun(RunConfig(identity=identity, recorded=recorded), needs, n_params)]
         for start in leaves:
             decay = Decay(
                 start_tokens=start, n_tokens=self._whole_steps(self.study.branches.decay * start)
@@ -379,7 +379,7 @@ class _Planner:
                 n_tokens=end_of_decay, evaluation_at=(end_of_decay,), **about
             )
             config = RunConfig(identity=branch, recorded=about_branch)
-            runs.append(PlannedRun(config, (identity.hash,), cost))
+            runs.append(PlannedRun(config, (identity.hash,), n_params))
         return runs
 
 

@@ -103,14 +103,14 @@ def seconds_left(statuses: Sequence[RunStatus], workers: int) -> float | None:
 
     A size that has not run yet is taken to be slower in proportion to its cost per token.
     """
-    seen = [(status.planned.cost_per_token, status) for status in statuses if status.tokens_per_s]
+    seen = [(status.planned.about_n_params, status) for status in statuses if status.tokens_per_s]
     if not seen:
         return None
     total = 0.0
     for status in statuses:
         if status.left_tokens <= 0:
             continue
-        own = status.planned.cost_per_token
+        own = status.planned.about_n_params
         like, peer = min(seen, key=lambda pair: abs(pair[0] - own))
         speed = peer.tokens_per_s or 1.0
         total += status.left_tokens / speed * max(1.0, own / like)

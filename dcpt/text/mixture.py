@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 
+BLOCK_STEPS = 64
+"""Steps whose windows are found at a time: permuting 2048 numbers takes three times as long as
+permuting 32, and an accelerator takes a step of a small model in 2 ms."""
+
 LONGEST_PERIOD = 1_000_000
 """Sequences after which the pattern of channels must repeat; it is held in memory."""
 
@@ -82,6 +86,7 @@ class Mixture:
             for name, share in shares.items()
         ]
         self._n_windows = np.array([len(windows) for windows in self._windows], dtype=np.int64)
+        self._block = (-1, *np.empty((2, 0), dtype=np.int64))  # none is read yet
         self._pattern = channel_pattern(shares)
         self._per_period = np.bincount(self._pattern, minlength=len(self.channels))
         self._rank = np.zeros(len(self._pattern), dtype=np.int64)
@@ -90,11 +95,14 @@ class Mixture:
 
     def batch(self, step: int) -> Batch:
         """Read the batch of one step, counted from 0."""
-        channel_index, drawn_before = self._draws(step)
+        block, place = divmod(step, BLOCK_STEPS)
+        if self._block[0] != block:
+            self._block = (block, *self._reads(block))
+        channel_index, window = self._block[1][place], self._block[2][place]
         tokens = np.empty((self.batch_sequences, self.sequence_tokens + 1), dtype=np.int64)
         for channel in np.unique(channel_index):
             rows = channel_index == channel
-            tokens[rows] = self._windows[channel][self._order(int(channel), drawn_before[rows])]
+            tokens[rows] = self._windows[channel][window[rows]]
         return Batch(tokens, channel_index)
 
     def tokens(self, step: int) -> dict[str, int]:
@@ -119,12 +127,16 @@ class Mixture:
         begun = (last > last_before) & (last > 0)
         return {self.channels[c]: int(last[c]) for c in np.flatnonzero(begun)}
 
-    def _draws(self, step: int) -> tuple[Integers, Integers]:
-        """Channel of each sequence of a batch, and how often it was drawn before; both (B,)."""
-        sequence = step * self.batch_sequences + np.arange(self.batch_sequences, dtype=np.int64)
-        period, place = np.divmod(sequence, len(self._pattern))
+    def _reads(self, block: int) -> tuple[Integers, Integers]:
+        """Channel and window of each sequence of a block of steps, both (BLOCK_STEPS, B)."""
+        n = BLOCK_STEPS * self.batch_sequences
+        period, place = np.divmod(block * n + np.arange(n, dtype=np.int64), len(self._pattern))
         channel = self._pattern[place]
-        return channel, period * self._per_period[channel] + self._rank[place]
+        drawn_before = period * self._per_period[channel] + self._rank[place]
+        window = np.empty_like(drawn_before)
+        for c in np.unique(channel):
+            window[channel == c] = self._order(int(c), drawn_before[channel == c])
+        return channel.reshape(BLOCK_STEPS, -1), window.reshape(BLOCK_STEPS, -1)
 
     def _counts(self, step: int) -> Integers:
         """Sequences of each channel before a step, shape (channels,)."""

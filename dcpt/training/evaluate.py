@@ -6,17 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dcpt.errors import InputError
 from dcpt.runs import hash_record
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
 from dcpt.training.models import (
     check_positions,
     check_vocabulary,
@@ -24,9 +24,7 @@ from dcpt.training.models import (
     load_model,
 )
 
-Dtype = Literal["float32", "bfloat16"]
-
-EVALUATION_TOKENS = 4096
+EVALUATION_TOKENS = 16_384
 """Tokens of one forward pass; a constant, so that a loss does not hang on the training batch."""
 
 
@@ -120,49 +118,27 @@ def cut_windows(
     return torch.from_numpy(ids.astype(np.int64))
 
 
-def token_losses(model: nn.Module, tokens: Tensor, dtype: Dtype) -> Tensor:
-    """Cross entropy of every target, in float32 whatever the model computes in.
-
-    Args:
-        model: A causal LM of ``transformers``.
-        tokens: Ids of shape (B, T + 1), on the model's device.
-        dtype: ``bfloat16`` runs the matrix products in bfloat16 and leaves the weights float32.
-
-    Returns:
-        Nats, shape (B, T).
-    """
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        logits_BTV = model(input_ids=inputs, use_cache=False).logits
-    losses = functional.cross_entropy(
-        logits_BTV.float().flatten(0, 1), targets.flatten(), reduction="none"
-    )
-    return losses.view_as(targets)
-
-
 @torch.no_grad()
-def sequence_losses(model: nn.Module, windows: Tensor, dtype: Dtype) -> NDArray[np.float64]:
+def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDArray[np.float64]:
     """Mean loss of each sequence, without dropout.
 
     Args:
-        model: A causal LM, left in the mode that it came in.
+        forward: The model's forward pass.
+        weights: Its tensors.
         windows: Ids of shape (S, T + 1).
-        dtype: As in ``token_losses``.
 
     Returns:
         Nats per token, shape (S,).
     """
-    was_training = model.training
-    device = next(model.parameters()).device
+    device = next(iter(weights.values())).device
     per_pass = max(1, EVALUATION_TOKENS // (windows.shape[1] - 1))
-    model.eval()
-    try:
-        means = [
-            token_losses(model, some.to(device), dtype).double().mean(dim=1)
-            for some in torch.split(windows, per_pass)
-        ]
-    finally:
-        model.train(was_training)
+    means = []
+    for some in torch.split(windows, per_pass):
+        # The last pass is filled up with its own first sequence: another shape would be compiled.
+        missing = min(per_pass, len(windows)) - len(some)
+        filled = torch.cat([some, some[:1].expand(missing, -1)])
+        _, losses = forward.losses(weights, filled.to(device))
+        means.append(losses[: len(some)].double().mean(dim=1))
     # One transfer for all: the device is waited for once.
     result: NDArray[np.float64] = torch.cat(means).cpu().numpy()
     return result
@@ -172,9 +148,9 @@ def evaluate_channels(
     model: nn.Module, windows: Mapping[str, Tensor], dtype: Dtype
 ) -> dict[str, ChannelLoss]:
     """Validation loss of each channel. Sequences are equally long, so their mean is the tokens'."""
-    losses = {}
+    forward, weights, losses = forward_of(model, dtype), weights_of(model), {}
     for name, windows_ST in windows.items():
-        losses_S = sequence_losses(model, windows_ST, dtype)
+        losses_S = sequence_losses(forward, weights, windows_ST)
         n = len(losses_S)
         se = float(losses_S.std(ddof=1)) / math.sqrt(n) if n > 1 else None
         losses[name] = ChannelLoss(float(losses_S.mean()), se)

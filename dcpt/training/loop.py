@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
 
 from dcpt.runs import Identity, RunConfig, RunFolder, learning_rate_at
-from dcpt.text.mixture import Batch
 from dcpt.training.data import RunData, open_data
-from dcpt.training.evaluate import (
-    EVALUATION_TOKENS,
-    describe_evaluation,
-    sequence_losses,
-    token_losses,
-)
+from dcpt.training.evaluate import describe_evaluation
 from dcpt.training.journal import Journal
-from dcpt.training.models import (
-    build_untrained,
-    check_vocabulary,
-    count_parameters,
-    load_base,
-    save_model,
-)
+from dcpt.training.models import check_vocabulary, load_base, save_model
 from dcpt.training.state import TrainingState, load_state, save_state, start_state
+from dcpt.training.step import Step
 from dcpt.training.watch import TrainingError, Watch
 from dcpt.training.work import find_work, must_save_model
 
-__all__ = ["Timing", "TrainingError", "time_steps", "train"]
+__all__ = ["TrainingError", "own_stream", "train", "train_stepwise"]
 
 VERSIONS = {"torch": str(torch.__version__), "transformers": transformers.__version__}
-
-UNTIMED_STEPS = 2
-"""Steps before the timed ones: the first ones allocate."""
 
 
 def train(
@@ -49,7 +33,7 @@ def train(
     """Train a run to its end, from wherever it stands; does nothing if it lacks nothing.
 
     A pre-training run starts from random weights, a trunk from its base, a branch from its trunk's
-    state. On the CPU a run that was interrupted ends bit for bit like one that was not.
+    state. A run that was interrupted ends bit for bit like one that was not.
 
     Args:
         config: The run.
@@ -61,12 +45,24 @@ def train(
         InputError: If the base or the text is not there or does not fit.
         TrainingError: If a loss is not finite or a file cannot be written.
     """
+    with own_stream(device):
+        for _ in train_stepwise(config, study, device=device, stop_at_step=stop_at_step):
+            pass
+
+
+def train_stepwise(
+    config: RunConfig, study: Path, *, device: str = "cpu", stop_at_step: int | None = None
+) -> Iterator[None]:
+    """Train as ``train`` does, and pause after every step, so that runs can share a device.
+
+    On CUDA every part must go on within one and the same stream, not the default one.
+    """
     folder = RunFolder.of(config, study / "runs")
     if folder.is_done(config):
         return
     try:
         folder.write_config(config)
-        _train(config, study, folder, device, stop_at_step)
+        yield from _train(config, study, folder, device, stop_at_step)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"run {config.name}: a file cannot be read or written ({error}); see to the disk and "
@@ -74,9 +70,16 @@ def train(
         ) from error
 
 
+def own_stream(device: str) -> AbstractContextManager[Any]:
+    """A stream of its own on CUDA, and nothing on the CPU."""
+    if not device.startswith("cuda"):
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
 def _train(
     config: RunConfig, study: Path, folder: RunFolder, device: str, stop_at_step: int | None
-) -> None:
+) -> Iterator[None]:
     one, before = config.identity, folder.result() or {}
     work = find_work(config, study / "runs")
     data = open_data(config, study)
@@ -85,6 +88,7 @@ def _train(
     state = start_state(model.train(), one)
     if work.start is not None:
         load_state(work.start, state, one)
+    take_step = Step(state, one)
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
     with Journal(folder) as journal:
@@ -116,9 +120,10 @@ def _train(
             # One step.
             for name, epoch in data.mixture.repeats(state.step).items():
                 journal.write_note(f"{name} ran dry at {n_tokens} tokens; epoch {epoch + 1} begins")
-            watch.add_step(*take_step(state, one, data.mixture.batch(state.step)))
+            watch.add_step(take_step(data.mixture.batch(state.step)))
             if watch.is_log_due():
                 journal.write_training(watch.describe_training())
+            yield
 
     if work.end == work.run_end and must_save_model(config):
         save_model(model, data.tokenizer, folder.model)
@@ -126,40 +131,6 @@ def _train(
     speed = watch.tokens_per_s or before.get("tokens_per_s")
     about = {"wall_s": watch.wall_s, "tokens_per_s": speed, "device": device, "versions": VERSIONS}
     folder.write_result({**done, **about})
-
-
-def take_step(state: TrainingState, identity: Identity, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Train on one batch: the state changes, and nothing waits for the device.
-
-    Args:
-        state: Weights, moments, sums of losses by channel, and the step.
-        identity: The run.
-        batch: Tokens of shape (B, T + 1) and the channel of each sequence.
-
-    Returns:
-        Mean loss over the batch's tokens and norm of the gradient before clipping, scalars.
-    """
-    device = state.loss_sum_C.device
-    # A foreign model may have dropout: its noise hangs on seed and step alone, so that a resumed
-    # run draws the same.
-    torch.manual_seed(identity.seed * 1_000_003 + state.step)
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate_at(identity, state.step)
-
-    tokens = torch.from_numpy(batch.tokens).to(device, non_blocking=True)
-    losses_BT = token_losses(state.model, tokens, identity.dtype)
-    loss = losses_BT.mean()
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), identity.optimizer.clip_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-
-    channel_B = torch.from_numpy(batch.channel_index).to(device, non_blocking=True)
-    sums_B = losses_BT.detach().sum(dim=1, dtype=torch.float64)
-    state.loss_sum_C.index_add_(0, channel_B, sums_B)
-    state.loss_tokens_C.index_add_(0, channel_B, torch.full_like(sums_B, losses_BT.shape[1]))
-    state.step += 1
-    return loss.detach(), norm
 
 
 def make_point(
@@ -206,63 +177,3 @@ def describe_end(folder: RunFolder, state: TrainingState, data: RunData) -> dict
         **{name: point[name] for name in copied},
         "tokens": data.mixture.tokens(state.step),
     }
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a run costs here.
-
-    Attributes:
-        tokens_per_s: Training speed, evaluation apart.
-        evaluation_s: Seconds of one point, in which all channels are evaluated.
-        n_params: Parameters of the model in all.
-    """
-
-    tokens_per_s: float
-    evaluation_s: float
-    n_params: int
-
-
-def time_steps(config: RunConfig, study: Path, *, device: str = "cpu", n_steps: int = 3) -> Timing:
-    """Time a few steps of a run on random tokens; nothing is read but the model's shape.
-
-    Args:
-        config: The run; its base need not be trained yet.
-        study: The study's folder.
-        device: Where to measure.
-        n_steps: Steps to time, after two that are not.
-
-    Raises:
-        InputError: If the shape of the base cannot be found.
-    """
-    one = config.identity
-    model = build_untrained(config, study, device)
-    state = start_state(model.train(), one)
-    random = np.random.default_rng(0)
-    shape = (one.batch_sequences, one.sequence_tokens + 1)
-    vocabulary = state.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    batch = Batch(
-        random.integers(vocabulary, size=shape), np.zeros(one.batch_sequences, dtype=np.int64)
-    )
-
-    def seconds_of(steps: int) -> float:
-        began = time.monotonic()
-        for _ in range(steps):
-            loss, _ = take_step(state, one, batch)
-        loss.item()  # an accelerator is waited for
-        return time.monotonic() - began
-
-    seconds_of(UNTIMED_STEPS)
-    step_s = seconds_of(n_steps) / n_steps
-
-    per_pass = max(1, EVALUATION_TOKENS // one.sequence_tokens)
-    windows = torch.from_numpy(random.integers(vocabulary, size=(per_pass, shape[1])))
-    sequence_losses(model, windows, one.dtype)
-    began = time.monotonic()
-    sequence_losses(model, windows, one.dtype)
-    n_windows = len(one.channels) * (one.validation_tokens // one.sequence_tokens)
-    return Timing(
-        tokens_per_s=one.batch_tokens / step_s,
-        evaluation_s=(time.monotonic() - began) * n_windows / per_pass,
-        n_params=count_parameters(model).n_params,
-    )

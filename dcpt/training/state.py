@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dcpt.runs import Identity
+from dcpt.training.forward import Forward, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -25,6 +26,7 @@ class TrainingState:
 
     Attributes:
         model: The model, weights in float32.
+        forward: Its losses as a function of its weights.
         optimizer: AdamW over its parameters.
         loss_sum_C: Training loss of each channel since the last point, summed over tokens, float64.
         loss_tokens_C: Tokens behind these sums, float64.
@@ -33,18 +35,33 @@ class TrainingState:
     """
 
     model: nn.Module
+    forward: Forward
     optimizer: torch.optim.Optimizer
     loss_sum_C: Tensor
     loss_tokens_C: Tensor
     step: int = 0
     wall_s: float = 0.0
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):  # on CUDA it lies where a recorded graph reads it
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    @property
+    def weights(self) -> Weights:
+        """Parameters and buffers by name."""
+        return weights_of(self.model)
+
 
 def start_state(model: nn.Module, identity: Identity) -> TrainingState:
     """State at D = 0: the base's weights and fresh moments."""
     device = next(model.parameters()).device
     zeros_C = torch.zeros(len(identity.channels), dtype=torch.float64, device=device)
-    return TrainingState(model, make_optimizer(model, identity), zeros_C, zeros_C.clone())
+    forward, optimizer = forward_of(model, identity.dtype), make_optimizer(model, identity)
+    return TrainingState(model, forward, optimizer, zeros_C, zeros_C.clone())
 
 
 def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
@@ -57,16 +74,19 @@ def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
         (decayed if is_matrix else kept).append(parameter)
     counted = sum(p.numel() for p in decayed) + sum(p.numel() for p in kept)
     assert counted == count_parameters(model).n_params, "a parameter is in no group, or in two"
-    how = identity.optimizer
+    how, device = identity.optimizer, next(model.parameters()).device
+    on_cuda = device.type == "cuda"
+    rate = torch.tensor(identity.learning_rate, device=device) if on_cuda else 0.0
     return torch.optim.AdamW(
         [
             {"params": decayed, "weight_decay": how.weight_decay},
             {"params": kept, "weight_decay": 0.0},
         ],
-        lr=identity.learning_rate,
+        lr=rate,
         betas=(how.beta1, how.beta2),
         eps=how.eps,
         fused=True,
+        capturable=on_cuda,
     )
 
 

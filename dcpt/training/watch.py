@@ -45,13 +45,12 @@ class Watch:
         self._paused_s = self._logged_paused_s = 0.0
         self._unseen: list[Tensor] = []
         self._losses: list[float] = []
-        self._norm: Tensor | None = None
+        self._norm: float | None = None
         self._logged_2C = self._read_sums()
 
-    def add_step(self, loss: Tensor, norm: Tensor) -> None:
-        """Take the loss and the gradient norm of a step, both still on the device."""
-        self._unseen.append(loss)
-        self._norm = norm
+    def add_step(self, loss_and_norm: Tensor) -> None:
+        """Take the loss and the gradient norm of a step, shape (2,), still on the device."""
+        self._unseen.append(loss_and_norm)
 
     def check_losses(self) -> None:
         """Look at the losses of the latest steps.
@@ -62,8 +61,8 @@ class Watch:
         if not self._unseen:
             return
         first = self._state.step - len(self._unseen)
-        losses: list[float] = torch.stack(self._unseen).tolist()
-        self._unseen = []
+        losses, norms = torch.stack(self._unseen).T.tolist()
+        self._unseen, self._norm = [], norms[-1]
         for step, loss in enumerate(losses, start=first):
             if not math.isfinite(loss):
                 rate = learning_rate_at(self._config.identity, step)
@@ -110,7 +109,7 @@ class Watch:
                 if count
             },
             "learning_rate": learning_rate_at(one, state.step - 1),
-            "grad_norm": None if self._norm is None else float(self._norm),
+            "grad_norm": self._norm,
             "tokens_per_s": tokens / max(seconds, 1e-9),
         }
         self._losses, self._logged, self._logged_step = [], now, state.step

@@ -86,7 +86,7 @@ def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) ->
 
 def test_the_costliest_size_is_known(prepared: Path) -> None:
     runs = plan(prepared)
-    costs = {run.config.recorded.size: run.cost_per_token for run in runs}
+    costs = {run.config.recorded.size: run.about_n_params for run in runs}
     assert costs["a"] < costs["b"] < costs["big"]
     trunk, branch = runs[3], runs[4]
     assert branch.trained_tokens == branch.config.identity.decay.n_tokens < trunk.trained_tokens

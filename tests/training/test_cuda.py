@@ -6,7 +6,8 @@ import pytest
 import torch
 from made_runs import BATCH_TOKENS, Made
 
-from dcpt.training.loop import time_steps, train
+from dcpt.training.loop import train
+from dcpt.training.timing import time_steps
 
 pytestmark = [
     pytest.mark.gpu,

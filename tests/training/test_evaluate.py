@@ -14,8 +14,8 @@ from dcpt.training.evaluate import (
     evaluate_channels,
     evaluate_model,
     open_validation,
-    token_losses,
 )
+from dcpt.training.forward import forward_of, weights_of
 from dcpt.training.models import build_llama
 
 
@@ -67,8 +67,8 @@ def test_dropout_is_off_and_the_mode_is_left_as_it_was() -> None:
 def test_bfloat16_is_near_float32() -> None:
     model = build_llama(ARCHITECTURE, seed=3)
     tokens = torch.arange(34).reshape(2, 17)
-    exact = token_losses(model, tokens, "float32")
-    near = token_losses(model, tokens, "bfloat16")
+    _, exact = forward_of(model, "float32").losses(weights_of(model), tokens)
+    _, near = forward_of(model, "bfloat16").losses(weights_of(model), tokens)
     assert near.dtype == torch.float32
     assert not torch.equal(exact, near)
     torch.testing.assert_close(exact, near, atol=0.02, rtol=0)

@@ -19,7 +19,8 @@ from dcpt.table.study_rows import read_study_rows
 from dcpt.text.corpora import open_shard
 from dcpt.text.mixture import Mixture
 from dcpt.training.evaluate import evaluate_model
-from dcpt.training.loop import TrainingError, time_steps, train
+from dcpt.training.loop import TrainingError, train
+from dcpt.training.timing import time_steps
 
 
 def train_slowly(made: Made, config: RunConfig) -> tuple[dict[str, torch.Tensor], dict[str, float]]:

@@ -1,0 +1,140 @@
+"""The forward pass of a model as a function of its weights, compiled once for a shape.
+
+All runs of one size share a ``Forward``: whatever their share and learning rate, base, trunk and
+branch are the same function of other weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from dcpt.runs import canonical_json
+from dcpt.training.compiling import compiled_on_cuda
+from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.losses import mean_loss
+
+Dtype = Literal["float32", "bfloat16"]
+Weights = dict[str, Tensor]
+
+_forwards: dict[str, Forward] = {}
+
+
+def forward_of(model: nn.Module, dtype: Dtype) -> Forward:
+    """The forward pass of a model; models of one shape, dtype and device share it."""
+    device = next(model.parameters()).device.type
+    config: Any = model.config
+    shape = {k: v for k, v in config.to_dict().items() if k != "_name_or_path"}
+    key = f"{type(model).__qualname__} {device} {dtype} {canonical_json(shape)}"
+    if key not in _forwards:
+        _forwards[key] = Forward(model, dtype)
+    return _forwards[key]
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """All tensors of a model by name, shared ones once; what ``Forward`` is called with."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+class Forward:
+    """Losses of a causal LM of ``transformers`` at any weights of its shape.
+
+    The head is applied some rows at a time (``losses.mean_loss``) where it is a plain product with
+    the last hidden states. Where a model does more than that to its logits, they are made whole.
+
+    Args:
+        model: A model of the shape; its weights are not kept.
+        dtype: ``bfloat16`` runs the matrix products in bfloat16 and leaves the weights float32.
+
+    Attributes:
+        draws: Whether training draws random numbers (dropout).
+        is_static: Whether a training step is the same sequence of kernels every time.
+    """
+
+    def __init__(self, model: nn.Module, dtype: Dtype) -> None:
+        self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        self._shell: Any = copy.deepcopy(model).to("meta")
+        self._prefix = f"{self._shell.base_model_prefix}."
+        self._head = _plain_head(model)
+        self.draws = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+        # By transformers' own account: no operation whose shape hangs on what is computed.
+        self.is_static = bool(self._shell._can_compile_fullgraph) and not self.draws
+        on_cuda = next(model.parameters()).is_cuda
+        self._is_fused = on_cuda and self._head is not None and is_plain_llama(model)
+        self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def losses(
+        self, weights: Weights, tokens: Tensor, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy of every target, in float32.
+
+        Args:
+            weights: As ``weights_of`` gives them.
+            tokens: Ids of shape (B, T + 1): inputs and targets.
+            training: Whether dropout, where there is any, is on.
+
+        Returns:
+            The mean, a scalar to differentiate, and the losses in nats, shape (B, T), without
+            gradient.
+        """
+        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
+        self._shell.train(training)
+        found = self._hidden(weights, inputs).flatten(0, 1)
+        if self._head is None:
+            losses = functional.cross_entropy(found.float(), targets, reduction="none")
+            return losses.mean(), losses.detach().view_as(inputs)
+        mean, losses = mean_loss(found.to(self._dtype), weights[self._head], targets)
+        return mean, losses.view_as(inputs)
+
+    def _hidden(self, weights: Weights, ids: Tensor) -> Tensor:
+        """Last hidden states of a model with a plain head, logits of any other."""
+        if not self.is_static:
+            return self._call(weights, ids)
+        if not self._is_fused:
+            result: Tensor = compiled_on_cuda(self._call, ids)(weights, ids)
+            return result
+        T = ids.shape[1]
+        if T not in self._rotary:
+            self._rotary[T] = rotary_tables(weights["model.rotary_emb.inv_freq"], T)
+            torch.cuda.synchronize()  # other runs read them from streams of their own
+        config, fused = self._shell.config, compiled_on_cuda(fused_hidden, ids)
+        result = fused(config, weights, ids, self._rotary[T], self._dtype)
+        return result
+
+    def _call(self, weights: Weights, ids: Tensor) -> Tensor:
+        """What ``_hidden`` gives, by the model's own code."""
+        module, own, wanted = self._shell, weights, "logits"
+        if self._head is not None:
+            module, wanted = self._shell.base_model, "last_hidden_state"
+            n = len(self._prefix)
+            own = {k[n:]: w for k, w in weights.items() if k.startswith(self._prefix)}
+        arguments = {"input_ids": ids, "use_cache": False}
+        bf16 = self._dtype == torch.bfloat16
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
+            result: Tensor = functional_call(module, own, (), arguments)[wanted]
+        return result
+
+
+@torch.no_grad()
+def _plain_head(model: Any) -> str | None:
+    """Name of the head's weight, if logits are hidden states times that weight and no more.
+
+    Tried out on a few tokens and not read off the type: models scale, cap or shift their logits.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or head.bias is not None or model.base_model is model:
+        return None
+    ids = torch.arange(8, device=head.weight.device)[None] % head.weight.shape[0]
+    was_training = model.training
+    model.eval()
+    logits = model(input_ids=ids, use_cache=False).logits
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    model.train(was_training)
+    if not torch.allclose(hidden @ head.weight.T, logits, rtol=1e-3, atol=1e-3):
+        return None
+    return next(name for name, p in model.named_parameters() if p is head.weight)

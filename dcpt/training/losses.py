@@ -1,0 +1,99 @@
+"""Cross entropy of every token without ever holding the logits of a whole batch.
+
+A batch of 16,384 tokens has 10 GB of float32 logits at a vocabulary of 152,000. Here some thousand
+rows are made at a time, and their gradient in the same breath (as Liger's fused linear cross
+entropy does it, arXiv 2410.10989): every product is computed once, and no row of logits is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcpt.training.compiling import compiled_on_cuda
+
+LOGITS = 2**25
+"""Logits that are made at a time: 4096 rows at a vocabulary of 8192."""
+
+FEWEST_ROWS = 1024
+"""Rows that are made at a time however large the vocabulary is: with fewer, adding up the gradient
+of the head (vocabulary x width numbers a chunk) would take longer than making it."""
+
+
+def mean_loss(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy behind a linear head, in float32 whatever the products are computed in.
+
+    Args:
+        hidden_MD: What the head is applied to, in the dtype of the products.
+        head_VD: The head's weight; its gradient is added up in float32.
+        targets_M: Token ids.
+
+    Returns:
+        The mean over tokens, a scalar, and the loss of each token in nats, shape (M,), without
+        gradient.
+    """
+    if torch.is_grad_enabled():
+        mean, losses_M = _MeanLoss.apply(hidden_MD, head_VD, targets_M)  # type: ignore[no-untyped-call]
+        return mean, losses_M
+    head, losses_in = head_VD.to(hidden_MD.dtype), compiled_on_cuda(_losses, hidden_MD)
+    losses = [losses_in(hidden_MD[r], head, targets_M[r])[0] for r in _chunks(head, targets_M)]
+    losses_M = torch.cat(losses)
+    return losses_M.mean(), losses_M
+
+
+class _MeanLoss(torch.autograd.Function):
+    """Takes its gradient on the way forward: nothing comes between the loss and ``backward``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        head, gradient_in = head_VD.to(hidden_MD.dtype), compiled_on_cuda(_gradient, hidden_MD)
+        losses, hidden_grads, head_grad = [], [], None
+        for rows in _chunks(head, targets_M):
+            some, hidden_grad, grad = gradient_in(
+                hidden_MD[rows], head, targets_M[rows], 1 / len(targets_M)
+            )
+            losses.append(some)
+            hidden_grads.append(hidden_grad)
+            head_grad = grad.float() if head_grad is None else head_grad.add_(grad)
+        losses_M = torch.cat(losses)
+        ctx.save_for_backward(torch.cat(hidden_grads), head_grad)
+        ctx.mark_non_differentiable(losses_M)
+        return losses_M.mean(), losses_M
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+        hidden_grad, head_grad = ctx.saved_tensors
+        return hidden_grad * grads[0], head_grad * grads[0], None
+
+
+def _chunks(head_VD: Tensor, targets_M: Tensor) -> Iterator[slice]:
+    """Cut the rows into as few chunks as there may be, all but the last equally long."""
+    n = len(targets_M)
+    n_chunks = -(-n // max(FEWEST_ROWS, LOGITS // len(head_VD)))
+    rows = -(-n // n_chunks)
+    return (slice(start, start + rows) for start in range(0, n, rows))
+
+
+def _losses(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses of some rows, and their logits and the logarithms of the sums in float32."""
+    logits = (hidden @ head.T).float()
+    sums = logits.logsumexp(dim=1)
+    return sums - logits.gather(1, targets[:, None])[:, 0], logits, sums
+
+
+def _gradient(
+    hidden: Tensor, head: Tensor, targets: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses of some rows, and gradients by rows and head of their sum times ``scale``."""
+    losses, logits, sums = _losses(hidden, head, targets)
+    # The scale goes into the exponent: one pass over the logits less.
+    grad = (logits - (sums[:, None] - math.log(scale))).exp_().to(hidden.dtype)
+    at_target = (((-losses).exp() - 1) * scale).to(hidden.dtype)
+    grad.scatter_(1, targets[:, None], at_target[:, None])
+    return losses, grad @ head, grad.T @ hidden

@@ -1,0 +1,107 @@
+"""One optimizer step of a run; on CUDA it is recorded once and then replayed."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcpt.runs import Identity, learning_rate_at
+from dcpt.text.mixture import Batch
+from dcpt.training.state import TrainingState
+
+FIRST_STEPS = 2
+"""Steps before a graph is recorded: they compile, allocate, and choose kernels."""
+
+
+class Step:
+    """Takes the steps of one run: changes its state, and never waits for the device.
+
+    A small model's step is some hundred kernels of a few microseconds each, and launching them
+    from Python takes five times as long as running them. On CUDA the third step is recorded as a
+    graph, and each step from there on is one launch. What is not the same sequence of kernels every
+    time is not recorded: a mixture of experts, or dropout, whose noise hangs on seed and step so
+    that a resumed run draws the same.
+
+    Args:
+        state: Weights, moments, sums of losses by channel, and the step.
+        identity: The run.
+    """
+
+    def __init__(self, state: TrainingState, identity: Identity) -> None:
+        self._state, self._identity = state, identity
+        self._weights = state.weights
+        device = state.loss_sum_C.device
+        sequences, tokens = identity.batch_sequences, identity.sequence_tokens
+        # A recorded graph reads and writes the same memory every time.
+        self._tokens_BT = torch.zeros((sequences, tokens + 1), dtype=torch.int64, device=device)
+        self._channel_B = torch.zeros(sequences, dtype=torch.int64, device=device)
+        self._channels_C = torch.arange(len(identity.channels), device=device)
+        self._loss_and_norm = torch.zeros(2, device=device)
+        self._graph: Any = None
+        self._taken = 0
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Train on one batch.
+
+        Args:
+            batch: Tokens of shape (B, T + 1) and the channel of each sequence.
+
+        Returns:
+            Mean loss over the batch's tokens and norm of the gradient before clipping, shape (2,).
+        """
+        state, device = self._state, self._tokens_BT.device
+        if state.forward.draws:
+            torch.manual_seed(self._identity.seed * 1_000_003 + state.step)
+        state.set_learning_rate(learning_rate_at(self._identity, state.step))
+        for there, here in (
+            (self._tokens_BT, batch.tokens),
+            (self._channel_B, batch.channel_index),
+        ):
+            tensor = torch.from_numpy(here)
+            # Copies from pinned memory do not wait; torch keeps it until the copy is done.
+            there.copy_(tensor.pin_memory() if device.type == "cuda" else tensor, non_blocking=True)
+
+        if self._graph is None and self._taken >= FIRST_STEPS and self._can_record():
+            self._graph = self._record()
+        if self._graph is None:
+            self._compute()
+        else:
+            self._graph.replay()
+        self._taken += 1
+        state.step += 1
+        return self._loss_and_norm.clone()
+
+    def _compute(self) -> None:
+        state = self._state
+        mean, losses_BT = state.forward.losses(self._weights, self._tokens_BT, training=True)
+        mean.backward()  # type: ignore[no-untyped-call]
+        clip = self._identity.optimizer.clip_norm
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        self._loss_and_norm.copy_(torch.stack([mean.detach(), norm]))
+
+        # A product and no scattered sum: its order, and so its last bit, is always the same.
+        is_of_CB = (self._channel_B == self._channels_C[:, None]).double()
+        state.loss_sum_C += is_of_CB @ losses_BT.sum(dim=1, dtype=torch.float64)
+        state.loss_tokens_C += is_of_CB.sum(dim=1) * losses_BT.shape[1]
+
+    def _can_record(self) -> bool:
+        return self._tokens_BT.is_cuda and self._state.forward.is_static
+
+    def _record(self) -> Any:
+        """Record a step on the current stream, which must not be the device's default one."""
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what the first steps used; a graph has memory of its own
+        graph = torch.cuda.CUDAGraph()
+        gc.disable()  # nothing on the device may be freed in between
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            self._compute()
+        finally:
+            graph.capture_end()
+            gc.enable()
+        return graph

@@ -1,0 +1,114 @@
+"""What a run costs here, from a few steps on random tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dcpt.runs import RunConfig
+from dcpt.text.mixture import Batch
+from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
+from dcpt.training.loop import own_stream
+from dcpt.training.models import build_untrained, count_parameters
+from dcpt.training.state import start_state
+from dcpt.training.step import FIRST_STEPS, Step
+
+LEAST_S = 0.5
+"""Steps are timed for at least so long."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a run costs here.
+
+    Attributes:
+        tokens_per_s: Training speed of all runs that share the device, evaluation apart.
+        evaluation_s: Seconds of one point, in which all channels are evaluated.
+        n_params: Parameters of the model in all.
+        compile_s: Seconds before the first timed step.
+    """
+
+    tokens_per_s: float
+    evaluation_s: float
+    n_params: int
+    compile_s: float
+
+
+class _Lane:
+    """A run on a stream of its own that trains on one random batch."""
+
+    def __init__(self, config: RunConfig, study: Path, device: str) -> None:
+        one = config.identity
+        self.stream = own_stream(device)
+        with self.stream:
+            self.state = start_state(build_untrained(config, study, device).train(), one)
+            self._take_step = Step(self.state, one)
+        random = np.random.default_rng(0)
+        embeddings = self.state.model.get_input_embeddings()  # type: ignore[operator]
+        shape = (one.batch_sequences, one.sequence_tokens + 1)
+        self.batch = Batch(
+            random.integers(embeddings.num_embeddings, size=shape),
+            np.arange(one.batch_sequences, dtype=np.int64) % len(one.channels),
+        )
+
+    def take_step(self) -> None:
+        with self.stream:
+            self._take_step(self.batch)
+
+
+def time_steps(
+    config: RunConfig, study: Path, *, device: str = "cpu", lanes: int = 1, n_steps: int = 3
+) -> Timing:
+    """Time a few steps of a run on random tokens; nothing is read but the model's shape.
+
+    Args:
+        config: The run; its base need not be trained yet.
+        study: The study's folder.
+        device: Where to measure.
+        lanes: Runs that train on the device side by side.
+        n_steps: Steps of each to time at least, after those in which things are made ready.
+
+    Raises:
+        InputError: If the shape of the base cannot be found.
+    """
+    one, began = config.identity, time.monotonic()
+    runs = [_Lane(config, study, device) for _ in range(lanes)]
+    _seconds_of(runs, FIRST_STEPS + 1)
+    compile_s = time.monotonic() - began
+    seconds, steps = 0.0, 0
+    while steps < n_steps or (seconds < LEAST_S and device != "cpu"):
+        seconds += _seconds_of(runs, n_steps)
+        steps += n_steps
+
+    state, batch = runs[0].state, torch.from_numpy(runs[0].batch.tokens)
+    per_pass = max(1, EVALUATION_TOKENS // one.sequence_tokens)
+    windows = batch[torch.arange(per_pass) % len(batch)]
+    with runs[0].stream:
+        sequence_losses(state.forward, state.weights, windows)
+        began = time.monotonic()
+        sequence_losses(state.forward, state.weights, windows)
+        pass_s = time.monotonic() - began
+    n_windows = len(one.channels) * (one.validation_tokens // one.sequence_tokens)
+    return Timing(
+        tokens_per_s=lanes * steps * one.batch_tokens / seconds,
+        evaluation_s=pass_s * n_windows / per_pass,
+        n_params=count_parameters(state.model).n_params,
+        compile_s=compile_s,
+    )
+
+
+def _seconds_of(runs: Sequence[_Lane], n_steps: int) -> float:
+    """Seconds of so many steps of every run, in turn."""
+    began = time.monotonic()
+    for _ in range(n_steps):
+        for run in runs:
+            run.take_step()
+    for run in runs:
+        with run.stream:
+            run.state.loss_sum_C.tolist()  # an accelerator is waited for
+    return time.monotonic() - began
