@@ -144,7 +144,7 @@ def run_grid(
             console.print(display.estimate_words(estimates, len(slots)))
         return
     folder = StudyFolder(study)
-    with display.watch_grid(console, folder, len(slots), "grid") as view:
+    with display.watch_grid(console, folder, slots, "grid") as view:
         outcome = stations.train_study(study, slots, on_tick=view.tick)
     if json:
         typer.echo(display.as_json(vars(outcome)))
@@ -193,7 +193,7 @@ def verify(
 
     console, folder = display.open_console(json), StudyFolder(study)
     slots = choose_slots(workers)
-    with display.watch_grid(console, folder, len(slots), "verification") as view:
+    with display.watch_grid(console, folder, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick, laws=law or ())
     _end(outcome, console)
     assert checked is not None

@@ -98,12 +98,12 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
 
 
 def _train(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
-    with display.watch_grid(console, StudyFolder(study), len(slots), "grid") as view:
+    with display.watch_grid(console, StudyFolder(study), slots, "grid") as view:
         return stations.train_study(study, slots, on_tick=view.tick)
 
 
 def _verify(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
-    with display.watch_grid(console, StudyFolder(study), len(slots), "verification") as view:
+    with display.watch_grid(console, StudyFolder(study), slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick)
     for line in checked.words if checked is not None else []:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

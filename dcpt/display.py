@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcpt.grid.plan import PlannedRun
+from dcpt.grid.local import Slot
 from dcpt.grid.status import RunStatus, read_status, seconds_left
 from dcpt.quantities import format_count
 from dcpt.study import StudyFolder
@@ -121,8 +122,8 @@ def estimate_table(estimates: Sequence[Estimate]) -> Table:
 class GridView:
     """The live view of a grid: what runs, how far, tokens/s, channel losses, time left."""
 
-    def __init__(self, folder: StudyFolder, workers: int, live: Live, title: str) -> None:
-        self.folder, self.workers, self.live, self.title = folder, workers, live, title
+    def __init__(self, folder: StudyFolder, slots: Sequence[Slot], live: Live, title: str) -> None:
+        self.folder, self.slots, self.live, self.title = folder, slots, live, title
         self.started, self.drawn = time.monotonic(), 0.0
         self.planned: Sequence[PlannedRun] = ()
 
@@ -149,7 +150,7 @@ class GridView:
             for status in statuses
             if status.state == "running"
         ]
-        seconds = seconds_left(statuses, self.workers)
+        seconds = seconds_left(statuses, self.slots)
         left = "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
         done = sum(status.state == "done" for status in statuses)
         failed = sum(status.state == "failed" for status in statuses)
@@ -165,11 +166,11 @@ class GridView:
 
 @contextmanager
 def watch_grid(
-    console: Console, folder: StudyFolder, workers: int, title: str
+    console: Console, folder: StudyFolder, slots: Sequence[Slot], title: str
 ) -> Iterator[GridView]:
     """Show the live view while a grid trains; where there is no terminal, only its last state."""
     with Live(console=console, auto_refresh=False, transient=False) as live:
-        view = GridView(folder, workers, live, title)
+        view = GridView(folder, slots, live, title)
         try:
             yield view
         except KeyboardInterrupt:

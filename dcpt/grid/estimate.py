@@ -54,7 +54,12 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
         if not timings:  # the first call of all pays for torch's own start
             time_steps(run.config, folder.path, device=slot.device)
         if recorded.size not in timings:
-            timings[recorded.size] = time_steps(run.config, folder.path, device=slot.device)
+            timings[recorded.size] = time_steps(
+                run.config,
+                folder.path,
+                device=slot.device,
+                lanes=slot.lanes_for(run.about_n_params),
+            )
         timing = timings[recorded.size]
         trained = run.trained_tokens
         n_points = len(recorded.evaluation_at) + (one.kind == "trunk")

@@ -40,12 +40,16 @@ class Slot:
     Attributes:
         device: The device.
         threads: Threads that it may use on the CPU.
-        lanes: Runs that it may train side by side.
+        lanes: Runs that it may train side by side, if they are small.
     """
 
     device: str = "cpu"
     threads: int = 1
     lanes: int = 1
+
+    def lanes_for(self, n_params: float) -> int:
+        """Runs of models of that size that it may train side by side."""
+        return max(1, min(self.lanes, int(SHARED_PARAMS // n_params)))
 
 
 @dataclass
@@ -65,9 +69,8 @@ class _Worker:
 
     def has_room_for(self, run: PlannedRun) -> bool:
         """Whether the run may begin here beside those that are under way."""
-        n_params = sum(one.about_n_params for one in [run, *self.busy_with.values()])
-        beside = len(self.busy_with) < self.slot.lanes and n_params <= SHARED_PARAMS
-        return beside or not self.busy_with
+        largest = max(one.about_n_params for one in [run, *self.busy_with.values()])
+        return len(self.busy_with) < self.slot.lanes_for(largest)
 
 
 def count_cores() -> int:

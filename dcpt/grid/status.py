@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dcpt.grid.local import Slot
 from dcpt.grid.plan import PlannedRun
 from dcpt.runs import RunFolder
 from dcpt.study import StudyFolder
@@ -98,10 +99,10 @@ def repeated_text(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[st
     ]
 
 
-def seconds_left(statuses: Sequence[RunStatus], workers: int) -> float | None:
+def seconds_left(statuses: Sequence[RunStatus], slots: Sequence[Slot]) -> float | None:
     """Time until all runs are done, from the speeds seen so far; None before any is known.
 
-    A size that has not run yet is taken to be slower in proportion to its cost per token.
+    A size that has not run yet is taken to be slower in proportion to its parameters.
     """
     seen = [(status.planned.about_n_params, status) for status in statuses if status.tokens_per_s]
     if not seen:
@@ -113,5 +114,6 @@ def seconds_left(statuses: Sequence[RunStatus], workers: int) -> float | None:
         own = status.planned.about_n_params
         like, peer = min(seen, key=lambda pair: abs(pair[0] - own))
         speed = peer.tokens_per_s or 1.0
-        total += status.left_tokens / speed * max(1.0, own / like)
-    return total / workers
+        at_once = sum(slot.lanes_for(own) for slot in slots)
+        total += status.left_tokens / speed * max(1.0, own / like) / at_once
+    return total

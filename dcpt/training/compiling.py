@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,17 +14,21 @@ MOST_SHAPES = 64
 and a grid of four sizes that trains and evaluates has eight."""
 
 
-def compiled_on_cuda(function: Callable[..., Any], like: Tensor) -> Callable[..., Any]:
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled_on_cuda(function: Callable[P, R], like: Tensor) -> Callable[P, R]:
     """Compile a function if its tensors are on CUDA; on the CPU it runs as it is.
 
     On two cores ``torch.compile`` takes longer than a small run lasts
     (``experiments/benchmarks/train.py``).
     """
-    return _compile(function) if like.is_cuda else function
+    compiled: Callable[P, R] = _compile(function) if like.is_cuda else function
+    return compiled
 
 
 @cache
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compile(function: Any) -> Any:
     torch._dynamo.config.recompile_limit = MOST_SHAPES
-    compiled: Callable[..., Any] = torch.compile(function, dynamic=False)
-    return compiled
+    return torch.compile(function, dynamic=False)

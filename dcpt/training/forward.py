@@ -59,7 +59,7 @@ class Forward:
     def __init__(self, model: nn.Module, dtype: Dtype) -> None:
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._shell: Any = copy.deepcopy(model).to("meta")
-        self._prefix = f"{self._shell.base_model_prefix}."
+        self._aliases = _aliases_of(model)
         self._head = _plain_head(model)
         self.draws = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
         # By transformers' own account: no operation whose shape hangs on what is computed.
@@ -96,28 +96,41 @@ class Forward:
         if not self.is_static:
             return self._call(weights, ids)
         if not self._is_fused:
-            result: Tensor = compiled_on_cuda(self._call, ids)(weights, ids)
-            return result
+            return compiled_on_cuda(self._call, ids)(weights, ids)
         T = ids.shape[1]
         if T not in self._rotary:
             self._rotary[T] = rotary_tables(weights["model.rotary_emb.inv_freq"], T)
             torch.cuda.synchronize()  # other runs read them from streams of their own
         config, fused = self._shell.config, compiled_on_cuda(fused_hidden, ids)
-        result = fused(config, weights, ids, self._rotary[T], self._dtype)
-        return result
+        return fused(config, weights, ids, self._rotary[T], self._dtype)
 
     def _call(self, weights: Weights, ids: Tensor) -> Tensor:
         """What ``_hidden`` gives, by the model's own code."""
-        module, own, wanted = self._shell, weights, "logits"
+        module, prefix, wanted = self._shell, "", "logits"
         if self._head is not None:
             module, wanted = self._shell.base_model, "last_hidden_state"
-            n = len(self._prefix)
-            own = {k[n:]: w for k, w in weights.items() if k.startswith(self._prefix)}
+            prefix = f"{self._shell.base_model_prefix}."
+        own = {
+            alias.removeprefix(prefix): weights[name]
+            for alias, name in self._aliases.items()
+            if alias.startswith(prefix)
+        }
         arguments = {"input_ids": ids, "use_cache": False}
         bf16 = self._dtype == torch.bfloat16
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
-            result: Tensor = functional_call(module, own, (), arguments)[wanted]
+            result: Tensor = functional_call(module, own, (), arguments, tie_weights=False)[wanted]
+        assert result.device == ids.device, "a weight of the empty shell was used"
         return result
+
+
+def _aliases_of(model: nn.Module) -> dict[str, str]:
+    """Every name of every tensor, and the name that ``weights_of`` has for it."""
+    names = {id(tensor): name for name, tensor in weights_of(model).items()}
+    every = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    return {alias: names[id(tensor)] for alias, tensor in every}
 
 
 @torch.no_grad()

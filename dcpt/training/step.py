@@ -83,7 +83,10 @@ class Step:
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         self._loss_and_norm.copy_(torch.stack([mean.detach(), norm]))
+        self._add_channel_losses(losses_BT)
 
+    def _add_channel_losses(self, losses_BT: Tensor) -> None:
+        state = self._state
         # A product and no scattered sum: its order, and so its last bit, is always the same.
         is_of_CB = (self._channel_B == self._channels_C[:, None]).double()
         state.loss_sum_C += is_of_CB @ losses_BT.sum(dim=1, dtype=torch.float64)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dcpt import stations
-from dcpt.grid.local import LocalEngine, Slot
+from dcpt.grid.local import SHARED_PARAMS, LocalEngine, Slot, _Worker
 from dcpt.grid.plan import PlannedRun
 from dcpt.grid.status import read_status, seconds_left
 from dcpt.runs import RunFolder
@@ -40,6 +40,21 @@ def run_grid(study: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, "run-grid", str(study), "--workers", "1"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def kill_workers() -> list[int]:
+    """Kill -9 the worker processes of this one."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not children.exists():
+        pytest.skip("needs Linux's list of a process's children")
+    pids = [
+        int(pid)
+        for pid in children.read_text().split()
+        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return pids
 
 
 def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> None:
@@ -106,7 +121,7 @@ def test_two_grids_at_once_train_no_run_twice(study: Path) -> None:
 
 def test_the_time_left_needs_a_speed(study: Path) -> None:
     statuses = read_status(stations.plan_study(study), StudyFolder(study))
-    assert seconds_left(statuses, workers=2) is None
+    assert seconds_left(statuses, [Slot(), Slot()]) is None
     assert {status.state for status in statuses} == {"waiting"}
 
 
@@ -119,19 +134,55 @@ def test_a_dead_worker_fails_its_run_alone(study: Path) -> None:
         running = [s for s in read_status(runs, StudyFolder(study)) if s.state == "running"]
         if running and not killed:
             killed = True
-            children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-            for pid in children.read_text().split():
-                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(int(pid), signal.SIGKILL)
+            kill_workers()
 
-    if not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
-        pytest.skip("needs Linux's list of a process's children")
     outcome = LocalEngine(StudyFolder(study), [Slot()], kill_once).run(runs)
     assert killed
     assert any("exit code -9" in words for words in outcome.failed.values())
     errors = [json.loads(p.read_text()) for p in StudyFolder(study).runs.glob("*/error.json")]
     assert any("exit code -9" in error["message"] for error in errors)
     assert not LocalEngine(StudyFolder(study), [Slot()]).run(runs).failed
+
+
+def test_runs_side_by_side_in_one_worker(study: Path) -> None:
+    runs = stations.plan_study(study)
+    most = 0
+
+    def count() -> None:
+        nonlocal most
+        statuses = read_status(runs, StudyFolder(study))
+        most = max(most, sum(status.state == "running" for status in statuses))
+
+    outcome = LocalEngine(StudyFolder(study), [Slot(lanes=3)], count).run(runs)
+    assert len(outcome.finished) == len(runs)
+    assert most == 2  # both trunks, or a branch and the other trunk
+
+
+def test_a_worker_that_dies_with_several_runs_fails_none_of_them(study: Path) -> None:
+    runs = stations.plan_study(study)
+    killed: set[int] = set()
+
+    def kill_once() -> None:
+        running = [s for s in read_status(runs, StudyFolder(study)) if s.state == "running"]
+        if len(running) == 2 and not killed:
+            killed.update(kill_workers())
+
+    outcome = LocalEngine(StudyFolder(study), [Slot(lanes=2)], kill_once).run(runs)
+    assert killed
+    assert not outcome.failed
+    assert len(outcome.finished) == len(runs)
+
+
+def test_large_models_train_alone(study: Path) -> None:
+    small, other = stations.plan_study(study)[:2]
+    large = PlannedRun(other.config, about_n_params=SHARED_PARAMS)
+    worker = _Worker(None, None, Slot(lanes=2))  # type: ignore[arg-type]
+    assert worker.has_room_for(large)
+    worker.busy_with["a"] = small
+    assert worker.has_room_for(small)
+    assert not worker.has_room_for(large)
+    worker.busy_with["b"] = small
+    assert not worker.has_room_for(small)
 
 
 def test_a_full_disk_fails_runs_and_loses_nothing(

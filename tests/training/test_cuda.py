@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 from made_runs import BATCH_TOKENS, Made
+from test_resume import elsewhere
 
-from dcpt.training.loop import train
+from dcpt.runs import RunConfig
+from dcpt.training.forward import forward_of
+from dcpt.training.lanes import Lanes
+from dcpt.training.loop import own_stream, train
+from dcpt.training.losses import mean_loss
+from dcpt.training.models import load_base, save_model
+from dcpt.training.state import start_state
+from dcpt.training.step import FIRST_STEPS, Step
 from dcpt.training.timing import time_steps
 
 pytestmark = [
@@ -38,5 +49,103 @@ def test_losses_are_those_of_the_cpu(made: Made, dtype: str, tolerance: float) -
         assert one["train_loss"] == pytest.approx(two["train_loss"], abs=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_alone_together_and_resumed_agree(made: Made, tmp_path: Path, dtype: str) -> None:
+    """Sums of the embedding's gradient and of attention's come in no fixed order on a GPU."""
+    sound = [made.trunk(40, points=(20,), ratio=r, dtype=dtype) for r in (0.2, 0.4)]
+    poisoned = made.trunk(40, learning_rate=1e30, warmup_tokens=0, dtype=dtype)
+    lanes, ended = Lanes(made.study, "cuda:0"), {}
+    for config in (sound[0], poisoned, sound[1]):
+        lanes.add(config)
+    while len(lanes):
+        ended |= {end.run: end.state for end in lanes.advance()}
+    assert ended == {
+        sound[0].name: "finished",
+        poisoned.name: "failed",
+        sound[1].name: "finished",
+    }
+    alone, resumed = elsewhere(made, tmp_path / "alone"), elsewhere(made, tmp_path / "resumed")
+    for config in sound:
+        train(config, alone.study, device="cuda:0")
+        train(config, resumed.study, device="cuda:0", stop_at_step=13)
+        train(config, resumed.study, device="cuda:0")
+        expected = losses_of(alone, config)
+        bound = 1e-5 if dtype == "float32" else 1e-3
+        assert losses_of(made, config) == pytest.approx(expected, abs=bound)
+        assert losses_of(resumed, config) == pytest.approx(expected, abs=bound)
+
+
+def losses_of(made: Made, config: RunConfig) -> list[float]:
+    points = made.folder(config).points()
+    assert len(points) == 3
+    return [loss for point in points for loss in point["loss"].values()]
+
+
+def steps_of(made: Made, config: RunConfig, n: int) -> tuple[Step, list[float]]:
+    """Take steps on one batch; returns what took them and their losses."""
+    from dcpt.training.data import open_data
+
+    batch = open_data(config, made.study).mixture.batch(0)
+    with own_stream("cuda:0"):
+        state = start_state(load_base(config, made.study, "cuda:0").train(), config.identity)
+        step = Step(state, config.identity)
+        return step, [float(step(batch)[0]) for _ in range(n)]
+
+
+def test_a_step_is_recorded_once_and_goes_on_learning(made: Made) -> None:
+    config = made.trunk(40, warmup_tokens=0)
+    step, losses = steps_of(made, config, 12)
+    assert step._graph is not None
+    assert all(later < sooner for sooner, later in itertools.pairwise(losses))
+    step, few = steps_of(made, config, FIRST_STEPS)
+    assert step._graph is None
+    assert few == pytest.approx(losses[:FIRST_STEPS], abs=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_models_of_transformers_own_code(made: Made, tmp_path: Path, dropout: float) -> None:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    shape = GPTNeoXConfig(
+        vocab_size=300,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        hidden_dropout=dropout,
+    )
+    torch.manual_seed(0)
+    save_model(GPTNeoXForCausalLM(shape), made.study / "data/tokenizer", tmp_path / "base")
+    one = Made(made.study, tmp_path / "base")
+    config = one.trunk(6)
+    step, losses = steps_of(one, config, 6)
+    assert (step._graph is None) == (dropout > 0)
+    if not dropout:
+        slow = load_base(config, one.study, "cuda:0")
+        forward = forward_of(slow, "float32")
+        assert forward.is_static
+        train(config, one.study)
+        point = one.folder(config).points()[0]
+        one.folder(config).path.rename(one.runs / "put-away")
+        train(config, one.study, device="cuda:0")
+        assert one.folder(config).points()[0]["loss"] == pytest.approx(point["loss"], abs=1e-4)
+    assert losses[-1] < losses[0]
+
+
+def test_a_large_vocabulary_needs_no_room_for_its_logits() -> None:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    hidden = torch.randn(16_384, 256, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    head = torch.randn(152_000, 256, device="cuda", requires_grad=True)
+    targets = torch.randint(152_000, (16_384,), device="cuda")
+    mean_loss(hidden, head, targets)[0].backward()
+    used = torch.cuda.max_memory_allocated() - before
+    assert used < 2 * 2**30  # the logits alone are 4.6 GiB in bfloat16, 9.3 in float32
+
+
 def test_timing(made: Made) -> None:
-    assert time_steps(made.trunk(4), made.study, device="cuda:0").tokens_per_s > 100
+    timing = time_steps(made.trunk(4), made.study, device="cuda:0", lanes=2)
+    assert timing.tokens_per_s > 100
+    assert timing.evaluation_s > 0

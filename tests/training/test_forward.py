@@ -1,0 +1,133 @@
+"""Forward passes of every kind of model against the models' own losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from made_runs import ARCHITECTURE
+from torch import nn
+from torch.nn import functional
+
+from dcpt.training.forward import forward_of, weights_of
+from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.models import build_llama
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+
+
+def make(kind: str, **fields: Any) -> Any:
+    """A model of a kind with random weights, biases and norms included."""
+    torch.manual_seed(1)
+    config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **fields})
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+MODELS = {
+    "llama": lambda: make("Llama"),
+    "llama, one head for all, tied": lambda: make("Llama", tie_word_embeddings=True),
+    "qwen2": lambda: make("Qwen2"),
+    "qwen3": lambda: make("Qwen3", head_dim=8),
+    "gpt-neox": lambda: make("GPTNeoX", hidden_dropout=0.0, attention_dropout=0.0),
+    "logits are scaled": lambda: make("Cohere", logit_scale=0.3),
+    "logits are capped": lambda: make("Gemma2", head_dim=8, final_logit_softcapping=2.0),
+    "the head has a bias": lambda: make("Phi"),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_losses_and_gradients_are_the_models_own(kind: str) -> None:
+    model = MODELS[kind]()
+    tokens = torch.randint(97, (3, 17))
+    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
+    expected = functional.cross_entropy(
+        logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+    )
+    expected.mean().backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    mean, losses = forward_of(model, "float32").losses(weights_of(model), tokens)
+    torch.testing.assert_close(losses.flatten(), expected.detach())
+    mean.backward()
+    assert grads
+    for name, parameter in model.named_parameters():
+        if name in grads:
+            torch.testing.assert_close(parameter.grad, grads[name], atol=1e-5, rtol=1e-3)
+
+
+def test_models_of_one_shape_share_a_forward_pass() -> None:
+    one, two = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
+    forward = forward_of(one, "float32")
+    assert forward_of(two, "float32") is forward
+    assert forward_of(one, "bfloat16") is not forward
+    wider = ARCHITECTURE.model_copy(update={"width": 32})
+    assert forward_of(build_llama(wider), "float32") is not forward
+    tokens = torch.arange(34).reshape(2, 17)
+    first = forward.losses(weights_of(one), tokens)[1]
+    assert not torch.equal(forward.losses(weights_of(two), tokens)[1], first)
+    assert torch.equal(forward.losses(weights_of(one), tokens)[1], first)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_key_value_heads": 4},
+        {"num_key_value_heads": 2},
+        {"head_dim": 16, "tie_word_embeddings": True},
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 10_000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 16,
+            }
+        },
+    ],
+)
+def test_fused_products_are_those_of_transformers(fields: dict[str, Any]) -> None:
+    model = make("Llama", **fields)
+    assert is_plain_llama(model)
+    ids, weights = torch.randint(97, (2, 24)), weights_of(model)
+    tables = rotary_tables(weights["model.rotary_emb.inv_freq"], 24)
+    found = fused_hidden(model.config, weights, ids, tables, torch.float32)
+    expected = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_the_fused_products_leave_out_is_left_to_transformers() -> None:
+    yarn = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    for fields in (
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"hidden_act": "gelu"},
+        {"attention_dropout": 0.1},
+        {"rope_parameters": yarn},
+    ):
+        assert not is_plain_llama(make("Llama", **fields))
+    assert not is_plain_llama(make("Qwen2"))
+
+
+def test_only_what_is_the_same_every_time_is_recorded() -> None:
+    assert forward_of(make("Llama"), "float32").is_static
+    noisy = forward_of(make("GPTNeoX", hidden_dropout=0.1), "float32")
+    assert noisy.draws
+    assert not noisy.is_static

@@ -1,0 +1,74 @@
+"""Runs side by side on one device are the runs they are alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_runs import BATCH_TOKENS, Made, points_of
+from test_resume import assert_same_weights, elsewhere
+
+from dcpt.runs import RunConfig
+from dcpt.training.lanes import Ended, Lanes
+from dcpt.training.loop import train
+
+
+@pytest.fixture
+def other(made: Made, tmp_path: Path) -> Made:
+    return elsewhere(made, tmp_path / "other")
+
+
+def train_together(made: Made, configs: list[RunConfig]) -> list[Ended]:
+    lanes, ended = Lanes(made.study, "cpu"), []
+    for config in configs:
+        lanes.add(config)
+    while len(lanes):
+        ended += lanes.advance()
+    return ended
+
+
+def test_together_and_alone_are_the_same_to_the_last_bit(made: Made, other: Made) -> None:
+    trunk = made.trunk(9, points=(4,), keep=(6,))
+    train(trunk, made.study)
+    train(trunk, other.study)
+    configs = [
+        made.trunk(12, points=(5,), ratio=0.2),
+        made.trunk(7, learning_rate=1e-3, points=(7,)),
+        made.branch(trunk, 6, 3, keep_state_at=(9 * BATCH_TOKENS,)),
+    ]
+    ended = train_together(made, configs)
+    assert [(e.run, e.state) for e in ended] == [
+        (config.name, "finished") for config in (configs[2], configs[1], configs[0])
+    ]
+    for config, steps in zip(configs, (12, 7, 9), strict=True):
+        train(config, other.study)
+        assert points_of(made.folder(config)) == points_of(other.folder(config))
+        n = steps * BATCH_TOKENS
+        assert_same_weights(made.folder(config).state(n), other.folder(config).state(n))
+
+
+def test_a_run_that_fails_leaves_the_others_alone(made: Made, other: Made) -> None:
+    poisoned = made.trunk(30, learning_rate=1e30, warmup_tokens=0)
+    sound = made.trunk(30)
+    ended = {e.run: e for e in train_together(made, [poisoned, sound])}
+    assert ended[poisoned.name].state == "failed"
+    assert "lower the learning rate" in ended[poisoned.name].words
+    error = made.folder(poisoned).error()
+    assert error is not None
+    assert "TrainingError" in error["traceback"]
+    assert made.folder(poisoned).result() is None
+    assert ended[sound.name].state == "finished"
+    train(sound, other.study)
+    assert points_of(made.folder(sound)) == points_of(other.folder(sound))
+
+
+def test_what_is_done_or_under_way_elsewhere_is_not_trained(made: Made) -> None:
+    done, locked = made.trunk(4), made.trunk(4, seed=5)
+    train(done, made.study)
+    before = made.folder(done).metrics.read_bytes()
+    with made.folder(locked).lock() as mine:
+        assert mine
+        ended = {e.run: e.state for e in train_together(made, [done, locked])}
+    assert ended == {done.name: "finished", locked.name: "elsewhere"}
+    assert made.folder(done).metrics.read_bytes() == before
+    assert not made.folder(locked).metrics.exists()
