@@ -52,6 +52,7 @@ class _MeanLoss(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor
     ) -> tuple[Tensor, Tensor]:
+        hidden_MD, head_VD = hidden_MD.detach(), head_VD.detach()
         head, gradient_in = head_VD.to(hidden_MD.dtype), compiled_on_cuda(_gradient, hidden_MD)
         losses, hidden_grads, head_grad = [], [], None
         for rows in _chunks(head, targets_M):

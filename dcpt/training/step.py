@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcpt.runs import Identity, learning_rate_at
 from dcpt.text.mixture import Batch
+from dcpt.training.compiling import compiled_on_cuda
 from dcpt.training.state import TrainingState
 
 FIRST_STEPS = 2
@@ -38,7 +39,6 @@ class Step:
         # A recorded graph reads and writes the same memory every time.
         self._tokens_BT = torch.zeros((sequences, tokens + 1), dtype=torch.int64, device=device)
         self._channel_B = torch.zeros(sequences, dtype=torch.int64, device=device)
-        self._channels_C = torch.arange(len(identity.channels), device=device)
         self._loss_and_norm = torch.zeros(2, device=device)
         self._graph: Any = None
         self._taken = 0
@@ -83,14 +83,8 @@ class Step:
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         self._loss_and_norm.copy_(torch.stack([mean.detach(), norm]))
-        self._add_channel_losses(losses_BT)
-
-    def _add_channel_losses(self, losses_BT: Tensor) -> None:
-        state = self._state
-        # A product and no scattered sum: its order, and so its last bit, is always the same.
-        is_of_CB = (self._channel_B == self._channels_C[:, None]).double()
-        state.loss_sum_C += is_of_CB @ losses_BT.sum(dim=1, dtype=torch.float64)
-        state.loss_tokens_C += is_of_CB.sum(dim=1) * losses_BT.shape[1]
+        add = compiled_on_cuda(add_channel_losses, losses_BT)
+        add(losses_BT, self._channel_B, state.loss_sum_C, state.loss_tokens_C)
 
     def _can_record(self) -> bool:
         return self._tokens_BT.is_cuda and self._state.forward.is_static
@@ -108,3 +102,22 @@ class Step:
             graph.capture_end()
             gc.enable()
         return graph
+
+
+def add_channel_losses(
+    losses_BT: Tensor, channel_B: Tensor, loss_sum_C: Tensor, loss_tokens_C: Tensor
+) -> None:
+    """Add the losses of a batch to the sums of its channels, and their tokens, in float64.
+
+    Args:
+        losses_BT: Nats of every target.
+        channel_B: The channel of each sequence.
+        loss_sum_C: Sums, changed in place.
+        loss_tokens_C: Tokens behind them, changed in place.
+    """
+    channels_C = torch.arange(len(loss_sum_C), device=channel_B.device)
+    # A masked sum and no scattered one: its order, and so its last bit, is always the same.
+    is_of_CB = (channel_B == channels_C[:, None]).double()
+    sums_B = losses_BT.double().sum(dim=1)
+    loss_sum_C += (is_of_CB * sums_B).sum(dim=1)
+    loss_tokens_C += is_of_CB.sum(dim=1) * losses_BT.shape[1]

@@ -23,6 +23,7 @@ from dcpt.training.timing import time_steps
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("default"),  # torch's compiler has its own
 ]
 
 
