@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 NUMERICS = 2
 """Raised by hand when a change to training alters losses: old runs are then trained anew."""
 
-Side = Literal["general", "domain"]
+Side = Literal["general", "domain", "extra"]
 
 
 class Frozen(BaseModel):
@@ -31,7 +31,11 @@ class Frozen(BaseModel):
 
 
 class ChannelIdentity(Frozen):
-    """One stream of text as a run sees it. ``weight`` counts among the general channels only."""
+    """One stream of text as a run sees it.
+
+    ``weight`` counts among the general channels only. An ``extra`` channel is read by decays with
+    a mixture of their own, and by nothing else.
+    """
 
     name: str
     side: Side
@@ -61,11 +65,18 @@ class Architecture(Frozen):
 
 
 class Decay(Frozen):
-    """A linear decay of the learning rate from its peak to ``final_fraction`` of it."""
+    """A linear decay of the learning rate from its peak to ``final_fraction`` of it.
+
+    Args:
+        mixture: Shares of all channels in it, by name; None goes on with the trunk's mixture.
+        optimizer: Whether AdamW's moments are taken over from the trunk or start anew.
+    """
 
     start_tokens: int
     n_tokens: int
     final_fraction: float = 0.0
+    mixture: dict[str, float] | None = None
+    optimizer: Literal["carried", "reset"] = "carried"
 
 
 class Identity(Frozen):
@@ -75,7 +86,10 @@ class Identity(Frozen):
         base: ``ladder`` (pretrain, with its architecture), ``run:<hash of the pretrain run>``,
             or ``weights:<sha256>`` of a checkpoint.
         trunk: Hash of the trunk that a branch leaves.
+        base_state_tokens: Tokens at which the base's full state was kept, moments included, if a
+            trunk starts from that and not from the finished base.
         warmup_tokens: Tokens over which the learning rate rises linearly to its peak.
+        warmup_ratio: Share of domain tokens during the warmup; None is ``ratio``.
         decay: None on a trunk; a branch's final decay; the end of a pre-training.
         validation_tokens: Tokens of each channel's validation shard that every point evaluates.
     """
@@ -83,12 +97,14 @@ class Identity(Frozen):
     kind: Literal["pretrain", "trunk", "branch"]
     base: str
     architecture: Architecture | None = None
+    base_state_tokens: int | None = None
     trunk: str | None = None
     tokenizer_sha256: str
     channels: tuple[ChannelIdentity, ...]
     ratio: float
     learning_rate: float
     warmup_tokens: int
+    warmup_ratio: float | None = None
     decay: Decay | None = None
     batch_sequences: int
     sequence_tokens: int
@@ -119,6 +135,7 @@ class Recorded(Frozen):
         evaluation_at: Tokens at which every channel's validation loss is measured.
         keep_state_at: Tokens at which the full state is kept, for branches.
         base_path: Checkpoint folder or hub id; a pre-training run's folder name for a ladder.
+        mixture_name: What the study calls a branch's own mixture.
     """
 
     size: str
@@ -126,6 +143,7 @@ class Recorded(Frozen):
     evaluation_at: tuple[int, ...]
     keep_state_at: tuple[int, ...] = ()
     base_path: str | None = None
+    mixture_name: str | None = None
     base_peak_learning_rate: float | None = None
     base_n_tokens: int | None = None
     data_path: str = "data"
@@ -147,7 +165,10 @@ class RunConfig(Frozen):
         if one.kind == "pretrain":
             return f"pretrain-{size}"
         name = f"{size}-r{one.ratio:g}-lr{one.learning_rate:g}-seed{one.seed}"
-        return f"{name}-branch{one.decay.start_tokens}" if one.decay is not None else name
+        if one.decay is None:
+            return name
+        own = f"-{self.recorded.mixture_name}" if self.recorded.mixture_name else ""
+        return f"{name}-branch{one.decay.start_tokens}{own}"
 
     @property
     def name(self) -> str:
@@ -188,6 +209,23 @@ def channel_shares(channels: Sequence[ChannelIdentity], ratio: float) -> dict[st
     return {name: share for name, share in shares.items() if share > 0}
 
 
+def mixture_phases(identity: Identity) -> list[tuple[int, dict[str, Fraction]]]:
+    """What a run reads: the step from which each mixture holds, and the shares of all channels."""
+    one = identity
+    phases = [(0, channel_shares(one.channels, one.ratio))]
+    warmup_steps = -(-one.warmup_tokens // one.batch_tokens)
+    if one.warmup_ratio is not None and warmup_steps:
+        phases = [
+            (0, channel_shares(one.channels, one.warmup_ratio)),
+            (warmup_steps, phases[0][1]),
+        ]
+    if one.decay is not None and one.decay.mixture is not None:
+        own = {name: Fraction(repr(share)) for name, share in one.decay.mixture.items()}
+        phases.append((one.decay.start_tokens // one.batch_tokens, own))
+    names = [channel.name for channel in one.channels]
+    return [(step, {n: shares.get(n, Fraction(0)) for n in names}) for step, shares in phases]
+
+
 class Sided(Protocol):
     """Anything that is a channel: it has a name and a side."""
 
@@ -207,8 +245,8 @@ def table_names(channels: Sequence[Sided]) -> dict[str, str]:
     channels keep their names.
     """
     lone = sum(c.side == "general" for c in channels) == 1
-    plain = {c.name: "domain" if c.side == "domain" else "general" for c in channels}
-    return {c.name: plain[c.name] if lone or c.side == "domain" else c.name for c in channels}
+    plain = {"domain": "domain"} | ({"general": "general"} if lone else {})
+    return {c.name: plain.get(c.side, c.name) for c in channels}
 
 
 def learning_rate_at(identity: Identity, step: int) -> float:

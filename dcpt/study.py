@@ -41,10 +41,14 @@ class Section(BaseModel):
 
 
 class Channel(Section):
-    """One stream of text. Weights count among the general channels."""
+    """One stream of text. Weights count among the general channels.
+
+    An ``extra`` channel (the best of the domain, instructions) is read only by decays whose
+    mixture names it.
+    """
 
     name: ChannelName
-    side: Literal["general", "domain"]
+    side: Literal["general", "domain", "extra"]
     train: str
     valid: str | None = None
     text_field: str = "text"
@@ -72,7 +76,11 @@ class LadderSize(Section):
 
 
 class Ladder(Section):
-    """Bases that the study pre-trains itself on the general text, all on the same tokens."""
+    """Bases that the study pre-trains itself on the general text, all on the same tokens.
+
+    ``start: before_decay`` lets runs go on from where the base's own decay began, with AdamW's
+    moments as they were there, and without a warmup unless one is asked for.
+    """
 
     sizes: dict[Name, LadderSize] = Field(min_length=1)
     tokens: Count
@@ -80,7 +88,14 @@ class Ladder(Section):
     warmup: Fraction = Field(default=0.02, ge=0, lt=1)
     decay: Fraction = Field(default=0.2, ge=0, lt=1)
     final_fraction: Fraction = Field(default=0.1, ge=0, lt=1)
+    start: Literal["end", "before_decay"] = "end"
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.start == "before_decay" and not self.decay:
+            raise ValueError("start: before_decay needs a decay of the bases; give decay > 0")
+        return self
 
 
 class Checkpoint(Section):
@@ -135,10 +150,24 @@ class GridPart(Section):
 
 
 class Branches(Section):
-    """Decays to zero. Every trunk ends with one; more may leave at chosen tokens."""
+    """Decays to zero. Every trunk ends with one; more may leave at chosen tokens.
+
+    ``mixtures`` names further decays at the trunk's end, each with shares of its own for the
+    channels it reads; they are trained and reported, and no law is fitted to them.
+    """
 
     at: list[Count] = []
     decay: Fraction = Field(default=0.1, gt=0, le=1)
+    optimizer: Literal["carried", "reset"] = "carried"
+    mixtures: dict[Name, dict[ChannelName, Annotated[Fraction, Field(gt=0, le=1)]]] = {}
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name, shares in self.mixtures.items():
+            total = sum(Decimal(repr(share)) for share in shares.values())
+            if total != 1:
+                raise ValueError(f"mixtures.{name}: its shares sum to {total}; they must sum to 1")
+        return self
 
 
 class Training(Section):
@@ -148,6 +177,7 @@ class Training(Section):
     sequence_tokens: int = Field(default=512, ge=8)
     warmup: Fraction | None = Field(default=None, ge=0, lt=1)
     warmup_tokens: Count | None = None
+    warmup_ratio: Fraction | None = Field(default=None, ge=0, le=1)
     dtype: Literal["float32", "bfloat16"] = "float32"
     optimizer: Optimizer = Optimizer()
     checkpoint_every_s: float = Field(default=60.0, gt=0)
@@ -209,10 +239,8 @@ class Study(Section):
                 raise ValueError(f"two channels are called {name!r}; give each a name of its own")
         for channel in self.channels:
             lone = len(self.general) == 1
-            taken = {"total", "general_total"} | (
-                {"domain"} if channel.side == "general" else set()
-            )
-            if channel.side == "domain" or not lone:
+            taken = {"total", "general_total"} | ({"domain"} if channel.side != "domain" else set())
+            if channel.side != "general" or not lone:
                 taken.add("general")  # the name of the side
             if channel.name in taken:
                 raise ValueError(
@@ -220,11 +248,23 @@ class Study(Section):
                     "the runs table uses for something else; rename it"
                 )
         domains = [channel.name for channel in self.channels if channel.side == "domain"]
-        if len(domains) != 1 or len(names) == 1:
+        if len(domains) != 1 or not self.general:
             raise ValueError(
                 "one channel of side domain and at least one of side general are needed, "
-                f"found {len(domains)} and {len(names) - len(domains)}"
+                f"found {len(domains)} and {len(self.general)}"
             )
+        read = {name for shares in self.branches.mixtures.values() for name in shares}
+        for name in sorted(read - set(names)):
+            raise ValueError(
+                f"branches.mixtures: {name!r} is not among the channels ({', '.join(names)})"
+                + nearest(name, names)
+            )
+        for channel in self.channels:
+            if channel.side == "extra" and channel.name not in read:
+                raise ValueError(
+                    f"channel {channel.name!r} of side extra is in no mixture of "
+                    "branches.mixtures; name it there, or take it out"
+                )
         wanted = [name for part in self.grid for name in part.bases]
         if self.target is not None and self.target.base is not None:
             wanted.append(self.target.base)

@@ -46,14 +46,15 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
             for run in plan_runs(study, folder)
             if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
         )
-        points = RunFolder.of(run, folder.runs).points()
-        if not points:
+        points = {point["n_tokens"]: point for point in RunFolder.of(run, folder.runs).points()}
+        start = points.get(run.recorded.base_n_tokens)  # where CPT takes the base up
+        if start is None:
             raise InputError(
                 f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
             )
         return {
-            "loss": points[-1]["loss"],
-            "n_params": points[-1]["n_params"],
+            "loss": start["loss"],
+            "n_params": start["n_params"],
             "peak": run.recorded.base_peak_learning_rate,
             "n_tokens": run.recorded.base_n_tokens,
         }

@@ -17,6 +17,8 @@ from dcpt.runs import (
     RunFolder,
     channel_shares,
     learning_rate_at,
+    mixture_phases,
+    table_names,
     table_names,
 )
 
@@ -63,12 +65,14 @@ def test_every_field_of_the_identity_changes_the_hash_and_nothing_recorded_does(
         "architecture": Architecture(
             width=8, layers=1, heads=1, vocab_size=9, max_sequence_tokens=5
         ),
+        "base_state_tokens": 40,
         "trunk": "abc",
         "tokenizer_sha256": "d" * 8,
         "channels": (ZH, LAW),
         "ratio": 0.25,
         "learning_rate": 2e-3,
         "warmup_tokens": 50,
+        "warmup_ratio": 0.0,
         "decay": Decay(start_tokens=100, n_tokens=40),
         "batch_sequences": 3,
         "sequence_tokens": 6,
@@ -83,8 +87,29 @@ def test_every_field_of_the_identity_changes_the_hash_and_nothing_recorded_does(
     assert len(hashes | {one.identity.hash}) == len(changes) + 1
     recorded = {"size": "x", "n_tokens": 900, "evaluation_at": (1,), "keep_state_at": (2,)}
     recorded |= {"base_path": "p", "purpose": "verify", "checkpoint_every_s": 1.0}
+    recorded |= {"mixture_name": "best"}
     other = one.model_copy(update={"recorded": one.recorded.model_copy(update=recorded)})
     assert other.identity.hash == one.identity.hash
+
+
+def test_a_mixture_holds_from_the_step_its_phase_begins() -> None:
+    plain = config(ratio=0.5).identity
+    assert mixture_phases(plain) == [(0, {"en": Fraction(1, 2), "law": Fraction(1, 2)})]
+    warm = config(ratio=0.5, warmup_ratio=0.0, warmup_tokens=35).identity
+    assert mixture_phases(warm) == [
+        (0, {"en": Fraction(1), "law": Fraction(0)}),
+        (4, {"en": Fraction(1, 2), "law": Fraction(1, 2)}),
+    ]
+    assert len(mixture_phases(config(warmup_ratio=0.0, warmup_tokens=0).identity)) == 1
+    best = ChannelIdentity(name="best", side="extra", weight=1, train_sha256="a", valid_sha256="b")
+    decay = Decay(start_tokens=100, n_tokens=40, mixture={"best": 0.8, "en": 0.2})
+    branch = config(kind="branch", trunk="x", channels=(EN, LAW, best), decay=decay).identity
+    assert mixture_phases(branch)[0][1]["best"] == 0
+    assert mixture_phases(branch)[1] == (
+        10,
+        {"en": Fraction(1, 5), "law": Fraction(0), "best": Fraction(4, 5)},
+    )
+    assert table_names((EN, LAW, best)) == {"en": "general", "law": "domain", "best": "best"}
 
 
 def test_the_learning_rate_warms_up_stays_and_decays_to_zero() -> None:

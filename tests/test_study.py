@@ -52,6 +52,22 @@ def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
         ("learning_rates: [3e-3]", "seeds: [1]", "learning_rates .absolute. or"),
         ("name: tiny", "name: tiny\n  x: 1", "not valid YAML"),
         ("warmup: 5%", "warmup: 5%, warmup_tokens: 10", "not both"),
+        (
+            "decay: 20%}",
+            "decay: 20%, mixtures: {best: {en: 0.5, lw: 0.5}}}",
+            "branches.mixtures: 'lw' is not among the channels .*did you mean 'law'",
+        ),
+        (
+            "decay: 20%}",
+            "decay: 20%, mixtures: {best: {en: 0.1, law: 0.2}}}",
+            r"branches: mixtures\.best: its shares sum to 0\.3; they must sum to 1",
+        ),
+        (
+            "tokenizer: 300",
+            "  - {name: more, side: extra, train: more.jsonl}\ntokenizer: 300",
+            "channel 'more' of side extra is in no mixture",
+        ),
+        ("tokens: 8192", "tokens: 8192\n    decay: 0\n    start: before_decay", "needs a decay"),
     ],
 )
 def test_bad_studies_are_refused_in_one_sentence(

@@ -117,7 +117,7 @@ class _Planner:
         self.resolved_file = folder.path / "resolved.json"
         self.resolved: dict[str, Any] = read_json(self.resolved_file) or {}
         self.warmup_tokens = self._warmup()
-        self.channels = tuple(
+        known = [
             ChannelIdentity(
                 name=channel.name,
                 side=channel.side,
@@ -126,7 +126,9 @@ class _Planner:
                 valid_sha256=self._manifest(channel.name).valid.sha256,
             )
             for channel in study.channels
-        )
+        ]
+        self.channels = tuple(channel for channel in known if channel.side != "extra")
+        self.extra = {channel.name: channel for channel in known if channel.side == "extra"}
 
     def _manifest(self, name: str) -> Manifest:
         found = self.prepared.channels.get(name)
@@ -144,6 +146,10 @@ class _Planner:
         training = self.study.training
         if training.warmup_tokens is not None:
             return training.warmup_tokens
+        ladder = self.study.bases.ladder
+        goes_on = ladder is not None and ladder.start == "before_decay"
+        if training.warmup is None and goes_on and not self.study.bases.checkpoints:
+            return 0  # the bases' own moments come along
         share = 0.01 if training.warmup is None else training.warmup
         known = self.resolved.get("warmup")
         if known is None or known["share"] != share or not self._has_trunks():
@@ -191,14 +197,17 @@ class _Planner:
         """
         problems = []
         wanted = self.study.evaluation.tokens
-        for channel in self.channels:
+        for channel in [*self.channels, *self.extra.values()]:
             there = self._manifest(channel.name).valid.tokens
             if there <= wanted:
                 problems.append(
                     f"evaluation.tokens: {wanted} are asked of channel {channel.name}, whose "
                     f"validation text holds {there}; lower it, or raise valid_fraction"
                 )
-        for ratio in sorted({trunk.ratio for trunk in trunks}):
+        ratios = {trunk.ratio for trunk in trunks}
+        if self.study.training.warmup_ratio is not None:
+            ratios.add(self.study.training.warmup_ratio)
+        for ratio in sorted(ratios):
             shares = channel_shares(self.channels, ratio).values()
             if math.lcm(*(share.denominator for share in shares)) > LONGEST_PERIOD:
                 problems.append(
@@ -281,12 +290,14 @@ class _Planner:
             else None,
             seed=ladder.seed,
         )
+        start = n_tokens - decay if ladder.start == "before_decay" else n_tokens
         recorded = self._recorded(
             size=label,
             n_tokens=n_tokens,
-            evaluation_at=(n_tokens,),
+            evaluation_at=(start,),
+            keep_state_at=(start,) if start < n_tokens else (),
             base_peak_learning_rate=peak,
-            base_n_tokens=n_tokens,
+            base_n_tokens=start,
             save_model=True,
             purpose="base",
         )
@@ -299,7 +310,7 @@ class _Planner:
             config = pretrain.config
             folder = RunFolder.of(config, self.folder.runs).path
             path = (folder / "model").relative_to(self.folder.path)
-            return f"run:{config.identity.hash}", str(path), config.recorded.n_tokens
+            return f"run:{config.identity.hash}", str(path), config.recorded.base_n_tokens
         checkpoint = self.study.bases.checkpoints[label]
         local = self.folder.path / checkpoint.model
         path = local if local.exists() else Path(checkpoint.model)
@@ -327,7 +338,7 @@ class _Planner:
         return leaves
 
     def _trunk(self, trunk: Trunk, purpose: str, pretrain: PlannedRun | None) -> list[PlannedRun]:
-        """The trunk itself and a branch at each declared D and at its end."""
+        """The trunk itself and its branches."""
         base, path, base_n_tokens = self._base_of(trunk.base, pretrain)
         end = self.n_tokens if trunk.n_tokens is None else self._whole_steps(trunk.n_tokens)
         leaves = self._leaves(end) if purpose == "grid" else [end]
@@ -336,12 +347,15 @@ class _Planner:
                 f"a branch would leave at {leaves[0]} tokens, within the warmup of "
                 f"{self.warmup_tokens}; shorten the warmup, or branch later"
             )
+        kept = () if pretrain is None else pretrain.config.recorded.keep_state_at
         identity = self._identity(
             kind="trunk",
             base=base,
+            base_state_tokens=kept[0] if kept else None,
             ratio=trunk.ratio,
             learning_rate=trunk.learning_rate,
             warmup_tokens=self.warmup_tokens,
+            warmup_ratio=self.study.training.warmup_ratio,
             seed=trunk.seed,
         )
         about: dict[str, Any] = {
@@ -361,26 +375,45 @@ class _Planner:
             keep_state_at=tuple(leaves),
             **about,
         )
-        needs = () if pretrain is None else (pretrain.config.identity.hash,)
         if pretrain is None:
             n_params = sum(n_bytes for _, n_bytes, _ in self.resolved["weights"][path]["files"]) / 2
         else:
             n_params = pretrain.about_n_params
-        runs = [PlannedRun(RunConfig(identity=identity, recorded=recorded), needs, n_params)]
-        for start in leaves:
-            decay = Decay(
-                start_tokens=start, n_tokens=self._whole_steps(self.study.branches.decay * start)
-            )
-            branch = identity.model_copy(
-                update={"kind": "branch", "trunk": identity.hash, "decay": decay}
-            )
-            end_of_decay = start + decay.n_tokens
-            about_branch = self._recorded(
-                n_tokens=end_of_decay, evaluation_at=(end_of_decay,), **about
-            )
-            config = RunConfig(identity=branch, recorded=about_branch)
-            runs.append(PlannedRun(config, (identity.hash,), n_params))
-        return runs
+        needs = () if pretrain is None else (pretrain.config.identity.hash,)
+        config = RunConfig(identity=identity, recorded=recorded)
+        branches = [self._branch(identity, start, about) for start in leaves]
+        branches += [
+            self._branch(identity, end, about, name) for name in self.study.branches.mixtures
+        ]
+        return [
+            PlannedRun(config, needs, n_params),
+            *(PlannedRun(branch, (identity.hash,), n_params) for branch in branches),
+        ]
+
+    def _branch(
+        self, trunk: Identity, start: int, about: dict[str, Any], mixture: str | None = None
+    ) -> RunConfig:
+        """The decay that leaves a trunk at ``start``; ``mixture`` names one of its own."""
+        branches = self.study.branches
+        own = None if mixture is None else branches.mixtures[mixture]
+        decay = Decay(
+            start_tokens=start,
+            n_tokens=self._whole_steps(branches.decay * start),
+            mixture=own,
+            optimizer=branches.optimizer,
+        )
+        extra = tuple(channel for name, channel in self.extra.items() if name in (own or {}))
+        identity = trunk.model_copy(
+            update={
+                "kind": "branch",
+                "trunk": trunk.hash,
+                "decay": decay,
+                "channels": trunk.channels + extra,
+            }
+        )
+        end = start + decay.n_tokens
+        recorded = self._recorded(n_tokens=end, evaluation_at=(end,), mixture_name=mixture, **about)
+        return RunConfig(identity=identity, recorded=recorded)
 
 
 def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:

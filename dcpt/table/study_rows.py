@@ -32,7 +32,8 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
     """Read the points of every trunk and branch; unfinished runs give those they have.
 
     A row is excluded from fits, with the reason, if it verifies a recommendation (a law is proved
-    on runs that its fit never saw), lies beyond the study's trunk, or diverged.
+    on runs that its fit never saw), decays on a mixture of its own, lies beyond the study's trunk,
+    or diverged. Losses of extra channels stay in the run folders.
 
     Args:
         runs: The study's ``runs`` folder.
@@ -67,6 +68,8 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
 def _reason_to_exclude(row: Mapping[str, Any], grid: RunConfig | None) -> str | None:
     if grid is None:
         return "verification run"
+    if grid.recorded.mixture_name is not None:
+        return f"decay with a mixture of its own: {grid.recorded.mixture_name}"
     if row["n_tokens"] > grid.recorded.n_tokens:
         return "beyond the study's trunk"
     losses = [value for name, value in row.items() if name.startswith("loss_")]
@@ -96,9 +99,10 @@ def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, A
     }
     if one.decay is not None:
         row["branch_n_tokens"] = one.decay.start_tokens
-    names = table_names(one.channels)
+    names = table_names([channel for channel in one.channels if channel.side != "extra"])
     for prefix in ("loss", "se", "train_loss", "share", "unique_tokens", "bytes_per_token"):
-        row |= {f"{prefix}_{names[name]}": value for name, value in point.get(prefix, {}).items()}
+        told = point.get(prefix, {})
+        row |= {f"{prefix}_{names[name]}": told[name] for name in told if name in names}
     general = [c for c in one.channels if c.side == "general"]
     if len(general) > 1:
         row |= {f"weight_{c.name}": c.weight for c in general}

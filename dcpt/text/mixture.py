@@ -6,13 +6,16 @@ channel has been drawn i * share times, give or take less than one. Which window
 sequence reads is a keyed permutation of the windows, another one for each epoch. Both are pure
 functions of the sequence's number, so nothing is replayed on resume, and both are integer
 arithmetic written out here, so that no library's random stream can change a mixture.
+
+Shares may change at chosen steps (a warmup or a decay with a mixture of its own). Each phase has a
+pattern of its own; windows go on where the phase before left off.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -46,6 +49,14 @@ class Batch:
     channel_index: Integers
 
 
+@dataclass(frozen=True)
+class Phase:
+    """Shares of all channels from a step on, until the next phase begins; they sum to 1."""
+
+    first_step: int
+    shares: Mapping[str, Fraction]
+
+
 class Mixture:
     """Sequences of several channels in exact shares.
 
@@ -53,8 +64,9 @@ class Mixture:
     token is a target once an epoch (what is left behind the last full window is never read).
 
     Args:
-        shares: Share of each channel in training; they sum to 1. A channel of share 0 is listed
-            among ``channels`` and never drawn.
+        phases: Shares of the channels in training: the first phase begins at step 0. All name the
+            same channels; one that has a share of 0 in all of them is listed among ``channels``
+            and never drawn.
         shards: Token ids of each channel, one-dimensional, such as ``corpora.open_shard`` gives.
         sequence_tokens: T, targets in a sequence.
         batch_sequences: B, sequences in a batch.
@@ -67,31 +79,34 @@ class Mixture:
 
     def __init__(
         self,
-        shares: Mapping[str, Fraction],
+        phases: Sequence[Phase],
         shards: Mapping[str, NDArray[np.unsignedinteger]],
         sequence_tokens: int,
         batch_sequences: int,
         seed: int,
     ) -> None:
-        _check(shares, shards, sequence_tokens, batch_sequences)
-        self.channels = tuple(shares)
+        first = [phase.first_step for phase in phases]
+        assert first[0] == 0, "the first phase begins at step 0"
+        assert first == sorted(set(first)), "phases follow each other"
+        self.channels = tuple(phases[0].shares)
+        assert all(tuple(phase.shares) == self.channels for phase in phases), "channels differ"
+        for phase in phases:
+            _check(phase.shares, shards, sequence_tokens, batch_sequences)
         self.sequence_tokens = sequence_tokens
         self.batch_sequences = batch_sequences
         self.seed = seed
+        drawn = {name for phase in phases for name, share in phase.shares.items() if share > 0}
         self._windows = [
             # A view of shape (n, T + 1), no copy; a channel that is never drawn needs no shard.
             sliding_window_view(np.asarray(shards[name]), sequence_tokens + 1)[::sequence_tokens]
-            if share > 0
+            if name in drawn
             else np.empty((1, sequence_tokens + 1), dtype=np.uint16)
-            for name, share in shares.items()
+            for name in self.channels
         ]
         self._n_windows = np.array([len(windows) for windows in self._windows], dtype=np.int64)
-        self._block = (-1, *np.empty((2, 0), dtype=np.int64))  # none is read yet
-        self._pattern = channel_pattern(shares)
-        self._per_period = np.bincount(self._pattern, minlength=len(self.channels))
-        self._rank = np.zeros(len(self._pattern), dtype=np.int64)
-        for channel, count in enumerate(self._per_period):
-            self._rank[self._pattern == channel] = np.arange(count)
+        self._first_sequences = [step * batch_sequences for step in first]
+        self._patterns = [_Pattern(phase.shares) for phase in phases]
+        self._block: tuple[int, Integers, Integers] = (-1, _NONE, _NONE)
 
     def batch(self, step: int) -> Batch:
         """Read the batch of one step, counted from 0."""
@@ -130,19 +145,29 @@ class Mixture:
     def _reads(self, block: int) -> tuple[Integers, Integers]:
         """Channel and window of each sequence of a block of steps, both (BLOCK_STEPS, B)."""
         n = BLOCK_STEPS * self.batch_sequences
-        period, place = np.divmod(block * n + np.arange(n, dtype=np.int64), len(self._pattern))
-        channel = self._pattern[place]
-        drawn_before = period * self._per_period[channel] + self._rank[place]
-        window = np.empty_like(drawn_before)
+        numbers = block * n + np.arange(n, dtype=np.int64)
+        channel, drawn_before = np.empty_like(numbers), np.empty_like(numbers)
+        phase = np.searchsorted(self._first_sequences, numbers, side="right") - 1
+        for p in np.unique(phase):
+            rows, first = phase == p, self._first_sequences[p]
+            channel[rows], drawn = self._patterns[p].draws(numbers[rows] - first)
+            drawn_before[rows] = drawn + self._drawn(first)[channel[rows]]
+        window = np.empty_like(numbers)
         for c in np.unique(channel):
             window[channel == c] = self._order(int(c), drawn_before[channel == c])
         return channel.reshape(BLOCK_STEPS, -1), window.reshape(BLOCK_STEPS, -1)
 
     def _counts(self, step: int) -> Integers:
         """Sequences of each channel before a step, shape (channels,)."""
-        periods, rest = divmod(step * self.batch_sequences, len(self._pattern))
-        within = np.bincount(self._pattern[:rest], minlength=len(self.channels))
-        return periods * self._per_period + within
+        return self._drawn(step * self.batch_sequences)
+
+    def _drawn(self, sequences: int) -> Integers:
+        """How often each channel is among the first so many sequences, shape (channels,)."""
+        total = np.zeros(len(self.channels), dtype=np.int64)
+        ends = [*self._first_sequences[1:], sequences]
+        for pattern, first, end in zip(self._patterns, self._first_sequences, ends, strict=True):
+            total += pattern.counts(max(0, min(end, sequences) - first))
+        return total
 
     def _order(self, channel: int, drawn_before: Integers) -> Integers:
         """Turn numbers of draws from one channel into numbers of its windows."""
@@ -153,6 +178,33 @@ class Mixture:
             rows = epoch == e
             windows[rows] = permute(place[rows], n, f"{self.seed}/{self.channels[channel]}/{e}")
         return windows
+
+
+_NONE = np.empty((0, 0), dtype=np.int64)
+
+
+class _Pattern:
+    """The periodic pattern of one phase; sequences are numbered from its beginning."""
+
+    def __init__(self, shares: Mapping[str, Fraction]) -> None:
+        self._pattern = channel_pattern(shares)
+        self._per_period = np.bincount(self._pattern, minlength=len(shares))
+        self._rank = np.zeros(len(self._pattern), dtype=np.int64)
+        for channel, count in enumerate(self._per_period):
+            self._rank[self._pattern == channel] = np.arange(count)
+
+    def draws(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """Channel of each sequence, and how often it was drawn before in this phase."""
+        period, place = np.divmod(numbers, len(self._pattern))
+        channel = self._pattern[place]
+        return channel, period * self._per_period[channel] + self._rank[place]
+
+    def counts(self, n: int) -> Integers:
+        """Sequences of each channel among the first ``n``, shape (channels,)."""
+        periods, rest = divmod(n, len(self._pattern))
+        within = np.bincount(self._pattern[:rest], minlength=len(self._per_period))
+        counts: Integers = periods * self._per_period + within
+        return counts
 
 
 def channel_pattern(shares: Mapping[str, Fraction]) -> Integers:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
-from dcpt.runs import RunConfig, channel_shares
+from dcpt.runs import RunConfig, mixture_phases
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
-from dcpt.text.mixture import Mixture
+from dcpt.text.mixture import Mixture, Phase
 from dcpt.training.evaluate import Validation, count_ids, open_validation
 
 
@@ -59,11 +58,10 @@ def open_data(config: RunConfig, study: Path) -> RunData:
     prepared = load_prepared(study / config.recorded.data_path)
     check_text(config, prepared)
     names = [channel.name for channel in one.channels]
-    shares = channel_shares(one.channels, one.ratio)
     shards = {name: open_shard(prepared.folder, name, "train") for name in names}
     return RunData(
         mixture=Mixture(
-            {name: shares.get(name, Fraction(0)) for name in names},
+            [Phase(step, shares) for step, shares in mixture_phases(one)],
             shards,
             one.sequence_tokens,
             one.batch_sequences,

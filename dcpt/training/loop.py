@@ -16,8 +16,14 @@ from dcpt.runs import Identity, RunConfig, RunFolder, learning_rate_at
 from dcpt.training.data import RunData, open_data
 from dcpt.training.evaluate import describe_evaluation
 from dcpt.training.journal import Journal
-from dcpt.training.models import check_vocabulary, load_base, save_model
-from dcpt.training.state import TrainingState, load_state, save_state, start_state
+from dcpt.training.models import base_state, check_vocabulary, load_base, save_model
+from dcpt.training.state import (
+    TrainingState,
+    load_state,
+    reset_moments,
+    save_state,
+    start_state,
+)
 from dcpt.training.step import Step
 from dcpt.training.watch import TrainingError, Watch
 from dcpt.training.work import find_work, must_save_model
@@ -86,8 +92,9 @@ def _train(
     model = load_base(config, study, device)
     check_vocabulary(model, data.vocab_size, f"run {config.name}")
     state = start_state(model.train(), one)
-    if work.start is not None:
-        load_state(work.start, state, one)
+    start = work.start or base_state(config, study)
+    if start is not None:
+        load_state(start, state, one)
     take_step = Step(state, one)
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
@@ -105,6 +112,8 @@ def _train(
                 state.loss_sum_C.zero_()
                 state.loss_tokens_C.zero_()
                 watch.note_reset()
+                if is_reset_of_moments(one, n_tokens):
+                    reset_moments(state)
             if state.step in work.states:
                 watch.check_losses()
                 save_state(folder.state(n_tokens), state, one, watch.wall_s)
@@ -131,6 +140,12 @@ def _train(
     speed = watch.tokens_per_s or before.get("tokens_per_s")
     about = {"wall_s": watch.wall_s, "tokens_per_s": speed, "device": device, "versions": VERSIONS}
     folder.write_result({**done, **about})
+
+
+def is_reset_of_moments(identity: Identity, n_tokens: int) -> bool:
+    """Whether a decay that starts with fresh moments starts here."""
+    decay = identity.decay
+    return decay is not None and decay.optimizer == "reset" and n_tokens == decay.start_tokens
 
 
 def make_point(

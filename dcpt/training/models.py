@@ -103,6 +103,27 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
     return model
 
 
+def base_state(config: RunConfig, study: Path) -> Path | None:
+    """The kept state of its base that a trunk starts from, moments included; None for most.
+
+    Raises:
+        InputError: If that state is not there.
+    """
+    one = config.identity
+    if one.base_state_tokens is None:
+        return None
+    name = one.base.partition(":")[2]
+    folder = RunFolder.find(name, study / "runs")
+    path = None if folder is None else folder.state(one.base_state_tokens)
+    if path is None or not path.exists():
+        raise InputError(
+            f"run {config.name}: its base, the pretrain run {name}, kept no state at "
+            f"{one.base_state_tokens} tokens; train that run again, or start from its end "
+            "(bases.ladder.start: end)"
+        )
+    return path
+
+
 def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
     """Build a model of the shape of a run's base, with random weights.
 

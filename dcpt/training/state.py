@@ -132,17 +132,20 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     Args:
         path: A file of ``save_state``.
         state: A state of the same model; its weights, moments, sums, step and seconds change.
-        identity: The run; a branch may load its trunk's state, whose seconds are not its own.
+        identity: The run. A branch may load its trunk's state and a trunk its base's: their
+            seconds and sums are not its own, and a trunk's steps begin at 0 whatever the base's.
     """
     with safe_open(path, framework="pt") as file:
         about, names = file.metadata(), set(file.keys())
-        is_own = about["identity"] == identity.hash
-        assert is_own or about["identity"] == identity.trunk, f"{path} is of another run"
+        source = about["identity"]
+        is_own, is_base = source == identity.hash, identity.base == f"run:{source}"
+        assert is_own or is_base or source == identity.trunk, f"{path} is of another run"
         with torch.no_grad():
             for name, tensor in _weights(state.model).items():
                 tensor.copy_(file.get_tensor(f"model.{name}"))
-            state.loss_sum_C.copy_(file.get_tensor("loss_sum"))
-            state.loss_tokens_C.copy_(file.get_tensor("loss_tokens"))
+            if is_own:
+                state.loss_sum_C.copy_(file.get_tensor("loss_sum"))
+                state.loss_tokens_C.copy_(file.get_tensor("loss_tokens"))
         for name, parameter in state.model.named_parameters():
             if f"exp_avg.{name}" in names:
                 moments: dict[str, Any] = {k: file.get_tensor(f"{k}.{name}") for k in MOMENTS}
@@ -150,7 +153,15 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
                     key: torch.empty_like(tensor, device=parameter.device).copy_(tensor)
                     for key, tensor in moments.items()
                 }
-    state.step, state.wall_s = int(about["step"]), float(about["wall_s"]) if is_own else 0.0
+    state.step = 0 if is_base else int(about["step"])
+    state.wall_s = float(about["wall_s"]) if is_own else 0.0
+
+
+def reset_moments(state: TrainingState) -> None:
+    """Let AdamW forget: its moments and its counts of steps are zero again."""
+    for moments in state.optimizer.state.values():
+        for tensor in moments.values():
+            tensor.zero_()
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

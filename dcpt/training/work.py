@@ -70,8 +70,8 @@ def find_work(config: RunConfig, runs: Path) -> Work:
         resets = {_steps(config, one.decay.start_tokens)}
     start = max((step for step in saved if step <= min(missing)), default=0)
 
-    points = {end} if one.kind != "trunk" else {0, end}
-    if one.kind == "trunk":
+    points = {0, end} if one.kind == "trunk" else {end}
+    if one.kind != "branch":
         points |= {_steps(config, n) for n in recorded.evaluation_at}
     known = {_steps(config, point["n_tokens"]) for point in folder.points()}
     return Work(
@@ -96,7 +96,9 @@ def _trunk_states(config: RunConfig, runs: Path) -> dict[int, Path]:
     one = config.identity
     assert one.decay is not None, f"{config.name} leaves no trunk"
     assert one.trunk is not None, f"{config.name} leaves no trunk"
-    trunk = one.model_copy(update={"kind": "trunk", "trunk": None, "decay": None})
+    own = {"kind": "trunk", "trunk": None, "decay": None}
+    channels = tuple(channel for channel in one.channels if channel.side != "extra")
+    trunk = one.model_copy(update={**own, "channels": channels})
     assert trunk.hash == one.trunk, f"{config.name} does not go on with the mixture of its trunk"
     folder = RunFolder.find(one.trunk, runs)
     kept = {} if folder is None else folder.states()

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dcpt.runs import Architecture, ChannelIdentity, Identity, Recorded, RunConfig
-from dcpt.text.mixture import Mixture
+from dcpt.text.mixture import Mixture, Phase
 from dcpt.training import step as steps
 from dcpt.training.models import build_llama
 from dcpt.training.timing import time_steps
@@ -271,7 +271,7 @@ def time_loader() -> float:
     """Tokens a second of the mixture alone."""
     random = np.random.default_rng(0)
     shards = {n: random.integers(VOCABULARY, size=2**24).astype(np.uint16) for n in ("a", "b")}
-    mixture = Mixture({"a": Fraction(1, 4), "b": Fraction(3, 4)}, shards, 512, 32, 0)
+    mixture = Mixture([Phase(0, {"a": Fraction(1, 4), "b": Fraction(3, 4)})], shards, 512, 32, 0)
     began = time.monotonic()
     for number in range(512):
         mixture.batch(number)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,52 @@ def test_evaluation_points_do_not_depend_on_the_end(
 def test_hashes_refuse_what_json_cannot_hold() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         hash_record({"loss": float("nan")})
+
+
+def test_decays_on_mixtures_of_their_own_leave_the_trunks_as_they_are(prepared: Path) -> None:
+    # A tokenizer that the study trains itself is trained on the extra channel as well.
+    shutil.copytree(prepared.parent / "data/tokenizer", prepared.parent / "tokenizer")
+    plan(prepared, "tokenizer: 300", "tokenizer: tokenizer")
+    stations.prepare_study(prepared, workers=1)
+    before = stations.plan_study(prepared)
+    text = prepared.read_text(encoding="utf-8")
+    extra = "  - {name: best, side: extra, train: domain.jsonl, valid_fraction: 10%}\n"
+    own = "decay: 20%, mixtures: {better: {best: 70%, en: 30%}, plain: {law: 1}}"
+    text = text.replace("tokenizer:", extra + "tokenizer:").replace("decay: 20%", own)
+    prepared.write_text(text, encoding="utf-8")
+    stations.prepare_study(prepared, workers=1)
+    after = stations.plan_study(prepared)
+    assert names(after, "trunk") == names(before, "trunk")
+    branches = [run.config for run in after if run.config.identity.kind == "branch"]
+    assert {run.config.name for run in before} <= {run.config.name for run in after}
+    assert len(branches) == 18
+    better = [one for one in branches if one.recorded.mixture_name == "better"]
+    assert [channel.name for channel in better[0].identity.channels] == ["en", "law", "best"]
+    assert better[0].identity.decay.mixture == {"best": 0.7, "en": 0.3}
+    assert better[0].name.split("-branch5120-")[1].startswith("better-")
+    plain = [one for one in branches if one.recorded.mixture_name == "plain"]
+    assert [channel.name for channel in plain[0].identity.channels] == ["en", "law"]
+
+
+def test_runs_may_go_on_with_the_moments_of_their_bases(prepared: Path) -> None:
+    before = plan(prepared)
+    text = prepared.read_text(encoding="utf-8").replace(", warmup: 5%}", "}")
+    text = text.replace("tokens: 8192", "tokens: 8192\n    start: before_decay")
+    prepared.write_text(text, encoding="utf-8")
+    after = stations.plan_study(prepared)
+    assert names(after, "pretrain") == names(before, "pretrain")
+    base, trunk = (
+        next(run.config for run in after if run.config.identity.kind == kind)
+        for kind in ("pretrain", "trunk")
+    )
+    assert base.recorded.keep_state_at == (6400,)
+    assert trunk.identity.base_state_tokens == 6400
+    assert trunk.identity.warmup_tokens == 0
+    assert trunk.recorded.base_n_tokens == 6400
+
+
+def test_a_warmup_of_its_own_mixture_is_another_run(prepared: Path) -> None:
+    before = plan(prepared)
+    after = plan(prepared, "warmup: 5%", "warmup: 5%, warmup_ratio: 0")
+    assert not set(names(before, "trunk")) & set(names(after, "trunk"))
+    assert names(before, "pretrain") == names(after, "pretrain")

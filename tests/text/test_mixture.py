@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpt.errors import InputError
-from dcpt.text.mixture import Mixture, channel_pattern, permute
+from dcpt.text.mixture import Mixture, Phase, channel_pattern, permute
 
 
 @st.composite
@@ -23,7 +23,7 @@ def shard(n_tokens: int, first: int = 0) -> np.ndarray:
 
 def two_channels(share: Fraction = Fraction(3, 7), seed: int = 0) -> Mixture:
     return Mixture(
-        {"general": 1 - share, "domain": share},
+        [Phase(0, {"general": 1 - share, "domain": share})],
         {"general": shard(101), "domain": shard(50, 1000)},
         sequence_tokens=4,
         batch_sequences=5,
@@ -48,7 +48,7 @@ def test_tokens_before_a_step_are_those_of_its_batches(
     shares: dict[str, Fraction], batch_sequences: int, step: int
 ) -> None:
     shards = {name: shard(31) for name in shares}
-    mixture = Mixture(shares, shards, 3, batch_sequences, seed=1)
+    mixture = Mixture([Phase(0, shares)], shards, 3, batch_sequences, seed=1)
     drawn = [mixture.batch(s).channel_index for s in range(step)]
     counts = np.bincount(np.concatenate([*drawn, []]).astype(int), minlength=len(shares))
     assert mixture.tokens(step) == dict(zip(shares, (3 * counts).tolist(), strict=True))
@@ -60,7 +60,7 @@ def test_tokens_before_a_step_are_those_of_its_batches(
 def test_every_window_comes_once_an_epoch(n_tokens_over: int, seed: int) -> None:
     tokens = shard(4 + n_tokens_over)
     n = (len(tokens) - 1) // 4
-    mixture = Mixture({"only": Fraction(1)}, {"only": tokens}, 4, 1, seed)
+    mixture = Mixture([Phase(0, {"only": Fraction(1)})], {"only": tokens}, 4, 1, seed)
     for epoch in range(3):
         starts = [int(mixture.batch(epoch * n + j).tokens[0, 0]) for j in range(n)]
         assert sorted(starts) == list(range(0, 4 * n, 4))
@@ -110,7 +110,7 @@ def test_seed_and_epoch_change_the_order_and_not_the_channels() -> None:
     batches = [(one.batch(s), other.batch(s)) for s in range(20)]
     assert all((a.channel_index == b.channel_index).all() for a, b in batches)
     assert any((a.tokens != b.tokens).any() for a, b in batches)
-    alone = Mixture({"only": Fraction(1)}, {"only": shard(401)}, 4, 100, seed=0)
+    alone = Mixture([Phase(0, {"only": Fraction(1)})], {"only": shard(401)}, 4, 100, seed=0)
     assert (alone.batch(0).tokens != alone.batch(1).tokens).any()
 
 
@@ -131,16 +131,15 @@ def test_repeats_tells_each_epoch_once() -> None:
 
 
 def test_a_channel_of_no_share_needs_no_shard() -> None:
-    mixture = Mixture(
-        {"general": Fraction(0), "domain": Fraction(1)}, {"domain": shard(50)}, 4, 5, seed=0
-    )
+    phases = [Phase(0, {"general": Fraction(0), "domain": Fraction(1)})]
+    mixture = Mixture(phases, {"domain": shard(50)}, 4, 5, seed=0)
     assert set(mixture.batch(3).channel_index.tolist()) == {1}
     assert mixture.tokens(3) == {"general": 0, "domain": 60}
 
 
 def test_the_shards_are_not_copied() -> None:
     tokens = shard(100)
-    mixture = Mixture({"only": Fraction(1)}, {"only": tokens}, 4, 1, seed=0)
+    mixture = Mixture([Phase(0, {"only": Fraction(1)})], {"only": tokens}, 4, 1, seed=0)
     tokens[:] = 7
     assert (mixture.batch(0).tokens == 7).all()
 
@@ -165,4 +164,48 @@ def test_bad_mixtures_are_refused(
     shares: dict[str, Fraction], shards: dict[str, np.ndarray], sequence_tokens: int, says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        Mixture(shares, shards, sequence_tokens, 4, seed=0)
+        Mixture([Phase(0, shares)], shards, sequence_tokens, 4, seed=0)
+
+
+@given(
+    st.lists(shares_of_channels(), min_size=2, max_size=3),
+    st.lists(st.integers(1, 90), min_size=2, max_size=2),
+    st.integers(0, 200),
+)
+@settings(max_examples=40)
+def test_each_phase_has_its_shares_and_goes_on_where_the_last_left_off(
+    drawn: list[dict[str, Fraction]], lengths: list[int], step: int
+) -> None:
+    names = sorted({name for shares in drawn for name in shares})
+    starts = [0, *np.cumsum(lengths).tolist()]
+    phases = [
+        Phase(start, {name: shares.get(name, Fraction(0)) for name in names})
+        for start, shares in zip(starts, drawn, strict=False)
+    ]
+    shards = {name: shard(31, 100 * i) for i, name in enumerate(names)}
+    mixture = Mixture(phases, shards, 3, 2, seed=1)
+    batches = [mixture.batch(s) for s in range(step)]
+    channels = np.concatenate([*(batch.channel_index for batch in batches), []]).astype(int)
+    counts = np.bincount(channels, minlength=len(names))
+    assert mixture.tokens(step) == dict(zip(names, (3 * counts).tolist(), strict=True))
+    ends = [*starts[1 : len(phases)], max(step, starts[len(phases) - 1])]
+    for phase, end in zip(phases, ends, strict=True):
+        within = channels[2 * phase.first_step : 2 * min(end, step)]
+        for place, name in enumerate(names):
+            assert abs((within == place).sum() - len(within) * phase.shares[name]) < 1
+    firsts = np.concatenate([*(batch.tokens[:, 0] for batch in batches), []]).astype(int)
+    for place in range(len(names)):  # ten windows a channel: no two alike in an epoch
+        windows = firsts[channels == place]
+        for epoch in range(0, len(windows), 10):
+            some = windows[epoch : epoch + 10].tolist()
+            assert len(set(some)) == len(some)
+
+
+def test_a_phase_that_is_a_continuation_changes_nothing_before_it() -> None:
+    plain, shares = two_channels(), {"general": Fraction(4, 7), "domain": Fraction(3, 7)}
+    own = {"general": Fraction(1, 2), "domain": Fraction(1, 2)}
+    shards = {"general": shard(101), "domain": shard(50, 1000)}
+    changed = Mixture([Phase(0, shares), Phase(70, own)], shards, 4, 5, seed=0)
+    for step in (0, 3, 63, 64, 69):
+        assert np.array_equal(plain.batch(step).tokens, changed.batch(step).tokens)
+    assert not np.array_equal(plain.batch(70).channel_index, changed.batch(70).channel_index)

@@ -17,7 +17,7 @@ from dcpt.errors import InputError
 from dcpt.runs import RunConfig, channel_shares, learning_rate_at
 from dcpt.table.study_rows import read_study_rows
 from dcpt.text.corpora import open_shard
-from dcpt.text.mixture import Mixture
+from dcpt.text.mixture import Mixture, Phase
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import TrainingError, train
 from dcpt.training.timing import time_steps
@@ -30,7 +30,9 @@ def train_slowly(made: Made, config: RunConfig) -> tuple[dict[str, torch.Tensor]
     names = [channel.name for channel in one.channels]
     shards = {name: open_shard(made.study / "data", name, "train") for name in names}
     shares = channel_shares(one.channels, one.ratio)
-    mixture = Mixture(shares, shards, one.sequence_tokens, one.batch_sequences, one.seed)
+    mixture = Mixture(
+        [Phase(0, shares)], shards, one.sequence_tokens, one.batch_sequences, one.seed
+    )
     weights = dict(model.named_parameters())
     first = {name: torch.zeros_like(w) for name, w in weights.items()}
     second = {name: torch.zeros_like(w) for name, w in weights.items()}
