@@ -60,7 +60,7 @@ def init(
 
     Example: dcpt init study.yaml
     """
-    from dcpt.study import study_template
+    from dcpt.study_file import study_template
 
     try:
         with file.open("x", encoding="utf-8") as out:

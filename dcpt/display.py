@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcpt.grid.local import Slot
-from dcpt.grid.plan import PlannedRun
+from dcpt.grid.planned import PlannedRun
 from dcpt.grid.status import RunStatus, read_status, seconds_left
 from dcpt.quantities import format_count
 from dcpt.study import StudyFolder

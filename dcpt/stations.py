@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpt.errors import InputError
-from dcpt.grid.plan import PlannedRun, Trunk, plan_runs
+from dcpt.grid.plan import plan_runs
+from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.runs import RunFolder, write_json
-from dcpt.study import Study, StudyFolder, load_study
+from dcpt.study import Study, StudyFolder
+from dcpt.study_file import load_study
 from dcpt.targets import known_base, measured_on, study_target
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
 from dcpt.runs import RunFolder, hash_record, read_json, table_names
-from dcpt.study import Study, StudyFolder, load_study
+from dcpt.study import Study, StudyFolder
+from dcpt.study_file import load_study
 
 
 def study_target(file: Path) -> dict[str, Any]:

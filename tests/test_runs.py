@@ -19,7 +19,6 @@ from dcpt.runs import (
     learning_rate_at,
     mixture_phases,
     table_names,
-    table_names,
 )
 
 

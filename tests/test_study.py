@@ -6,7 +6,7 @@ import pytest
 from tiny_study import STUDY
 
 from dcpt.errors import InputError
-from dcpt.study import load_study, study_template
+from dcpt.study_file import load_study, study_template
 
 
 def load(tmp_path: Path, text: str) -> object:

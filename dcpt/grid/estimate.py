@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcpt.grid.local import Slot
-from dcpt.grid.plan import PlannedRun, unfinished
+from dcpt.grid.planned import PlannedRun, unfinished
 from dcpt.study import StudyFolder
 
 _STATE_FACTOR = 3  # weights and two moments, fp32

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from dcpt.grid.plan import PlannedRun
+from dcpt.grid.planned import PlannedRun
 from dcpt.runs import RunConfig, RunFolder, write_error
 from dcpt.study import StudyFolder
 

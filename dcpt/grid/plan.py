@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
+from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.runs import (
     Architecture,
     ChannelIdentity,
@@ -24,46 +24,6 @@ from dcpt.runs import (
 from dcpt.study import GridPart, Study, StudyFolder
 from dcpt.text.manifest import Manifest, Prepared, load_prepared
 from dcpt.text.mixture import LONGEST_PERIOD
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run and the hashes of the runs that must be done before it can start.
-
-    ``about_n_params`` is near enough to compare sizes: the embeddings and 12 layers times width
-    squared of a ladder, half the bytes of a checkpoint's weights.
-    """
-
-    config: RunConfig
-    needs: tuple[str, ...] = ()
-    about_n_params: float = 1.0
-
-    @property
-    def trained_tokens(self) -> int:
-        """Tokens that this run trains in all; a branch counts its decay alone."""
-        decay = self.config.identity.decay
-        if self.config.identity.kind == "branch" and decay is not None:
-            return decay.n_tokens
-        return self.config.recorded.n_tokens
-
-    @property
-    def cost(self) -> float:
-        """Grows with the time the run takes; used for order only."""
-        return self.about_n_params * self.trained_tokens
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """What a person asks of one run: where it starts, its ratio, learning rate and seed.
-
-    ``n_tokens`` is its length before the decay; None takes the study's.
-    """
-
-    base: str
-    ratio: float
-    learning_rate: float
-    seed: int = 0
-    n_tokens: int | None = None
 
 
 def plan_runs(
@@ -414,8 +374,3 @@ class _Planner:
         end = start + decay.n_tokens
         recorded = self._recorded(n_tokens=end, evaluation_at=(end,), mixture_name=mixture, **about)
         return RunConfig(identity=identity, recorded=recorded)
-
-
-def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:
-    """The planned runs that are not done yet."""
-    return [run for run in runs if not RunFolder.of(run.config, folder.runs).is_done(run.config)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dcpt.grid.local import Slot
-from dcpt.grid.plan import PlannedRun
+from dcpt.grid.planned import PlannedRun
 from dcpt.runs import RunFolder
 from dcpt.study import StudyFolder
 

@@ -13,7 +13,7 @@ import pytest
 
 from dcpt import stations
 from dcpt.grid.local import SHARED_PARAMS, LocalEngine, Slot, _Worker
-from dcpt.grid.plan import PlannedRun
+from dcpt.grid.planned import PlannedRun
 from dcpt.grid.status import read_status, seconds_left
 from dcpt.runs import RunFolder
 from dcpt.study import StudyFolder

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dcpt import stations
 from dcpt.errors import InputError
-from dcpt.grid.plan import PlannedRun, Trunk, evaluation_points
+from dcpt.grid.plan import evaluation_points
+from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.runs import RunFolder, hash_record
 
 
