@@ -21,6 +21,10 @@ from pydantic import BaseModel, ConfigDict
 NUMERICS = 2
 """Raised by hand when a change to training alters losses: old runs are then trained anew."""
 
+Packing = Literal["concatenated", "documents"]
+"""Whether tokens of a sequence see all that comes before them in it, or their own document alone.
+"""
+
 Side = Literal["general", "domain", "extra"]
 
 
@@ -109,7 +113,7 @@ class Identity(Frozen):
     batch_sequences: int
     sequence_tokens: int
     optimizer: Optimizer = Optimizer()
-    packing: Literal["concatenated"] = "concatenated"
+    packing: Packing = "concatenated"
     validation_tokens: int
     seed: int
     dtype: Literal["float32", "bfloat16"] = "float32"

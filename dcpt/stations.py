@@ -156,6 +156,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
         validation_tokens=study.evaluation.tokens,
         device=choose_slots(1)[0].device,
         dtype=study.training.dtype,
+        packing=study.training.packing,
     )
     row = {"base": label or model, "measured_on": measured_on(study, folder), **row}
     if label is not None:

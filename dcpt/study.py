@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dcpt.quantities import Count
-from dcpt.runs import Optimizer
+from dcpt.runs import Optimizer, Packing
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
 ChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=40)]
@@ -174,6 +174,7 @@ class Training(Section):
     warmup: Fraction | None = Field(default=None, ge=0, lt=1)
     warmup_tokens: Count | None = None
     warmup_ratio: Fraction | None = Field(default=None, ge=0, le=1)
+    packing: Packing = "concatenated"
     dtype: Literal["float32", "bfloat16"] = "float32"
     optimizer: Optimizer = Optimizer()
     checkpoint_every_s: float = Field(default=60.0, gt=0)

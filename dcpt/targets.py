@@ -76,4 +76,7 @@ def measured_on(study: Study, folder: StudyFolder) -> str:
 
     channels = load_prepared(folder.data).channels
     shards = {name: manifest.valid.sha256 for name, manifest in channels.items()}
-    return hash_record([shards, study.training.sequence_tokens, study.evaluation.tokens])
+    training = study.training
+    return hash_record(
+        [shards, training.sequence_tokens, training.packing, study.evaluation.tokens]
+    )

@@ -213,6 +213,7 @@ class _Planner:
             batch_sequences=training.batch_sequences,
             sequence_tokens=training.sequence_tokens,
             optimizer=training.optimizer,
+            packing=training.packing,
             validation_tokens=self.study.evaluation.tokens,
             dtype=training.dtype,
             **fields,

@@ -67,7 +67,9 @@ def open_data(config: RunConfig, study: Path) -> RunData:
             one.batch_sequences,
             one.seed,
         ),
-        validation=open_validation(prepared, names, one.sequence_tokens, one.validation_tokens),
+        validation=open_validation(
+            prepared, names, one.sequence_tokens, one.validation_tokens, one.packing
+        ),
         unique_tokens={name: len(shard) for name, shard in shards.items()},
         vocab_size=count_ids(prepared, names),
         tokenizer=prepared.tokenizer_path,

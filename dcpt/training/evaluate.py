@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dcpt.errors import InputError
-from dcpt.runs import hash_record
+from dcpt.runs import Packing, hash_record
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
 from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
 from dcpt.training.models import (
@@ -35,11 +35,13 @@ class Validation:
     Attributes:
         windows: Of each channel token ids of shape (S, T + 1), int64: inputs and targets.
         bytes_per_token: Of each channel UTF-8 bytes of text per token.
-        eval_id: Names tokens and windows: losses with equal ids may be compared.
+        border_id: The token that ends a document, where each is read by itself; else None.
+        eval_id: Names tokens, windows and packing: losses with equal ids may be compared.
     """
 
     windows: dict[str, Tensor]
     bytes_per_token: dict[str, float]
+    border_id: int | None
     eval_id: str
 
 
@@ -52,7 +54,11 @@ class ChannelLoss:
 
 
 def open_validation(
-    prepared: Prepared, channels: Sequence[str], sequence_tokens: int, validation_tokens: int
+    prepared: Prepared,
+    channels: Sequence[str],
+    sequence_tokens: int,
+    validation_tokens: int,
+    packing: Packing = "concatenated",
 ) -> Validation:
     """Read validation sequences of each channel, spread evenly over its shard.
 
@@ -61,6 +67,7 @@ def open_validation(
         channels: Names of the channels.
         sequence_tokens: T, targets in a sequence.
         validation_tokens: Tokens of each channel's shard to evaluate.
+        packing: Whether documents see what comes before them in their sequence.
 
     Raises:
         InputError: If a channel is not prepared or holds too few validation tokens.
@@ -87,11 +94,13 @@ def open_validation(
             for name, shard in shards.items()
         },
         bytes_per_token={name: m.bytes_per_token for name, m in manifests.items()},
+        border_id=manifests[channels[0]].eos_id if packing == "documents" else None,
         eval_id=hash_record(
             {
                 "valid_sha256": {name: m.valid.sha256 for name, m in manifests.items()},
                 "sequence_tokens": sequence_tokens,
                 "validation_tokens": validation_tokens,
+                "packing": packing,
             }
         ),
     )
@@ -145,10 +154,10 @@ def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDAr
 
 
 def evaluate_channels(
-    model: nn.Module, windows: Mapping[str, Tensor], dtype: Dtype
+    forward: Forward, weights: Weights, windows: Mapping[str, Tensor]
 ) -> dict[str, ChannelLoss]:
     """Validation loss of each channel. Sequences are equally long, so their mean is the tokens'."""
-    forward, weights, losses = forward_of(model, dtype), weights_of(model), {}
+    losses = {}
     for name, windows_ST in windows.items():
         losses_S = sequence_losses(forward, weights, windows_ST)
         n = len(losses_S)
@@ -165,7 +174,8 @@ def describe_evaluation(model: nn.Module, validation: Validation, dtype: Dtype) 
         (nats per token; ``se`` only where there are two sequences) and ``bytes_per_token``.
     """
     counts = count_parameters(model)
-    losses = evaluate_channels(model, validation.windows, dtype)
+    forward = forward_of(model, dtype, validation.border_id)
+    losses = evaluate_channels(forward, weights_of(model), validation.windows)
     return {
         "n_params": counts.n_params,
         "n_params_non_embedding": counts.n_params_non_embedding,
@@ -184,6 +194,7 @@ def evaluate_model(
     validation_tokens: int,
     device: str = "cpu",
     dtype: Dtype = "float32",
+    packing: Packing = "concatenated",
 ) -> dict[str, Any]:
     """Measure a base on a study's validation shards: what its point at D = 0 would say.
 
@@ -195,6 +206,7 @@ def evaluate_model(
         validation_tokens: Tokens of each channel, as in the study.
         device: Where to compute.
         dtype: ``bfloat16`` for the precision that a study of that dtype evaluates in.
+        packing: As in the study.
 
     Returns:
         ``n_tokens`` (0), ``phase`` (base), and what ``describe_evaluation`` gives.
@@ -204,7 +216,7 @@ def evaluate_model(
             positions, or if the text is not prepared.
     """
     prepared = load_prepared(data)
-    validation = open_validation(prepared, channels, sequence_tokens, validation_tokens)
+    validation = open_validation(prepared, channels, sequence_tokens, validation_tokens, packing)
     model = load_model(path, device)
     check_positions(model, sequence_tokens, f"checkpoint {path}")
     check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")

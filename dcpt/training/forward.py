@@ -25,14 +25,14 @@ Weights = dict[str, Tensor]
 _forwards: dict[str, Forward] = {}
 
 
-def forward_of(model: nn.Module, dtype: Dtype) -> Forward:
-    """The forward pass of a model; models of one shape, dtype and device share it."""
+def forward_of(model: nn.Module, dtype: Dtype, border_id: int | None = None) -> Forward:
+    """The forward pass of a model; models of one shape, dtype, border and device share it."""
     device = next(model.parameters()).device.type
     config: Any = model.config
     shape = {k: v for k, v in config.to_dict().items() if k != "_name_or_path"}
-    key = f"{type(model).__qualname__} {device} {dtype} {canonical_json(shape)}"
+    key = f"{type(model).__qualname__} {device} {dtype} {border_id} {canonical_json(shape)}"
     if key not in _forwards:
-        _forwards[key] = Forward(model, dtype)
+        _forwards[key] = Forward(model, dtype, border_id)
     return _forwards[key]
 
 
@@ -50,13 +50,16 @@ class Forward:
     Args:
         model: A model of the shape; its weights are not kept.
         dtype: ``bfloat16`` runs the matrix products in bfloat16 and leaves the weights float32.
+        border_id: Token that ends a document, if documents are to be read each by itself: what
+            comes behind it starts at position 0 and attends to nothing before it.
 
     Attributes:
         draws: Whether training draws random numbers (dropout).
         is_static: Whether a training step is the same sequence of kernels every time.
     """
 
-    def __init__(self, model: nn.Module, dtype: Dtype) -> None:
+    def __init__(self, model: nn.Module, dtype: Dtype, border_id: int | None = None) -> None:
+        self._border_id = border_id
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._shell: Any = copy.deepcopy(model).to("meta")
         self._aliases = _aliases_of(model)
@@ -65,7 +68,8 @@ class Forward:
         # By transformers' own account: no operation whose shape hangs on what is computed.
         self.is_static = bool(self._shell._can_compile_fullgraph) and not self.draws
         on_cuda = next(model.parameters()).is_cuda
-        self._is_fused = on_cuda and self._head is not None and is_plain_llama(model)
+        can_fuse = self._head is not None and border_id is None and is_plain_llama(model)
+        self._is_fused = on_cuda and can_fuse
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
 
     def losses(
@@ -116,11 +120,28 @@ class Forward:
             if alias.startswith(prefix)
         }
         arguments = {"input_ids": ids, "use_cache": False}
+        if self._border_id is not None:  # transformers masks what lies before a position of 0
+            arguments["position_ids"] = document_positions(ids, self._border_id)
         bf16 = self._dtype == torch.bfloat16
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
             result: Tensor = functional_call(module, own, (), arguments, tie_weights=False)[wanted]
         assert result.device == ids.device, "a weight of the empty shell was used"
         return result
+
+
+def document_positions(ids: Tensor, border_id: int) -> Tensor:
+    """Position of each token within its document; a border is its document's last token.
+
+    Args:
+        ids: Token ids of shape (B, T).
+        border_id: The token that ends a document.
+
+    Returns:
+        Shape (B, T). A sequence's first token has position 0 in whatever document it is.
+    """
+    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    begins = functional.pad(ids[:, :-1] == border_id, (1, 0))
+    return place - torch.where(begins, place, 0).cummax(dim=1).values
 
 
 def _aliases_of(model: nn.Module) -> dict[str, str]:

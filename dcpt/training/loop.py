@@ -91,7 +91,7 @@ def _train(
     data = open_data(config, study)
     model = load_base(config, study, device)
     check_vocabulary(model, data.vocab_size, f"run {config.name}")
-    state = start_state(model.train(), one)
+    state = start_state(model.train(), one, data.validation.border_id)
     start = work.start or base_state(config, study)
     if start is not None:
         load_state(start, state, one)

@@ -56,11 +56,14 @@ class TrainingState:
         return weights_of(self.model)
 
 
-def start_state(model: nn.Module, identity: Identity) -> TrainingState:
-    """State at D = 0: the base's weights and fresh moments."""
+def start_state(
+    model: nn.Module, identity: Identity, border_id: int | None = None
+) -> TrainingState:
+    """State at D = 0: the base's weights and fresh moments; ``border_id`` as in ``Forward``."""
     device = next(model.parameters()).device
     zeros_C = torch.zeros(len(identity.channels), dtype=torch.float64, device=device)
-    forward, optimizer = forward_of(model, identity.dtype), make_optimizer(model, identity)
+    forward = forward_of(model, identity.dtype, border_id)
+    optimizer = make_optimizer(model, identity)
     return TrainingState(model, forward, optimizer, zeros_C, zeros_C.clone())
 
 

@@ -46,7 +46,9 @@ class _Lane:
         one = config.identity
         self.stream = own_stream(device)
         with self.stream:
-            self.state = start_state(build_untrained(config, study, device).train(), one)
+            model = build_untrained(config, study, device).train()
+            border_id = 0 if one.packing == "documents" else None  # any id: the text is random
+            self.state = start_state(model, one, border_id)
             self._take_step = Step(self.state, one)
         random = np.random.default_rng(0)
         embeddings = self.state.model.get_input_embeddings()  # type: ignore[operator]

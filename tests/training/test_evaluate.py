@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from made_runs import ARCHITECTURE, Made
+from torch import nn
 
 from dcpt.errors import InputError
 from dcpt.text.corpora import load_prepared, open_shard
 from dcpt.training.evaluate import (
+    ChannelLoss,
     cut_windows,
     evaluate_channels,
     evaluate_model,
@@ -19,10 +21,14 @@ from dcpt.training.forward import forward_of, weights_of
 from dcpt.training.models import build_llama
 
 
+def evaluate(model: nn.Module, windows: dict[str, torch.Tensor]) -> dict[str, ChannelLoss]:
+    return evaluate_channels(forward_of(model, "float32"), weights_of(model), windows)
+
+
 def test_losses_and_standard_errors_are_those_of_numpy(made: Made) -> None:
     model = build_llama(ARCHITECTURE, seed=3)
     shard = np.asarray(open_shard(made.study / "data", "law", "valid"), dtype=np.int64)
-    found = evaluate_channels(model, {"law": cut_windows(shard, 16, 160)}, "float32")["law"]
+    found = evaluate(model, {"law": cut_windows(shard, 16, 160)})["law"]
     means = []
     with torch.no_grad():
         for i in range(10):
@@ -39,7 +45,7 @@ def test_losses_and_standard_errors_are_those_of_numpy(made: Made) -> None:
 def test_one_sequence_has_no_standard_error(made: Made) -> None:
     model = build_llama(ARCHITECTURE)
     windows = {"a": torch.zeros(1, 17, dtype=torch.int64)}
-    assert evaluate_channels(model, windows, "float32")["a"].se is None
+    assert evaluate(model, windows)["a"].se is None
 
 
 def test_windows_are_spread_and_no_target_comes_twice() -> None:
@@ -59,8 +65,8 @@ def test_dropout_is_off_and_the_mode_is_left_as_it_was() -> None:
         GPT2Config(vocab_size=300, n_positions=16, n_embd=16, n_layer=1, n_head=2)
     ).train()
     windows = {"a": torch.arange(34).reshape(2, 17)}
-    first = evaluate_channels(model, windows, "float32")
-    assert evaluate_channels(model, windows, "float32") == first
+    first = evaluate(model, windows)
+    assert evaluate(model, windows) == first
     assert model.training
 
 

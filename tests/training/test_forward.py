@@ -11,7 +11,7 @@ from made_runs import ARCHITECTURE
 from torch import nn
 from torch.nn import functional
 
-from dcpt.training.forward import forward_of, weights_of
+from dcpt.training.forward import document_positions, forward_of, weights_of
 from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
 from dcpt.training.models import build_llama
 
@@ -131,3 +131,41 @@ def test_only_what_is_the_same_every_time_is_recorded() -> None:
     noisy = forward_of(make("GPTNeoX", hidden_dropout=0.1), "float32")
     assert noisy.draws
     assert not noisy.is_static
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt-neox", "logits are scaled"])
+def test_documents_are_read_as_if_each_stood_alone(kind: str) -> None:
+    model, border = MODELS[kind](), 96
+    lengths = [9, 1, 5, 9]
+    documents = [torch.randint(96, (n,)) for n in lengths]
+    packed = torch.cat([torch.cat([d, torch.tensor([border])]) for d in documents])
+    tokens = packed[None, :25]  # the last document is cut off
+    mean, losses = forward_of(model, "float32", border).losses(weights_of(model), tokens)
+    mean.backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    alone, start = [], 0
+    for n in lengths:
+        stop = min(start + n + 1, 24)
+        logits = model(input_ids=tokens[:, start:stop], use_cache=False).logits[0]
+        targets = tokens[0, start + 1 : stop + 1]
+        alone.append(functional.cross_entropy(logits, targets, reduction="none"))
+        start = stop
+    expected = torch.cat(alone)
+    torch.testing.assert_close(losses[0], expected.detach(), atol=1e-5, rtol=1e-5)
+    expected.mean().backward()
+    for name, parameter in model.named_parameters():
+        if name in grads:
+            torch.testing.assert_close(parameter.grad, grads[name], atol=1e-5, rtol=1e-3)
+    _, mixed = forward_of(model, "float32").losses(weights_of(model), tokens)
+    torch.testing.assert_close(mixed[0, :10], losses[0, :10], atol=1e-4, rtol=1e-4)
+    assert (mixed[0, 12:] - losses[0, 12:]).abs().max() > 1e-2
+
+
+def test_positions_begin_behind_each_border() -> None:
+    ids = torch.tensor([[3, 9, 9, 4, 5, 9, 1], [9, 1, 2, 3, 4, 5, 6]])
+    assert document_positions(ids, 9).tolist() == [
+        [0, 1, 0, 0, 1, 2, 0],
+        [0, 0, 1, 2, 3, 4, 5],
+    ]

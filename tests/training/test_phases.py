@@ -13,6 +13,7 @@ from test_resume import assert_same_weights, elsewhere
 from dcpt.errors import InputError
 from dcpt.runs import Decay, RunConfig
 from dcpt.table.study_rows import read_study_rows
+from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train
 
 
@@ -142,3 +143,18 @@ def test_a_trunk_goes_on_with_its_bases_moments(made: Made) -> None:
     late = made.trunk(2, base_state_tokens=start, seed=7, **fields)
     with pytest.raises(InputError, match=r"kept no state at 512 tokens; train that run again"):
         train(late, made.study)
+
+
+def test_documents_by_themselves_are_another_run_with_other_losses(made: Made) -> None:
+    plain, apart = made.trunk(6), made.trunk(6, packing="documents")
+    assert plain.identity.hash != apart.identity.hash
+    train(plain, made.study)
+    train(apart, made.study)
+    one, two = (made.folder(config).points() for config in (plain, apart))
+    assert one[0]["eval_id"] != two[0]["eval_id"]
+    assert one[0]["loss"] != two[0]["loss"]
+    assert one[0]["tokens"] == two[0]["tokens"]
+    measured = evaluate_model(
+        made.base, made.study / "data", ["en", "code", "law"], 16, 160, packing="documents"
+    )
+    assert measured["loss"] == two[0]["loss"]
