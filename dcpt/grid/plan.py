@@ -275,7 +275,16 @@ class _Planner:
         checkpoint = self.study.bases.checkpoints[label]
         local = self.folder.path / checkpoint.model
         path = local if local.exists() else Path(checkpoint.model)
+        self._check_tokenizer(label, str(path))
         return f"weights:{self._weights(str(path))}", str(path), checkpoint.n_tokens
+
+    def _check_tokenizer(self, label: str, path: str) -> None:
+        from dcpt.text.tokenizer import check_same_tokenizer
+        from dcpt.training.models import checkpoint_files
+
+        folder = checkpoint_files(path)[0].parent
+        place = f"bases.checkpoints.{label}: {path}"
+        check_same_tokenizer(folder, self.prepared.tokenizer_path, place)
 
     def _weights(self, path: str) -> str:
         """SHA-256 of a checkpoint's weights, read once for every state of its files."""

@@ -19,6 +19,9 @@ END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
 """All bytes and the end of text."""
 
+PROBE = "The court held, in 1987, that\n\tf(x) = x² + 3;  naïve 中文 — 12,345 tokens don't\n\n"
+"""Text on which two tokenizers of equal vocabularies must agree as well: merges may differ."""
+
 SAMPLE_BYTES = 16_000_000
 """Text of each channel that a tokenizer is trained on, at most; alike for all channels, so that a
 small domain is not drowned by a large general channel."""
@@ -146,6 +149,43 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     if eos not in ids:
         raise InputError(f"{folder}: the end-of-sequence token {eos!r} has no id in {path.name}")
     return Vocabulary(path, hashlib.sha256(data).hexdigest(), ids[eos], max(ids.values()) + 1)
+
+
+def check_same_tokenizer(model: Path, prepared: Path, place: str) -> None:
+    """Refuse a model whose own tokenizer gives text other ids than the prepared text has.
+
+    A model that knows more ids passes, and so does one that comes without a ``tokenizer.json``:
+    nothing can be told of it.
+
+    Args:
+        model: The model's folder.
+        prepared: Folder of the tokenizer that the text was prepared with.
+        place: Begins the message.
+
+    Raises:
+        InputError: If a token has another id, or the two split a probe differently.
+    """
+    if not (model / "tokenizer.json").is_file():
+        return
+    own, ours = (
+        Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (model, prepared)
+    )
+    known = own.get_vocab(with_added_tokens=True)
+    remedy = "prepare the text with the model's own tokenizer (tokenizer: in the study)"
+    for token, number in ours.get_vocab(with_added_tokens=True).items():
+        if known.get(token) != number:
+            raise InputError(
+                f"{place}: its tokenizer gives the token {token!r} the id {known.get(token)}, and "
+                f"the prepared text has {number} for it; {remedy}"
+            )
+    if (
+        own.encode(PROBE, add_special_tokens=False).ids
+        != ours.encode(PROBE, add_special_tokens=False).ids
+    ):
+        raise InputError(
+            f"{place}: its tokenizer has the ids of the prepared text but splits words "
+            f"differently; {remedy}"
+        )
 
 
 def name_tokenizer(spec: str | int) -> str:

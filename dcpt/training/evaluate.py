@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from dcpt.errors import InputError
 from dcpt.runs import Packing, hash_record
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.text.tokenizer import check_same_tokenizer
 from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
 from dcpt.training.models import (
     check_positions,
     check_vocabulary,
+    checkpoint_files,
     count_parameters,
     load_model,
 )
@@ -212,11 +214,13 @@ def evaluate_model(
         ``n_tokens`` (0), ``phase`` (base), and what ``describe_evaluation`` gives.
 
     Raises:
-        InputError: If the model cannot be loaded, knows fewer ids than the text has or has too few
-            positions, or if the text is not prepared.
+        InputError: If the model cannot be loaded, has another tokenizer than the text, knows fewer
+            ids or has too few positions, or if the text is not prepared.
     """
     prepared = load_prepared(data)
     validation = open_validation(prepared, channels, sequence_tokens, validation_tokens, packing)
+    folder = checkpoint_files(path)[0].parent
+    check_same_tokenizer(folder, prepared.tokenizer_path, f"checkpoint {path}")
     model = load_model(path, device)
     check_positions(model, sequence_tokens, f"checkpoint {path}")
     check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")

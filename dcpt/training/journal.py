@@ -11,9 +11,15 @@ from dcpt.runs import RunFolder
 
 
 class Journal:
-    """Writes a run's events; a context manager."""
+    """Writes a run's events; a context manager.
 
-    def __init__(self, folder: RunFolder) -> None:
+    Args:
+        folder: The run's folder.
+        weights: Weights of its general channels, by name.
+    """
+
+    def __init__(self, folder: RunFolder, weights: Mapping[str, float]) -> None:
+        self._weights = weights
         # Imported here: 0.15 s that `dcpt evaluate` and timing do not need.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -39,13 +45,23 @@ class Journal:
         if point["share"]:  # what the mixture costs in all, on validation text
             total = sum(share * point["loss"][name] for name, share in point["share"].items())
             scalars["loss/total"] = total
+        if len(self._weights) > 1:
+            weighted = sum(w * point["loss"][name] for name, w in self._weights.items())
+            scalars["loss/general_total"] = weighted / sum(self._weights.values())
+        for what in ("tokens", "epochs"):
+            scalars |= {f"{what}/{name}": value for name, value in point[what].items()}
         self._plot(scalars, point["n_tokens"])
 
     def write_training(self, event: Mapping[str, Any]) -> None:
         """Write how training goes since the last such line."""
         self._write("train", event)
         scalars = {f"train_loss/{name}": loss for name, loss in event["channel_loss"].items()}
-        scalars |= {"train_loss/total": event["loss"], "learning_rate": event["learning_rate"]}
+        scalars |= {
+            "train_loss/total": event["loss"],
+            "learning_rate": event["learning_rate"],
+            "grad_norm": event["grad_norm"],
+            "tokens_per_s": event["tokens_per_s"],
+        }
         self._plot(scalars, event["n_tokens"])
 
     def write_note(self, words: str) -> None:

@@ -98,7 +98,10 @@ def _train(
     take_step = Step(state, one)
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
-    with Journal(folder) as journal:
+    weights = {
+        channel.name: channel.weight for channel in one.channels if channel.side == "general"
+    }
+    with Journal(folder, weights) as journal:
         while True:
             n_tokens = state.step * one.batch_tokens
 

@@ -191,11 +191,19 @@ def test_scalars_for_tensorboard(made: Made) -> None:
     train(config, made.study)
     (file,) = (made.folder(config).path / "tensorboard").iterdir()
     found: dict[str, list[int]] = {}
+    values: dict[tuple[str, int], float] = {}
     for event in EventFileLoader(str(file)).Load():
         for value in event.summary.value:
             found.setdefault(value.tag, []).append(event.step)
+            values[value.tag, event.step] = value.tensor.float_val[0]
     assert found["loss/law"] == [0, 3 * BATCH_TOKENS, 6 * BATCH_TOKENS]
     assert found["loss/total"] == [3 * BATCH_TOKENS, 6 * BATCH_TOKENS]
+    for name in ("en", "code", "law"):
+        assert found[f"tokens/{name}"] == found[f"epochs/{name}"] == found["loss/law"]
+    point = made.folder(config).points()[-1]
+    general = (2 * point["loss"]["en"] + point["loss"]["code"]) / 3
+    assert values["loss/general_total", 6 * BATCH_TOKENS] == pytest.approx(general, abs=1e-5)
+    assert values["tokens/law", 6 * BATCH_TOKENS] == point["tokens"]["law"]
 
 
 def test_timing_needs_no_trained_base(made: Made) -> None:

@@ -85,6 +85,26 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(made: Made, tmp_pat
         evaluate_model(tmp_path / "small", made.study / "data", ["en"], 16, 160)
 
 
+def test_a_tokenizer_that_gives_other_ids_is_refused(made: Made, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    save_model(build_llama(ARCHITECTURE), made.study / "data/tokenizer", other)
+    evaluate_model(other, made.study / "data", ["en"], 16, 160)
+    file = other / "tokenizer.json"
+    sound = json.loads(file.read_text(encoding="utf-8"))
+    names = list(sound["model"]["vocab"])
+    swapped = dict(zip(names, [1, 0, *range(2, len(names))], strict=True))
+    changed = {**sound, "model": {**sound["model"], "vocab": swapped}}
+    file.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(InputError, match=r"checkpoint .*gives the token .* and the prepared text"):
+        evaluate_model(other, made.study / "data", ["en"], 16, 160)
+    changed = {**sound, "model": {**sound["model"], "merges": []}}
+    file.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(InputError, match="splits words differently; prepare the text with"):
+        evaluate_model(other, made.study / "data", ["en"], 16, 160)
+    file.unlink()
+    evaluate_model(other, made.study / "data", ["en"], 16, 160)
+
+
 def test_sequences_longer_than_the_model_are_refused(made: Made) -> None:
     with pytest.raises(InputError, match="sequence_tokens is 17, and the model has 16 positions"):
         train(made.trunk(2, sequence_tokens=17), made.study)
