@@ -201,7 +201,9 @@ class TargetSection(Section):
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
-    limit: str = Field(default="+3%", pattern=r"^\s*\+?\s*[0-9]*\.?[0-9]+\s*(%|nats)?\s*$")
+    limit: str = Field(
+        default="+3%", pattern=r"^\s*\+?\s*[0-9]*\.?[0-9]+\s*(%|nats)?\s*(each)?\s*$"
+    )
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
     base_peak_learning_rate: Rate | None = None
@@ -236,7 +238,9 @@ class Study(Section):
                 raise ValueError(f"two channels are called {name!r}; give each a name of its own")
         for channel in self.channels:
             lone = len(self.general) == 1
-            taken = {"total", "general_total"} | ({"domain"} if channel.side != "domain" else set())
+            taken = {"total", "general_total", "general_worst"} | (
+                {"domain"} if channel.side != "domain" else set()
+            )
             if channel.side != "general" or not lone:
                 taken.add("general")  # the name of the side
             if channel.name in taken:

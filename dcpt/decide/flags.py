@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
 from dcpt.decide.words import format_rate
@@ -153,6 +155,15 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
     flags = []
     best, limit = recommendation.best, question.target.limit
     frontier = _frontier(recommendation)
+    if question.parts:
+        flags.append(
+            Flag(
+                "limit_on_each",
+                f"the limit is on each of {', '.join(question.parts)}: the general loss told here "
+                "is what it would be if all rose as much as the one that rises most"
+                + _which_binds(question, best),
+            )
+        )
     if best is None:
         least = min(frontier.general)
         held = question.target.learning_rate
@@ -170,11 +181,26 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
     return [*flags, *_about_a_small_limit(question)]
 
 
+def _which_binds(question: Question, best: Choice | None) -> str:
+    """Name the channel that rises most at the recommendation."""
+    if best is None:
+        return ""
+    alone = {
+        part: float(question.risen(part, np.array(best.losses[part].value)))
+        for part in question.parts
+    }
+    return f" ({max(alone, key=lambda part: alone[part])} at the recommendation)"
+
+
 def _about_a_small_limit(question: Question) -> list[Flag]:
     """A limit no larger than what equal runs differ by, or than what the laws miss by."""
     allowed_rise = question.allowed - question.base_loss
-    comparison = question.fit.by_channel[question.general].comparisons[question.phase]
-    missed = comparison.spread.get("ratios", 0.0)
+    by_channel = question.fit.by_channel
+    comparisons = [
+        by_channel[channel].comparisons[question.phase]
+        for channel in question.parts or (question.general,)
+    ]
+    missed = max(comparison.spread.get("ratios", 0.0) for comparison in comparisons)
     if allowed_rise >= max(EVALUATION_NOISE, missed):
         return []
     if missed > EVALUATION_NOISE:

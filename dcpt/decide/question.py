@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.records import LARGEST_RATIO, Target
+from dcpt.decide.worst import GENERAL_WORST, risen_as
 from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
 from dcpt.laws.points import SAME, Points
@@ -44,7 +45,8 @@ class Question:
         fit: The fitted laws.
         target: The target, checked; its base losses are keyed by the fit's channels.
         phase: ``annealed`` where the runs have such points, else ``constant``.
-        general: Channel that the limit is on.
+        general: Channel that the limit is on; ``general_worst`` if it is on each general one.
+        parts: The channels of which ``general_worst`` is the worst; else none.
         domain: Channel whose loss is to be low.
         allowed: Largest allowed general loss, nats per token.
         rates: Learning rates of the grid, shape (L,), ascending; NaN alone if the runs name none.
@@ -56,6 +58,7 @@ class Question:
     target: Target
     phase: str
     general: str
+    parts: tuple[str, ...]
     domain: str
     allowed: float
     rates: Array
@@ -83,7 +86,11 @@ class Question:
             "base_peak_learning_rate": target.base_peak_learning_rate,
             "base_n_tokens": target.base_n_tokens,
             "warmup_tokens": target.warmup_tokens,
-            **{f"base_loss_{name}": loss for name, loss in target.base_losses.items()},
+            **{
+                f"base_loss_{name}": loss
+                for name, loss in target.base_losses.items()
+                if name != GENERAL_WORST
+            },
             **{f"unique_tokens_{name}": n for name, n in target.unique_tokens.items()},
         }
         frame = frame.assign(**{n: v for n, v in known.items() if v is not None}, phase=self.phase)
@@ -117,8 +124,25 @@ class Question:
         points = self.points(channel, ratio, np.full(len(ratio), rate))
         return self.fit.weights_at(channel, points)
 
+    @property
+    def channels(self) -> list[str]:
+        """Everything that is predicted: the fit's channels, and the worst of the general ones."""
+        return [*self.fit.channels, *([self.general] if self.parts else [])]
+
+    def worst(self, losses: Mapping[str, Array]) -> Array:
+        """What ``general_worst`` is where the general channels have these losses."""
+        risen = [self.risen(part, losses[part]) for part in self.parts]
+        return np.asarray(np.max(risen, axis=0), dtype=np.float64)
+
+    def risen(self, part: str, losses: Array) -> Array:
+        """The general loss if all channels had risen as much as this one."""
+        target = self.target
+        return risen_as(losses, target.base_losses[part], self.base_loss, target.limit)
+
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Central predictions of one channel at pairs, nats per token, shape (M,)."""
+        if channel == GENERAL_WORST:
+            return self.worst({part: self.central(part, ratio, rate) for part in self.parts})
         return self.fit.central(channel, self.points(channel, ratio, rate))
 
     def by_law(self, channel: str, ratio: Array, rate: Array) -> dict[str, Array]:
@@ -127,6 +151,12 @@ class Question:
         Those of the phase whose held-out error is at most twice that of the law chosen: a law that
         weighs nothing in the stack may be nearly as good, one that misses by more says nothing.
         """
+        if channel == GENERAL_WORST:
+            return {
+                f"{law} ({part})": self.risen(part, losses)
+                for part in self.parts
+                for law, losses in self.by_law(part, ratio, rate).items()
+            }
         points, one = self.points(channel, ratio, rate), self.fit.by_channel[channel]
         comparison = one.comparisons[self.phase]
         rivals = {
@@ -142,6 +172,8 @@ class Question:
 
     def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Predictive draws of one channel at pairs, nats per token, shape (n_draws, M)."""
+        if channel == GENERAL_WORST:
+            return self.worst({part: self.draws(part, ratio, rate) for part in self.parts})
         return self.fit.sample(channel, self.points(channel, ratio, rate))
 
 
@@ -174,9 +206,17 @@ def ask(fit: Fit, target: Target) -> Question:
     """
     general, domain = _channels(fit)
     target = _named_losses(fit, target, general)
-    problems = [*_impossible(target), *_missing(fit, target, general, domain)]
+    parts = tuple(fit.general_channels) if target.limit.each else ()
+    parts = tuple(part for part in parts if part != GENERAL_TOTAL)
+    problems = [*_impossible(target), *_missing(fit, target, general, domain, parts)]
     if problems:
         raise InputError(problems)
+    if len(parts) > 1:
+        base = target.base_losses[general]
+        general = GENERAL_WORST
+        target = replace(target, base_losses={**target.base_losses, general: base})
+    else:
+        parts = ()  # one general channel: each is all
     seen = _seen_rates(fit, target)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
@@ -192,6 +232,7 @@ def ask(fit: Fit, target: Target) -> Question:
         target=target,
         phase=fit.phase_for_decisions,
         general=general,
+        parts=parts,
         domain=domain,
         allowed=target.limit.on(target.base_losses[general]),
         rates=rates,
@@ -224,6 +265,7 @@ def _named_losses(fit: Fit, target: Target, general: str) -> Target:
         InputError: If a loss is of no channel, or a total is not that of its parts.
     """
     losses, weights = dict(target.base_losses), fit.general_weights
+    losses.pop(GENERAL_WORST, None)  # of a target that was asked before
     for side, channel in (("general", general), ("domain", fit.domain_channel)):
         if channel is not None and channel not in losses and side in losses:
             losses[channel] = losses.pop(side)
@@ -294,10 +336,13 @@ def _impossible(target: Target) -> list[str]:
     return problems
 
 
-def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
+def _missing(
+    fit: Fit, target: Target, general: str, domain: str, parts: Sequence[str]
+) -> list[str]:
     """What the laws need to know and the target does not say, one sentence each."""
     problems = []
-    without = [] if general in target.base_losses else [general]
+    limited = (general, *parts)
+    without = [channel for channel in limited if channel not in target.base_losses]
     for channel in fit.channels:
         needs = _needs(fit, channel)
         if not needs & {"ratio", "share"} and channel in (general, domain):
@@ -309,7 +354,7 @@ def _missing(fit: Fit, target: Target, general: str, domain: str) -> list[str]:
             without.append(channel)
     problems += [
         f"target base loss of channel {channel} is missing, which "
-        f"{'the limit is' if channel == general else 'its laws are'} relative to: measure it on "
+        f"{'the limit is' if channel in limited else 'its laws are'} relative to: measure it on "
         f"the runs' validation text (`dcpt evaluate MODEL` in a study) and give it as "
         f"base_losses[{channel!r}] (--base-loss {channel}=...)" + _or_parts(fit, channel)
         for channel in without

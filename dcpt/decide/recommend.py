@@ -164,7 +164,7 @@ def describe_choices(
     asked = [*pairs, *([reference] if reference else [])]
     ratio = np.array([pair[0] for pair in asked], dtype=np.float64)
     rate = np.array([pair[1] for pair in asked], dtype=np.float64)
-    channels = question.fit.channels
+    channels = question.channels
     central = {channel: question.central(channel, ratio, rate) for channel in channels}
     draws = {channel: question.draws(channel, ratio, rate) for channel in channels}
     general, general_draws = central[question.general], draws[question.general]

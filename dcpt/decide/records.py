@@ -17,25 +17,31 @@ LARGEST_RATIO = 0.97
 
 @dataclass(frozen=True)
 class Limit:
-    """How much general loss may rise above the base's own: ``+3%`` or ``+0.05`` nats."""
+    """How much general loss may rise above the base's own: ``+3%`` or ``+0.05`` nats.
+
+    With several general channels it is on their weighted total, or, as ``+3% each``, on every one.
+    """
 
     amount: float
     unit: Literal["percent", "nats"]
+    each: bool = False
 
     @classmethod
     def parse(cls, text: object) -> Limit:
-        """Read ``+3%``, ``3 %``, ``+0.05``, ``0.05 nats``.
+        """Read ``+3%``, ``3 %``, ``+0.05``, ``0.05 nats``, ``+3% each``.
 
         Raises:
             InputError: If the text is not a limit.
         """
-        match = re.fullmatch(r"\s*\+?\s*(-?[0-9]*\.?[0-9]+)\s*(%|nats)?\s*", str(text))
+        match = re.fullmatch(r"\s*\+?\s*(-?[0-9]*\.?[0-9]+)\s*(%|nats)?\s*(each)?\s*", str(text))
         if match is None:
             raise InputError(
                 f"limit {text!r} is not understood: write a share of the base's general loss such "
-                "as +3%, or nats per token such as +0.05"
+                "as +3%, or nats per token such as +0.05; +3% each is a limit on every general "
+                "channel"
             )
-        return cls(float(match[1]), "percent" if match[2] == "%" else "nats")
+        unit: Literal["percent", "nats"] = "percent" if match[2] == "%" else "nats"
+        return cls(float(match[1]), unit, each=match[3] is not None)
 
     def on(self, base_loss: float) -> float:
         """The largest allowed general loss, nats per token, given the base's own."""
@@ -44,7 +50,8 @@ class Limit:
         return base_loss + self.amount
 
     def __str__(self) -> str:
-        return f"{self.amount:+g}%" if self.unit == "percent" else f"{self.amount:+g} nats"
+        amount = f"{self.amount:+g}%" if self.unit == "percent" else f"{self.amount:+g} nats"
+        return f"{amount} each" if self.each else amount
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,9 @@ def _verified(
         for channel in choice.losses
         if f"loss_{channel}" in row and np.isfinite(row[f"loss_{channel}"])
     }
+    if question.parts and all(part in measured for part in question.parts):
+        parts = {part: np.array(measured[part]) for part in question.parts}
+        measured[question.general] = float(question.worst(parts))
     predicted = {channel: choice.losses[channel] for channel in measured}
     inside = {c: bool(_inside(predicted[c], loss)) for c, loss in measured.items()}
     return Verified(label, run, choice.ratio, choice.learning_rate, predicted, measured, inside)

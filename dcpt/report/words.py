@@ -49,4 +49,8 @@ def probability(value: float) -> str:
 
 def channel_name(name: str) -> str:
     """A channel as a word: ``general_total`` is the weighted general loss."""
-    return "general (weighted)" if name == "general_total" else name
+    words = {
+        "general_total": "general (weighted)",
+        "general_worst": "general (as its worst channel)",
+    }
+    return words.get(name, name)

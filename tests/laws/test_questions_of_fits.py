@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,23 @@ import pytest
 
 import dcpt
 from dcpt import Limit, Target, bundled_runs, fit, load_fit, recommend
+from dcpt.decide.records import Recommendation
 from dcpt.errors import InputError
 from dcpt.laws import Fit
 
 
 @pytest.fixture(scope="module")
-def channels_fit() -> Fit:
+def channels_runs() -> pd.DataFrame:
     """The bundled verse runs as if their general text were two channels, .7 and .3."""
     runs = bundled_runs("zh_annealed").rename(columns={"loss_general": "loss_en"})
     runs["loss_zh"] = runs["loss_en"] + 0.4
     runs = runs.drop(columns=[c for c in runs if c.startswith(("se_", "unique_tokens_general"))])
-    runs = dcpt.load_runs(runs.assign(weight_en=0.7, weight_zh=0.3))
-    return fit(runs, ["saturating-general", "plateau-domain"], n_draws=20)
+    return dcpt.load_runs(runs.assign(weight_en=0.7, weight_zh=0.3))
+
+
+@pytest.fixture(scope="module")
+def channels_fit(channels_runs: pd.DataFrame) -> Fit:
+    return fit(channels_runs, ["saturating-general", "plateau-domain"], n_draws=20)
 
 
 def target(**losses: float) -> Target:
@@ -35,6 +41,55 @@ def test_the_total_follows_from_the_channels_own_losses(channels_fit: Fit) -> No
     asked = {"n_params": 29.1e6, "n_tokens": 44e6, "ratio": 0.5, "learning_rate": 6e-4}
     asked |= {"base_peak_learning_rate": 1e-3, "base_loss_en": 2.7, "base_loss_zh": 3.1}
     assert np.isfinite(channels_fit.predict(**asked)["loss"]).all()
+
+
+def test_a_limit_on_each_channel_is_that_of_the_one_that_rises_most(
+    channels_fit: Fit, channels_runs: pd.DataFrame, tmp_path: Path
+) -> None:
+    def answer(limit: str, **losses: float) -> Recommendation:
+        asked = replace(target(**losses), limit=Limit.parse(limit), learning_rate=6e-4)
+        return recommend(channels_fit, asked)
+
+    losses = {"en": 2.7, "zh": 3.1}
+    total, each = answer("+3%", **losses), answer("+3% each", **losses)
+    assert total.best is not None
+    assert each.best is not None
+    # Both rise alike, so the one of the lower loss meets its 3 % first.
+    assert each.best.ratio < total.best.ratio
+    assert each.best.losses["en"].value == pytest.approx(2.7 * 1.03, abs=2e-4)
+    assert each.best.losses["zh"].value < 3.1 * 1.03 - 0.005
+    assert each.best.general_rise.value == pytest.approx(0.03 * 2.82, abs=2e-4)
+    assert each.general_channel == "general_worst"
+    assert str(each.target.limit) == "+3% each"
+    assert set(each.ratio_by_law) == {"saturating-general (en)", "saturating-general (zh)"}
+    (flag,) = (flag for flag in each.flags if flag.name == "limit_on_each")
+    assert "(en at the recommendation)" in flag.words
+    # In draws, the worst of both is never within the limit where one of them is not.
+    assert each.best.probability <= total.best.probability
+
+    nats, same = answer("+0.05", **losses), answer("+0.05 each", **losses)
+    assert nats.best is not None
+    assert same.best is not None
+    assert same.best.ratio == pytest.approx(nats.best.ratio, abs=0.006)
+    pages = dcpt.write_report(
+        tmp_path, runs=channels_runs, fit=channels_fit, recommendation=each, title="each"
+    )
+    assert "general (as its worst channel)" in pages[0].read_text(encoding="utf-8")
+    again = recommend(channels_fit, each.target)
+    assert again.best == each.best
+
+
+def test_each_of_one_channel_is_that_channel() -> None:
+    runs = bundled_runs("zh_annealed")
+    one = fit(runs, ["saturating-general", "plateau-domain"], n_draws=20)
+    asked = replace(target(general=2.775, domain=8.6), limit=Limit.parse("+3% each"))
+    assert recommend(one, asked).general_channel == "general"
+
+
+def test_a_limit_on_each_needs_each_ones_loss(channels_fit: Fit) -> None:
+    asked = replace(target(general_total=2.8, en=2.7), limit=Limit.parse("+3% each"))
+    with pytest.raises(InputError, match="base loss of channel zh is missing, which the limit is"):
+        recommend(channels_fit, asked)
 
 
 def test_a_total_that_is_not_that_of_its_parts_is_refused(channels_fit: Fit) -> None:
