@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcpt.bundled import bundled_runs
+    from dcpt.decide.diagnosis import diagnose
     from dcpt.decide.recommend import recommend
     from dcpt.decide.records import Limit, Target
     from dcpt.errors import InputError
@@ -27,6 +28,7 @@ _HOMES = {
     "Parameter": "dcpt.laws",
     "Target": "dcpt.decide.records",
     "bundled_runs": "dcpt.bundled",
+    "diagnose": "dcpt.decide.diagnosis",
     "fit": "dcpt.laws",
     "load_fit": "dcpt.laws",
     "load_runs": "dcpt.table",
@@ -42,6 +44,7 @@ __all__ = [
     "Target",
     "__version__",
     "bundled_runs",
+    "diagnose",
     "fit",
     "load_fit",
     "load_runs",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpt import cli_laws
+from dcpt import cli_laws, cli_runs
 from dcpt.errors import InputError
 from dcpt.options import Json, OwnLaws, StudyFile, Workers
 
@@ -175,7 +175,7 @@ def status(study: StudyFile, json: Json = False) -> None:
     typer.echo(display.count_states(statuses))
 
 
-for command in cli_laws.COMMANDS:
+for command in (*cli_laws.COMMANDS, *cli_runs.COMMANDS):
     app.command()(command)
 
 

@@ -22,6 +22,7 @@ from dcpt.targets import known_base, measured_on, study_target
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dcpt.decide.diagnosis import Diagnosis
     from dcpt.decide.records import Recommendation, Target, Verification
     from dcpt.grid.estimate import Estimate
     from dcpt.grid.local import Outcome, Slot
@@ -191,6 +192,20 @@ def _study_rows(file: Path) -> StudyRows:
     from dcpt.table.study_rows import read_study_rows
 
     return read_study_rows(StudyFolder(file).runs, [run.config for run in plan_study(file)])
+
+
+def diagnose_runs(place: Path, columns: Mapping[str, str] | None = None) -> Diagnosis:
+    """What the channel losses of a study's runs, or of a table's, say.
+
+    Of a study the run folders are read as well: lines about training, and runs that stopped.
+    """
+    from dcpt.decide.diagnosis import diagnose, read_journals
+
+    runs = collect_runs(place, columns)
+    if not is_study(place):
+        return diagnose(runs)
+    asked = {one.config.identity.hash for one in plan_study(place)}
+    return diagnose(runs, read_journals(StudyFolder(place).runs, asked))
 
 
 def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:

@@ -30,6 +30,8 @@ FORBIDDEN = {
     "training": FITTING | EVIDENCE | {"dcpt.grid"},
     "grid": FITTING | EVIDENCE,
     "cli_laws.py": TORCH | TRAINING,
+    "cli_runs.py": TORCH | TRAINING,
+    "display_diagnosis.py": TORCH | TRAINING,
     "display_laws.py": TORCH | TRAINING,
     "targets.py": TORCH | FITTING | EVIDENCE | {"dcpt.training"},
 }

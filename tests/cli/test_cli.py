@@ -16,6 +16,7 @@ from dcpt.table import write_runs
 COMMANDS = [
     "compare",
     "demo",
+    "diagnose",
     "evaluate",
     "fit",
     "init",

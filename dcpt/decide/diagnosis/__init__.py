@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
 import pandas as pd
 
 from dcpt.decide.diagnosis.curves import Curve, read_curves
@@ -79,7 +78,9 @@ def diagnose(
     if journals is None:
         lacks = "the run folders (error.json): give the study's file, not its table"
         findings.append(
-            Finding("not_finite", "cannot be judged", f"cannot be judged without {lacks}", lacks=lacks)
+            Finding(
+                "not_finite", "cannot be judged", f"cannot be judged without {lacks}", lacks=lacks
+            )
         )
     findings += about_design(table)
     domains = (curves[DOMAIN] for curves in by_run.values() if DOMAIN in curves)
@@ -88,10 +89,9 @@ def diagnose(
 
 
 def _about_divergence(curve: Curve) -> Iterator[Finding]:
-    losses = np.array([*curve.losses, *(loss for _, loss in curve.decays)])
-    if len(losses) and losses.max() > LARGEST_LOSS:
-        words = f"the loss reached {losses.max():.3g}: the run diverged; lower the learning rate"
-        numbers = {"largest": float(losses.max())}
+    if curve.largest > LARGEST_LOSS:
+        words = f"the loss reached {curve.largest:.3g}: the run diverged; lower the learning rate"
+        numbers = {"largest": curve.largest}
         yield Finding("not_finite", "alarm", words, curve.run, curve.channel, numbers)
 
 

@@ -29,7 +29,9 @@ class Curve:
         losses: Validation losses there, nats per token, shape (P,).
         train_losses: Training losses since the point before, shape (P,), NaN where unknown.
         base_loss: Before CPT, nats per token; NaN where unknown.
-        decays: (D where a branch left, its loss at the end) of each branch.
+        decays: (D where a branch left, its loss at the end) of each branch whose end the fits
+            take: one with a mixture of its own says nothing of the rate.
+        largest: Largest loss of all points, branches and excluded ones too; nats per token.
         planned: Planned share of the channel in training, 0..1; NaN where unknown.
         shares: Share of it in training so far, shape (P,), NaN where unknown.
         warmup_tokens: NaN where unknown.
@@ -46,6 +48,7 @@ class Curve:
     train_losses: Array
     base_loss: float
     decays: tuple[tuple[float, float], ...]
+    largest: float
     planned: float
     shares: Array
     warmup_tokens: float
@@ -64,7 +67,7 @@ class Curve:
         """Whether text of the channel was in training; taken to be so where nothing says it."""
         known = self.shares[np.isfinite(self.shares)]
         share = known[-1] if len(known) else self.planned
-        return not share == 0
+        return bool(share != 0)
 
     @property
     def epochs(self) -> float:
@@ -115,6 +118,8 @@ def _curve(
     rows = rows[rows[f"loss_{name}"].notna()]
     trunk = rows[(rows["phase"] == "constant") & (rows["n_tokens"] > 0)]
     ends = rows[rows["phase"] == "annealed"]
+    if "excluded" in ends.columns:
+        ends = ends[ends["excluded"].isna()]
     own = rows.loc[rows["n_tokens"] == 0, f"loss_{name}"]
     base = own if len(own) else rows[f"base_loss_{name}"]
     left_at = _numbers(ends, "branch_n_tokens")
@@ -127,6 +132,7 @@ def _curve(
         train_losses=_numbers(trunk, f"train_loss_{name}"),
         base_loss=float(base.iloc[0]),
         decays=tuple(zip(left_at.tolist(), _numbers(ends, f"loss_{name}").tolist(), strict=True)),
+        largest=float(rows[f"loss_{name}"].max()),
         planned=_planned_share(name, rows, weights),
         shares=_numbers(trunk, f"share_{name}"),
         warmup_tokens=_one(rows, "warmup_tokens"),

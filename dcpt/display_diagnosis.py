@@ -1,0 +1,92 @@
+"""What ``dcpt diagnose`` shows: findings in words, then the two numbers of each domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from dcpt.decide.diagnosis import KINDS, VERDICTS, Diagnosis, DomainStart, Finding
+from dcpt.display import make_table
+from dcpt.quantities import format_count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HEADS = {
+    "alarm": "To mend",
+    "look": "To look at",
+    "cannot be judged": "Cannot be judged",
+    "fact": "As it should be, or neutral",
+}
+STYLES = {"alarm": "red", "look": "yellow"}
+
+STARTS = (
+    "The domain's two numbers in the cross-domain D-CPT law (arXiv 2406.01375): k1 in nats per "
+    "token; k2 in nats per million tokens, from D = 0 to the first point beyond the warmup."
+)
+
+MOST_SHOWN = 5
+"""Runs with the same finding that are spelt out; the others are counted."""
+
+
+def show_diagnosis(console: Console, found: Diagnosis) -> None:
+    """Findings by verdict, runs with the same one together; then k1 and k2 of the domain."""
+    _print(console, _summary(found), style="bold")
+    for verdict in VERDICTS:
+        findings = found.with_verdict(verdict)
+        if findings:
+            _print(console, f"{HEADS[verdict]}:", style="bold")
+        for group in _groups(findings):
+            _show_group(console, group, STYLES.get(verdict))
+    if found.starts:
+        _print(console, STARTS)
+        console.print(starts_table(found.starts))
+
+
+def _summary(found: Diagnosis) -> str:
+    counts = {verdict: len(found.with_verdict(verdict)) for verdict in ("alarm", "look")}
+    return f"{found.n_runs} runs: {counts['alarm']} findings to mend, {counts['look']} to look at"
+
+
+def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings of one kind and channel together, in their order."""
+    groups: dict[tuple[str, str | None, str | None], list[Finding]] = {}
+    for one in findings:
+        groups.setdefault((one.kind, one.channel, one.lacks), []).append(one)
+    return list(groups.values())
+
+
+def _show_group(console: Console, group: Sequence[Finding], style: str | None) -> None:
+    first = group[0]
+    where = "" if first.channel is None else f", {first.channel}"
+    head = f"  {KINDS[first.kind]}{where}"
+    if first.run is None:
+        _print(console, f"{head}: {first.words}", style=style)
+        return
+    _print(console, f"{head}: {len(group)} runs", style=style)
+    # What goes without saying is counted only: a table has hundreds of runs that learn.
+    shown = 0 if first.verdict == "fact" else MOST_SHOWN
+    for one in group[:shown]:
+        _print(console, f"    {one.run}: {one.words}")
+    if shown and len(group) > shown:
+        _print(console, f"    and {len(group) - shown} more; --json has all")
+
+
+def starts_table(starts: Sequence[DomainStart]) -> Table:
+    """k1 and k2 of every run."""
+    rows = [
+        (
+            one.run,
+            f"{one.initial_loss:.3f}",
+            "" if one.early_slope is None else f"{one.early_slope:.4g}",
+            "" if one.until_tokens is None else format_count(one.until_tokens),
+        )
+        for one in starts
+    ]
+    return make_table("", ("run", "initial loss k1", "early slope k2", "to D"), rows)
+
+
+def _print(console: Console, line: str, style: str | None = None) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
