@@ -1,0 +1,94 @@
+"""Do laws of 1.8M and 6.6M parameters say which share and learning rate 29M wants, after the decay?
+
+Hypothesis: fitted to the two small sizes, the stack meets the annealed general losses of 29M within
+.02 nats and its domain losses within .05 (root mean square), and the pair (r, learning rate) that
+``dcpt recommend`` gives passes a limit on general loss by at most half a per cent of the base's.
+
+Runs: ``code_annealed.csv``, made by ``code_annealed.yaml`` (28 trunks, each decayed to zero at 10M
+and 40M tokens). Fitted: the 20 of 1.8M and 6.6M. Asked: the 8 of 29M.
+
+Command, some 20 CPU seconds::
+
+    python experiments/code_annealed.py
+
+Result: ``code_annealed.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pilot import LIMITS, Measured, Pair, base_of, cell, held_out, markdown, target_of
+
+import dcpt
+from dcpt.decide import format_rate
+from dcpt.laws import Fit
+
+HERE = Path(__file__).parent
+ABOUT = """# code_annealed: 29M from 1.8M and 6.6M, after the decay
+
+Written by `python experiments/code_annealed.py`: see its head for the question, and
+`code_annealed.yaml` for the runs.
+
+"""
+ABOUT_PAIRS = """
+## The pair for each limit, at 29M and the end of the decay
+
+In brackets what the runs of 29M measured at the pair (monotone cubic between them): the rise of
+general loss, in % of the base's, and the domain loss that the best pair of equal rise would save.
+
+"""
+
+
+def pairs(runs: pd.DataFrame, fit: Fit, size: int, n_tokens: int) -> str:
+    """What is recommended for the large size, free and at each rate, beside what it measured."""
+    measured, base = Measured(runs, size), base_of(runs, size)
+    loss = base["base_loss_general"]
+    chosen: dict[str, list[Pair | None]] = {
+        "measured": [measured.frontier(loss * limit / 100) for limit in LIMITS]
+    }
+    for rate in (None, *measured.shares):
+        answers = [dcpt.recommend(fit, target_of(base, n_tokens, p, rate)).best for p in LIMITS]
+        name = "any rate" if rate is None else f"{format_rate(rate)} held"
+        chosen[f"`dcpt recommend`, {name}"] = [
+            one if one is None else (one.ratio, one.learning_rate or np.nan) for one in answers
+        ]
+    for rate in measured.shares:
+        at_rate = {rate: measured.at("rise", rate, measured.shares[rate])}
+        domain = {rate: measured.at("loss_domain", rate, measured.shares[rate])}
+        alone = Measured(runs[(runs["learning_rate"] == rate) | (runs["n_tokens"] == 0)], size)
+        chosen[f"measured at {format_rate(rate)}"] = [
+            alone.best(at_rate, domain, loss * limit / 100) for limit in LIMITS
+        ]
+    head = ["", *(f"+{limit} %" for limit in LIMITS)]
+    rows = [[who, *(cell(measured, one, loss) for one in many)] for who, many in chosen.items()]
+    return ABOUT_PAIRS + markdown(head, rows)
+
+
+def main() -> None:
+    """Fit the small sizes, ask for the large one, and write both beside what it measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--runs", type=Path, default=HERE / "code_annealed.csv")
+    parser.add_argument("--out", type=Path, default=HERE / "code_annealed.md")
+    asked = parser.parse_args()
+    runs = dcpt.load_runs(asked.runs)
+    size = int(runs["n_params"].max())
+    large = np.asarray(runs["n_params"] == size)
+    ends = large & np.asarray(runs["phase"] == "annealed")
+    fit = dcpt.fit(runs[~large])
+    n_tokens = int(runs["n_tokens"].max())
+    parts = {
+        "all points": large,
+        "annealed": ends,
+        "annealed, 44M": ends & np.asarray(runs["n_tokens"] == n_tokens),
+    }
+    text = ABOUT + held_out("29M", fit, runs, large, parts, [])
+    text += pairs(runs, fit, size, n_tokens)
+    asked.out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
