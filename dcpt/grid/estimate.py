@@ -53,6 +53,7 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
         one, recorded = run.config.identity, run.config.recorded
         if not timings:  # the first call of all pays for torch's own start
             time_steps(run.config, folder.path, device=slot.device)
+        ready_s = 0.0
         if recorded.size not in timings:
             timings[recorded.size] = time_steps(
                 run.config,
@@ -60,6 +61,7 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
                 device=slot.device,
                 lanes=slot.lanes_for(run.about_n_params),
             )
+            ready_s = timings[recorded.size].compile_s  # once for all runs of a size
         timing = timings[recorded.size]
         trained = run.trained_tokens
         n_points = len(recorded.evaluation_at) + (one.kind == "trunk")
@@ -72,7 +74,7 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
                 n_tokens=trained,
                 flops=timing.n_params * (6.0 * trained + 2.0 * evaluated),
                 disk_bytes=states * timing.n_params * _BYTES,
-                seconds=trained / timing.tokens_per_s + n_points * timing.evaluation_s,
+                seconds=trained / timing.tokens_per_s + n_points * timing.evaluation_s + ready_s,
                 done=one.hash not in left,
             )
         )

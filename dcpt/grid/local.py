@@ -25,8 +25,8 @@ from dcpt.study import StudyFolder
 _RETRY_ELSEWHERE_S = 1.0
 
 GPU_LANES = 3
-"""Runs side by side on one GPU; with nine an H100 trains 1 to 2 % less
-(``experiments/benchmarks/train.py``)."""
+"""Runs side by side on one GPU. With nine an H100 trains 2 % more tokens of small models, and the
+first of them is done three times later (``experiments/benchmarks/train.py``)."""
 
 SHARED_PARAMS = 300e6
 """Parameters that runs side by side may have together; a larger model trains alone, since it fills
@@ -126,8 +126,7 @@ class LocalEngine:
         try:
             while queue.pending or any(worker.busy_with for worker in workers):
                 queue.fail_orphans([run for w in workers for run in w.busy_with.values()])
-                for worker in workers:
-                    self._assign(queue, worker)
+                self._assign(queue, workers)
                 self._collect(queue, workers)
                 self.on_tick()
         finally:
@@ -152,21 +151,26 @@ class LocalEngine:
         theirs.close()
         return _Worker(process, ours, slot)
 
-    def _assign(self, queue: _Queue, worker: _Worker) -> None:
-        """Hand the costliest runs that are ready to a worker, as long as it has room."""
+    def _assign(self, queue: _Queue, workers: list[_Worker]) -> None:
+        """Hand out the runs that are ready, each to the worker that has the fewest."""
         for run in queue.ready():
-            if worker.busy_with.keys() & queue.to_be_alone:
-                return
-            if not worker.has_room_for(run):
+            name = run.config.name
+            fit = [
+                worker
+                for worker in workers
+                if worker.has_room_for(run)
+                and not worker.busy_with.keys() & queue.to_be_alone
+                and not (name in queue.to_be_alone and worker.busy_with)
+            ]
+            if not fit:
                 continue
-            if run.config.name in queue.to_be_alone and worker.busy_with:
-                continue
+            worker = min(fit, key=lambda one: len(one.busy_with))
             try:
                 worker.connection.send(run.config.model_dump(mode="json"))
             except OSError:
                 return  # the worker died: _collect replaces it
             queue.pending.remove(run)
-            worker.busy_with[run.config.name] = run
+            worker.busy_with[name] = run
 
     def _collect(self, queue: _Queue, workers: list[_Worker]) -> None:
         """Take what the workers report; replace a worker that died."""
@@ -202,14 +206,13 @@ class _Queue:
     """The runs that are still to be trained, and what became of the others.
 
     Attributes:
-        pending: Runs that nobody trains, costliest first.
+        pending: Runs that nobody trains.
         to_be_alone: Names of runs that have no others beside them.
         outcome: The runs that ended.
     """
 
     def __init__(self, planned: Sequence[PlannedRun], done: set[str]) -> None:
-        left = [run for run in planned if run.config.identity.hash not in done]
-        self.pending = sorted(left, key=lambda run: -run.cost)
+        self.pending = [run for run in planned if run.config.identity.hash not in done]
         self.to_be_alone: set[str] = set()
         self.outcome = Outcome()
         self._done = done
@@ -220,15 +223,22 @@ class _Queue:
         now = time.monotonic()
         return [
             run
-            for run in self.pending
+            for run in sorted(self.pending, key=lambda run: -run.cost)
             if self._done.issuperset(run.needs)
             and now >= self._not_before.get(run.config.name, 0.0)
         ]
 
     def end(self, run: PlannedRun, state: str, words: str = "") -> None:
-        """Note how a run ended; one that another process trains is asked for again later."""
+        """Note how a run ended.
+
+        One that another process trains is asked for again later, one that found too little memory
+        goes on alone.
+        """
         if state == "elsewhere":
             self._not_before[run.config.name] = time.monotonic() + _RETRY_ELSEWHERE_S
+            self.pending.append(run)
+        elif state == "crowded":
+            self.to_be_alone.add(run.config.name)
             self.pending.append(run)
         elif state == "failed":
             self.outcome.failed[run.config.name] = words
@@ -264,6 +274,10 @@ def _work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
                 return
         for ended in lanes.advance():
             connection.send((ended.run, ended.state, ended.words))
+            if ended.state == "failed" and slot.device != "cpu":
+                # After an error of the device itself nothing works in this process any more: it
+                # ends here, and its other runs go on in a new one.
+                torch.cuda.synchronize(slot.device)
 
 
 def _end_with_parent(parent: int) -> None:

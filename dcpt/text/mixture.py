@@ -118,7 +118,7 @@ class Mixture:
         for channel in np.unique(channel_index):
             rows = channel_index == channel
             tokens[rows] = self._windows[channel][window[rows]]
-        return Batch(tokens, channel_index)
+        return Batch(tokens, channel_index.copy())
 
     def tokens(self, step: int) -> dict[str, int]:
         """Count the target tokens of each channel in all the batches before ``step``."""
@@ -189,9 +189,10 @@ class _Pattern:
     def __init__(self, shares: Mapping[str, Fraction]) -> None:
         self._pattern = channel_pattern(shares)
         self._per_period = np.bincount(self._pattern, minlength=len(shares))
+        self._places = [np.flatnonzero(self._pattern == c) for c in range(len(shares))]
         self._rank = np.zeros(len(self._pattern), dtype=np.int64)
-        for channel, count in enumerate(self._per_period):
-            self._rank[self._pattern == channel] = np.arange(count)
+        for places in self._places:
+            self._rank[places] = np.arange(len(places))
 
     def draws(self, numbers: Integers) -> tuple[Integers, Integers]:
         """Channel of each sequence, and how often it was drawn before in this phase."""
@@ -202,8 +203,8 @@ class _Pattern:
     def counts(self, n: int) -> Integers:
         """Sequences of each channel among the first ``n``, shape (channels,)."""
         periods, rest = divmod(n, len(self._pattern))
-        within = np.bincount(self._pattern[:rest], minlength=len(self._per_period))
-        counts: Integers = periods * self._per_period + within
+        within = [int(np.searchsorted(places, rest)) for places in self._places]
+        counts: Integers = periods * self._per_period + np.array(within, dtype=np.int64)
         return counts
 
 

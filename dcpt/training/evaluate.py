@@ -142,11 +142,12 @@ def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDAr
         Nats per token, shape (S,).
     """
     device = next(iter(weights.values())).device
-    per_pass = max(1, EVALUATION_TOKENS // (windows.shape[1] - 1))
-    means = []
+    most = max(1, EVALUATION_TOKENS // (windows.shape[1] - 1))
+    n_passes = -(-len(windows) // most)
+    per_pass, means = -(-len(windows) // n_passes), []
     for some in torch.split(windows, per_pass):
         # The last pass is filled up with its own first sequence: another shape would be compiled.
-        missing = min(per_pass, len(windows)) - len(some)
+        missing = per_pass - len(some)
         filled = torch.cat([some, some[:1].expand(missing, -1)])
         _, losses = forward.losses(weights, filled.to(device))
         means.append(losses[: len(some)].double().mean(dim=1))

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from dcpt.runs import canonical_json
+from dcpt.errors import InputError
 from dcpt.training.compiling import compiled_on_cuda
-from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.llama import STATIC_ROPE, fused_hidden, is_plain_llama, rotary_tables
 from dcpt.training.losses import mean_loss
 
 Dtype = Literal["float32", "bfloat16"]
@@ -27,10 +27,12 @@ _forwards: dict[str, Forward] = {}
 
 def forward_of(model: nn.Module, dtype: Dtype, border_id: int | None = None) -> Forward:
     """The forward pass of a model; models of one shape, dtype, border and device share it."""
-    device = next(model.parameters()).device.type
+    device = next(model.parameters()).device
     config: Any = model.config
-    shape = {k: v for k, v in config.to_dict().items() if k != "_name_or_path"}
-    key = f"{type(model).__qualname__} {device} {dtype} {border_id} {canonical_json(shape)}"
+    shape = sorted((k, v) for k, v in config.to_dict().items() if k != "_name_or_path")
+    # Tying goes into the key: a checkpoint may hold a head of its own against its configuration.
+    aliases = sorted(_aliases_of(model).items())
+    key = f"{type(model).__qualname__} {device} {dtype} {border_id} {shape} {aliases}"
     if key not in _forwards:
         _forwards[key] = Forward(model, dtype, border_id)
     return _forwards[key]
@@ -53,6 +55,9 @@ class Forward:
         border_id: Token that ends a document, if documents are to be read each by itself: what
             comes behind it starts at position 0 and attends to nothing before it.
 
+    Raises:
+        InputError: If documents are to be read by themselves, and the model does not do that.
+
     Attributes:
         draws: Whether training draws random numbers (dropout).
         is_static: Whether a training step is the same sequence of kernels every time.
@@ -61,16 +66,17 @@ class Forward:
     def __init__(self, model: nn.Module, dtype: Dtype, border_id: int | None = None) -> None:
         self._border_id = border_id
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-        self._shell: Any = copy.deepcopy(model).to("meta")
+        self._shell: Any = _empty_copy(model)
         self._aliases = _aliases_of(model)
         self._head = _plain_head(model)
-        self.draws = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
-        # By transformers' own account: no operation whose shape hangs on what is computed.
-        self.is_static = bool(self._shell._can_compile_fullgraph) and not self.draws
+        self.draws = _draws_random_numbers(model)
+        self.is_static = _is_static(model) and not self.draws
         on_cuda = next(model.parameters()).is_cuda
         can_fuse = self._head is not None and border_id is None and is_plain_llama(model)
         self._is_fused = on_cuda and can_fuse
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
+        if border_id is not None:
+            self._check_borders(weights_of(model), border_id)
 
     def losses(
         self, weights: Weights, tokens: Tensor, *, training: bool = False
@@ -107,6 +113,22 @@ class Forward:
             torch.cuda.synchronize()  # other runs read them from streams of their own
         config, fused = self._shell.config, compiled_on_cuda(fused_hidden, ids)
         return fused(config, weights, ids, self._rotary[T], self._dtype)
+
+    @torch.no_grad()
+    def _check_borders(self, weights: Weights, border_id: int) -> None:
+        """Try out whether a token behind a border hangs on what stands before it."""
+        device = next(iter(weights.values())).device
+        others = [i for i in range(8) if i != border_id]
+        behind = [border_id, *others[:4]]
+        ids = torch.tensor([[*others[4:6], *behind], [*others[5:7], *behind]], device=device)
+        self._shell.eval()
+        one, two = self._call(weights, ids)[:, 3:].float()
+        if not torch.allclose(one, two, rtol=1e-3, atol=1e-3):
+            kind = type(self._shell).__name__
+            raise InputError(
+                f"training.packing: documents: in a {kind} tokens see what stands before their own "
+                "document all the same; write packing: concatenated, or take another model"
+            )
 
     def _call(self, weights: Weights, ids: Tensor) -> Tensor:
         """What ``_hidden`` gives, by the model's own code."""
@@ -154,21 +176,78 @@ def _aliases_of(model: nn.Module) -> dict[str, str]:
     return {alias: names[id(tensor)] for alias, tensor in every}
 
 
+def _empty_copy(model: nn.Module) -> nn.Module:
+    """The model's structure with tensors that hold nothing."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
+    memo |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
+
+
+def _probe(model: Any) -> Tensor:
+    """Eight tokens to try a model out on, shape (1, 8)."""
+    embeddings = model.get_input_embeddings().weight
+    return torch.arange(8, device=embeddings.device)[None] % len(embeddings)
+
+
+@torch.no_grad()
+def _draws_random_numbers(model: nn.Module) -> bool:
+    """Whether a training step draws: dropout, jitter, in whatever way the model does it."""
+    ids = _probe(model)
+    devices = [ids.device] if ids.is_cuda else []
+    was_training = model.training
+    with torch.random.fork_rng(devices=devices):
+        before = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
+        model.train()(input_ids=ids, use_cache=False)
+        after = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
+    model.train(was_training)
+    return not all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
+def _is_static(model: Any) -> bool:
+    """Whether no operation hangs on what was computed before it, but for its numbers.
+
+    ``transformers`` knows of most models. Mixtures of experts send tokens to where they were
+    found to belong, and some rotary embeddings look at how long the sequence is.
+    """
+    config = model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {rope.get("rope_type", "default")} if "rope_type" in rope else set()
+    return (
+        bool(model._can_compile_fullgraph)
+        and not any(getattr(config, name, None) for name in EXPERTS)
+        and kinds <= {*STATIC_ROPE, "yarn"}
+    )
+
+
 @torch.no_grad()
 def _plain_head(model: Any) -> str | None:
     """Name of the head's weight, if logits are hidden states times that weight and no more.
 
-    Tried out on a few tokens and not read off the type: models scale, cap or shift their logits.
+    Tried out and not read off the type: models scale, cap or shift their logits, and may do so by
+    little where these are small. So the head is made to say something large.
     """
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or head.bias is not None or model.base_model is model:
         return None
-    ids = torch.arange(8, device=head.weight.device)[None] % head.weight.shape[0]
-    was_training = model.training
-    model.eval()
-    logits = model(input_ids=ids, use_cache=False).logits
+    ids, seen = _probe(model), {}
+    shape = (*ids.shape, head.out_features)
+    with torch.random.fork_rng(devices=[]):
+        said = (1e3 * torch.randn(shape)).to(head.weight.device)
+
+    def replace(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen["hidden"] = inputs[0]
+        return said
+
+    was_training, handle = model.training, head.register_forward_hook(replace)
+    try:
+        logits = model.eval()(input_ids=ids, use_cache=False).logits
+    finally:
+        handle.remove()
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     model.train(was_training)
-    if not torch.allclose(hidden @ head.weight.T, logits, rtol=1e-3, atol=1e-3):
+    if not torch.equal(logits, said) or not torch.allclose(hidden, seen["hidden"], rtol=1e-3):
         return None
     return next(name for name, p in model.named_parameters() if p is head.weight)

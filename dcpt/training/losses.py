@@ -39,8 +39,8 @@ def mean_loss(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Te
     if torch.is_grad_enabled():
         mean, losses_M = _MeanLoss.apply(hidden_MD, head_VD, targets_M)  # type: ignore[no-untyped-call]
         return mean, losses_M
-    head, losses_in = head_VD.to(hidden_MD.dtype), compiled_on_cuda(_losses, hidden_MD)
-    losses = [losses_in(hidden_MD[r], head, targets_M[r])[0] for r in _chunks(head, targets_M)]
+    head, losses_in = head_VD.to(hidden_MD.dtype), compiled_on_cuda(_only_losses, hidden_MD)
+    losses = [losses_in(hidden_MD[r], head, targets_M[r]) for r in _chunks(head, targets_M)]
     losses_M = torch.cat(losses)
     return losses_M.mean(), losses_M
 
@@ -86,6 +86,11 @@ def _losses(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     logits = (hidden @ head.T).float()
     sums = logits.logsumexp(dim=1)
     return sums - logits.gather(1, targets[:, None])[:, 0], logits, sums
+
+
+def _only_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Losses alone: what is not returned need not be written."""
+    return _losses(hidden, head, targets)[0]
 
 
 def _gradient(

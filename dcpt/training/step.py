@@ -23,7 +23,7 @@ class Step:
     A small model's step is some hundred kernels of a few microseconds each, and launching them
     from Python takes five times as long as running them. On CUDA the third step is recorded as a
     graph, and each step from there on is one launch. What is not the same sequence of kernels every
-    time is not recorded: a mixture of experts, or dropout, whose noise hangs on seed and step so
+    time is not recorded: mixtures of experts, and dropout, whose noise hangs on seed and step so
     that a resumed run draws the same.
 
     Args:
@@ -98,8 +98,8 @@ class Step:
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             self._compute()
-        finally:
             graph.capture_end()
+        finally:
             gc.enable()
         return graph
 

@@ -39,7 +39,7 @@ class Timing:
     compile_s: float
 
 
-class _Lane:
+class _TimedRun:
     """A run on a stream of its own that trains on one random batch."""
 
     def __init__(self, config: RunConfig, study: Path, device: str) -> None:
@@ -79,7 +79,7 @@ def time_steps(
         InputError: If the shape of the base cannot be found.
     """
     one, began = config.identity, time.monotonic()
-    runs = [_Lane(config, study, device) for _ in range(lanes)]
+    runs = [_TimedRun(config, study, device) for _ in range(lanes)]
     _seconds_of(runs, FIRST_STEPS + 1)
     compile_s = time.monotonic() - began
     seconds, steps = 0.0, 0
@@ -104,7 +104,7 @@ def time_steps(
     )
 
 
-def _seconds_of(runs: Sequence[_Lane], n_steps: int) -> float:
+def _seconds_of(runs: Sequence[_TimedRun], n_steps: int) -> float:
     """Seconds of so many steps of every run, in turn."""
     began = time.monotonic()
     for _ in range(n_steps):

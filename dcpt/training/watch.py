@@ -53,7 +53,7 @@ class Watch:
         self._unseen.append(loss_and_norm)
 
     def check_losses(self) -> None:
-        """Look at the losses of the latest steps.
+        """Look at the losses and gradients of the latest steps.
 
         Raises:
             TrainingError: If one is not finite.
@@ -63,11 +63,12 @@ class Watch:
         first = self._state.step - len(self._unseen)
         losses, norms = torch.stack(self._unseen).T.tolist()
         self._unseen, self._norm = [], norms[-1]
-        for step, loss in enumerate(losses, start=first):
-            if not math.isfinite(loss):
+        for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=first):
+            what, value = ("training loss", loss) if not math.isfinite(loss) else ("gradient", norm)
+            if not math.isfinite(value):
                 rate = learning_rate_at(self._config.identity, step)
                 raise TrainingError(
-                    f"run {self._config.name}: the training loss of step {step} is {loss} at a "
+                    f"run {self._config.name}: the {what} of step {step} is {value} at a "
                     f"learning rate of {rate:g}; lower the learning rate or lengthen the warmup"
                 )
         self._losses += losses
@@ -125,7 +126,10 @@ class Watch:
 
     @property
     def wall_s(self) -> float:
-        """Seconds that went into the run, all calls together."""
+        """Seconds that went into the run, all calls together.
+
+        They hold what others took beside it on a shared device: they are no device time of its own.
+        """
         return self._spent_s + time.monotonic() - self._started
 
     @property

@@ -28,6 +28,7 @@ Result: ``train.md`` beside this file.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import tempfile
@@ -172,8 +173,12 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
     on_gpu, seen = device.startswith("cuda"), []
     n_steps = 60 if on_gpu else 8
 
+    first = n_steps // 3
+
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *_: object, **__: object) -> None:
+        def on_step_end(self, _: object, state: Any, *__: object, **___: object) -> None:
+            if state.global_step not in (1, first, n_steps):
+                return
             if on_gpu:
                 torch.cuda.synchronize()
             seen.append(time.monotonic())
@@ -200,8 +205,7 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
         model = build_llama(one.architecture, device=device)
         began = time.monotonic()
         Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
-    first = n_steps // 3
-    rate = (len(seen) - 1 - first) * one.batch_tokens / (seen[-1] - seen[first])
+    rate = (n_steps - first) * one.batch_tokens / (seen[-1] - seen[-2])
     return rate, seen[0] - began
 
 
@@ -249,6 +253,7 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
         if wanted and kind.split()[0] not in wanted:
             continue
         if on_gpu:
+            gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         rate, ready_s = measure()

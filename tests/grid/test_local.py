@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dcpt import stations
-from dcpt.grid.local import SHARED_PARAMS, LocalEngine, Slot, _Worker
+from dcpt.grid.local import SHARED_PARAMS, LocalEngine, Slot, _Queue, _Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.status import read_status, seconds_left
 from dcpt.runs import RunFolder
@@ -144,8 +144,16 @@ def test_a_dead_worker_fails_its_run_alone(study: Path) -> None:
     assert not LocalEngine(StudyFolder(study), [Slot()]).run(runs).failed
 
 
-def test_runs_side_by_side_in_one_worker(study: Path) -> None:
-    runs = stations.plan_study(study)
+@pytest.fixture
+def longer(study: Path) -> Path:
+    """Trunks that outlast many looks at them."""
+    text = study.read_text(encoding="utf-8")
+    study.write_text(text.replace("tokens: 5120", "tokens: 256000"), encoding="utf-8")
+    return study
+
+
+def test_runs_side_by_side_in_one_worker(longer: Path) -> None:
+    study, runs = longer, stations.plan_study(longer)
     most = 0
 
     def count() -> None:
@@ -158,8 +166,8 @@ def test_runs_side_by_side_in_one_worker(study: Path) -> None:
     assert most == 2  # both trunks, or a branch and the other trunk
 
 
-def test_a_worker_that_dies_with_several_runs_fails_none_of_them(study: Path) -> None:
-    runs = stations.plan_study(study)
+def test_a_worker_that_dies_with_several_runs_fails_none_of_them(longer: Path) -> None:
+    study, runs = longer, stations.plan_study(longer)
     killed: set[int] = set()
 
     def kill_once() -> None:
@@ -173,16 +181,67 @@ def test_a_worker_that_dies_with_several_runs_fails_none_of_them(study: Path) ->
     assert len(outcome.finished) == len(runs)
 
 
+def test_runs_go_to_the_worker_that_has_the_fewest(longer: Path) -> None:
+    study, runs = longer, stations.plan_study(longer)
+    seen: set[tuple[int, ...]] = set()
+
+    class Watched(LocalEngine):
+        def _collect(self, queue: _Queue, workers: list[_Worker]) -> None:
+            seen.add(tuple(sorted(len(worker.busy_with) for worker in workers)))
+            super()._collect(queue, workers)
+
+    engine = Watched(StudyFolder(study), [Slot(lanes=3), Slot(lanes=3)])
+    assert len(engine.run(runs).finished) == len(runs)
+    assert (1, 1) in seen
+    assert (0, 2) not in seen
+
+
 def test_large_models_train_alone(study: Path) -> None:
     small, other = stations.plan_study(study)[:2]
-    large = PlannedRun(other.config, about_n_params=SHARED_PARAMS)
-    worker = _Worker(None, None, Slot(lanes=2))  # type: ignore[arg-type]
+    assert [Slot(lanes=3).lanes_for(n) for n in (1e6, 1e8, 1.4e8, 2e8, 3e8, 7e10)] == [
+        3,
+        3,
+        2,
+        1,
+        1,
+        1,
+    ]
+    large = PlannedRun(other.config, about_n_params=2 * SHARED_PARAMS)
+    worker = _Worker(None, None, Slot(lanes=2))
     assert worker.has_room_for(large)
     worker.busy_with["a"] = small
     assert worker.has_room_for(small)
     assert not worker.has_room_for(large)
     worker.busy_with["b"] = small
     assert not worker.has_room_for(small)
+
+
+def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
+    first, second = stations.plan_study(study)[:2]
+    queue = _Queue([first, second], set())
+    queue.pending.clear()
+    queue.end(second, "crowded", "out of memory")
+    assert queue.pending == [second]
+    assert not queue.outcome.failed
+    engine, workers = LocalEngine(StudyFolder(study), []), []
+    for busy in ({"x": first}, {}):
+        worker = _Worker(None, Sent(), Slot(lanes=3))
+        worker.busy_with |= busy
+        workers.append(worker)
+    second_alone = PlannedRun(second.config, about_n_params=10.0)  # asked for first
+    queue.pending[:] = [second_alone, PlannedRun(first.config)]
+    engine._assign(queue, workers)
+    assert [sorted(worker.busy_with) for worker in workers] == [
+        sorted({"x", first.config.name}),
+        [second.config.name],
+    ]
+
+
+class Sent:
+    """A connection that takes everything."""
+
+    def send(self, _: object) -> None:
+        """Take it."""
 
 
 def test_a_full_disk_fails_runs_and_loses_nothing(
@@ -216,10 +275,11 @@ def test_a_full_disk_fails_runs_and_loses_nothing(
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_ctrl_c_says_what_is_kept(study: Path) -> None:
-    process = run_grid(study)
+def test_ctrl_c_says_what_is_kept(longer: Path) -> None:
+    watched = folders(longer, stations.plan_study(longer))
+    process = run_grid(longer)
     deadline = time.monotonic() + 120
-    while not any(folder.path.exists() for folder in folders(study, stations.plan_study(study))):
+    while not any(folder.path.exists() for folder in watched):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -104,3 +104,13 @@ def test_too_little_validation_text_is_named_for_every_channel(made: Made) -> No
         evaluate_model(made.base, made.study / "data", ["en", "law"], 16, 10**6)
     assert [p.split(":")[0] for p in caught.value.problems] == ["channel en", "channel law"]
     assert "lower evaluation.tokens" in caught.value.problems[0]
+
+
+def test_a_last_pass_that_is_not_full_counts_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_llama(ARCHITECTURE, seed=3)
+    windows = torch.randint(300, (7, 17), generator=torch.Generator().manual_seed(0))
+    whole = evaluate(model, {"a": windows})["a"]
+    monkeypatch.setattr("dcpt.training.evaluate.EVALUATION_TOKENS", 48)  # three at a time
+    parts = evaluate(model, {"a": windows})["a"]
+    assert parts.mean == pytest.approx(whole.mean, abs=1e-6)
+    assert parts.se == pytest.approx(whole.se, rel=1e-5)

@@ -11,6 +11,7 @@ from made_runs import ARCHITECTURE
 from torch import nn
 from torch.nn import functional
 
+from dcpt.errors import InputError
 from dcpt.training.forward import document_positions, forward_of, weights_of
 from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
 from dcpt.training.models import build_llama
@@ -90,6 +91,7 @@ def test_models_of_one_shape_share_a_forward_pass() -> None:
     [
         {"num_key_value_heads": 4},
         {"num_key_value_heads": 2},
+        {"pad_token_id": 5},
         {"head_dim": 16, "tie_word_embeddings": True},
         {
             "rope_parameters": {
@@ -111,6 +113,15 @@ def test_fused_products_are_those_of_transformers(fields: dict[str, Any]) -> Non
     found = fused_hidden(model.config, weights, ids, tables, torch.float32)
     expected = model.model(input_ids=ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    weight = torch.randn_like(found)
+    (found * weight).sum().backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    (expected * weight).sum().backward()
+    assert len(grads) >= 2 + 2 * 9
+    for name, parameter in model.named_parameters():
+        if name in grads:
+            torch.testing.assert_close(grads[name], parameter.grad, atol=1e-3, rtol=1e-3)
 
 
 def test_what_the_fused_products_leave_out_is_left_to_transformers() -> None:
@@ -131,6 +142,59 @@ def test_only_what_is_the_same_every_time_is_recorded() -> None:
     noisy = forward_of(make("GPTNeoX", hidden_dropout=0.1), "float32")
     assert noisy.draws
     assert not noisy.is_static
+    # No module of its own tells of these.
+    assert forward_of(make("Qwen2", attention_dropout=0.1), "float32").draws
+    experts = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+    routed = make("Qwen2Moe", num_experts=4, num_experts_per_tok=2, **experts)
+    assert not forward_of(routed, "float32").is_static
+    dynamic = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    assert not forward_of(make("Llama", rope_parameters=dynamic), "float32").is_static
+
+
+def test_dropout_is_on_in_training_alone() -> None:
+    model = make("GPTNeoX", hidden_dropout=0.5)
+    forward, weights = forward_of(model, "float32"), weights_of(model)
+    tokens = torch.arange(34).reshape(2, 17)
+    _, sober = forward.losses(weights, tokens)
+    _, drawn = forward.losses(weights, tokens, training=True)
+    assert (drawn - sober).abs().max() > 0.01
+    assert torch.equal(forward.losses(weights, tokens)[1], sober)
+
+
+def test_a_head_that_is_not_tied_after_all_is_its_own() -> None:
+    tied = make("Llama", tie_word_embeddings=True)
+    apart = make("Llama", tie_word_embeddings=True)
+    apart.lm_head.weight = nn.Parameter(torch.randn_like(apart.lm_head.weight))
+    tokens = torch.arange(34).reshape(2, 17)
+    for model in (tied, apart):
+        _, losses = forward_of(model, "float32").losses(weights_of(model), tokens)
+        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
+        expected = functional.cross_entropy(
+            logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        )
+        torch.testing.assert_close(losses.flatten(), expected.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_cannot_keep_documents_apart_is_refused() -> None:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    shape = OPTConfig(
+        vocab_size=97,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        ffn_dim=16,
+        word_embed_proj_dim=16,
+        max_position_embeddings=64,
+        dropout=0.0,
+    )
+    torch.manual_seed(0)
+    model = OPTForCausalLM(shape)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    with pytest.raises(InputError, match="documents: in a OPTForCausalLM tokens see"):
+        forward_of(model, "float32", border_id=3)
+    forward_of(model, "float32")
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt-neox", "logits are scaled"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from dcpt.runs import RunConfig, RunFolder, table_names
 
-NOT_FINITE = re.compile(r"\bloss\b.* is (nan|-?inf)\b")
+NOT_FINITE = re.compile(r"\b(loss|gradient)\b.* is (nan|-?inf)\b")
 
 
 @dataclass(frozen=True)
