@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from dcpt.errors import InputError
 from dcpt.training.compiling import compiled_on_cuda
-from dcpt.training.llama import STATIC_ROPE, fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
 from dcpt.training.losses import mean_loss
+from dcpt.training.probes import draws_random_numbers, is_static, plain_head
 
 Dtype = Literal["float32", "bfloat16"]
 Weights = dict[str, Tensor]
@@ -68,9 +69,9 @@ class Forward:
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._shell: Any = _empty_copy(model)
         self._aliases = _aliases_of(model)
-        self._head = _plain_head(model)
-        self.draws = _draws_random_numbers(model)
-        self.is_static = _is_static(model) and not self.draws
+        self._head = plain_head(model)
+        self.draws = draws_random_numbers(model)
+        self.is_static = is_static(model) and not self.draws
         on_cuda = next(model.parameters()).is_cuda
         can_fuse = self._head is not None and border_id is None and is_plain_llama(model)
         self._is_fused = on_cuda and can_fuse
@@ -181,73 +182,3 @@ def _empty_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
     memo |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
     return copy.deepcopy(model, memo)
-
-
-def _probe(model: Any) -> Tensor:
-    """Eight tokens to try a model out on, shape (1, 8)."""
-    embeddings = model.get_input_embeddings().weight
-    return torch.arange(8, device=embeddings.device)[None] % len(embeddings)
-
-
-@torch.no_grad()
-def _draws_random_numbers(model: nn.Module) -> bool:
-    """Whether a training step draws: dropout, jitter, in whatever way the model does it."""
-    ids = _probe(model)
-    devices = [ids.device] if ids.is_cuda else []
-    was_training = model.training
-    with torch.random.fork_rng(devices=devices):
-        before = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-        model.train()(input_ids=ids, use_cache=False)
-        after = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-    model.train(was_training)
-    return not all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
-
-
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-
-
-def _is_static(model: Any) -> bool:
-    """Whether no operation hangs on what was computed before it, but for its numbers.
-
-    ``transformers`` knows of most models. Mixtures of experts send tokens to where they were
-    found to belong, and some rotary embeddings look at how long the sequence is.
-    """
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = {rope.get("rope_type", "default")} if "rope_type" in rope else set()
-    return (
-        bool(model._can_compile_fullgraph)
-        and not any(getattr(config, name, None) for name in EXPERTS)
-        and kinds <= {*STATIC_ROPE, "yarn"}
-    )
-
-
-@torch.no_grad()
-def _plain_head(model: Any) -> str | None:
-    """Name of the head's weight, if logits are hidden states times that weight and no more.
-
-    Tried out and not read off the type: models scale, cap or shift their logits, and may do so by
-    little where these are small. So the head is made to say something large.
-    """
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or head.bias is not None or model.base_model is model:
-        return None
-    ids, seen = _probe(model), {}
-    shape = (*ids.shape, head.out_features)
-    with torch.random.fork_rng(devices=[]):
-        said = (1e3 * torch.randn(shape)).to(head.weight.device)
-
-    def replace(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        seen["hidden"] = inputs[0]
-        return said
-
-    was_training, handle = model.training, head.register_forward_hook(replace)
-    try:
-        logits = model.eval()(input_ids=ids, use_cache=False).logits
-    finally:
-        handle.remove()
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    model.train(was_training)
-    if not torch.equal(logits, said) or not torch.allclose(hidden, seen["hidden"], rtol=1e-3):
-        return None
-    return next(name for name, p in model.named_parameters() if p is head.weight)
