@@ -1,0 +1,153 @@
+"""Checks of a target against a fit: values that cannot be, and what the laws need to know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dcpt.decide.records import Target
+from dcpt.decide.worst import GENERAL_WORST
+from dcpt.errors import InputError
+from dcpt.table.channels import GENERAL_TOTAL, weighted_total
+
+if TYPE_CHECKING:
+    from dcpt.laws.fitted import Fit
+
+TOTAL_OFF = 0.005
+"""Nats: a total further off its parts is another number."""
+
+
+def named_losses(fit: Fit, target: Target, general: str) -> Target:
+    """Let ``general`` and ``domain`` stand for the side's channel, and weigh several to a total.
+
+    Raises:
+        InputError: If a loss is of no channel, or a total is not that of its parts.
+    """
+    losses, weights = dict(target.base_losses), fit.general_weights
+    losses.pop(GENERAL_WORST, None)  # of a target that was asked before
+    for side, channel in (("general", general), ("domain", fit.domain_channel)):
+        if channel is not None and channel not in losses and side in losses:
+            losses[channel] = losses.pop(side)
+    unknown = [name for name in losses if name not in {*fit.channels, *weights, general, "domain"}]
+    if unknown:
+        raise InputError(
+            f"target base loss of {', '.join(unknown)} is of no channel of the fit; it has "
+            f"{', '.join(fit.channels)}"
+        )
+    if weights and all(name in losses for name in weights):
+        total = weighted_total(losses, weights)
+        given = losses.setdefault(general, total)
+        if abs(given - total) > TOTAL_OFF:
+            raise InputError(
+                f"target base loss of {general} is {given:g} and the weighted mean of "
+                f"{', '.join(weights)} is {total:.4g}; leave the total out, or correct one"
+            )
+    return replace(target, base_losses=losses)
+
+
+def impossible(target: Target) -> list[str]:
+    """Values that no target can have, one sentence each."""
+    problems = []
+    if not 1000 <= target.n_params < math.inf:
+        problems.append(
+            f"target n_params {target.n_params:g} is below 1,000: a count of parameters is "
+            "expected, such as 7B (is it in millions or billions?)"
+        )
+    if not 0 < target.n_tokens < math.inf:
+        problems.append(
+            f"target n_tokens {target.n_tokens:g} is not above 0: write the tokens of the whole "
+            "run, such as 10B"
+        )
+    amount, unit = target.limit.amount, target.limit.unit
+    most = 100.0 if unit == "percent" else 1.0
+    if not amount >= 0:
+        problems.append(
+            f"target limit {target.limit} is negative: it says how much the general loss may rise "
+            "above the base's own; write 0 or more, such as +3%"
+        )
+    elif amount > most:
+        problems.append(
+            f"target limit {target.limit} is above {most:g} {unit}, which limits nothing: write "
+            "percent such as +3%, or nats per token such as +0.05"
+        )
+    for channel, loss in target.base_losses.items():
+        if not 0 < loss <= 20:
+            problems.append(
+                f"target base loss of {channel} is {loss:g}: nats per token between 0 and 20 are "
+                "expected (is it a perplexity or a sum?)"
+            )
+    for name in ("learning_rate", "base_peak_learning_rate"):
+        rate = getattr(target, name)
+        if rate is not None and not 0 < rate <= 1:
+            problems.append(
+                f"target {name} {rate:g} is not in (0, 1]: write it absolute, like 3e-4"
+            )
+    if target.base_n_tokens is not None and not 0 < target.base_n_tokens < math.inf:
+        problems.append(
+            f"target base_n_tokens {target.base_n_tokens:g} is not above 0: write the tokens of "
+            "the base's pre-training, or leave it out"
+        )
+    if target.warmup_tokens is not None and not 0 <= target.warmup_tokens < target.n_tokens:
+        problems.append(
+            f"target warmup_tokens {target.warmup_tokens:g} is not between 0 and n_tokens "
+            f"({target.n_tokens:g}): write tokens, not steps"
+        )
+    return problems
+
+
+def missing(fit: Fit, target: Target, general: str, domain: str, parts: Sequence[str]) -> list[str]:
+    """What the laws need to know and the target does not say, one sentence each."""
+    problems = []
+    limited = (general, *parts)
+    without = [channel for channel in limited if channel not in target.base_losses]
+    for channel in fit.channels:
+        needs = _needs(fit, channel)
+        if not needs & {"ratio", "share"} and channel in (general, domain):
+            problems.append(
+                f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) hold no "
+                "share, so none can be chosen: fit a table with at least three ratios"
+            )
+        if "base_loss" in needs and channel not in target.base_losses and channel not in without:
+            without.append(channel)
+    problems += [
+        f"target base loss of channel {channel} is missing, which "
+        f"{'the limit is' if channel in limited else 'its laws are'} relative to: measure it on "
+        f"the runs' validation text (`dcpt evaluate MODEL` in a study) and give it as "
+        f"base_losses[{channel!r}] (--base-loss {channel}=...)" + _or_parts(fit, channel)
+        for channel in without
+    ]
+    needs_all = set().union(*(_needs(fit, channel) for channel in fit.channels))
+    remedies = {
+        "base_peak_learning_rate": "the peak learning rate of the base's pre-training",
+        "base_n_tokens": "the tokens that the base was pre-trained on",
+        "warmup_tokens": "the tokens of its warmup (the runs name several or none)",
+    }
+    problems += [
+        f"target {name} is missing and the laws need it: give {meaning}"
+        for name, meaning in remedies.items()
+        if name in needs_all
+        and getattr(target, name) is None
+        # One warmup in all runs is taken for the target's as well.
+        and not (name == "warmup_tokens" and fit.warmup_tokens is not None)
+    ]
+    return problems
+
+
+def _or_parts(fit: Fit, channel: str) -> str:
+    weights = fit.general_weights
+    if channel != GENERAL_TOTAL or not weights:
+        return ""
+    return f"; those of {', '.join(weights)} give it too"
+
+
+def _laws(fit: Fit, channel: str) -> list[str]:
+    """Laws that count in a channel's prediction."""
+    return [law for law, weight in fit.weights(channel).items() if weight > 0]
+
+
+def _needs(fit: Fit, channel: str) -> set[str]:
+    """Fields of the points that the laws of a channel cannot do without."""
+    members = fit.by_channel[channel].members
+    return {field for law in _laws(fit, channel) for field in members[law].law.needs}
