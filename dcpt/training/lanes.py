@@ -86,38 +86,30 @@ class Lanes:
         return None
 
     def _train(self, config: RunConfig) -> Generator[None, None, Ended]:
-        """Train a run under its lock, unless it is done or another process trains it."""
+        """Train a run under its lock, unless another process trains it."""
         folder = RunFolder.of(config, self._study / "runs")
         try:
             with folder.lock() as mine:
                 if not mine:
                     return Ended(config.name, "elsewhere")
-                if not folder.is_done(config):
-                    (folder.path / "error.json").unlink(missing_ok=True)
-                    yield from self._steps(config, folder)
-                return Ended(config.name, "finished")
-        except _Failed as failed:
-            return Ended(config.name, failed.state, str(failed))
+                return (yield from self._train_locked(config, folder))
+        except Exception as error:  # of the lock itself: a folder that cannot be made
+            return _failed(config, folder, error)
 
-    def _steps(self, config: RunConfig, folder: RunFolder) -> Generator[None, None, None]:
-        """The run's steps; a failure is written down while the lock is held."""
+    def _train_locked(self, config: RunConfig, folder: RunFolder) -> Generator[None, None, Ended]:
+        """Train a run unless it is done; a failure is written down while the lock is held."""
         try:
-            yield from train_stepwise(config, self._study, device=self._device)
-        except torch.OutOfMemoryError as error:
-            if len(self) > 1:
-                raise _Failed("crowded", str(error)) from error
-            raise _Failed("failed", self._write(folder, error)) from error
+            if not folder.is_done(config):
+                (folder.path / "error.json").unlink(missing_ok=True)
+                yield from train_stepwise(config, self._study, device=self._device)
         except Exception as error:  # whatever went wrong belongs to this run alone
-            raise _Failed("failed", self._write(folder, error)) from error
+            if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
+                return Ended(config.name, "crowded", str(error))
+            return _failed(config, folder, error)
+        return Ended(config.name, "finished")
 
-    def _write(self, folder: RunFolder, error: Exception) -> str:
-        words = f"{type(error).__name__}: {error}"
-        return write_error(folder, words, traceback.format_exc())
 
-
-class _Failed(Exception):
-    """How a run's steps came to an early end."""
-
-    def __init__(self, state: State, words: str) -> None:
-        super().__init__(words)
-        self.state = state
+def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:
+    """Write a failure into the run's folder."""
+    words = f"{type(error).__name__}: {error}"
+    return Ended(config.name, "failed", write_error(folder, words, traceback.format_exc()))

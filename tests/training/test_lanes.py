@@ -72,3 +72,13 @@ def test_what_is_done_or_under_way_elsewhere_is_not_trained(made: Made) -> None:
     assert ended == {done.name: "finished", locked.name: "elsewhere"}
     assert made.folder(done).metrics.read_bytes() == before
     assert not made.folder(locked).metrics.exists()
+
+
+def test_a_run_whose_folder_cannot_be_made_fails_alone(made: Made) -> None:
+    blocked, sound = made.trunk(4, seed=5), made.trunk(4)
+    made.runs.mkdir()
+    (made.runs / blocked.name).write_text("a file where the folder should be")
+    ended = {e.run: e for e in train_together(made, [blocked, sound])}
+    assert ended[blocked.name].state == "failed"
+    assert "File exists" in ended[blocked.name].words
+    assert ended[sound.name].state == "finished"

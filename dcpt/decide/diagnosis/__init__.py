@@ -22,6 +22,7 @@ from dcpt.decide.diagnosis.text import about_text, start_of
 from dcpt.decide.diagnosis.training import about_stops, about_training
 from dcpt.table import DOMAIN, load_runs
 from dcpt.table.channels import general_weights
+from dcpt.table.study_rows import LARGEST_LOSS
 
 __all__ = [
     "KINDS",
@@ -33,9 +34,6 @@ __all__ = [
     "diagnose",
     "read_journals",
 ]
-
-LARGEST_LOSS = 20.0
-"""Nats per token; above it a run has diverged, and the table's door takes it only as excluded."""
 
 EXPLAINED_BY = {
     "not_learning": {"known_or_templated", "oscillating", "spike"},
