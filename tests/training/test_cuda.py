@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from made_runs import BATCH_TOKENS, Made
+from test_families import FAMILIES
 from test_resume import elsewhere
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from dcpt.runs import RunConfig
 from dcpt.training.forward import forward_of
@@ -132,6 +135,59 @@ def test_models_of_transformers_own_code(made: Made, tmp_path: Path, dropout: fl
         train(config, one.study, device="cuda:0")
         assert one.folder(config).points()[0]["loss"] == pytest.approx(point["loss"], abs=1e-4)
     assert losses[-1] < losses[0]
+
+
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "num_key_value_heads": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+DYNAMIC_ROPE = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [("qwen2_moe", EXPERTS), ("llama", {"rope_parameters": DYNAMIC_ROPE})],
+)
+def test_what_changes_from_step_to_step_is_not_recorded(
+    made: Made, tmp_path: Path, family: str, fields: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    shape = AutoConfig.for_model(family, **FAMILIES["llama"], max_position_embeddings=16, **fields)
+    base = tmp_path / "base"
+    save_model(AutoModelForCausalLM.from_config(shape), made.study / "data/tokenizer", base)
+    config = Made(made.study, base).trunk(6, warmup_tokens=0, learning_rate=1e-2)
+    step, losses = steps_of(made, config, 6)
+    assert step._graph is None
+    assert losses[-1] < losses[0] - 0.02
+    train(config, made.study, device="cuda:0")
+    found = made.folder(config).points()
+    made.folder(config).path.rename(made.runs / "put-away")
+    train(config, made.study)
+    for one, two in zip(found, made.folder(config).points(), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_documents_apart_are_those_of_the_cpu(made: Made, tmp_path: Path, family: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
+    save_model(model, made.study / "data/tokenizer", tmp_path / "base")
+    one = Made(made.study, tmp_path / "base")
+    apart, joined = one.trunk(8, packing="documents"), one.trunk(8)
+    losses = {}
+    for device in ("cuda:0", "cpu"):
+        for config in (apart, joined):
+            train(config, one.study, device=device)
+            folder = one.folder(config)
+            losses[device, config.identity.packing] = folder.points()[-1]["loss"]
+            folder.path.rename(one.runs / f"{device}-{config.identity.packing}")
+    for packing in ("documents", "concatenated"):
+        expected = losses["cpu", packing]
+        assert losses["cuda:0", packing] == pytest.approx(expected, abs=1e-4)
+    assert losses["cpu", "documents"] != pytest.approx(losses["cpu", "concatenated"], abs=1e-3)
 
 
 def test_a_large_vocabulary_needs_no_room_for_its_logits() -> None:
