@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dcpt.grid.estimate import Estimate
     from dcpt.grid.local import Outcome, Slot
     from dcpt.laws import Fit
-    from dcpt.table.study_rows import StudyRows
+    from dcpt.table.study_rows import OwnDecay, StudyRows
     from dcpt.text.corpora import Prepared
 
 Tick = Callable[[Sequence[PlannedRun]], None]
@@ -192,6 +192,11 @@ def _study_rows(file: Path) -> StudyRows:
     from dcpt.table.study_rows import read_study_rows
 
     return read_study_rows(StudyFolder(file).runs, [run.config for run in plan_study(file)])
+
+
+def own_decays(place: Path) -> list[OwnDecay]:
+    """The study's decays with mixtures of their own, as measured; a table or a folder has none."""
+    return _study_rows(place).own_decays if is_study(place) else []
 
 
 def diagnose_runs(place: Path, columns: Mapping[str, str] | None = None) -> Diagnosis:
@@ -369,6 +374,7 @@ def report_on(
         fit=fitted,
         recommendation=answer,
         verification=checked,
+        own_decays=own_decays(place),
         title=title or (load_study(place).name if is_study(place) else folder.name),
         notes=notes,
     )

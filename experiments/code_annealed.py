@@ -21,7 +21,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pilot import LIMITS, Measured, Pair, base_of, cell, held_out, markdown, target_of
+from pilot import (
+    LIMITS,
+    Measured,
+    Pair,
+    base_of,
+    best_share,
+    cell,
+    held_out,
+    markdown,
+    target_of,
+)
 
 import dcpt
 from dcpt.decide import format_rate
@@ -56,12 +66,11 @@ def pairs(runs: pd.DataFrame, fit: Fit, size: int, n_tokens: int) -> str:
         chosen[f"`dcpt recommend`, {name}"] = [
             one if one is None else (one.ratio, one.learning_rate or np.nan) for one in answers
         ]
-    for rate in measured.shares:
-        at_rate = {rate: measured.at("rise", rate, measured.shares[rate])}
-        domain = {rate: measured.at("loss_domain", rate, measured.shares[rate])}
-        alone = Measured(runs[(runs["learning_rate"] == rate) | (runs["n_tokens"] == 0)], size)
+    for rate, ratio in measured.shares.items():
+        rise, domain = (measured.at(what, rate, ratio) for what in ("rise", "loss_domain"))
+        shares = [best_share(ratio, rise, domain, loss * limit / 100) for limit in LIMITS]
         chosen[f"measured at {format_rate(rate)}"] = [
-            alone.best(at_rate, domain, loss * limit / 100) for limit in LIMITS
+            (float(share), rate) if np.isfinite(share) else None for share, _ in shares
         ]
     head = ["", *(f"+{limit} %" for limit in LIMITS)]
     rows = [[who, *(cell(measured, one, loss) for one in many)] for who, many in chosen.items()]

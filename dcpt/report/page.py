@@ -37,12 +37,14 @@ from dcpt.report.fit_sections import (
     residuals_section,
     runs_section,
 )
+from dcpt.report.own_decays import own_decay_record, own_decays_section
 from dcpt.report.parts import Bullets, Section, Text, Tile
 from dcpt.report.tables import bytes_per_token
 from dcpt.report.theme import css_variables
 
 if TYPE_CHECKING:
     from dcpt.laws.fitted import Fit
+    from dcpt.table.study_rows import OwnDecay
 
 _PACKAGES = ("dcpt", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -66,6 +68,7 @@ def write_report(
     fit: Fit,
     recommendation: Recommendation,
     verification: Verification | None = None,
+    own_decays: Sequence[OwnDecay] = (),
     title: str,
     notes: Sequence[str] = (),
 ) -> list[Path]:
@@ -77,6 +80,7 @@ def write_report(
         fit: The fitted laws.
         recommendation: The answer.
         verification: What the trained runs gave, if any were trained.
+        own_decays: What decays with mixtures of their own gave, if the study has any.
         title: Of the page.
         notes: Sentences about how the runs were made.
 
@@ -87,12 +91,13 @@ def write_report(
         InputError: If the folder cannot be written.
     """
     made = how_made(fit)
-    report = compose(runs, fit, recommendation, verification, title, notes, made)
+    report = compose(runs, fit, recommendation, verification, own_decays, title, notes, made)
     record = {
         "title": title,
         "answer": report.answer,
         "recommendation": _plain(recommendation),
         "verification": None if verification is None else _plain(verification),
+        "own_decays": [own_decay_record(one) for one in own_decays],
         "laws": fit.records(),
         "fit_flags": list(fit.flags),
         "notes": list(notes),
@@ -118,6 +123,7 @@ def compose(
     fit: Fit,
     recommendation: Recommendation,
     verification: Verification | None,
+    own_decays: Sequence[OwnDecay],
     title: str,
     notes: Sequence[str],
     made: Mapping[str, str],
@@ -129,6 +135,7 @@ def compose(
         fit: The fitted laws.
         recommendation: The answer.
         verification: What the trained runs gave, if any.
+        own_decays: What decays with mixtures of their own gave; without any, no section.
         title: Of the page.
         notes: Sentences about how the runs were made.
         made: Versions and hashes, by name.
@@ -140,6 +147,7 @@ def compose(
         other_shares_section(recommendation),
         learning_rate_section(recommendation),
         verification_section(verification),
+        *([own_decays_section(own_decays)] if own_decays else []),
         loss_curves_section(fit, runs),
         residuals_section(fit, runs),
         laws_section(fit),

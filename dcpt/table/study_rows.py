@@ -8,10 +8,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpt.runs import RunConfig, RunFolder, table_names
+from dcpt.runs import RunConfig, RunFolder, hash_record, table_names
+from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 
 LARGEST_LOSS = 20.0
 """Nats per token; the table's door refuses more, and a run that goes there has diverged."""
+
+OWN_MIXTURE = "decay with a mixture of its own"
+"""Begins the reason why the row of such a decay is in no fit; the mixture's name follows."""
+
+
+@dataclass(frozen=True)
+class OwnDecay:
+    """The end of a decay with a mixture of its own, beside that of its trunk's ordinary decay.
+
+    Channels are called as in the runs table; extra ones, which it does not have, by their names.
+
+    Args:
+        mixture: What the study calls the mixture.
+        shares: Share of each channel in it.
+        run: The trunk's name.
+        n_params: Parameters in all.
+        ratio: Share of domain text on the trunk.
+        learning_rate: The trunk's peak.
+        seed: Of the trunk.
+        branch_n_tokens: D at which both decays left the trunk.
+        n_tokens: D at the end of both.
+        losses: Of every channel it measured, nats per token.
+        ordinary: The same after the decay on the trunk's own mixture; empty if that has not ended.
+    """
+
+    mixture: str
+    shares: dict[str, float]
+    run: str
+    n_params: int
+    ratio: float
+    learning_rate: float
+    seed: int
+    branch_n_tokens: int
+    n_tokens: int
+    losses: dict[str, float]
+    ordinary: dict[str, float]
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """Losses minus those after the ordinary decay, nats, where both were measured."""
+        known = self.ordinary
+        return {name: loss - known[name] for name, loss in self.losses.items() if name in known}
 
 
 @dataclass(frozen=True)
@@ -21,11 +64,24 @@ class StudyRows:
     Args:
         rows: One dict a point, with the columns of the runs table; unknown values are absent.
         left_out: Names of runs that the study does not ask for (any more): of another text,
-            tokenizer, batch or evaluation, or taken out of its grid.
+            tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
+            that it no longer has.
+        own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
     """
 
     rows: list[dict[str, Any]]
     left_out: list[str]
+    own_decays: list[OwnDecay]
+
+
+@dataclass(frozen=True)
+class _End:
+    """A point at the end of a branch, the name of its trunk, and that of its own mixture."""
+
+    config: RunConfig
+    run: str
+    mixture: str | None
+    point: Mapping[str, Any]
 
 
 def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
@@ -47,35 +103,108 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
         for name, config in stored.items()
         if config is not None and config.identity.kind == "trunk"
     }
-    rows, left_out = [], []
+    mixtures = _mixture_names(planned)
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    ends: list[_End] = []
     for folder in folders:
         config = stored[folder.path.name]
         if config is None or config.identity.kind == "pretrain":
             continue
         grid = asked.get(config.identity.hash)
-        if grid is None and config.recorded.purpose != "verify":
+        own = _own_mixture(config)
+        verifies = config.recorded.purpose == "verify" and (own is None or own in mixtures)
+        if grid is None and not verifies:
             left_out.append(folder.path.name)
             continue
+        mixture = None if own is None else mixtures[own]
         trunk = config.identity.trunk or config.identity.hash
+        run = trunk_names.get(trunk, trunk)
         for point in folder.points():
-            row = _row(trunk_names.get(trunk, trunk), grid or config, point)
-            reason = _reason_to_exclude(row, grid)
+            row = _row(run, grid or config, point)
+            reason = _reason_to_exclude(row, grid, mixture)
             rows.append(row if reason is None else {**row, "excluded": reason})
-    rows.sort(key=lambda row: (row["run"], row["phase"], row["n_tokens"]))
-    return StudyRows(rows, left_out)
+            if config.identity.decay is not None:
+                ends.append(_End(config, run, mixture, point))
+    rows.sort(key=_place)
+    return StudyRows(rows, left_out, _own_decays(ends))
 
 
-def _reason_to_exclude(row: Mapping[str, Any], grid: RunConfig | None) -> str | None:
+def _own_mixture(config: RunConfig) -> str | None:
+    """Names the mixture of a decay that has its own, by content."""
+    decay = config.identity.decay
+    return None if decay is None or decay.mixture is None else hash_record(decay.mixture)
+
+
+def _mixture_names(planned: Sequence[RunConfig]) -> dict[str, str]:
+    """What the study calls its decays' mixtures now, by content."""
+    found = {_own_mixture(config): config.recorded.mixture_name for config in planned}
+    return {own: name for own, name in found.items() if own is not None and name is not None}
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where a row stands: that of an ordinary decay before those with mixtures of their own.
+
+    They end at the same tokens, and whoever looks for the end of a run takes the first.
+    """
+    own = str(row.get("excluded", "")).startswith(OWN_MIXTURE)
+    return row["run"], row["phase"], row["n_tokens"], own
+
+
+def _reason_to_exclude(
+    row: Mapping[str, Any], grid: RunConfig | None, mixture: str | None
+) -> str | None:
+    if mixture is not None:
+        return f"{OWN_MIXTURE}: {mixture}"
     if grid is None:
         return "verification run"
-    if grid.recorded.mixture_name is not None:
-        return f"decay with a mixture of its own: {grid.recorded.mixture_name}"
     if row["n_tokens"] > grid.recorded.n_tokens:
         return "beyond the study's trunk"
     losses = [value for name, value in row.items() if name.startswith("loss_")]
     if max(losses) > LARGEST_LOSS:
         return f"diverged: a loss above {LARGEST_LOSS:g}"
     return None
+
+
+def _own_decays(ends: Sequence[_End]) -> list[OwnDecay]:
+    """Each decay with a mixture of its own, beside the ordinary one that is else the same."""
+    ordinary = {
+        (end.run, end.config.identity.decay): _losses(end) for end in ends if end.mixture is None
+    }
+    found = []
+    for end in ends:
+        one = end.config.identity
+        if end.mixture is None or one.decay is None or one.decay.mixture is None:
+            continue
+        names = table_names(one.channels)
+        decay = one.decay.model_copy(update={"mixture": None})
+        found.append(
+            OwnDecay(
+                mixture=end.mixture,
+                shares={names[name]: share for name, share in one.decay.mixture.items()},
+                run=end.run,
+                n_params=end.point["n_params"],
+                ratio=one.ratio,
+                learning_rate=one.learning_rate,
+                seed=one.seed,
+                branch_n_tokens=decay.start_tokens,
+                n_tokens=end.point["n_tokens"],
+                losses=_losses(end),
+                ordinary=ordinary.get((end.run, decay), {}),
+            )
+        )
+    return found
+
+
+def _losses(end: _End) -> dict[str, float]:
+    """The measured losses of a branch's end, extra channels last."""
+    channels = end.config.identity.channels
+    names, told = table_names(channels), end.point["loss"]
+    found = {names[c.name]: told[c.name] for c in channels if _is_known(told.get(c.name))}
+    weights = {c.name: c.weight for c in channels if c.side == "general"}
+    if len(weights) > 1 and weights.keys() <= found.keys():
+        found[GENERAL_TOTAL] = weighted_total(found, weights)
+    return found
 
 
 def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, Any]:

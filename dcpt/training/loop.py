@@ -113,9 +113,9 @@ def _train(
                 with watch.pause():
                     journal.write_point(make_point(config, state, data, watch))
             if state.step in work.resets:
+                watch.note_reset()
                 state.loss_sum_C.zero_()
                 state.loss_tokens_C.zero_()
-                watch.note_reset()
                 if is_reset_of_moments(one, n_tokens):
                     reset_moments(state)
             if state.step in work.states:

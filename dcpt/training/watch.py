@@ -76,7 +76,7 @@ class Watch:
     def is_log_due(self) -> bool:
         """Whether to write a ``train`` line after this step."""
         blind = len(self._unseen) >= LONGEST_BLIND_STEPS
-        return blind or time.monotonic() - self._logged >= LOG_EVERY_S
+        return blind or self._unlogged_s() >= LOG_EVERY_S
 
     def is_checkpoint_due(self) -> bool:
         """Whether to save the state after this step."""
@@ -89,8 +89,11 @@ class Watch:
         self._saved = time.monotonic()
 
     def note_reset(self) -> None:
-        """Say that the sums of training losses start anew."""
-        self._logged_2C = self._read_sums()
+        """Say that the sums of training losses are about to start anew.
+
+        What the next line tells of goes on across it: a line of a few steps would be all noise.
+        """
+        self._logged_2C = self._logged_2C - self._read_sums()
 
     def describe_training(self) -> dict[str, Any]:
         """Tell how training went since this was last called: the content of a ``train`` line."""
@@ -98,7 +101,7 @@ class Watch:
         one, state = self._config.identity, self._state
         now, sums_2C = time.monotonic(), self._read_sums()
         sums, counts = (sums_2C - self._logged_2C).tolist()
-        seconds = now - self._logged - (self._paused_s - self._logged_paused_s)
+        seconds = self._unlogged_s()
         tokens = (state.step - self._logged_step) * one.batch_tokens
         event = {
             "step": state.step,
@@ -116,6 +119,11 @@ class Watch:
         self._losses, self._logged, self._logged_step = [], now, state.step
         self._logged_2C, self._logged_paused_s = sums_2C, self._paused_s
         return event
+
+    def _unlogged_s(self) -> float:
+        """Seconds of training, evaluation apart, since the last line."""
+        paused_s = self._paused_s - self._logged_paused_s
+        return time.monotonic() - self._logged - paused_s
 
     @contextmanager
     def pause(self) -> Iterator[None]:

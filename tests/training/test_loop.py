@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from dcpt.runs import RunConfig, channel_shares, learning_rate_at
 from dcpt.table.study_rows import read_study_rows
 from dcpt.text.corpora import open_shard
 from dcpt.text.mixture import Mixture, Phase
+from dcpt.training import loop, watch
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import TrainingError, train
 from dcpt.training.timing import time_steps
@@ -222,3 +225,42 @@ def test_nothing_is_done_twice(made: Made, tmp_path: Path) -> None:
     before = made.folder(config).metrics.read_bytes()
     train(config, made.study)
     assert made.folder(config).metrics.read_bytes() == before
+
+
+def test_a_line_tells_of_whole_windows_whatever_is_evaluated_meanwhile(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch.Watch, "is_log_due", lambda one: one._state.step % 5 == 0)
+    lines = []
+    for points in ((), (7, 9, 10, 13)):
+        config = made.trunk(20, points=points)
+        train(config, made.study)
+        folder = made.folder(config)
+        found = [event for event in folder.events() if event["event"] == "train"]
+        lines.append([(e["step"], e["loss"], e["channel_loss"]) for e in found])
+        folder.path.rename(made.runs / f"put-away-{len(points)}")
+    undisturbed, evaluated = lines
+    assert [step for step, _, _ in undisturbed] == [5, 10, 15, 20]
+    for one, two in zip(undisturbed, evaluated, strict=True):
+        assert two[:2] == one[:2]
+        assert two[2] == pytest.approx(one[2], abs=1e-9)
+
+
+def test_seconds_of_evaluation_make_no_line_due(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, real = SimpleNamespace(now=0.0), loop.make_point
+
+    def slow(*arguments: Any) -> dict[str, Any]:
+        clock.now += 60.0
+        return real(*arguments)
+
+    def tick() -> float:
+        clock.now += 0.001
+        return clock.now
+
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=tick))
+    monkeypatch.setattr(loop, "make_point", slow)
+    config = made.trunk(4, points=(1, 2, 3))
+    train(config, made.study)
+    assert [e for e in made.folder(config).events() if e["event"] == "train"] == []
