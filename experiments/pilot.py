@@ -376,6 +376,8 @@ def cell(measured: Measured, pair: Pair | None, base_loss: float) -> str:
     if pair is None:
         return "none"
     rise = measured.between("rise", pair)
+    if np.isnan(rise):
+        return f"{pair[0]:.2f} @ {format_rate(pair[1])} (not run)"
     best = measured.frontier(rise) or pair
     # Adding 0 to what was rounded leaves no -.000.
     lost = round(measured.between("loss_domain", pair) - measured.between("loss_domain", best), 3)

@@ -3,7 +3,7 @@
 One small model does not fill an accelerator: between its short kernels the device waits. Three
 runs side by side fill most of these gaps. Each is computed by the very kernels that compute it
 alone, and one that fails leaves the others alone. (Stacking nine runs in one program of batched
-products trains 12 to 14 % more tokens at 1.8M and 6.6M parameters, and costs both of this;
+products trains 11 to 18 % more tokens at 1.8M and 6.6M parameters, and costs both of this;
 ``experiments/benchmarks/train.py``.)
 """
 

@@ -10,7 +10,8 @@ embeddings, vocabulary 8192) with the same AdamW and gradient clipping on random
   not do;
 - ``dcpt 1``, ``dcpt 3`` ...: dcpt's own step, with so many runs side by side on the device; nine
   runs of a grid are three times ``dcpt 3`` (``dcpt run-grid`` has three lanes on a GPU);
-- ``without channels``: as ``dcpt 3`` (CPU: ``dcpt 1``), without the sums of losses by channel.
+- ``without channels``: as ``dcpt 3`` (CPU: ``dcpt 1``), without the sums of losses by channel;
+- ``documents``: as ``dcpt 1``, with documents that do not attend across their borders.
 
 *MFU* is 6 N + 12 layers x width x T FLOPs a token over 989 TFLOP/s (H100 and H200, dense bfloat16).
 Seconds before the first timed step hold the compilation. Memory is what torch allocated at most.
@@ -44,7 +45,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dcpt.runs import Architecture, ChannelIdentity, Identity, Recorded, RunConfig
+from dcpt.runs import Architecture, ChannelIdentity, Identity, Packing, Recorded, RunConfig
 from dcpt.text.mixture import Mixture, Phase
 from dcpt.training import step as steps
 from dcpt.training.models import build_llama
@@ -218,8 +219,10 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
     width, layers, _ = SIZES[size]
     lanes = [1, 2, 3, 9] if on_gpu else [1]
 
-    def ours(n: int) -> tuple[float, float]:
-        timing = time_steps(config, Path(), device=device, lanes=n)
+    def ours(n: int, packing: Packing = "concatenated") -> tuple[float, float]:
+        packed = one.model_copy(update={"packing": packing})
+        run = config.model_copy(update={"identity": packed})
+        timing = time_steps(run, Path(), device=device, lanes=n)
         return timing.tokens_per_s, timing.compile_s
 
     def without_channels() -> tuple[float, float]:
@@ -243,7 +246,7 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
             lambda: replay(plain_step(config, device, compiled=True)), one.batch_tokens, device
         )
     kinds |= {f"dcpt {n}": lambda n=n: ours(n) for n in lanes}  # type: ignore[misc]
-    kinds["without channels"] = without_channels
+    kinds |= {"without channels": without_channels, "documents": lambda: ours(1, "documents")}
     if on_gpu:
         kinds["stacked"] = stacked
     model = build_llama(one.architecture, device="meta")  # type: ignore[arg-type]
