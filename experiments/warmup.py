@@ -10,7 +10,7 @@ Runs: ``warmup.yaml`` (domain share .5, 20M tokens, a decay of 10 % more), once 
 difference within a seed.
 
 Commands (the first from a folder that holds ``warmup.yaml`` and ``corpora``, prepared by ``dcpt
-prepare warmup.yaml``; some 350 GPU seconds on an H100)::
+prepare warmup.yaml``; 530 GPU seconds on two H100s, bases apart)::
 
     python warmup.py run warmup.yaml --csv warmup.csv
     python experiments/warmup.py page
@@ -37,6 +37,23 @@ from dcpt.runs import RunFolder
 from dcpt.stations import open_study
 
 HERE = Path(__file__).parent
+FOUND = """## What it says
+
+- **Length.** From 0 to 5 % of the trunk, losses at the end move by .005 nats at most. They move as
+  fewer tokens at the full rate would move them: from 0 to 5 % the general loss falls by 0 to .002,
+  the domain loss rises by .001 to .006. Between seeds (s.d.) the general loss differs by .001 to
+  .004, the domain loss by .001 to .002.
+- **No warmup at all** throws the general loss up by .23 (1.8M) and .31 nats (6.6M) at 2.7e-3, which
+  is .9 and 1.35 times the base's own peak; 1 % gives .20 and .27. After 4M tokens they differ by
+  less than .01 nats. No run failed. At a rate far beyond the peak nobody tried.
+- **Mixture.** A warmup on general text alone buys no general loss that stands out of the spread,
+  and costs the domain what its tokens cost: .007 to .013 nats at 5 %. One on domain text alone
+  throws the general loss up further (.10 to .42 nats) and changes nothing at the end.
+- So the hypothesis holds, also at the largest rate: take 1 %, and spend no runs on it.
+- Not asked: other shares than .5, models beyond 6.6M, runs of billions of tokens, in which 1 % is
+  many more steps than the 12 here, and bases that were not decayed.
+
+"""
 MIXTURES = {"own": None, "general": 0.0, "domain": 1.0}
 WARMUPS = [
     *((share, "own") for share in (0.0, 0.005, 0.01, 0.02, 0.05)),
@@ -109,7 +126,7 @@ def spread(runs: pd.DataFrame, loss: str) -> pd.Series[float]:
 def table_of_ends(runs: pd.DataFrame) -> str:
     """Differences at the end of the decay, in thousandths of a nat."""
     ends = runs[runs["phase"] == "annealed"]
-    columns = [(size, rate) for size, rate in ends.groupby(["size", "learning_rate"]).groups]
+    columns = columns_of(ends)
     head = " | ".join(f"{size}, {rate:g}" for size, rate in columns)
     lines = [f"| warmup | channel | {head} |", "|---" * (len(columns) + 2) + "|"]
     for share, mixture in WARMUPS:
@@ -130,7 +147,7 @@ def table_of_ends(runs: pd.DataFrame) -> str:
 def table_of_leaps(runs: pd.DataFrame) -> str:
     """How far general loss rises above the base's within the first tenth of the run."""
     early = runs[(runs["phase"] == "constant") & (runs["n_tokens"] <= 2e6)]
-    columns = [(size, rate) for size, rate in early.groupby(["size", "learning_rate"]).groups]
+    columns = columns_of(early)
     head = " | ".join(f"{size}, {rate:g}" for size, rate in columns)
     lines = [f"| warmup | {head} |", "|---" * (len(columns) + 1) + "|"]
     for share, mixture in WARMUPS:
@@ -141,6 +158,12 @@ def table_of_leaps(runs: pd.DataFrame) -> str:
             cells.append(f"{mean.max() - mean.loc[0]:+.3f} at {mean.idxmax() / 1e6:.2g}M")
         lines.append(f"| {name_of(share, mixture)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def columns_of(runs: pd.DataFrame) -> list[tuple[str, float]]:
+    """Sizes and learning rates that were run, in order."""
+    there = runs[["size", "learning_rate"]].drop_duplicates().sort_values(["size", "learning_rate"])
+    return [(str(size), float(rate)) for size, rate in there.to_numpy()]
 
 
 def select(runs: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -158,7 +181,7 @@ def name_of(share: float, mixture: str) -> str:
 
 def draw(runs: pd.DataFrame, file: Path) -> None:
     """Above: general loss along the run. Below: difference at the end by length of the warmup."""
-    columns = [(size, rate) for size, rate in runs.groupby(["size", "learning_rate"]).groups]
+    columns = columns_of(runs)
     figure, axes = plt.subplots(2, len(columns), figsize=(3.0 * len(columns), 5.6), sharey="row")
     for (size, rate), above, below in zip(columns, axes[0], axes[1], strict=True):
         part = select(runs, size=size, learning_rate=rate)
@@ -181,8 +204,8 @@ def draw_course(runs: pd.DataFrame, ax: Axes) -> None:
     for i, share in enumerate(lengths):
         one = select(runs, phase="constant", mixture="own", warmup=share)
         mean = one.groupby("n_tokens")["loss_general"].mean()
-        colour = colours(i / len(lengths))
-        ax.plot(mean.index[1:], mean.iloc[1:], color=colour, lw=1.2, label=name_of(share, "own"))
+        name, colour = name_of(share, "own"), colours(i / len(lengths))
+        ax.plot(mean.index[1:], mean.iloc[1:], color=colour, lw=1.2, label=name)
     ax.axhline(mean.iloc[0], color="0.6", lw=0.8, ls=":")
     ax.set_xscale("log")
     ax.set_xlabel("tokens")
@@ -210,7 +233,7 @@ def page(csv: Path) -> None:
         "Written by `python experiments/warmup.py page` from `warmup.csv`; its head says what was "
         "asked and\nwhat ran. Differences are within a seed, from the run with a warmup of 1 % on "
         "its own mixture.\n\n![General loss along the runs, and both losses at their end]"
-        "(warmup.svg)\n\n"
+        f"(warmup.svg)\n\n{FOUND}"
         "## At the end of the decay\n\nThousandths of a nat: mean over seeds (least to largest)."
         f"\n\n{table_of_ends(runs)}\n\n"
         "## In the first tenth of the run\n\nLargest general loss less the base's, nats (mean over "
