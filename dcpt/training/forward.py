@@ -73,8 +73,7 @@ class Forward:
         self.draws = draws_random_numbers(model)
         self.is_static = is_static(model) and not self.draws
         on_cuda = next(model.parameters()).is_cuda
-        can_fuse = self._head is not None and border_id is None and is_plain_llama(model)
-        self._is_fused = on_cuda and can_fuse
+        self._is_fused = on_cuda and self._head is not None and is_plain_llama(model)
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
         if border_id is not None:
             self._check_borders(weights_of(model), border_id)
@@ -113,7 +112,8 @@ class Forward:
             self._rotary[T] = rotary_tables(weights["model.rotary_emb.inv_freq"], T)
             torch.cuda.synchronize()  # other runs read them from streams of their own
         config, fused = self._shell.config, compiled_on_cuda(fused_hidden, ids)
-        return fused(config, weights, ids, self._rotary[T], self._dtype)
+        positions = self._positions(ids)
+        return fused(config, weights, ids, self._rotary[T], self._dtype, positions)
 
     @torch.no_grad()
     def _check_borders(self, weights: Weights, border_id: int) -> None:
@@ -131,6 +131,9 @@ class Forward:
                 "document all the same; write packing: concatenated, or take another model"
             )
 
+    def _positions(self, ids: Tensor) -> Tensor | None:
+        return None if self._border_id is None else document_positions(ids, self._border_id)
+
     def _call(self, weights: Weights, ids: Tensor) -> Tensor:
         """What ``_hidden`` gives, by the model's own code."""
         module, prefix, wanted = self._shell, "", "logits"
@@ -143,8 +146,9 @@ class Forward:
             if alias.startswith(prefix)
         }
         arguments = {"input_ids": ids, "use_cache": False}
-        if self._border_id is not None:  # transformers masks what lies before a position of 0
-            arguments["position_ids"] = document_positions(ids, self._border_id)
+        positions = self._positions(ids)
+        if positions is not None:  # transformers masks what lies before a position of 0
+            arguments["position_ids"] = positions
         bf16 = self._dtype == torch.bfloat16
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
             result: Tensor = functional_call(module, own, (), arguments, tie_weights=False)[wanted]

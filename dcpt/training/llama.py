@@ -3,8 +3,8 @@
 ``transformers`` multiplies the same hidden states by three weights in attention and by two in the
 MLP. In a small model each of these products is too short to fill an accelerator: with one product
 for query, key and value and one for gate and up an H100 trains 14 to 19 % more tokens than with the
-compiled model (1.8M to 91M parameters, ``experiments/benchmarks/train.md``). A CPU gains nothing and copies more. Weights
-keep the names and shapes that ``transformers`` gives them.
+compiled model (1.8M to 91M parameters, ``experiments/benchmarks/train.md``). A CPU gains nothing
+and copies more. Weights keep the names and shapes that ``transformers`` gives them.
 """
 
 from __future__ import annotations
@@ -42,12 +42,27 @@ def rotary_tables(inv_freq: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
     return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
+def same_document(positions: Tensor) -> Tensor:
+    """What each token may attend to: itself and what comes before it in its document.
+
+    Args:
+        positions: Position of each token within its document, shape (B, T).
+
+    Returns:
+        Booleans of shape (B, T, T), from query to key.
+    """
+    place = torch.arange(positions.shape[1], device=positions.device)
+    begin = place - positions
+    return (begin[:, :, None] == begin[:, None, :]) & (place[:, None] >= place)
+
+
 def fused_hidden(
     config: Any,
     weights: dict[str, Tensor],
     ids: Tensor,
     tables: tuple[Tensor, Tensor],
     dtype: torch.dtype,
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Last hidden states of a ``LlamaForCausalLM``.
 
@@ -57,6 +72,8 @@ def fused_hidden(
         ids: Token ids of shape (B, T).
         tables: As ``rotary_tables`` gives them for T.
         dtype: Of the matrix products; everything between them is float32, as under autocast.
+        positions: Position of each token within its document, shape (B, T), if documents are to be
+            read each by itself.
 
     Returns:
         Shape (B, T, width), float32.
@@ -64,6 +81,8 @@ def fused_hidden(
     B, T = ids.shape
     heads, shared, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     cos_T1D, sin_T1D = tables
+    # Rotary embeddings know distances alone: positions need not begin anew with a document.
+    mask = None if positions is None else same_document(positions)[:, None]
 
     def multiply(x: Tensor, *names: str) -> Tensor:
         return x.to(dtype) @ torch.cat([weights[f"{n}.weight"].to(dtype) for n in names]).T
@@ -85,12 +104,15 @@ def fused_hidden(
         qkv = multiply(h, *(f"{attention}.{n}_proj" for n in "qkv")).view(B, T, -1, size)
         qk, v = torch.split(qkv, [heads + shared, shared], dim=2)
         q, k = torch.split(rotate(qk), [heads, shared], dim=2)
+        if mask is not None:  # the fast kernels share no heads under a mask
+            k, v = (x.repeat_interleave(heads // shared, dim=2) for x in (k, v))
         mixed = functional.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
-            is_causal=True,
-            enable_gqa=heads != shared,
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=mask is None and heads != shared,
         )
         x = x + multiply(mixed.transpose(1, 2).reshape(B, T, -1), f"{attention}.o_proj")
         h = normalize(x, f"{layer}.post_attention_layernorm")

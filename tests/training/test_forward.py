@@ -227,6 +227,23 @@ def test_documents_are_read_as_if_each_stood_alone(kind: str) -> None:
     assert (mixed[0, 12:] - losses[0, 12:]).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("heads", [4, 2])
+def test_fused_products_keep_documents_apart(heads: int) -> None:
+    model, border = make("Llama", num_key_value_heads=heads), 96
+    weights, ids = weights_of(model), torch.randint(96, (2, 24))
+    ids[0, [5, 6, 17]] = border
+    ids[1, 23] = border
+    tables = rotary_tables(weights["model.rotary_emb.inv_freq"], 24)
+    positions = document_positions(ids, border)
+    found = fused_hidden(model.config, weights, ids, tables, torch.float32, positions)
+    expected = model.model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    joined = fused_hidden(model.config, weights, ids, tables, torch.float32)
+    torch.testing.assert_close(found[0, :6], joined[0, :6], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[1], joined[1], atol=1e-5, rtol=1e-4)
+    assert (found[0, 7:] - joined[0, 7:]).abs().max() > 1e-2
+
+
 def test_positions_begin_behind_each_border() -> None:
     ids = torch.tensor([[3, 9, 9, 4, 5, 9, 1], [9, 1, 2, 3, 4, 5, 6]])
     assert document_positions(ids, 9).tolist() == [
