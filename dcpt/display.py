@@ -244,6 +244,8 @@ def status_record(status: RunStatus) -> dict[str, Any]:
 
 def in_words(value: Any) -> str:
     """A value of a description, for people."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} ({in_words(one)})" for name, one in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(in_words(item) for item in value) or "none"
     if isinstance(value, float):

@@ -24,6 +24,7 @@ from dcpt.decide.words import verification_words
 from dcpt.errors import InputError
 from dcpt.laws.points import SAME
 from dcpt.quantities import format_count
+from dcpt.table.channels import without_own_decays
 
 if TYPE_CHECKING:
     from dcpt.laws.fitted import Fit
@@ -120,7 +121,7 @@ def _end_row(
     runs: pd.DataFrame, run: str, label: str, target: Target, phase: str
 ) -> dict[str, Any] | str:
     """The row of a run at the target, or what is wrong."""
-    own = runs[runs["run"] == run]
+    own = without_own_decays(runs[runs["run"] == run])
     if own.empty:
         return f"run {run!r} ({label}) is not in the table: train it, then export the table again"
     if "phase" in own:

@@ -24,6 +24,7 @@ def own_decays_section(decays: Sequence[OwnDecay]) -> Section:
         decays: At least one.
     """
     shares = {one.mixture: one.shares for one in sorted(decays, key=lambda one: one.mixture)}
+    table = own_decays_table(decays)
     parts: list[Part] = [
         Text(
             "At the end of these runs' constant learning rate further decays to zero were trained, "
@@ -34,10 +35,17 @@ def own_decays_section(decays: Sequence[OwnDecay]) -> Section:
         ),
         Bullets([f"{name}: {_mixed(mixture)}" for name, mixture in shares.items()]),
         Tabled(
-            own_decays_table(decays),
+            table,
             "Measured after each decay, nats per token, and the difference from the ordinary decay",
         ),
     ]
+    if any(_UNMEASURED in row for row in table.rows):
+        parts.append(
+            Text(
+                "Not measured: the decay has not ended, or the channel is an extra one, which only "
+                "decays whose mixture names it read and measure."
+            )
+        )
     return Section("own-mixtures", "Decays with mixtures of their own", parts)
 
 

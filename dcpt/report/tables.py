@@ -20,7 +20,7 @@ from dcpt.report.words import (
     share_span,
     span,
 )
-from dcpt.table.study_rows import OWN_MIXTURE
+from dcpt.table.channels import without_own_decays
 
 
 @dataclass(frozen=True)
@@ -256,12 +256,8 @@ def _listed(part: pd.DataFrame, column: str, say: object) -> str:
 
 
 def runs_table(runs: pd.DataFrame) -> Table:
-    """Every run with its losses before training, at its last constant point and after its decay.
-
-    A decay with a mixture of its own ends at the same tokens as the ordinary one, which is meant.
-    """
-    if "excluded" in runs:
-        runs = runs[~runs["excluded"].fillna("").astype(str).str.startswith(OWN_MIXTURE)]
+    """Every run with its losses before training, at its last constant point and after its decay."""
+    runs = without_own_decays(runs)
     names = [str(c)[5:] for c in runs.columns if str(c).startswith("loss_")]
     phases = [
         name

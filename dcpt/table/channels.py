@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ DOMAIN = "domain"
 
 GENERAL_TOTAL = "general_total"
 """The channel of the weighted mean over several general channels."""
+
+OWN_MIXTURE = "decay with a mixture of its own"
+"""Begins the reason why the row of such a decay is in no fit; the mixture's name follows."""
 
 
 def channels(frame: pd.DataFrame) -> list[str]:
@@ -111,6 +115,20 @@ def _refuse_other_total(found: Any, total: Any, name: str, place: str) -> None:
         )
 
 
+def without_own_decays(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows but those of decays with mixtures of their own.
+
+    They end at the same tokens as the ordinary decay of their trunk, which is meant where somebody
+    asks for the end of a run.
+
+    Args:
+        frame: A checked runs table.
+    """
+    if "excluded" not in frame:
+        return frame
+    return frame[~frame["excluded"].fillna("").astype(str).str.startswith(OWN_MIXTURE)]
+
+
 def describe(frame: pd.DataFrame) -> dict[str, Any]:
     """Summarise a runs table for people and for JSON.
 
@@ -118,7 +136,8 @@ def describe(frame: pd.DataFrame) -> dict[str, Any]:
         frame: A checked runs table.
 
     Returns:
-        ``runs``, ``points`` and ``excluded`` (numbers of them), ``n_tokens`` (the largest D),
+        ``runs``, ``points`` and ``excluded`` (numbers of them), ``excluded_for`` (how many rows
+        for each reason), ``n_tokens`` (the largest D),
         ``sizes`` (n_params), ``ratios``, ``learning_rates``, ``phases`` (what occurs; None where
         the table does not say), ``channels``, and ``other_columns``, which are not read.
     """
@@ -127,10 +146,12 @@ def describe(frame: pd.DataFrame) -> dict[str, Any]:
         return sorted(frame[name].dropna().unique().tolist()) if name in frame else None
 
     names = channels(frame)
+    reasons = list(frame["excluded"].dropna()) if "excluded" in frame else []
     return {
         "runs": int(frame["run"].nunique()),
         "points": len(frame),
-        "excluded": int(frame["excluded"].notna().sum()) if "excluded" in frame else 0,
+        "excluded": len(reasons),
+        "excluded_for": dict(Counter(reasons)),
         "n_tokens": int(frame["n_tokens"].max()),
         "sizes": values("n_params"),
         "ratios": values("ratio"),

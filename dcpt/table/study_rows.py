@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dcpt.runs import RunConfig, RunFolder, hash_record, table_names
-from dcpt.table.channels import GENERAL_TOTAL, weighted_total
+from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0
 """Nats per token; the table's door refuses more, and a run that goes there has diverged."""
-
-OWN_MIXTURE = "decay with a mixture of its own"
-"""Begins the reason why the row of such a decay is in no fit; the mixture's name follows."""
 
 
 @dataclass(frozen=True)

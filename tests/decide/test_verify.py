@@ -163,3 +163,14 @@ def test_runs_that_verify_nothing_are_named(settled):
         compare_verification(fit, answer, table, {"lower share": "lower share"})
     with pytest.raises(InputError, match="has no loss_domain at its end"):
         compare_verification(fit, answer, table.drop(columns="loss_domain"), labels)
+
+
+def test_decays_with_mixtures_of_their_own_verify_nothing(settled):
+    fit, answer, planned, labels = settled
+    table = trained(planned, COST)
+    own = table[table["phase"] == "annealed"].assign(
+        loss_general=9.0, excluded="decay with a mixture of its own: best"
+    )
+    both = pd.concat([own, table.assign(excluded=None)], ignore_index=True)
+    found = compare_verification(fit, answer, both, labels)
+    assert found.words == compare_verification(fit, answer, table, labels).words

@@ -75,6 +75,7 @@ def test_the_summary_is_plain_json_and_unknown_is_none() -> None:
         "runs": 1,
         "points": 2,
         "excluded": 1,
+        "excluded_for": {"why not": 1},
         "n_tokens": 4096,
         "sizes": None,
         "ratios": None,
