@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
 from dcpt.grid.planned import PlannedRun, Trunk
-from dcpt.runs import RunFolder, write_json
+from dcpt.run_folders import RunFolder, write_json
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
 from dcpt.targets import known_base, measured_on, study_target

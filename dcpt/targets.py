@@ -7,7 +7,8 @@ from typing import Any
 
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
-from dcpt.runs import RunFolder, hash_record, read_json, table_names
+from dcpt.run_folders import RunFolder, read_json
+from dcpt.runs import hash_record, table_names
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
 

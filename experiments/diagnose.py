@@ -32,7 +32,7 @@ from dcpt import stations
 from dcpt.bundled import bundled_runs
 from dcpt.decide.diagnosis import Diagnosis, diagnose
 from dcpt.grid.local import choose_slots
-from dcpt.runs import RunFolder
+from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 from dcpt.table import load_runs, write_runs
 from dcpt.training.loop import train

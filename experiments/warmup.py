@@ -33,7 +33,7 @@ from matplotlib.axes import Axes
 from dcpt.grid.local import LocalEngine, choose_slots
 from dcpt.grid.plan import plan_runs
 from dcpt.grid.planned import PlannedRun
-from dcpt.runs import RunFolder
+from dcpt.run_folders import RunFolder
 from dcpt.stations import open_study
 
 HERE = Path(__file__).parent

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dcpt.run_folders import RunFolder
 from dcpt.runs import (
     Architecture,
     ChannelIdentity,
@@ -14,7 +15,6 @@ from dcpt.runs import (
     Optimizer,
     Recorded,
     RunConfig,
-    RunFolder,
     channel_shares,
     learning_rate_at,
     mixture_phases,

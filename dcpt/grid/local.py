@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dcpt.grid.planned import PlannedRun
-from dcpt.runs import RunConfig, RunFolder, write_error
+from dcpt.run_folders import RunFolder, write_error
+from dcpt.runs import RunConfig
 from dcpt.study import StudyFolder
 
 _RETRY_ELSEWHERE_S = 1.0

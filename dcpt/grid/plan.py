@@ -9,6 +9,7 @@ from typing import Any
 
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun, Trunk
+from dcpt.run_folders import RunFolder, read_json, stored_runs, trunk_names, write_json
 from dcpt.runs import (
     Architecture,
     ChannelIdentity,
@@ -16,10 +17,7 @@ from dcpt.runs import (
     Identity,
     Recorded,
     RunConfig,
-    RunFolder,
     channel_shares,
-    read_json,
-    write_json,
 )
 from dcpt.study import GridPart, Study, StudyFolder
 from dcpt.text.manifest import Manifest, Prepared, load_prepared
@@ -120,10 +118,7 @@ class _Planner:
 
     def _has_trunks(self) -> bool:
         """Whether any trunk was begun; until then nothing hangs on what was resolved."""
-        stored = (
-            RunFolder(path.parent).config() for path in self.folder.runs.glob("*/config.json")
-        )
-        return any(config is not None and config.identity.kind == "trunk" for config in stored)
+        return bool(trunk_names(stored_runs(self.folder.runs)))
 
     def _remember(self, key: str, value: Any) -> None:
         if self.resolved.get(key) == value:

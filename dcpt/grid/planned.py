@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dcpt.runs import RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import RunConfig
 from dcpt.study import StudyFolder
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dcpt.grid.local import Slot
 from dcpt.grid.planned import PlannedRun
-from dcpt.runs import RunFolder
+from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 
 State = Literal["done", "running", "failed", "interrupted", "waiting"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpt.runs import RunConfig, RunFolder, hash_record, table_names
+from dcpt.run_folders import stored_runs, trunk_names
+from dcpt.runs import RunConfig, hash_record, table_names
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0
@@ -93,20 +94,14 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
         planned: What the study's grid asks for.
     """
     asked = {config.identity.hash: config for config in planned}
-    folders = [RunFolder(path.parent) for path in sorted(runs.glob("*/config.json"))]
-    stored = {folder.path.name: folder.config() for folder in folders}
-    trunk_names = {
-        config.identity.hash: name
-        for name, config in stored.items()
-        if config is not None and config.identity.kind == "trunk"
-    }
+    stored = stored_runs(runs)
+    trunks = trunk_names(stored)
     mixtures = _mixture_names(planned)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     ends: list[_End] = []
-    for folder in folders:
-        config = stored[folder.path.name]
-        if config is None or config.identity.kind == "pretrain":
+    for folder, config in stored:
+        if config.identity.kind == "pretrain":
             continue
         grid = asked.get(config.identity.hash)
         own = _own_mixture(config)
@@ -116,7 +111,7 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
             continue
         mixture = None if own is None else mixtures[own]
         trunk = config.identity.trunk or config.identity.hash
-        run = trunk_names.get(trunk, trunk)
+        run = trunks.get(trunk, trunk)
         for point in folder.points():
             row = _row(run, grid or config, point)
             reason = _reason_to_exclude(row, grid, mixture)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from dcpt.runs import RunFolder
+from dcpt.run_folders import RunFolder
 
 
 class Journal:

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import torch
 
-from dcpt.runs import RunConfig, RunFolder, write_error
+from dcpt.run_folders import RunFolder, write_error
+from dcpt.runs import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
 
 State = Literal["finished", "failed", "elsewhere", "crowded"]

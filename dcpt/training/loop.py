@@ -12,7 +12,8 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from dcpt.runs import Identity, RunConfig, RunFolder, learning_rate_at
+from dcpt.run_folders import RunFolder
+from dcpt.runs import Identity, RunConfig, learning_rate_at
 from dcpt.training.data import RunData, open_data
 from dcpt.training.evaluate import describe_evaluation
 from dcpt.training.journal import Journal

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from dcpt.errors import InputError
-from dcpt.runs import Architecture, RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import Architecture, RunConfig
 
 MLP_MULTIPLE = 16
 """A ladder's MLP is 8/3 as wide as the model, rounded up to a multiple of this."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpt.runs import RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import RunConfig
 from dcpt.training.state import read_step
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import dcpt
 from dcpt.decide.diagnosis import KINDS, Diagnosis, Journal, diagnose, read_journals
-from dcpt.runs import ChannelIdentity, Decay, Identity, Recorded, RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import ChannelIdentity, Decay, Identity, Recorded, RunConfig
 
 MADE = Path(__file__).parent / "data" / "diagnose_runs.csv"
 

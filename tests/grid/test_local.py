@@ -15,7 +15,7 @@ from dcpt import stations
 from dcpt.grid.local import SHARED_PARAMS, LocalEngine, Slot, _Queue, _Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.status import read_status, seconds_left
-from dcpt.runs import RunFolder
+from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 
 ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 0.5]"

@@ -11,7 +11,8 @@ from dcpt import stations
 from dcpt.errors import InputError
 from dcpt.grid.plan import evaluation_points
 from dcpt.grid.planned import PlannedRun, Trunk
-from dcpt.runs import RunFolder, hash_record
+from dcpt.run_folders import RunFolder
+from dcpt.runs import hash_record
 
 
 def plan(study: Path, old: str = "", new: str = "") -> list[PlannedRun]:

@@ -12,7 +12,8 @@ from tiny_study import write_tiny_study
 from dcpt import stations
 from dcpt.grid.planned import PlannedRun
 from dcpt.laws.points import Points
-from dcpt.runs import RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import RunConfig
 
 MIXTURES = """decay: 20%
   mixtures:

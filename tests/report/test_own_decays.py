@@ -14,7 +14,8 @@ from dcpt.decide import write_recommendation
 from dcpt.grid.planned import Trunk
 from dcpt.report.own_decays import own_decay_record, own_decays_section, own_decays_table
 from dcpt.report.parts import Text
-from dcpt.runs import RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import RunConfig
 from dcpt.table.study_rows import OwnDecay
 
 TITLE = "Decays with mixtures of their own"

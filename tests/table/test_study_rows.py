@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dcpt.runs import ChannelIdentity, Decay, Identity, Recorded, RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import ChannelIdentity, Decay, Identity, Recorded, RunConfig
 from dcpt.table.study_rows import read_study_rows
 
 

@@ -7,15 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcpt.runs import (
-    Architecture,
-    ChannelIdentity,
-    Decay,
-    Identity,
-    Recorded,
-    RunConfig,
-    RunFolder,
-)
+from dcpt.run_folders import RunFolder
+from dcpt.runs import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
 from dcpt.text.corpora import ChannelSource, load_prepared, prepare
 from dcpt.training.models import build_llama, checkpoint_sha256, save_model
 

@@ -14,7 +14,8 @@ import torch
 from made_runs import BATCH_TOKENS, Made, points_of
 from safetensors.torch import load_file
 
-from dcpt.runs import RunConfig, RunFolder
+from dcpt.run_folders import RunFolder
+from dcpt.runs import RunConfig
 from dcpt.training.loop import TrainingError, train
 
 CHILD = """

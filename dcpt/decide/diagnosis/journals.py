@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpt.runs import RunConfig, RunFolder, table_names
+from dcpt.run_folders import RunFolder, stored_runs, trunk_names
+from dcpt.runs import RunConfig, table_names
 
 NOT_FINITE = re.compile(r"\b(loss|gradient)\b.* is (nan|-?inf)\b")
 
@@ -36,13 +37,8 @@ def read_journals(runs: Path, asked: Collection[str]) -> dict[str, Journal]:
         asked: Hashes of the trunks and branches that the study asks for; its verification runs are
             read as well.
     """
-    folders = [RunFolder(path.parent) for path in sorted(runs.glob("*/config.json"))]
-    stored = [(folder, config) for folder in folders if (config := folder.config()) is not None]
-    trunks = {
-        config.identity.hash: folder.path.name
-        for folder, config in stored
-        if config.identity.kind == "trunk"
-    }
+    stored = stored_runs(runs)
+    trunks = trunk_names(stored)
     found: dict[str, Journal] = {}
     for folder, config in stored:
         one = config.identity
