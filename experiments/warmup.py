@@ -68,9 +68,10 @@ CHANNELS = {"general": "general", "code": "domain"}
 def plan(file: Path) -> Iterator[tuple[float, str, PlannedRun]]:
     """All runs, each with its warmup."""
     study, folder = open_study(file)
+    batch = study.training.batch_sequences * study.training.sequence_tokens
     for share, mixture in WARMUPS:
-        steps = round(share * study.tokens / (32 * 512))
-        fields = {"warmup_tokens": steps * 32 * 512, "warmup_ratio": MIXTURES[mixture]}
+        tokens = round(share * study.tokens / batch) * batch
+        fields = {"warmup_tokens": tokens, "warmup_ratio": MIXTURES[mixture]}
         training = study.training.model_copy(update=fields)
         for run in plan_runs(study.model_copy(update={"training": training}), folder):
             yield share, mixture, run

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from run_configs import run_config
 
 from dcpt.run_folders import RunFolder
 from dcpt.runs import (
@@ -13,7 +14,6 @@ from dcpt.runs import (
     Decay,
     Identity,
     Optimizer,
-    Recorded,
     RunConfig,
     channel_shares,
     learning_rate_at,
@@ -32,21 +32,8 @@ EN, ZH, LAW = channel("en", "general", 3), channel("zh", "general"), channel("la
 
 
 def config(**changes: object) -> RunConfig:
-    fields = {
-        "kind": "trunk",
-        "base": "weights:00",
-        "tokenizer_sha256": "c" * 8,
-        "channels": (EN, LAW),
-        "ratio": 0.5,
-        "learning_rate": 1e-3,
-        "warmup_tokens": 40,
-        "batch_sequences": 2,
-        "sequence_tokens": 5,
-        "validation_tokens": 100,
-        "seed": 0,
-    }
-    recorded = Recorded(size="tiny", n_tokens=100, evaluation_at=(100,))
-    return RunConfig(identity=Identity(**{**fields, **changes}), recorded=recorded)
+    about = {"tokenizer_sha256": "c" * 8, "channels": (EN, LAW), "warmup_tokens": 40}
+    return run_config(**{**about, **changes})
 
 
 def test_shares_are_exact_and_sum_to_one() -> None:

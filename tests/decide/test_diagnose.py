@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_configs import run_config
 
 import dcpt
 from dcpt.decide.diagnosis import KINDS, Diagnosis, Journal, diagnose, read_journals
 from dcpt.run_folders import RunFolder
-from dcpt.runs import ChannelIdentity, Decay, Identity, Recorded, RunConfig
+from dcpt.runs import Decay, RunConfig
 
 MADE = Path(__file__).parent / "data" / "diagnose_runs.csv"
 
@@ -290,36 +291,14 @@ def leave(runs: Path, config: RunConfig, *events: dict[str, object]) -> RunFolde
     return folder
 
 
-def config_of(**changes: object) -> RunConfig:
-    channels = tuple(
-        ChannelIdentity(name=name, side=side, weight=1, train_sha256="a", valid_sha256="b")
-        for name, side in (("en", "general"), ("law", "domain"))
-    )
-    fields = {
-        "kind": "trunk",
-        "base": "weights:00",
-        "tokenizer_sha256": "c",
-        "channels": channels,
-        "ratio": 0.5,
-        "learning_rate": 1e-3,
-        "warmup_tokens": 10,
-        "batch_sequences": 2,
-        "sequence_tokens": 5,
-        "validation_tokens": 100,
-        "seed": 0,
-    }
-    recorded = Recorded(size="tiny", n_tokens=100, evaluation_at=(100,))
-    return RunConfig(identity=Identity(**{**fields, **changes}), recorded=recorded)
-
-
 def line(n_tokens: int, loss: float) -> dict[str, object]:
     return {"event": "train", "n_tokens": n_tokens, "channel_loss": {"law": loss}}
 
 
 def test_a_run_that_stopped_at_a_nan_is_found_by_its_folder(tmp_path: Path) -> None:
-    trunk = config_of()
+    trunk = run_config()
     decay = Decay(start_tokens=100, n_tokens=10)
-    branch = config_of(kind="branch", trunk=trunk.identity.hash, decay=decay)
+    branch = run_config(kind="branch", trunk=trunk.identity.hash, decay=decay)
     folder = leave(tmp_path, trunk, {"event": "point", "n_tokens": 50}, line(20, 3.0))
     broken = leave(tmp_path, branch)
     message = "TrainingError: run x: the training loss of step 63 is nan at a learning rate of 1"
@@ -331,7 +310,7 @@ def test_a_run_that_stopped_at_a_nan_is_found_by_its_folder(tmp_path: Path) -> N
 
 
 def test_another_failure_is_no_nan(tmp_path: Path) -> None:
-    trunk = config_of()
+    trunk = run_config()
     folder = leave(tmp_path, trunk)
     message = "OSError: a file cannot be written while the loss is reported"
     (folder.path / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
@@ -341,7 +320,7 @@ def test_another_failure_is_no_nan(tmp_path: Path) -> None:
 
 
 def test_lines_that_a_resumed_run_told_twice_count_once(tmp_path: Path) -> None:
-    trunk = config_of()
+    trunk = run_config()
     folder = leave(tmp_path, trunk, line(10, 3.0), line(30, 2.9), line(20, 2.8), line(30, 2.7))
     lines = read_journals(tmp_path, {trunk.identity.hash})[folder.path.name].lines
     assert lines == ((10, {"domain": 3.0}), (20, {"domain": 2.8}), (30, {"domain": 2.7}))

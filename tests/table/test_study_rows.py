@@ -4,32 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from run_configs import run_config
 
 from dcpt.run_folders import RunFolder
-from dcpt.runs import ChannelIdentity, Decay, Identity, Recorded, RunConfig
+from dcpt.runs import Decay, RunConfig
 from dcpt.table.study_rows import read_study_rows
-
-
-def make(purpose: str = "grid", n_tokens: int = 100, **changes: object) -> RunConfig:
-    channels = tuple(
-        ChannelIdentity(name=name, side=side, weight=1, train_sha256="a", valid_sha256="b")
-        for name, side in (("en", "general"), ("law", "domain"))
-    )
-    fields = {
-        "kind": "trunk",
-        "base": "weights:00",
-        "tokenizer_sha256": "c",
-        "channels": channels,
-        "ratio": 0.5,
-        "learning_rate": 1e-3,
-        "warmup_tokens": 10,
-        "batch_sequences": 2,
-        "sequence_tokens": 5,
-        "validation_tokens": 100,
-        "seed": 0,
-    }
-    recorded = Recorded(size="tiny", n_tokens=n_tokens, evaluation_at=(n_tokens,), purpose=purpose)
-    return RunConfig(identity=Identity(**{**fields, **changes}), recorded=recorded)
 
 
 def leave(runs: Path, config: RunConfig, *ends: int, loss: float = 3.0) -> RunFolder:
@@ -51,9 +30,9 @@ def leave(runs: Path, config: RunConfig, *ends: int, loss: float = 3.0) -> RunFo
 
 
 def test_rows_carry_the_table_s_names_and_a_branch_its_trunk_s(tmp_path: Path) -> None:
-    trunk = make()
+    trunk = run_config()
     decay = Decay(start_tokens=100, n_tokens=10)
-    branch = make(n_tokens=110, kind="branch", trunk=trunk.identity.hash, decay=decay)
+    branch = run_config(n_tokens=110, kind="branch", trunk=trunk.identity.hash, decay=decay)
     folder = leave(tmp_path, trunk, 50, 100)
     leave(tmp_path, branch, 110)
     found = read_study_rows(tmp_path, [trunk, branch])
@@ -65,7 +44,7 @@ def test_rows_carry_the_table_s_names_and_a_branch_its_trunk_s(tmp_path: Path) -
 
 
 def test_what_the_study_asks_for_now_decides(tmp_path: Path) -> None:
-    trunk, other, verifying = make(), make(ratio=0.9), make("verify", ratio=0.7)
+    trunk, other, verifying = run_config(), run_config(ratio=0.9), run_config("verify", ratio=0.7)
     for config in (trunk, other, verifying):
         leave(tmp_path, config, 50, 100)
     found = read_study_rows(tmp_path, [trunk])
@@ -73,12 +52,12 @@ def test_what_the_study_asks_for_now_decides(tmp_path: Path) -> None:
     reasons = {row["ratio"]: row.get("excluded") for row in found.rows}
     assert reasons == {0.5: None, 0.7: "verification run"}
     # A share that was verified first and is in the grid now counts like any other.
-    again = read_study_rows(tmp_path, [trunk, make(ratio=0.7)])
+    again = read_study_rows(tmp_path, [trunk, run_config(ratio=0.7)])
     assert not any("excluded" in row for row in again.rows)
 
 
 def test_what_is_recorded_comes_from_the_study_as_it_is_now(tmp_path: Path) -> None:
-    trunk = make()
+    trunk = run_config()
     leave(tmp_path, trunk, 50)
     recorded = trunk.recorded.model_copy(update={"base_peak_learning_rate": 3e-3})
     now = trunk.model_copy(update={"recorded": recorded})
@@ -92,6 +71,6 @@ def test_what_is_recorded_comes_from_the_study_as_it_is_now(tmp_path: Path) -> N
 def test_rows_that_no_fit_may_see_say_why(
     tmp_path: Path, end: int, loss: float, reason: str
 ) -> None:
-    trunk = make()
+    trunk = run_config()
     leave(tmp_path, trunk, end, loss=loss)
     assert [row["excluded"] for row in read_study_rows(tmp_path, [trunk]).rows] == [reason]

@@ -1,0 +1,28 @@
+"""Configurations of runs that nobody trains: two channels, ten tokens a step, a hundred in all."""
+
+from __future__ import annotations
+
+from dcpt.runs import ChannelIdentity, Identity, Recorded, RunConfig
+
+
+def run_config(purpose: str = "grid", n_tokens: int = 100, **changes: object) -> RunConfig:
+    """A trunk, but for the fields of its identity that are given."""
+    channels = tuple(
+        ChannelIdentity(name=name, side=side, weight=1, train_sha256="a", valid_sha256="b")
+        for name, side in (("en", "general"), ("law", "domain"))
+    )
+    fields = {
+        "kind": "trunk",
+        "base": "weights:00",
+        "tokenizer_sha256": "c",
+        "channels": channels,
+        "ratio": 0.5,
+        "learning_rate": 1e-3,
+        "warmup_tokens": 10,
+        "batch_sequences": 2,
+        "sequence_tokens": 5,
+        "validation_tokens": 100,
+        "seed": 0,
+    }
+    recorded = Recorded(size="tiny", n_tokens=n_tokens, evaluation_at=(n_tokens,), purpose=purpose)
+    return RunConfig(identity=Identity(**{**fields, **changes}), recorded=recorded)
