@@ -72,7 +72,7 @@ def _write_whole(path: Path, content: bytes) -> None:
 def _fit_record(fit: Fit) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "software": {name: _version(name) for name in ("dcpt", "numpy", "scipy")},
+        "software": {name: installed_version(name) for name in ("dcpt", "numpy", "scipy")},
         "runs_sha256": fit.table_sha256,
         "notation": NOTATION,
         "transform": f"sum of Huber({fit.delta:g}) on log-loss residuals",
@@ -140,7 +140,8 @@ def _member_record(member: Member) -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Version of a package; None where it runs from its sources without being installed."""
     try:
         return version(name)
     except PackageNotFoundError:

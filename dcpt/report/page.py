@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from pydantic import TypeAdapter
 
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
+from dcpt.laws.fit_files import installed_version
 from dcpt.laws.flags import explain_flag, together
 from dcpt.report.decision_sections import (
     answer_sentence,
@@ -182,7 +182,7 @@ def how_made(fit: Fit) -> dict[str, str]:
             f"runs, seed {fit.seed}"
         ),
         "Python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
+        **{name: installed_version(name) or "not installed" for name in _PACKAGES},
     }
 
 

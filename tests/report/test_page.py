@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from made_report import make_recommendation, make_verification
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 from dcpt.decide.records import Interval, Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.laws.fitting import fit as fit_laws
-from dcpt.report.page import write_report
+from dcpt.report.page import how_made, write_report
 
 
 class Page(HTMLParser):
@@ -244,3 +245,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, runs, fit, recommend
     with pytest.raises(InputError, match=r"taken.*another folder"):
         write_report(place, runs=runs, fit=fit, recommendation=recommendation, title="Verse")
     assert place.read_text() == "a file"
+
+
+def test_sources_that_are_not_installed_have_no_version(fit, monkeypatch):
+    def version(name: str) -> str:
+        if name == "dcpt":
+            raise PackageNotFoundError(name)
+        return "9.9"
+
+    monkeypatch.setattr("dcpt.laws.fit_files.version", version)
+    made = how_made(fit)
+    assert made["dcpt"] == "not installed"
+    assert made["scipy"] == "9.9"

@@ -8,7 +8,7 @@ import numpy as np
 
 from dcpt.decide.diagnosis.curves import Curve
 from dcpt.decide.diagnosis.records import DomainStart, Finding
-from dcpt.decide.flags import EVALUATION_NOISE
+from dcpt.decide.flags import EVALUATION_NOISE, GENERAL_FALL
 from dcpt.laws.design_flags import REPEATED
 
 LOW_START = 0.6
@@ -29,11 +29,6 @@ HIGH_START = 1.75
 starts at 1.4 to 1.5 and verse in a script the base never saw at 2.8 to 3.1; the demo's code book
 at 1.9 to 2.1; made runs: a related language 1.5, random words 4.2, a new one 8.9, shuffled bytes
 26."""
-
-GENERAL_FALL = 0.04
-"""Share of the base's general loss. A base goes on learning from its own mix: by up to .7 % at
-constant rate in the pilot, 1.5 % in the demo and 2.6 % in the made runs, whose base is
-under-trained; on another mix the made run fell by 31 %."""
 
 
 def about_text(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> Iterator[Finding]:
