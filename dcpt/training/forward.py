@@ -111,9 +111,8 @@ class Forward:
         if T not in self._rotary:
             self._rotary[T] = rotary_tables(weights["model.rotary_emb.inv_freq"], T)
             torch.cuda.synchronize()  # other runs read them from streams of their own
-        config, fused = self._shell.config, compiled_on_cuda(fused_hidden, ids)
-        positions = self._positions(ids)
-        return fused(config, weights, ids, self._rotary[T], self._dtype, positions)
+        config, positions = self._shell.config, self._positions(ids)
+        return fused_hidden(config, weights, ids, self._rotary[T], self._dtype, positions)
 
     @torch.no_grad()
     def _check_borders(self, weights: Weights, border_id: int) -> None:

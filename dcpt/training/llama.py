@@ -9,14 +9,30 @@ and copies more. Weights keep the names and shapes that ``transformers`` gives t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dcpt.training.compiling import compiled_on_cuda
+
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary embeddings whose frequencies do not hang on the length of the sequence."""
+
+LAYER = (
+    "input_layernorm",
+    *(f"self_attn.{name}_proj" for name in "qkvo"),
+    "post_attention_layernorm",
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+)
+"""Modules of a layer, each with one weight."""
+
+MOST_LAYERS = 6
+"""Layers that are compiled in one piece: thirty in one piece compile three times as long as in
+five. In pieces of one layer small models train 3 % fewer tokens, in pieces of six 1 % at most
+(``experiments/benchmarks/train.md``)."""
 
 
 def is_plain_llama(model: Any) -> bool:
@@ -78,44 +94,82 @@ def fused_hidden(
     Returns:
         Shape (B, T, width), float32.
     """
-    B, T = ids.shape
-    heads, shared, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    cos_T1D, sin_T1D = tables
     # Rotary embeddings know distances alone: positions need not begin anew with a document.
     mask = None if positions is None else same_document(positions)[:, None]
+    x = compiled_on_cuda(_embed, ids)(ids, weights["model.embed_tokens.weight"], config)
+    layers = compiled_on_cuda(_layers, ids)
+    for some in _pieces(config.num_hidden_layers):
+        own = [[weights[f"model.layers.{i}.{name}.weight"] for name in LAYER] for i in some]
+        x = layers(config, own, x, tables, mask, dtype)
+    normalize = compiled_on_cuda(_normalize, ids)
+    return normalize(x, weights["model.norm.weight"], config.rms_norm_eps)
 
-    def multiply(x: Tensor, *names: str) -> Tensor:
-        return x.to(dtype) @ torch.cat([weights[f"{n}.weight"].to(dtype) for n in names]).T
 
-    def normalize(x: Tensor, name: str) -> Tensor:
-        square = x.pow(2).mean(-1, keepdim=True)
-        return weights[f"{name}.weight"] * (x * torch.rsqrt(square + config.rms_norm_eps))
+def _pieces(n_layers: int) -> Iterator[range]:
+    """Cut the layers into as few pieces as there may be, of one length or two."""
+    n_pieces = -(-n_layers // MOST_LAYERS)
+    for k in range(n_pieces):
+        yield range(n_layers * k // n_pieces, n_layers * (k + 1) // n_pieces)
+
+
+def _embed(ids: Tensor, embed: Tensor, config: Any) -> Tensor:
+    return functional.embedding(ids, embed, padding_idx=config.pad_token_id)  # which learns nothing
+
+
+def _layers(
+    config: Any,
+    weights: list[list[Tensor]],
+    x: Tensor,
+    tables: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Some layers one after the other; the same program serves all pieces of that length."""
+    for own in weights:
+        x = _layer(config, own, x, tables, mask, dtype)
+    return x
+
+
+def _layer(
+    config: Any,
+    weights: list[Tensor],
+    x: Tensor,
+    tables: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """One layer; its weights in the order of ``LAYER``, hidden states of shape (B, T, width)."""
+    B, T, _ = x.shape
+    heads, shared, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    before_attention, query, key, value, out, before_mlp, gate, up, down = weights
+    cos_T1D, sin_T1D = tables
+
+    def multiply(x: Tensor, *matrices: Tensor) -> Tensor:
+        return x.to(dtype) @ torch.cat([matrix.to(dtype) for matrix in matrices]).T
 
     def rotate(x_BTHD: Tensor) -> Tensor:
         swapped = x_BTHD.roll(size // 2, -1)  # the halves change places, also on the way back
         return (x_BTHD * cos_T1D + swapped * sin_T1D).to(dtype)
 
-    embed = weights["model.embed_tokens.weight"]
-    x = functional.embedding(ids, embed, padding_idx=config.pad_token_id)  # which learns nothing
-    for i in range(config.num_hidden_layers):
-        layer = f"model.layers.{i}"
-        attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
-        h = normalize(x, f"{layer}.input_layernorm")
-        qkv = multiply(h, *(f"{attention}.{n}_proj" for n in "qkv")).view(B, T, -1, size)
-        qk, v = torch.split(qkv, [heads + shared, shared], dim=2)
-        q, k = torch.split(rotate(qk), [heads, shared], dim=2)
-        if mask is not None:  # the fast kernels share no heads under a mask
-            k, v = (x.repeat_interleave(heads // shared, dim=2) for x in (k, v))
-        mixed = functional.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=mask is None and heads != shared,
-        )
-        x = x + multiply(mixed.transpose(1, 2).reshape(B, T, -1), f"{attention}.o_proj")
-        h = normalize(x, f"{layer}.post_attention_layernorm")
-        gate, up = multiply(h, f"{mlp}.gate_proj", f"{mlp}.up_proj").chunk(2, -1)
-        x = x + multiply(functional.silu(gate) * up, f"{mlp}.down_proj")
-    return normalize(x, "model.norm")
+    h = _normalize(x, before_attention, config.rms_norm_eps)
+    qkv = multiply(h, query, key, value).view(B, T, -1, size)
+    qk, v = torch.split(qkv, [heads + shared, shared], dim=2)
+    q, k = torch.split(rotate(qk), [heads, shared], dim=2)
+    if mask is not None:  # the fast kernels share no heads under a mask
+        k, v = (x.repeat_interleave(heads // shared, dim=2) for x in (k, v))
+    mixed = functional.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=mask is None and heads != shared,
+    )
+    x = x + multiply(mixed.transpose(1, 2).reshape(B, T, -1), out)
+    h = _normalize(x, before_mlp, config.rms_norm_eps)
+    opened, passed = multiply(h, gate, up).chunk(2, -1)
+    return x + multiply(functional.silu(opened) * passed, down)
+
+
+def _normalize(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + epsilon))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dcpt.errors import InputError
 from dcpt.training.forward import document_positions, forward_of, weights_of
-from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.llama import MOST_LAYERS, fused_hidden, is_plain_llama, rotary_tables
 from dcpt.training.models import build_llama
 
 SHAPE: dict[str, Any] = {
@@ -93,6 +93,7 @@ def test_models_of_one_shape_share_a_forward_pass() -> None:
         {"num_key_value_heads": 2},
         {"pad_token_id": 5},
         {"head_dim": 16, "tie_word_embeddings": True},
+        {"num_hidden_layers": MOST_LAYERS + 1},  # pieces of two lengths
         {
             "rope_parameters": {
                 "rope_type": "llama3",
