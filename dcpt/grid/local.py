@@ -24,6 +24,7 @@ from dcpt.runs import RunConfig
 from dcpt.study import StudyFolder
 
 _RETRY_ELSEWHERE_S = 1.0
+_LEAVE_S = 5.0
 
 GPU_LANES = 3
 """Runs side by side on one GPU. With nine an H100 trains 2 % more tokens of small models, and the
@@ -131,10 +132,7 @@ class LocalEngine:
                 self._collect(queue, workers)
                 self.on_tick()
         finally:
-            for worker in workers:
-                worker.process.kill()
-                worker.process.join()
-                worker.connection.close()
+            self._end(workers)
         return queue.outcome
 
     def _is_done(self, run: PlannedRun) -> bool:
@@ -151,6 +149,16 @@ class LocalEngine:
         process.start()
         theirs.close()
         return _Worker(process, ours, slot)
+
+    def _end(self, workers: list[_Worker]) -> None:
+        """Let idle workers leave by themselves, so that they tidy up; kill those under way."""
+        for worker in workers:
+            worker.connection.close()
+        for worker in workers:
+            if not worker.busy_with:
+                worker.process.join(_LEAVE_S)
+            worker.process.kill()
+            worker.process.join()
 
     def _assign(self, queue: _Queue, workers: list[_Worker]) -> None:
         """Hand out the runs that are ready, each to the worker that has the fewest."""

@@ -57,6 +57,32 @@ def kill_workers() -> list[int]:
     return pids
 
 
+class Remembering(LocalEngine):
+    """Keeps its workers for a look at how they ended."""
+
+    def _start(self, slot: Slot) -> _Worker:
+        worker = super()._start(slot)
+        self.__dict__.setdefault("started", []).append(worker)
+        return worker
+
+
+def test_idle_workers_leave_by_themselves(study: Path) -> None:
+    engine = Remembering(StudyFolder(study), [Slot(), Slot()])
+    engine.run(stations.plan_study(study))
+    assert [worker.process.exitcode for worker in engine.__dict__["started"]] == [0, 0]
+
+
+def test_workers_under_way_are_killed(study: Path) -> None:
+    def stop() -> None:
+        if any(worker.busy_with for worker in engine.__dict__["started"]):
+            raise KeyboardInterrupt
+
+    engine = Remembering(StudyFolder(study), [Slot()], stop)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(stations.plan_study(study))
+    assert [worker.process.exitcode for worker in engine.__dict__["started"]] == [-signal.SIGKILL]
+
+
 def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> None:
     runs = stations.plan_study(study)
     trunks = [run for run in runs if run.config.identity.kind == "trunk"]
