@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
-from dcpt.run_folders import RunFolder, read_json
+from dcpt.run_folders import RunFolder, read_json, stored_runs
 from dcpt.runs import hash_record, table_names
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
@@ -41,7 +42,14 @@ def study_target(file: Path) -> dict[str, Any]:
 
 
 def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
-    """Size, losses and history of a base: from its pre-training, or from ``dcpt evaluate``."""
+    """Size, losses and history of a base.
+
+    They come from its pre-training; those of a checkpoint from ``dcpt evaluate``, else from a trunk
+    that started from it.
+
+    Raises:
+        InputError: If the base's losses on the study's validation text are not known.
+    """
     if study.bases.ladder is not None and label in study.bases.ladder.sizes:
         run = next(
             run.config
@@ -61,8 +69,11 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
             "n_tokens": run.recorded.base_n_tokens,
         }
     checkpoint = study.bases.checkpoints[label]
+    wanted = measured_on(study, folder)
     measured = read_json(folder.path / "bases" / f"{label}.json")
-    if measured is None or measured["measured_on"] != measured_on(study, folder):
+    if measured is None or measured["measured_on"] != wanted:
+        measured = _start_of_trunks(folder, label, wanted)
+    if measured is None:
         raise InputError(
             f"base {label!r} is not measured on the study's validation text as it is now; run "
             f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
@@ -71,13 +82,41 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
     return {**measured, **about}
 
 
+def _start_of_trunks(folder: StudyFolder, label: str, wanted: str) -> dict[str, Any] | None:
+    """The point at D = 0 of the trunks of a base; None if there is none, or two bases had its name.
+
+    Args:
+        folder: The study.
+        label: The base.
+        wanted: What it has to be measured on.
+    """
+    found: dict[str, Any] = {}
+    for run, config in stored_runs(folder.runs):
+        one = config.identity
+        shards = {channel.name: channel.valid_sha256 for channel in one.channels}
+        same_text = wanted == _name_text(
+            shards, one.sequence_tokens, one.packing, one.validation_tokens
+        )
+        if one.kind == "trunk" and config.recorded.size == label and same_text:
+            found.update((one.base, point) for point in run.points() if point["n_tokens"] == 0)
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
 def measured_on(study: Study, folder: StudyFolder) -> str:
-    """Names the validation text and how it is cut: losses of equal names may be compared."""
+    """Names the validation text and how it is cut: losses of equal names may be compared.
+
+    Channels of side ``extra`` are left out: no run but a decay reads them.
+    """
     from dcpt.text.manifest import load_prepared
 
-    channels = load_prepared(folder.data).channels
-    shards = {name: manifest.valid.sha256 for name, manifest in channels.items()}
-    training = study.training
-    return hash_record(
-        [shards, training.sequence_tokens, training.packing, study.evaluation.tokens]
-    )
+    prepared, training = load_prepared(folder.data).channels, study.training
+    names = [channel.name for channel in study.channels if channel.side != "extra"]
+    shards = {name: prepared[name].valid.sha256 for name in names}
+    cut = training.sequence_tokens, training.packing, study.evaluation.tokens
+    return _name_text(shards, *cut)
+
+
+def _name_text(
+    shards: Mapping[str, str], sequence_tokens: int, packing: str, validation_tokens: int
+) -> str:
+    return hash_record([shards, sequence_tokens, packing, validation_tokens])

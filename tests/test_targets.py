@@ -1,0 +1,79 @@
+"""What a study knows of its base before anything is decided."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from dcpt import stations
+from dcpt.errors import InputError
+from dcpt.grid.local import Slot
+from dcpt.run_folders import RunFolder
+from dcpt.targets import study_target
+from dcpt.training.models import save_model
+
+LADDER = """  ladder:
+    tokens: 8192
+    learning_rate: 1e-2
+    sizes:
+      a: {width: 16, layers: 1, heads: 1}
+      b: {width: 32, layers: 1, heads: 2}
+      big: {width: 48, layers: 1, heads: 2}
+"""
+
+
+@pytest.fixture
+def study(tiny_study: Path) -> Path:
+    """A study of one trunk from a checkpoint of random weights, trained."""
+    text = tiny_study.read_text().replace(LADDER, "  checkpoints: {a: {model: bases/one}}\n")
+    text = text.replace("bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.5]")
+    tiny_study.write_text(text.replace("base: big", "base: a"))
+    stations.prepare_study(tiny_study, workers=1)
+    write_checkpoint(tiny_study.parent, "one", seed=0)
+    train(tiny_study)
+    return tiny_study
+
+
+def train(file: Path) -> None:
+    assert not stations.train_study(file, [Slot()]).failed
+
+
+def write_checkpoint(folder: Path, name: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 304}
+    config = AutoConfig.for_model("llama", hidden_size=16, intermediate_size=32, **shape)
+    model = AutoModelForCausalLM.from_config(config)
+    save_model(model, folder / "data/tokenizer", folder / "bases" / name)
+
+
+def test_the_base_was_measured_by_its_trunk(study: Path) -> None:
+    (trunk,) = [p.parent for p in study.parent.glob("runs/*/config.json") if "branch" not in str(p)]
+    start = RunFolder(trunk).points()[0]
+    losses = study_target(study)["base_losses"]
+    assert losses == {"general": start["loss"]["en"], "domain": start["loss"]["law"]}
+    assert study_target(study)["n_params"] == start["n_params"]
+
+    # What was measured on purpose goes first.
+    row = stations.evaluate_base(study, "bases/one")
+    file = study.parent / "bases/a.json"
+    file.write_text(json.dumps({**row, "loss": {"en": 5.0, "law": 6.0}}))
+    assert study_target(study)["base_losses"] == {"general": 5.0, "domain": 6.0}
+
+
+def test_losses_on_other_text_are_not_taken(study: Path) -> None:
+    text = study.read_text()
+    study.write_text(text.replace("{tokens: 1024,", "{tokens: 512,"))
+    with pytest.raises(InputError, match=r"'a' is not measured.*dcpt evaluate bases/one --study"):
+        study_target(study)
+
+
+def test_two_bases_of_one_name_are_not_mixed_up(study: Path) -> None:
+    write_checkpoint(study.parent, "two", seed=1)
+    study.write_text(study.read_text().replace("bases/one", "bases/two"))
+    train(study)
+    with pytest.raises(InputError, match="'a' is not measured"):
+        study_target(study)
