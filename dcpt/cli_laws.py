@@ -234,7 +234,9 @@ def recommend(
     place: Place,
     n_params: Annotated[str | None, typer.Option(help="Target: parameters, e.g. 7B.")] = None,
     n_tokens: Annotated[str | None, typer.Option(help="Target: tokens, decay included.")] = None,
-    limit: Annotated[str | None, typer.Option(help="Rise of general loss: +3% or +0.05.")] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Rise of general loss: +3%, +0.05, -5%.")
+    ] = None,
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
     base_n_tokens: BaseTokens = None,

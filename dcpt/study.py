@@ -30,6 +30,14 @@ Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
+LimitText = Annotated[
+    str,
+    # YAML reads +0.05 as a number.
+    BeforeValidator(lambda value: f"{value:+g}" if isinstance(value, int | float) else value),
+    Field(pattern=r"^\s*(\+\s*|-)?[0-9]*\.?[0-9]+\s*(%|nats)?\s*(each)?\s*$"),
+]
+
+
 class Section(BaseModel):
     """A part of the study; unknown keys are refused."""
 
@@ -201,9 +209,7 @@ class TargetSection(Section):
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
-    limit: str = Field(
-        default="+3%", pattern=r"^\s*\+?\s*[0-9]*\.?[0-9]+\s*(%|nats)?\s*(each)?\s*$"
-    )
+    limit: LimitText = "+3%"
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
     base_peak_learning_rate: Rate | None = None

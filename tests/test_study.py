@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_study import STUDY
 
+from dcpt.decide.records import Limit
 from dcpt.errors import InputError
 from dcpt.study_file import load_study, study_template
 
@@ -99,3 +100,12 @@ def test_a_study_of_other_bytes_is_refused(tmp_path: Path) -> None:
 def test_shares_in_per_cent_are_exact(tmp_path: Path) -> None:
     study = load(tmp_path, STUDY.replace("ratios: [0.25, 0.5,", "ratios: [2.2%, 33.3%,"))
     assert study.grid[0].ratios == [0.022, 0.333, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("+3%", "+3%"), ("-5%", "-5%"), ("+0.05", "+0.05 nats"), ("-0.1", "-0.1 nats")],
+)
+def test_limits_as_people_write_them(tmp_path: Path, written: str, meant: str) -> None:
+    study = load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
+    assert str(Limit.parse(study.target.limit)) == meant

@@ -62,15 +62,12 @@ def impossible(target: Target) -> list[str]:
         )
     amount, unit = target.limit.amount, target.limit.unit
     most = 100.0 if unit == "percent" else 1.0
-    if not amount >= 0:
+    if not -most < amount <= most:
+        beyond = "above" if amount > 0 else "not above minus"
         problems.append(
-            f"target limit {target.limit} is negative: it says how much the general loss may rise "
-            "above the base's own; write 0 or more, such as +3%"
-        )
-    elif amount > most:
-        problems.append(
-            f"target limit {target.limit} is above {most:g} {unit}, which limits nothing: write "
-            "percent such as +3%, or nats per token such as +0.05"
+            f"target limit {target.limit} is {beyond} {most:g} {unit}: it says how much general "
+            "loss may rise above the base's own, so write percent such as +3%, or nats per token "
+            "such as +0.05"
         )
     for channel, loss in target.base_losses.items():
         if not 0 < loss <= 20:

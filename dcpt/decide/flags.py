@@ -192,7 +192,7 @@ def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
     seen = question.ranges.get("ratio", (0.0, 1.0))[0]
     trained = [loss for r, loss in zip(frontier.ratio, frontier.general, strict=True) if r >= seen]
     fall = 1 - min(trained, default=question.base_loss) / question.base_loss
-    if fall <= GENERAL_FALL:
+    if fall <= GENERAL_FALL or question.allowed < question.base_loss:  # who asks for it knows
         return []
     return [
         Flag(
@@ -226,7 +226,7 @@ def _about_a_small_limit(question: Question) -> list[Flag]:
         for channel in question.parts or (question.general,)
     ]
     missed = max(comparison.spread.get("ratios", 0.0) for comparison in comparisons)
-    if allowed_rise >= max(EVALUATION_NOISE, missed):
+    if abs(allowed_rise) >= max(EVALUATION_NOISE, missed):
         return []
     if missed > EVALUATION_NOISE:
         than = f"less than the {missed:.3f} by which the laws miss ratios that they did not see"
@@ -235,7 +235,7 @@ def _about_a_small_limit(question: Question) -> list[Flag]:
     return [
         Flag(
             "limit_within_noise",
-            f"the limit allows {allowed_rise:.3f} nats, {than}: it cannot be told from none at "
+            f"the limit allows {allowed_rise:+.3f} nats, {than}: it cannot be told from none at "
             "all, so allow more, or repeat runs with other seeds near the recommendation",
         )
     ]

@@ -19,6 +19,9 @@ LARGEST_RATIO = 0.97
 class Limit:
     """How much general loss may rise above the base's own: ``+3%`` or ``+0.05`` nats.
 
+    A negative one, ``-5%``, asks for a fall: where the general text is new to the base, a loss that
+    only keeps still is text that was not learnt.
+
     With several general channels it is on their weighted total, or, as ``+3% each``, on every one.
     """
 

@@ -134,7 +134,7 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
     limit = Tile(
         "Limit on the general loss",
         nats(allowed),
-        f"{recommendation.target.limit} over the base's {nats(base)}",
+        f"{recommendation.target.limit} from the base's {nats(base)}",
     )
     if best is None:
         return [Tile("Share of domain text", "none", "no share meets the limit"), limit]

@@ -57,3 +57,19 @@ def test_a_general_loss_that_falls_with_less_domain_text(known_fit, target, fall
     if falls_by == 0.5:
         assert "fall by 18% of the base's" in found["general_falls"]
         assert "within the limit +3% " in found["general_falls"]
+
+
+def test_a_limit_below_the_base(known_fit, target):
+    # Over rates the rise is lam (.06 r / (1 - r) - .5): at a share of .5 and the highest rate,
+    # lam = 4, it is -1.76.
+    fit = known_fit(rewarm=-0.5)
+    answer = recommend(fit, target(limit=Limit(-20, "percent")))
+    assert answer.allowed_general_loss == pytest.approx(0.8 * 2.8)
+    assert answer.best.general_rise.value <= -0.2 * 2.8
+    assert answer.best.within_limit
+    names = {flag.name for flag in answer.flags}
+    assert not {"limit_within_noise", "general_falls"} & names
+    assert "limit_within_noise" in flags(fit, target(limit=Limit(-0.005, "nats")))
+    none = recommend(known_fit(), target(limit=Limit(-1, "percent")))
+    assert none.best is None
+    assert "no_share_meets_limit" in {flag.name for flag in none.flags}
