@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -32,6 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import dcpt
 from dcpt.laws import LAWS, References
@@ -43,8 +44,15 @@ ASKED = (0.25, 0.5, 0.75)
 RUN_NOISE, POINT_NOISE = 0.005, 0.002
 PEAKS = {1.8e6: 3e-3, 6.6e6: 2e-3, 29.1e6: 1e-3, 58.2e6: 8e-4, 14e6: 1.4e-3}
 WARMUP, BATCH, D_PT = 409_600, 16_384, 120e6
-RATE = 6e-4
-DRAWN = References(n_params=6.6e6, n_tokens=10e6, learning_rate=RATE)
+SIZE, RATE = 6.6e6, 6e-4
+DRAWN = References(n_params=SIZE, n_tokens=10e6, learning_rate=RATE)
+
+Array = NDArray[np.float64]
+Record = dict[str, object]
+"""One answer beside the truth, a line of the file."""
+
+Planted = tuple[pd.DataFrame, dict[str, Truth], dict[str, tuple[float, float]]]
+"""Points, the truth of each channel, and the places asked: sizes and token counts by name."""
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -90,7 +98,7 @@ def draw_bases(rng: np.random.Generator) -> dict[float, float]:
     return {n: 2.3 + 1.25 * (n / 1e6) ** -0.22 + rng.normal(0, 0.01) for n in PEAKS}
 
 
-def d_cpt(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], dict[str, dict]]:
+def d_cpt(rng: np.random.Generator) -> Planted:
     """The published form: four sizes, six token counts, one learning rate."""
     sizes = (30e6, 100e6, 300e6, 1e9)
     tokens = tuple(np.geomspace(0.3e9, 10e9, 7))
@@ -109,7 +117,7 @@ def d_cpt(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], dic
     return frame, {"general": channel(), "domain": channel()}, places
 
 
-def anchored(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], dict[str, dict]]:
+def anchored(rng: np.random.Generator) -> Planted:
     """Laws with the base's loss, three sizes at one learning rate, no decay."""
     tokens = tuple(np.geomspace(1.2e6, 40e6, 9))
     general = {"H": rng.uniform(0.0, 0.05), "F": rng.uniform(0.02, 0.3)}
@@ -127,7 +135,7 @@ def anchored(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], 
     return frame, truths, {"inside": (14e6, 40e6), "2N": (58.2e6, 40e6), "2D": (29.1e6, 80e6)}
 
 
-def annealed(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], dict[str, dict]]:
+def annealed(rng: np.random.Generator) -> Planted:
     """Laws with a learning rate and a phase, three sizes at three rates, two decays a run."""
     tokens = tuple(np.geomspace(1.2e6, 40e6, 8))
     general = {"F": rng.uniform(0.0, 0.06), "C": between(rng, 0.03, 0.1), "k": between(rng, 1, 10)}
@@ -147,23 +155,23 @@ def annealed(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], 
     return with_base(frame, draw_bases(rng)), truths, places
 
 
-def outside(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], dict[str, dict]]:
+def outside(rng: np.random.Generator) -> Planted:
     """The design of ``annealed`` under forms that no law of the menu has."""
     frame, truths, places = annealed(rng)
 
-    def general_loss(points: Points, p: dict, ref: References) -> np.ndarray:
+    def general_loss(points: Points, p: Mapping[str, Array], ref: References) -> Array:
         r, d = points.get("ratio"), points.get("n_tokens") / ref.n_tokens
-        lam, n = points.get("learning_rate") / RATE, points.get("n_params") / ref.n_params
+        lam, n = points.get("learning_rate") / RATE, points.get("n_params") / SIZE
         warm = points.get("learning_rate") / points.get("base_peak_learning_rate")
-        forgotten = r**1.4 * d**0.3 * lam**0.6 * n**0.08 / np.sqrt(1.0 - r + 0.04)
-        fall = (1 - r) * (1 - np.exp(-d * lam**0.5 / 3))
+        forgotten: Array = r**1.4 * d**0.3 * lam**0.6 * n**0.08 / np.sqrt(1.0 - r + 0.04)
+        fall: Array = (1 - r) * (1 - np.exp(-d * lam**0.5 / 3))
         settled = p["H"] * warm**1.2 * (1 - p["kappa"] * points.get("annealed"))
         return points.get("base_loss") + p["C"] * forgotten - p["F"] * fall + settled
 
-    def domain_loss(points: Points, p: dict, ref: References) -> np.ndarray:
+    def domain_loss(points: Points, p: Mapping[str, Array], ref: References) -> Array:
         r, d = points.get("ratio"), points.get("n_tokens") / ref.n_tokens
         lam = points.get("learning_rate") / RATE
-        clock = d * lam**0.6 * (points.get("n_params") / ref.n_params) ** 0.25
+        clock = d * lam**0.6 * (points.get("n_params") / SIZE) ** 0.25
         noise = p["H"] * lam * (1.0 - 0.8 * points.get("annealed"))
         learned = p["B"] * (clock + 0.3) ** -p["beta"] * (1 + 0.3 * (1 - r) ** 2)
         return (
@@ -182,7 +190,7 @@ def outside(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, Truth], d
     return frame, apart, places
 
 
-TRUTHS: dict[str, Callable] = {
+TRUTHS: dict[str, Callable[[np.random.Generator], Planted]] = {
     "d-cpt": d_cpt,
     "anchored": anchored,
     "annealed": annealed,
@@ -190,7 +198,7 @@ TRUTHS: dict[str, Callable] = {
 }
 
 
-def one_table(task: tuple[str, int, int]) -> list[dict]:
+def one_table(task: tuple[str, int, int]) -> list[Record]:
     """Plant a table, fit it as a user would, and ask it at the three places."""
     name, seed, n_draws = task
     rng = np.random.default_rng([list(TRUTHS).index(name), seed])
@@ -228,7 +236,8 @@ def ask_frame(frame: pd.DataFrame, size: float, tokens: float) -> pd.DataFrame:
     asked = asked.assign(learning_rate=RATE, phase=phase)
     if "base_loss_general" not in frame:
         return asked
-    known = frame.drop_duplicates("n_params").set_index("n_params")["base_loss_general"].to_dict()
+    first = frame.drop_duplicates("n_params")
+    known = dict(zip(first["n_params"], first["base_loss_general"], strict=True))
     bases = known if size in known else {**known, size: 2.3 + 1.25 * (size / 1e6) ** -0.22}
     return with_base(asked, bases)
 
@@ -243,7 +252,7 @@ def share_records(
     size: float,
     tokens: float,
     rng: np.random.Generator,
-) -> list[dict]:
+) -> list[Record]:
     """The share r* under a limit that puts the true one between .3 and .85."""
     asked = ask_frame(frame, size, tokens)
     grid = pd.concat([asked.iloc[:1]] * 96, ignore_index=True)
@@ -298,7 +307,7 @@ def coverage(records: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def run_all(tables: int, n_draws: int, processes: int, names: list[str]) -> Iterator[list[dict]]:
+def run_all(tables: int, n_draws: int, processes: int, names: list[str]) -> Iterator[list[Record]]:
     """Tables of all truths, as they come."""
     tasks = [(name, seed, n_draws) for seed in range(tables) for name in names]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

@@ -26,7 +26,6 @@ from pilot import (
     Measured,
     Pair,
     base_of,
-    best_share,
     cell,
     held_out,
     markdown,
@@ -35,6 +34,7 @@ from pilot import (
 
 import dcpt
 from dcpt.decide import format_rate
+from dcpt.decide.trade_off import best_share
 from dcpt.laws import Fit
 
 HERE = Path(__file__).parent
@@ -82,8 +82,8 @@ def pairs(runs: pd.DataFrame, fit: Fit, size: int, n_tokens: int) -> str:
         ]
     head = ["", *(f"+{limit} %" for limit in LIMITS)]
     rows = [[who, *(cell(measured, one, loss) for one in many)] for who, many in chosen.items()]
-    answers = zip(chosen["`dcpt recommend`, any rate"], LIMITS, strict=True)
-    over = [f"{measured.between('rise', one) / loss * 100 - p:+.1f}" for one, p in answers if one]
+    free = zip(chosen["`dcpt recommend`, any rate"], LIMITS, strict=True)
+    over = [f"{measured.between('rise', one) / loss * 100 - p:+.1f}" for one, p in free if one]
     told = ", ".join(over)
     return f"{ABOUT_PAIRS}{markdown(head, rows)}Beyond the limits, free: {told} % of the base's.\n"
 

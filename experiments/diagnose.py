@@ -280,7 +280,8 @@ def make_runs(out: Path) -> pd.DataFrame:
 def slim(runs: pd.DataFrame) -> pd.DataFrame:
     """The table without what no finding reads, and no more digits than losses are good for."""
     runs = runs.drop(columns=["n_params_non_embedding", "eval_id", "size", "base"])
-    kept = [name for name in runs if name.startswith(("loss_", "train_loss_", "se_", "bytes_"))]
+    measured = ("loss_", "train_loss_", "se_", "bytes_")
+    kept = [name for name in runs.columns if name.startswith(measured)]
     return runs.assign(**{name: runs[name].round(5) for name in kept})
 
 

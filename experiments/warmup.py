@@ -135,7 +135,7 @@ def table_of_ends(runs: pd.DataFrame) -> str:
             found = effects(ends, f"loss_{side}")
             cells = []
             for size, rate in columns:
-                one = found.loc[(size, rate, share, mixture)] * 1e3
+                one = found.loc[(size, rate, share, mixture), :] * 1e3
                 cells.append(f"{one['mean']:+.1f} ({one['min']:+.1f} to {one['max']:+.1f})")
             lines.append(f"| {name_of(share, mixture)} | {side} | " + " | ".join(cells) + " |")
     for side in CHANNELS.values():
@@ -156,7 +156,8 @@ def table_of_leaps(runs: pd.DataFrame) -> str:
         for size, rate in columns:
             one = select(early, size=size, learning_rate=rate, warmup=share, mixture=mixture)
             mean = one.groupby("n_tokens")["loss_general"].mean()
-            cells.append(f"{mean.max() - mean.loc[0]:+.3f} at {mean.idxmax() / 1e6:.2g}M")
+            leap, at = mean.max() - mean.loc[0], mean.index[int(mean.argmax())]
+            cells.append(f"{leap:+.3f} at {at / 1e6:.2g}M")
         lines.append(f"| {name_of(share, mixture)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

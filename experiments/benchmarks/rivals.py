@@ -22,7 +22,7 @@ from scipy.optimize import curve_fit, least_squares, minimize
 
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.points import ChannelData, Points
-from dcpt.laws.search import fit_law
+from dcpt.laws.search import N_STARTS, fit_law
 
 Array = NDArray[np.float64]
 Axes = tuple[Array, Array, Array]
@@ -102,15 +102,15 @@ def points_at(n_params: Array, n_tokens: Array, ratio: Array) -> Points:
 
 def formula(
     axes: Axes,
-    E: Any,
-    A: Any,
-    alpha: Any,
-    B: Any,
-    beta: Any,
-    eta: Any = 0.0,
-    C: Any = 0.0,
-    eps: Any = 1.0,
-    gamma: Any = 1.0,
+    E: float,
+    A: float,
+    alpha: float,
+    B: float,
+    beta: float,
+    eta: float = 0.0,
+    C: float = 0.0,
+    eps: float = 1.0,
+    gamma: float = 1.0,
 ) -> Array:
     """L3, and without its last four parameters Chinchilla's law."""
     n, d, r = axes
@@ -184,9 +184,10 @@ class Outcome:
     """CPU seconds and the lowest objective so far, after each start."""
 
 
-def fit_ours(table: Table, seed: int, **options: int) -> Outcome:
+def fit_ours(table: Table, seed: int, n_starts: int = N_STARTS) -> Outcome:
     data = table.data
-    return Outcome(fit_law(LAWS[table.law], data, seed=seed, **options).predict(data.points))
+    fitted = fit_law(LAWS[table.law], data, n_starts=n_starts, seed=seed)
+    return Outcome(fitted.predict(data.points))
 
 
 def random_starts(table: Table, n_starts: int, seed: int, counts: bool = False) -> Array:
@@ -198,7 +199,8 @@ def random_starts(table: Table, n_starts: int, seed: int, counts: bool = False) 
         sides |= dict.fromkeys(("A", "B"), np.array([0.0, 25.0]))
         sides |= dict.fromkeys(("alpha", "beta"), np.log([0.1, 2.0]))
     low, high = np.array(list(sides.values())).T
-    return low + (high - low) * np.random.default_rng(seed).random((n_starts, len(low)))
+    starts: Array = low + (high - low) * np.random.default_rng(seed).random((n_starts, len(low)))
+    return starts
 
 
 def from_starts(
@@ -232,7 +234,8 @@ def fit_l_bfgs(table: Table, seed: int, analytic: bool, kind: bool) -> Outcome:
 
     def solve(start: Array) -> Array:
         function = value_and_gradient if analytic else value
-        return minimize(function, start, method="L-BFGS-B", jac=analytic or None, bounds=bounds).x
+        found = minimize(function, start, method="L-BFGS-B", jac=analytic or None, bounds=bounds)
+        return np.asarray(found.x)
 
     return from_starts(table, axes, random_starts(table, 200, seed, counts=not kind), solve)
 
@@ -249,7 +252,7 @@ def fit_trf(table: Table, seed: int) -> Outcome:
 
     def solve(start: Array) -> Array:
         options = {"bounds": box, "loss": "huber", "f_scale": DELTA}
-        return least_squares(residuals, start, jacobian, **options).x
+        return np.asarray(least_squares(residuals, start, jacobian, **options).x)
 
     return from_starts(table, axes, random_starts(table, 16, seed), solve)
 

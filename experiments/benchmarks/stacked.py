@@ -46,7 +46,7 @@ def stacked_step(
     sin = torch.cat([angles.sin()] * 2, -1).to(device)
 
     def hidden(flat: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(shapes.items(), flat.split(sizes, 1), strict=True)
+        parts = zip(shapes.items(), torch.split(flat, sizes, 1), strict=True)
         w = {name: part.view(K, *shape) for (name, shape), part in parts}
 
         def multiply(x: Tensor, name: str) -> Tensor:
@@ -86,7 +86,9 @@ def stacked_step(
         scale = (v / (1 - 0.95**count)).sqrt() + 1e-8
         flat.mul_(1 - rate_K1 * 0.1).sub_(rate_K1 * (m / (1 - 0.9**count)) / scale)
 
-    hidden_c, chunk_c, learn_c = (torch.compile(f, dynamic=False) for f in (hidden, chunk, learn))
+    hidden_c = torch.compile(hidden, dynamic=False)
+    chunk_c = torch.compile(chunk, dynamic=False)
+    learn_c = torch.compile(learn, dynamic=False)
 
     def step() -> None:
         count.add_(1)
@@ -99,6 +101,7 @@ def stacked_step(
             x_grads.append(x_grad.float())
             head_grad.add_(some)
         torch.autograd.backward([x, head], [torch.cat(x_grads, 1), head_grad])
+        assert flat_KP.grad is not None
         learn_c(flat_KP, flat_KP.grad, *moments)
         flat_KP.grad = None
 

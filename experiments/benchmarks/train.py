@@ -129,7 +129,7 @@ def plain_step(config: RunConfig, device: str, *, compiled: bool) -> Callable[[]
 
 def replay(step: Callable[[], object]) -> Callable[[], object]:
     """Record a step as a CUDA graph; the step must outlive the graph, which reads its tensors."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()
@@ -150,7 +150,9 @@ def time_step(
     """Tokens a second of a step, and seconds until it ran for the third time."""
     began = time.monotonic()
     step = make()
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait: Callable[[], object] = (
+        torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    )
 
     def seconds_of(n: int) -> float:
         start = time.monotonic()
