@@ -99,7 +99,7 @@ def draw_bases(rng: np.random.Generator) -> dict[float, float]:
 
 
 def d_cpt(rng: np.random.Generator) -> Planted:
-    """The published form: four sizes, six token counts, one learning rate."""
+    """The published form: four sizes, seven token counts, one learning rate."""
     sizes = (30e6, 100e6, 300e6, 1e9)
     tokens = tuple(np.geomspace(0.3e9, 10e9, 7))
     ref = References(n_params=1.7e8, n_tokens=1.7e9, learning_rate=None)
