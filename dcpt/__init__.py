@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from dcpt.bundled import bundled_runs
     from dcpt.decide.diagnosis import diagnose
     from dcpt.decide.recommend import recommend
-    from dcpt.decide.records import Limit, Target
+    from dcpt.decide.records import Target
     from dcpt.errors import InputError
     from dcpt.laws import Law, Parameter, fit, load_fit
+    from dcpt.limit import Limit
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "InputError": "dcpt.errors",
     "Law": "dcpt.laws",
-    "Limit": "dcpt.decide.records",
+    "Limit": "dcpt.limit",
     "Parameter": "dcpt.laws",
     "Target": "dcpt.decide.records",
     "bundled_runs": "dcpt.bundled",

@@ -116,7 +116,8 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
     The target is a base of 29.1M parameters, four times larger than any in the table.
     """
     from dcpt.bundled import bundled_runs
-    from dcpt.decide.records import Limit, Target
+    from dcpt.decide.records import Target
+    from dcpt.limit import Limit
 
     steps, folder = _Steps(console), out / "bundled"
     steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")

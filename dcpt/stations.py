@@ -244,7 +244,8 @@ def read_target(place: Path, **given: Any) -> Target:
     Raises:
         InputError: If something that a decision needs is neither given nor measured.
     """
-    from dcpt.decide.records import Limit, Target
+    from dcpt.decide.records import Target
+    from dcpt.limit import Limit
 
     known = study_target(place) if is_study(place) else {}
     given = {name: value for name, value in given.items() if value is not None}

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from dcpt.errors import InputError
+from dcpt.limit import Limit
 from dcpt.quantities import Count
 from dcpt.runs import Optimizer, Packing
 
@@ -30,12 +32,15 @@ Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
-LimitText = Annotated[
-    str,
-    # YAML reads +0.05 as a number.
-    BeforeValidator(lambda value: f"{value:+g}" if isinstance(value, int | float) else value),
-    Field(pattern=r"^\s*(\+\s*|-)?[0-9]*\.?[0-9]+\s*(%|nats)?\s*(each)?\s*$"),
-]
+def _check_limit(value: object) -> str:
+    """Take a limit that can be asked; YAML reads ``+0.05`` as a number."""
+    try:
+        wrong = Limit.parse(value).problem()
+    except InputError as error:
+        wrong = str(error)
+    if wrong is not None:
+        raise ValueError(wrong.removeprefix("limit "))
+    return str(value)
 
 
 class Section(BaseModel):
@@ -209,7 +214,7 @@ class TargetSection(Section):
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
-    limit: LimitText = "+3%"
+    limit: Annotated[str, BeforeValidator(_check_limit)] = "+3%"
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
     base_peak_learning_rate: Rate | None = None

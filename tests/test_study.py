@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny_study import STUDY
 
-from dcpt.decide.records import Limit
 from dcpt.errors import InputError
+from dcpt.limit import Limit
 from dcpt.study_file import load_study, study_template
 
 
@@ -109,3 +109,15 @@ def test_shares_in_per_cent_are_exact(tmp_path: Path) -> None:
 def test_limits_as_people_write_them(tmp_path: Path, written: str, meant: str) -> None:
     study = load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
     assert str(Limit.parse(study.target.limit)) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("-200%", r"target\.limit: .*-200% is not above minus 100 percent"),
+        ("5", r"target\.limit: .*\+5 nats is above 1 nats.* such as \+3%"),
+    ],
+)
+def test_limits_that_cannot_be_meant(tmp_path: Path, written: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))

@@ -9,12 +9,11 @@ from dcpt.decide.files import (
     write_verification,
 )
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Limit, Recommendation, Target, Verification
+from dcpt.decide.records import Recommendation, Target, Verification
 from dcpt.decide.verify import Planned, compare_verification, plan_verification
 from dcpt.decide.words import format_rate, summarise
 
 __all__ = [
-    "Limit",
     "Planned",
     "Recommendation",
     "Target",

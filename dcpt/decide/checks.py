@@ -60,15 +60,9 @@ def impossible(target: Target) -> list[str]:
             f"target n_tokens {target.n_tokens:g} is not above 0: write the tokens of the whole "
             "run, such as 10B"
         )
-    amount, unit = target.limit.amount, target.limit.unit
-    most = 100.0 if unit == "percent" else 1.0
-    if not -most < amount <= most:
-        beyond = "above" if amount > 0 else "not above minus"
-        problems.append(
-            f"target limit {target.limit} is {beyond} {most:g} {unit}: it says how much general "
-            "loss may rise above the base's own, so write percent such as +3%, or nats per token "
-            "such as +0.05"
-        )
+    wrong = target.limit.problem()
+    if wrong is not None:
+        problems.append(f"target {wrong}")
     for channel, loss in target.base_losses.items():
         if not 0 < loss <= 20:
             problems.append(

@@ -2,59 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from dcpt.errors import InputError
+from dcpt.limit import Limit
 
 HABITS = (0.95, 0.9, 0.8, 0.75, 0.67, 0.5)
 """Shares people choose without evidence: 5 to 50 % general text. Source: practice."""
 
 LARGEST_RATIO = 0.97
 """Above it nobody's law predicts the general loss (the cliff), so nothing is recommended there."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How much general loss may rise above the base's own: ``+3%`` or ``+0.05`` nats.
-
-    A negative one, ``-5%``, asks for a fall: where the general text is new to the base, a loss that
-    only keeps still is text that was not learnt.
-
-    With several general channels it is on their weighted total, or, as ``+3% each``, on every one.
-    """
-
-    amount: float
-    unit: Literal["percent", "nats"]
-    each: bool = False
-
-    @classmethod
-    def parse(cls, text: object) -> Limit:
-        """Read ``+3%``, ``3 %``, ``+0.05``, ``0.05 nats``, ``+3% each``.
-
-        Raises:
-            InputError: If the text is not a limit.
-        """
-        match = re.fullmatch(r"\s*\+?\s*(-?[0-9]*\.?[0-9]+)\s*(%|nats)?\s*(each)?\s*", str(text))
-        if match is None:
-            raise InputError(
-                f"limit {text!r} is not understood: write a share of the base's general loss such "
-                "as +3%, or nats per token such as +0.05; +3% each is a limit on every general "
-                "channel"
-            )
-        unit: Literal["percent", "nats"] = "percent" if match[2] == "%" else "nats"
-        return cls(float(match[1]), unit, each=match[3] is not None)
-
-    def on(self, base_loss: float) -> float:
-        """The largest allowed general loss, nats per token, given the base's own."""
-        if self.unit == "percent":
-            return base_loss * (1 + self.amount / 100)
-        return base_loss + self.amount
-
-    def __str__(self) -> str:
-        amount = f"{self.amount:+g}%" if self.unit == "percent" else f"{self.amount:+g} nats"
-        return f"{amount} each" if self.each else amount
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.decide.records import Limit
+from dcpt.limit import Limit
 
 Array = NDArray[np.float64]
 

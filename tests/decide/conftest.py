@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from known_truth import BASE_GENERAL, KnownFit, spread_costs
 
-from dcpt.decide.records import Limit, Target
+from dcpt.decide.records import Target
+from dcpt.limit import Limit
 
 
 @pytest.fixture

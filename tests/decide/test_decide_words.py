@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Limit
 from dcpt.decide.words import format_rate, summarise
+from dcpt.limit import Limit
 
 
 def test_the_answer_comes_first_and_warnings_last(known_fit, target):

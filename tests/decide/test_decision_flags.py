@@ -8,7 +8,7 @@ import pytest
 from known_truth import KnownFit, spread_costs
 
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Limit
+from dcpt.limit import Limit
 
 
 def flags(fit, target) -> dict[str, str]:

@@ -7,12 +7,13 @@ import pytest
 
 from dcpt.bundled import bundled_runs
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Limit, Target
+from dcpt.decide.records import Target
 from dcpt.decide.verify import compare_verification
 from dcpt.decide.words import summarise
 from dcpt.errors import InputError
 from dcpt.laws import LAWS
 from dcpt.laws import fit as fit_laws
+from dcpt.limit import Limit
 
 BASE_OF_6M = 2.97870
 

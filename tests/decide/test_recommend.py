@@ -5,8 +5,8 @@ import pytest
 from known_truth import BASE_GENERAL, COST
 
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Limit
 from dcpt.errors import InputError
+from dcpt.limit import Limit
 
 ALLOWED_RISE = 0.03 * BASE_GENERAL
 BEST_RATIO = 0.5

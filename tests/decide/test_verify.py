@@ -6,9 +6,9 @@ import pytest
 from known_truth import BASE_GENERAL, COST
 
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Limit
 from dcpt.decide.verify import compare_verification, plan_verification
 from dcpt.errors import InputError
+from dcpt.limit import Limit
 
 ALLOWED = BASE_GENERAL * 1.03
 
