@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Literal, Protocol
 
@@ -267,3 +267,16 @@ def drifted_fields(old: Identity, new: Identity) -> list[str]:
     """Names of the fields in which two identities differ."""
     one, two = old.model_dump(), new.model_dump()
     return [name for name in one if one[name] != two[name]]
+
+
+def bases_by_size(configs: Iterable[RunConfig]) -> dict[str, set[str]]:
+    """The bases that runs start from, by the labels of their sizes.
+
+    A pre-training run makes one, named as its trunks name it.
+    """
+    found: dict[str, set[str]] = {}
+    for config in configs:
+        one = config.identity
+        base = f"run:{one.hash}" if one.kind == "pretrain" else one.base
+        found.setdefault(config.recorded.size, set()).add(base)
+    return found

@@ -17,7 +17,7 @@ from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.run_folders import RunFolder, write_json
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
-from dcpt.targets import known_base, measured_on, study_target
+from dcpt.targets import check_bases, known_base, measured_on, study_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,6 +232,13 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
     return fitted
 
 
+def _check_fit(place: Path) -> None:
+    """Refuse the fit of a study whose bases have changed since."""
+    fitted = fit_folder(place) / "runs.csv"
+    if is_study(place) and fitted.exists():
+        check_bases(*open_study(place), fitted)
+
+
 def read_target(place: Path, **given: Any) -> Target:
     """The large run that a recommendation is for.
 
@@ -247,6 +254,7 @@ def read_target(place: Path, **given: Any) -> Target:
     from dcpt.decide.records import Target
     from dcpt.limit import Limit
 
+    _check_fit(place)
     known = study_target(place) if is_study(place) else {}
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
@@ -317,6 +325,7 @@ def verify_study(
     from dcpt.decide import compare_verification, read_recommendation, write_verification
     from dcpt.laws import load_fit
 
+    _check_fit(file)
     folder = fit_folder(file)
     answer = read_recommendation(folder)
     trunks = verification_trunks(file, answer)
@@ -352,6 +361,7 @@ def report_on(
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
+    _check_fit(place)
     folder, notes = fit_folder(place), []
     fitted, answer = load_fit(folder, laws), read_recommendation(folder)
     if answer.fit_sha256 != fitted.sha256:

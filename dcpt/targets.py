@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
 from dcpt.run_folders import RunFolder, read_json, stored_runs
-from dcpt.runs import hash_record, table_names
+from dcpt.runs import bases_by_size, hash_record, table_names
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
 
@@ -72,7 +73,8 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
     wanted = measured_on(study, folder)
     measured = read_json(folder.path / "bases" / f"{label}.json")
     if measured is None or measured["measured_on"] != wanted:
-        measured = _start_of_trunks(folder, label, wanted)
+        planned = bases_by_size(run.config for run in plan_runs(study, folder))
+        measured = _start_of_trunks(folder, label, wanted, planned.get(label))
     if measured is None:
         raise InputError(
             f"base {label!r} is not measured on the study's validation text as it is now; run "
@@ -82,13 +84,16 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
     return {**measured, **about}
 
 
-def _start_of_trunks(folder: StudyFolder, label: str, wanted: str) -> dict[str, Any] | None:
+def _start_of_trunks(
+    folder: StudyFolder, label: str, wanted: str, bases: set[str] | None
+) -> dict[str, Any] | None:
     """The point at D = 0 of the trunks of a base; None if there is none, or two bases had its name.
 
     Args:
         folder: The study.
         label: The base.
         wanted: What it has to be measured on.
+        bases: Which bases the label means now; None where only verification starts from it.
     """
     found: dict[str, Any] = {}
     for run, config in stored_runs(folder.runs):
@@ -97,9 +102,32 @@ def _start_of_trunks(folder: StudyFolder, label: str, wanted: str) -> dict[str, 
         same_text = wanted == _name_text(
             shards, one.sequence_tokens, one.packing, one.validation_tokens
         )
-        if one.kind == "trunk" and config.recorded.size == label and same_text:
+        same_base = config.recorded.size == label and (bases is None or one.base in bases)
+        if one.kind == "trunk" and same_base and same_text:
             found.update((one.base, point) for point in run.points() if point["n_tokens"] == 0)
     return next(iter(found.values())) if len(found) == 1 else None
+
+
+def check_bases(study: Study, folder: StudyFolder, fitted: Path) -> None:
+    """Refuse a fit of runs from bases that the study's labels no longer mean.
+
+    Args:
+        study: The study.
+        folder: Where it lives.
+        fitted: The table that was fitted.
+
+    Raises:
+        InputError: Names the base.
+    """
+    bases = bases_by_size(run.config for run in plan_runs(study, folder))
+    with fitted.open(encoding="utf-8", newline="") as lines:
+        seen = {(row.get("size", ""), row.get("base", "")) for row in csv.DictReader(lines)}
+    changed = sorted({size for size, base in seen if base not in bases.get(size, {base})})
+    if changed:
+        raise InputError(
+            f"{fitted.parent}: the fit is of other weights of base {', '.join(changed)} than the "
+            f"study's now; run `dcpt run-grid {folder.file}` and `dcpt fit {folder.file}` again"
+        )
 
 
 def measured_on(study: Study, folder: StudyFolder) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dcpt import stations
 from dcpt.errors import InputError
 from dcpt.grid.local import Slot
 from dcpt.run_folders import RunFolder
+from dcpt.table import write_runs
 from dcpt.targets import study_target
 from dcpt.training.models import save_model
 
@@ -71,9 +73,33 @@ def test_losses_on_other_text_are_not_taken(study: Path) -> None:
         study_target(study)
 
 
-def test_two_bases_of_one_name_are_not_mixed_up(study: Path) -> None:
+def test_a_changed_base_leaves_nothing_of_the_old_one(study: Path) -> None:
+    old = study_target(study)["base_losses"]
+    fitted = stations.fit_folder(study)
+    fitted.mkdir()
+    write_runs(stations.collect_runs(study), fitted / "runs.csv")
+    (trunk,) = [p for p in study.parent.glob("runs/*/config.json") if "branch" not in str(p)]
+    config = json.loads(trunk.read_text())
+    config["identity"]["seed"], config["recorded"]["purpose"] = 7, "verify"
+    copy = trunk.parent.with_name("verified")
+    shutil.copytree(trunk.parent, copy)
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "verified" in set(stations.collect_runs(study)["run"])
+    stations.read_target(study)
+
     write_checkpoint(study.parent, "two", seed=1)
     study.write_text(study.read_text().replace("bases/one", "bases/two"))
-    train(study)
     with pytest.raises(InputError, match="'a' is not measured"):
         study_target(study)
+    for station in (stations.read_target, stations.report_on):
+        with pytest.raises(InputError, match=r"fit is of other weights of base a than.*dcpt fit"):
+            station(study)
+    with pytest.raises(InputError, match="fit is of other weights"):
+        stations.verify_study(study, [Slot()])
+
+    train(study)
+    new = study_target(study)["base_losses"]
+    assert new.keys() == old.keys()
+    assert all(new[name] != old[name] for name in new)
+    assert "verified" not in set(stations.collect_runs(study)["run"])
+    assert "verified" in stations.left_out_runs(study)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpt.run_folders import stored_runs, trunk_names
-from dcpt.runs import RunConfig, hash_record, table_names
+from dcpt.runs import RunConfig, bases_by_size, hash_record, table_names
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0
@@ -61,7 +61,7 @@ class StudyRows:
 
     Args:
         rows: One dict a point, with the columns of the runs table; unknown values are absent.
-        left_out: Names of runs that the study does not ask for (any more): of another text,
+        left_out: Names of runs that the study does not ask for (any more): of another base, text,
             tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
             that it no longer has.
         own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
@@ -96,7 +96,7 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
     asked = {config.identity.hash: config for config in planned}
     stored = stored_runs(runs)
     trunks = trunk_names(stored)
-    mixtures = _mixture_names(planned)
+    mixtures, bases = _mixture_names(planned), bases_by_size(planned)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     ends: list[_End] = []
@@ -105,7 +105,12 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
             continue
         grid = asked.get(config.identity.hash)
         own = _own_mixture(config)
-        verifies = config.recorded.purpose == "verify" and (own is None or own in mixtures)
+        base = config.identity.base
+        verifies = (
+            config.recorded.purpose == "verify"
+            and (own is None or own in mixtures)
+            and base in bases.get(config.recorded.size, {base})
+        )
         if grid is None and not verifies:
             left_out.append(folder.path.name)
             continue
@@ -152,7 +157,7 @@ def _reason_to_exclude(
         return "verification run"
     if row["n_tokens"] > grid.recorded.n_tokens:
         return "beyond the study's trunk"
-    losses = [value for name, value in row.items() if name.startswith("loss_")]
+    losses = [value for name, value in row.items() if name.startswith(("loss_", "train_loss_"))]
     if max(losses) > LARGEST_LOSS:
         return f"diverged: a loss above {LARGEST_LOSS:g}"
     return None

@@ -239,6 +239,11 @@ def check_sizes(channels: Mapping[str, Manifest], sequence_tokens: int) -> None:
                 remedy = "give it more text or shorten sequences"
                 if split == "validation" and manifest.valid_source is None:
                     remedy = "give it more text, a larger valid_fraction or a validation source"
+                    if manifest.max_tokens is not None:
+                        remedy += (
+                            f" (it was read until its training text had max_tokens = "
+                            f"{manifest.max_tokens})"
+                        )
                 problems.append(
                     f"channel {name}: its {split} split has {counts.tokens} tokens in "
                     f"{counts.documents} of {documents} documents, and one sequence takes "

@@ -16,15 +16,16 @@ class Journal:
     Args:
         folder: The run's folder.
         weights: Weights of its general channels, by name.
+        n_tokens: Where the run goes on: TensorBoard drops what it was told beyond that.
     """
 
-    def __init__(self, folder: RunFolder, weights: Mapping[str, float]) -> None:
+    def __init__(self, folder: RunFolder, weights: Mapping[str, float], n_tokens: int) -> None:
         self._weights = weights
         # Imported here: 0.15 s that `dcpt evaluate` and timing do not need.
         from torch.utils.tensorboard import SummaryWriter
 
         self._metrics = folder.open_metrics()
-        self._scalars: Any = SummaryWriter(folder.path / "tensorboard")
+        self._scalars: Any = SummaryWriter(folder.path / "tensorboard", purge_step=n_tokens + 1)
 
     def __enter__(self) -> Self:
         return self

@@ -103,7 +103,7 @@ def _train(
     weights = {
         channel.name: channel.weight for channel in one.channels if channel.side == "general"
     }
-    with Journal(folder, weights) as journal:
+    with Journal(folder, weights, state.step * one.batch_tokens) as journal:
         while True:
             n_tokens = state.step * one.batch_tokens
 

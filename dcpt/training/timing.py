@@ -14,7 +14,7 @@ from dcpt.runs import RunConfig
 from dcpt.text.mixture import Batch
 from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
 from dcpt.training.loop import own_stream
-from dcpt.training.models import build_untrained, count_parameters
+from dcpt.training.models import build_untrained, check_positions, count_parameters
 from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
 
@@ -51,6 +51,7 @@ class _TimedRun:
         self.stream = own_stream(device)
         with self.stream:
             model = build_untrained(config, study, device).train()
+            check_positions(model, one.sequence_tokens, f"run {config.name}")
             border_id = 0 if one.packing == "documents" else None  # any id: the text is random
             self.state = start_state(model, one, border_id)
             self._take_step = Step(self.state, one)
