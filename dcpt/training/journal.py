@@ -16,7 +16,7 @@ class Journal:
     Args:
         folder: The run's folder.
         weights: Weights of its general channels, by name.
-        n_tokens: Where the run goes on: TensorBoard drops what it was told beyond that.
+        n_tokens: How far it is told already: what TensorBoard holds beyond that is told anew.
     """
 
     def __init__(self, folder: RunFolder, weights: Mapping[str, float], n_tokens: int) -> None:

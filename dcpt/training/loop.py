@@ -103,7 +103,8 @@ def _train(
     weights = {
         channel.name: channel.weight for channel in one.channels if channel.side == "general"
     }
-    with Journal(folder, weights, state.step * one.batch_tokens) as journal:
+    told = max(state.step, *work.known, 0) * one.batch_tokens
+    with Journal(folder, weights, told) as journal:
         while True:
             n_tokens = state.step * one.batch_tokens
 

@@ -56,6 +56,16 @@ def test_what_the_study_asks_for_now_decides(tmp_path: Path) -> None:
     assert not any("excluded" in row for row in again.rows)
 
 
+def test_a_point_whose_training_losses_diverged_is_excluded(tmp_path: Path) -> None:
+    trunk = run_config()
+    leave(tmp_path, trunk, 100)
+    (file,) = tmp_path.glob("*/metrics.jsonl")
+    point = {**json.loads(file.read_text()), "train_loss": {"en": 21.9, "law": 3.0}}
+    file.write_text(json.dumps(point) + "\n")
+    (row,) = read_study_rows(tmp_path, [trunk]).rows
+    assert row["excluded"] == "diverged: a loss above 20"
+
+
 def test_what_is_recorded_comes_from_the_study_as_it_is_now(tmp_path: Path) -> None:
     trunk = run_config()
     leave(tmp_path, trunk, 50)

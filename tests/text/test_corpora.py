@@ -401,6 +401,13 @@ def test_too_little_text_is_refused(tmp_path: Path, texts: list[str], says: str)
     assert no_trace_of(tmp_path / "prepared")
 
 
+def test_a_cap_that_leaves_no_validation_text_is_named(tmp_path: Path) -> None:
+    text = write(tmp_path / "general.jsonl", SPEECHES[:100])
+    source = ChannelSource("general", text, valid_fraction=1e-4, max_tokens=300)
+    with pytest.raises(InputError, match=r"validation split has .* had max_tokens = 300"):
+        prepare([source], tmp_path / "prepared", 300, sequence_tokens=16)
+
+
 def test_too_little_training_text_is_refused(tmp_path: Path) -> None:
     train, valid = write(tmp_path / "t.jsonl", SPEECHES[:2]), write(tmp_path / "v.jsonl", CODES)
     with pytest.raises(InputError, match=r"its training split has .* or shorten sequences"):

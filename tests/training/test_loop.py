@@ -13,7 +13,7 @@ import pytest
 import torch
 from made_runs import BATCH_TOKENS, Made
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dcpt.errors import InputError
 from dcpt.runs import RunConfig, channel_shares, learning_rate_at
@@ -23,6 +23,7 @@ from dcpt.text.mixture import Mixture, Phase
 from dcpt.training import loop, watch
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import TrainingError, train
+from dcpt.training.models import save_model
 from dcpt.training.timing import time_steps
 
 
@@ -209,6 +210,29 @@ def test_scalars_for_tensorboard(made: Made) -> None:
     general = (2 * point["loss"]["en"] + point["loss"]["code"]) / 3
     assert values["loss/general_total", 6 * BATCH_TOKENS] == pytest.approx(general, abs=1e-5)
     assert values["tokens/law", 6 * BATCH_TOKENS] == point["tokens"]["law"]
+
+
+def test_scalars_of_a_resumed_run_go_forward(made: Made) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = made.trunk(8, points=(2, 3, 5))
+    folder = made.folder(config)
+    train(config, made.study, stop_at_step=3)
+    earlier = folder.checkpoint.read_bytes()
+    train(config, made.study, stop_at_step=6)
+    folder.checkpoint.write_bytes(earlier)  # killed at step 6, long after a checkpoint
+    train(config, made.study)
+    told = EventAccumulator(str(folder.path / "tensorboard")).Reload()
+    steps = [event.step // BATCH_TOKENS for event in told.Scalars("loss/law")]
+    assert steps == [0, 2, 3, 5, 8]
+
+
+def test_timing_refuses_sequences_beyond_the_positions(made: Made, tmp_path: Path) -> None:
+    shape = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 8}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", vocab_size=304, **shape))
+    save_model(model, made.study / "data/tokenizer", tmp_path / "short")
+    with pytest.raises(InputError, match="the model has 8 positions; shorten"):
+        time_steps(Made(made.study, tmp_path / "short").trunk(4), made.study)
 
 
 def test_timing_needs_no_trained_base(made: Made) -> None:
