@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+import numpy as np
 
 from dcpt.decide.records import Choice, Interval, Recommendation, Verification, Verified
+from dcpt.decide.worst import GENERAL_WORST, risen_as
 from dcpt.quantities import format_count
+from dcpt.table.channels import GENERAL_TOTAL
 
 
 def summarise(recommendation: Recommendation) -> list[str]:
@@ -62,18 +67,48 @@ def _answer(recommendation: Recommendation) -> str:
             f"{_size(recommendation)}{_looked_at(recommendation)}."
         )
     domain = best.losses[recommendation.domain_channel]
-    rise = best.general_rise.value or 0.0
-    moves = f"{'rises' if rise >= 0 else 'falls'} by {abs(rise):.3f}"
+    general = binding_channel(recommendation, best)
+    rise = general.loss - general.base
+    moves = f"{general.name} {'rises' if rise >= 0 else 'falls'} by {abs(rise):.3f}"
+    limit = recommendation.target.limit
+    within = f"{limit}" if limit.each else _limit(recommendation)
     return (
-        f"Train with {_percent(best.ratio)} domain text and the rest general text"
+        f"Train with {format_share(best.ratio)} domain text and the rest general text"
         f"{_rate(best.learning_rate)}: for {_size(recommendation)}, the domain loss is then "
-        f"predicted at {domain.value:.3f} nats per token {_moment(recommendation)}, and the "
-        f"general loss {moves}, within the limit "
-        f"{_limit(recommendation)}."
+        f"predicted at {domain.value:.3f} nats per token {_moment(recommendation)}, and "
+        f"{moves}, within the limit {within}."
     )
 
 
-def _percent(share: float) -> str:
+@dataclass(frozen=True)
+class General:
+    """What a limit is on: its name in a sentence, its loss, and the base's own, nats per token."""
+
+    name: str
+    loss: float
+    base: float
+
+
+def binding_channel(recommendation: Recommendation, choice: Choice) -> General:
+    """The general loss; where the limit is on each channel, that of the one that rises most."""
+    known, limit = recommendation.target.base_losses, recommendation.target.limit
+    channel = recommendation.general_channel
+    name = "the general loss"
+    if channel == GENERAL_WORST:
+        apart = {recommendation.domain_channel, GENERAL_WORST, GENERAL_TOTAL}
+        risen = {
+            part: risen_as(np.array(loss.value), known[part], known[channel], limit)
+            for part, loss in choice.losses.items()
+            if part not in apart
+        }
+        channel = max(risen, key=lambda part: float(risen[part]))
+        name = f"{channel}, which rises most of the general channels,"
+    base = known[channel]
+    value = choice.losses[channel].value
+    return General(name, base if value is None else value, base)
+
+
+def format_share(share: float) -> str:
     """A share to a tenth of a per cent, down: rounding up would step over the limit."""
     return f"{math.floor(share * 1000 + 1e-6) / 10:.1f}%"
 
@@ -113,8 +148,9 @@ def _odds(recommendation: Recommendation, best: Choice) -> str:
     if safe is None:
         return f"{words}, and no pair looked at does so in nine of ten."
     return (
-        f"{words}; to be safer take {_percent(safe.ratio)} domain text{_rate(safe.learning_rate)} "
-        f"({safe.probability:.0%} of the draws, domain loss {safe.regret.value:+.3f} nats)."
+        f"{words}; to be safer take {format_share(safe.ratio)} domain text"
+        f"{_rate(safe.learning_rate)} ({safe.probability:.0%} of the draws, domain loss "
+        f"{safe.regret.value:+.3f} nats)."
     )
 
 
@@ -150,10 +186,16 @@ def verification_words(recommendation: Recommendation, verification: Verificatio
     main = next(one for one in verification.runs if one.label == "recommendation")
     rise = main.measured[general] - recommendation.target.base_losses[general]
     verdict = "held" if verification.limit_held else "did NOT hold"
+    moved = f"{'rose' if rise >= 0 else 'fell'} by {abs(rise):.3f}"
     words = [
-        f"The limit {verdict}: at the recommended share ({main.ratio:.2f}) the general loss rose "
-        f"by {rise:.3f} to {main.measured[general]:.3f}, and {allowed:.3f} is allowed."
+        f"The limit {verdict}: at the recommended share ({main.ratio:.2f}) the general loss "
+        f"{moved} to {main.measured[general]:.3f}, and {allowed:.3f} is allowed."
     ]
+    if general == GENERAL_WORST:
+        words.append(
+            "The limit is on each general channel: the general loss told here is what it would be "
+            "if all had risen as much as the one that rose most."
+        )
     words += [
         _compared(one, channel, verification.level)
         for one in verification.runs

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dcpt.decide.records import Recommendation, Verification
+from dcpt.decide.words import binding_channel, format_share
 from dcpt.quantities import format_count
 from dcpt.report.figures import (
     base_general_loss,
@@ -82,17 +83,17 @@ def lead_sentences(
         )
     else:
         domain = best.losses[recommendation.domain_channel]
+        general = binding_channel(recommendation, best)
         when = (
             "after its final decay"
             if recommendation.phase == "annealed"
             else ("at constant learning rate")
         )
         text = (
-            f"Measured {when}, the general loss should then stand at "
-            f"{nats(best.losses[recommendation.general_channel].value)} nats per token, "
-            f"{nats(best.general_rise.value, sign=True)} from the base's {nats(base)}, and the "
-            f"domain loss at {nats(domain.value)}. The chance of staying within the limit is "
-            f"{probability(best.probability)}{_safer(recommendation)}."
+            f"Measured {when}, {general.name} should then stand at {nats(general.loss)} nats per "
+            f"token, {nats(general.loss - general.base, sign=True)} from the base's "
+            f"{nats(general.base)}, and the domain loss at {nats(domain.value)}. The chance of "
+            f"staying within the limit is {probability(best.probability)}{_safer(recommendation)}."
         )
     if verification is not None:
         text += " " + verification_sentence(verification)
@@ -151,7 +152,7 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
     return [
         Tile(
             "Share of domain text",
-            percent(best.ratio, 1),
+            format_share(best.ratio),
             f"{level} interval {share_span(recommendation.ratio_interval)}",
         ),
         Tile("Learning rate (peak)", rate(best.learning_rate), about_rate),

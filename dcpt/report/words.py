@@ -13,9 +13,9 @@ def rate(value: float | None) -> str:
     return format_rate(value)
 
 
-def percent(value: float | None, digits: int = 0) -> str:
+def percent(value: float | None) -> str:
     """A share: ``52%``."""
-    return "unknown" if value is None else f"{100 * value:.{digits}f}%"
+    return "unknown" if value is None else f"{100 * value:.0f}%"
 
 
 def nats(value: float | None, sign: bool = False) -> str:

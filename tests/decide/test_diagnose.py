@@ -253,6 +253,35 @@ def test_sizes_that_share_a_rate_are_not_confounded() -> None:
     assert kinds(diagnose(pd.concat(crossed))) == set()
 
 
+def decayed(run: str, learning_rate: float, general: float, domain: float) -> pd.DataFrame:
+    """A run that falls as the others do, and what is left of it after a decay."""
+    trunk = planted(run=run, learning_rate=learning_rate)
+    end = trunk.iloc[[-1]].assign(phase="annealed", loss_general=general, loss_domain=domain)
+    end["n_tokens"], end["branch_n_tokens"] = end["n_tokens"] * 1.1, end["n_tokens"]
+    return pd.concat([trunk, end], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("domain", "share", "fires"), [(2.52, 0.5, True), (2.505, 0.5, False), (2.52, 0.4, False)]
+)
+def test_a_rate_that_buys_nothing(domain: float, share: float, fires: bool) -> None:
+    low = decayed("low", 3e-4, 2.5, 2.5)
+    high = decayed("high", 9e-4, 2.6, domain).assign(ratio=share)
+    found = [one for one in diagnose(pd.concat([low, high])).findings if one.run == "high"]
+    worse = [one for one in found if one.kind == "rate_buys_nothing"]
+    assert bool(worse) == fires
+    if fires:
+        assert "at 9e-4 every channel ends its decay worse than at 3e-4" in worse[0].words
+        assert "(general +0.100, domain +0.020)" in worse[0].words
+        assert worse[0].verdict == "look"
+
+
+def test_rates_are_not_compared_at_constant_rate() -> None:
+    low, high = planted(run="low", learning_rate=3e-4), planted(run="high", learning_rate=9e-4)
+    high.loc[high["n_tokens"] > 0, ["loss_general", "loss_domain"]] += 0.1
+    assert "rate_buys_nothing" not in kinds(diagnose(pd.concat([low, high])))
+
+
 def test_a_confounded_design_needs_both_columns() -> None:
     both = pd.concat([planted(), planted(run="two", learning_rate=9e-4)])
     found = diagnose(both.drop(columns="n_params")).with_verdict("cannot be judged")

@@ -124,7 +124,7 @@ def numbers_of(recommendation: Recommendation) -> list[str]:
         return f"{value:{sign}.3f}".replace("-", "−")
 
     best = recommendation.best
-    owed = ["31.3%", "24 to 39%", "6.4e-4", "5.1e-4 to 8.7e-4", "2.775", nats(2.775 * 1.03), "62%"]
+    owed = ["31.2%", "24 to 39%", "6.4e-4", "5.1e-4 to 8.7e-4", "2.775", nats(2.775 * 1.03), "62%"]
     for interval in best.losses.values():
         owed += [nats(interval.value), f"{nats(interval.low)} to {nats(interval.high)}"]
     owed.append(nats(best.general_rise.value, "+"))

@@ -10,6 +10,7 @@ import pandas as pd
 from dcpt.decide.diagnosis.curves import Curve, read_curves
 from dcpt.decide.diagnosis.design import about_design, about_share
 from dcpt.decide.diagnosis.journals import Journal, read_journals
+from dcpt.decide.diagnosis.rates import about_rates
 from dcpt.decide.diagnosis.records import (
     KINDS,
     VERDICTS,
@@ -38,6 +39,7 @@ __all__ = [
 EXPLAINED_BY = {
     "not_learning": {"known_or_templated", "oscillating", "spike"},
     "general_unlike_base": {"oscillating", "spike"},
+    "rate_buys_nothing": {"not_finite", "oscillating", "spike"},
 }
 """A finding is left out where one of these was found in the same run."""
 
@@ -64,11 +66,13 @@ def diagnose(
     by_run: dict[str, dict[str, Curve]] = {}
     for curve in read_curves(table, told):
         by_run.setdefault(curve.run, {})[curve.channel] = curve
+    bought_nothing = {finding.run: finding for finding in about_rates(table)}
     findings: list[Finding] = []
     for run in dict.fromkeys([*by_run, *told]):
         curves = by_run.get(run, {})
         found = list(about_stops(run, told.get(run, Journal())))
         found += about_text(curves, weights)
+        found += [bought_nothing[run]] if run in bought_nothing else []
         for curve in curves.values():
             found += [*_about_divergence(curve), *about_training(curve), *about_share(curve)]
         kinds = {one.kind for one in found if one.verdict != "cannot be judged"}

@@ -16,6 +16,7 @@ KINDS = {
     "not_finite": "NaN, or a loss above 20",
     "oscillating": "oscillating: learning rate too high for this size",
     "spike": "spike",
+    "rate_buys_nothing": "learning rate too high: every channel worse than at a lower one",
     "not_learning": "not learning",
     "repeated_overfitting": "repeated data overfitting",
     "share_off_plan": "share of tokens off plan",
