@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
-from dcpt.decide.words import format_rate
+from dcpt.decide.words import binding_channel, format_rate
 from dcpt.laws.points import SAME
 from dcpt.quantities import format_count
 
@@ -162,14 +160,13 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
     best, limit = recommendation.best, question.target.limit
     frontier = _frontier(recommendation)
     if question.parts:
-        flags.append(
-            Flag(
-                "limit_on_each",
-                f"the limit is on each of {', '.join(question.parts)}: the general loss told here "
-                "is what it would be if all rose as much as the one that rises most"
-                + _which_binds(question, best),
-            )
+        words = (
+            f"the limit is on each of {', '.join(question.parts)}: the general loss told here is "
+            "what it would be if all rose as much as the one that rises most"
         )
+        if best is not None:
+            words += f" ({binding_channel(recommendation, best).channel} at the recommendation)"
+        flags.append(Flag("limit_on_each", words))
     if best is None:
         least = min(frontier.general)
         held = question.target.learning_rate
@@ -204,17 +201,6 @@ def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
             "or set a limit below the base's own loss, such as -5%",
         )
     ]
-
-
-def _which_binds(question: Question, best: Choice | None) -> str:
-    """Name the channel that rises most at the recommendation."""
-    if best is None:
-        return ""
-    alone = {
-        part: float(question.risen(part, np.array(best.losses[part].value)))
-        for part in question.parts
-    }
-    return f" ({max(alone, key=lambda part: alone[part])} at the recommendation)"
 
 
 def _about_a_small_limit(question: Question) -> list[Flag]:

@@ -82,8 +82,9 @@ def _answer(recommendation: Recommendation) -> str:
 
 @dataclass(frozen=True)
 class General:
-    """What a limit is on: its name in a sentence, its loss, and the base's own, nats per token."""
+    """What a limit is on: channel, name in a sentence, loss, and the base's own, nats per token."""
 
+    channel: str
     name: str
     loss: float
     base: float
@@ -105,7 +106,7 @@ def binding_channel(recommendation: Recommendation, choice: Choice) -> General:
         name = f"{channel}, which rises most of the general channels,"
     base = known[channel]
     value = choice.losses[channel].value
-    return General(name, base if value is None else value, base)
+    return General(channel, name, base if value is None else value, base)
 
 
 def format_share(share: float) -> str:
