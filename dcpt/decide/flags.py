@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
 from dcpt.decide.words import binding_channel, format_rate
@@ -186,16 +188,28 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
 
 def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
     """General text that the base learns as it would learn a domain."""
-    seen = question.ranges.get("ratio", (0.0, 1.0))[0]
-    trained = [loss for r, loss in zip(frontier.ratio, frontier.general, strict=True) if r >= seen]
-    fall = 1 - min(trained, default=question.base_loss) / question.base_loss
-    if fall <= GENERAL_FALL or question.allowed < question.base_loss:  # who asks for it knows
+    least, _ = question.ranges.get("ratio", (0.0, 1.0))
+    ratio = np.array([one for one in frontier.ratio if one >= least])
+    if not len(ratio) or question.allowed < question.base_loss:  # who asks for a fall knows
+        return []
+    rate = np.full(len(ratio), frontier.learning_rate or np.nan)
+    falls = {
+        channel: 1 - question.central(channel, ratio, rate).min() / base
+        for channel, base in question.target.base_losses.items()
+        if channel in (question.parts or [question.general])
+    }
+    told = [
+        f"{channel if question.parts else 'the general loss'} by {fall:.0%}"
+        for channel, fall in falls.items()
+        if fall > GENERAL_FALL
+    ]
+    if not told:
         return []
     return [
         Flag(
             "general_falls",
-            f"with less domain text the general loss is predicted to fall by {fall:.0%} of the "
-            "base's: this general text is unlike the base's own mix, so within the limit "
+            f"with less domain text a fall is predicted, of the base's own: {', '.join(told)}. "
+            "This general text is unlike the base's own mix, so within the limit "
             f"{question.target.limit} the base may forget what this text does not show, and loses "
             "what it could have learnt from it: measure the general loss on text like the base's, "
             "or set a limit below the base's own loss, such as -5%",

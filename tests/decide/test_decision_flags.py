@@ -55,8 +55,17 @@ def test_a_general_loss_that_falls_with_less_domain_text(known_fit, target, fall
     found = flags(known_fit(rates=(1e-3,), rewarm=-falls_by), target())
     assert ("general_falls" in found) == told
     if falls_by == 0.5:
-        assert "fall by 18% of the base's" in found["general_falls"]
+        assert "of the base's own: the general loss by 18%." in found["general_falls"]
         assert "within the limit +3% " in found["general_falls"]
+
+
+def test_a_channel_that_falls_is_named_under_a_limit_on_each(known_fit, target):
+    fit = known_fit(rates=(1e-3,), rewarm=-0.13, general_channels=("en", "zh", "general_total"))
+    # The known fit has one loss for both, 3.1 - .13 + .06 / 9 at a share of .1.
+    losses = {"en": 2.8, "zh": 3.4, "general_total": 3.1}
+    asked = target(limit=Limit(3, "percent", each=True), base_losses=losses)
+    words = flags(fit, asked)["general_falls"]
+    assert "of the base's own: zh by 12%. This" in words
 
 
 def test_a_limit_below_the_base(known_fit, target):
