@@ -91,8 +91,8 @@ def time_steps(
     compile_s = time.monotonic() - began
     if not on_cpu or seconds < ENOUGH_S:
         seconds, steps = 0.0, 0
-    while steps < n_steps and seconds < ENOUGH_S if on_cpu else seconds < LEAST_S:
-        at_once = 1 if on_cpu else n_steps
+    at_once, until_s = (1, ENOUGH_S) if on_cpu else (n_steps, LEAST_S)
+    while seconds < until_s and not (on_cpu and steps >= n_steps):
         seconds += _seconds_of(runs, at_once)
         steps += at_once
 

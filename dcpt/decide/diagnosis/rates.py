@@ -22,6 +22,7 @@ ALIKE = (
     "n_tokens",
     "branch_n_tokens",
 )
+"""Columns in which runs have to agree, where the table has them, and in all ``unique_tokens_``."""
 
 
 def about_rates(runs: pd.DataFrame) -> Iterator[Finding]:
