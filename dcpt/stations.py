@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcpt.atomic_files import write_json
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
 from dcpt.grid.planned import PlannedRun, Trunk
-from dcpt.run_folders import RunFolder, write_json
+from dcpt.run_folders import RunFolder
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
 from dcpt.targets import check_bases, known_base, measured_on, study_target

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dcpt.atomic_files import read_json
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
-from dcpt.run_folders import RunFolder, read_json, stored_runs
+from dcpt.run_folders import RunFolder, stored_runs
 from dcpt.runs import bases_by_size, hash_record, table_names
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study

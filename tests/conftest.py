@@ -16,6 +16,12 @@ def as_root() -> None:
         pytest.skip("needs root to mount a tmpfs")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes of files are remembered for this session of tests alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def tiny_study(tmp_path: Path) -> Path:
     """A study of two sizes x three ratios with a larger target, its texts not yet prepared."""

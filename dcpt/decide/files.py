@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dcpt.atomic_files import write_bytes
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
 
@@ -47,12 +47,7 @@ def read_verification(folder: str | Path) -> Verification | None:
 
 
 def _write(record: Recommendation | Verification, place: Path) -> Path:
-    half_written = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        half_written.write_bytes(TypeAdapter(type(record)).dump_json(record, indent=1))
-        os.replace(half_written, place)
-    finally:
-        half_written.unlink(missing_ok=True)
+    write_bytes(place, TypeAdapter(type(record)).dump_json(record, indent=1))
     return place
 
 

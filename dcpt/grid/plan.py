@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dcpt.atomic_files import read_json, write_json
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun, Trunk
-from dcpt.run_folders import RunFolder, read_json, stored_runs, trunk_names, write_json
+from dcpt.run_folders import RunFolder, stored_runs, trunk_names
 from dcpt.runs import (
     Architecture,
     ChannelIdentity,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.atomic_files import write_bytes, write_text
 from dcpt.errors import InputError
 from dcpt.laws.channel_fit import ChannelFit, Member
 from dcpt.laws.compare import SPLITS, Comparison
@@ -55,18 +55,9 @@ def write_fit(fit: Fit, folder: Path) -> Path:
     content = packed.getvalue()
     record = {**_fit_record(fit), "draws_sha256": hashlib.sha256(content).hexdigest()}
     text = json.dumps(record, indent=1, allow_nan=False)
-    _write_whole(folder / "draws.npz", content)
-    _write_whole(folder / "fit.json", text.encode("utf-8"))
+    write_bytes(folder / "draws.npz", content)
+    write_text(folder / "fit.json", text)
     return folder / "fit.json"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        half.write_bytes(content)
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def _fit_record(fit: Fit) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import TypeAdapter
 
+from dcpt.atomic_files import write_text
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.laws.fit_files import installed_version
@@ -111,7 +111,9 @@ def write_report(
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        return [_write(place / name, text) for name, text in texts.items()]
+        for name, text in texts.items():
+            write_text(place / name, text)
+        return [place / name for name in texts]
     except OSError as error:
         raise InputError(
             f"the report cannot be written to {place}: {error.strerror}; name another folder"
@@ -224,11 +226,3 @@ def _number(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not written to JSON")
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write a file whole or not at all."""
-    half_written = path.with_name(f".{path.name}.{os.getpid()}")
-    half_written.write_text(text, encoding="utf-8")
-    os.replace(half_written, path)
-    return path

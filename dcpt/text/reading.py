@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import gzip
-import hashlib
 import io
 import json
 import lzma
@@ -22,6 +21,7 @@ from typing import IO, Any, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict
 
 from dcpt.errors import InputError
+from dcpt.file_hashes import hash_file
 
 MOST_PROBLEMS = 20
 """Bad lines of one file that are named before the rest is only counted."""
@@ -131,12 +131,6 @@ def identify(path: Path, known: InputFile | None = None) -> InputFile:
     return InputFile(
         path=str(path), size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=hash_file(path)
     )
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_documents(source: Source, text_field: str) -> Iterator[Document]:

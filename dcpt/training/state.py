@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dcpt.atomic_files import replace_file
 from dcpt.runs import Identity
 from dcpt.training.forward import Forward, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
@@ -107,17 +107,12 @@ def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: flo
         moments = state.optimizer.state.get(parameter, {})
         tensors |= {f"{key}.{name}": tensor for key, tensor in moments.items()}
     tensors |= {"loss_sum": state.loss_sum_C, "loss_tokens": state.loss_tokens_C}
-    # One writer per folder (the run's lock), so a partial file of a killed one is written over.
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with replace_file(path) as partial:
         save_file(
             {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
             partial,
             {"step": str(state.step), "identity": identity.hash, "wall_s": f"{wall_s:.3f}"},
         )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_step(path: Path) -> int:

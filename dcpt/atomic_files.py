@@ -1,0 +1,114 @@
+"""Files that are there whole or not at all, and files that turn out damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dcpt.errors import InputError
+
+
+class DamagedFileError(InputError):
+    """A file that dcpt wrote cannot be read any more: it is torn, or something changed it.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it.
+        remedy: What a person does about it.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: the file is damaged ({reason}); {remedy}")
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to, and move what was written there to ``path`` at the end.
+
+    The content is on the disk before the file has its name: a machine that loses power leaves the
+    old file or the new one, never half of one. After an error the old file is still there.
+
+    Args:
+        path: The file to write or replace.
+
+    Yields:
+        A path beside it, which the body of the ``with`` statement writes.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of a folder's files to the disk, so that a rename survives a power cut."""
+    if os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all."""
+    with replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file whole or not at all."""
+    with replace_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str = "set it aside and start again") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        remedy: Ends the message where the file is damaged.
+
+    Returns:
+        Its content, None if there is no such file.
+
+    Raises:
+        DamagedFileError: If it is no JSON in UTF-8.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise DamagedFileError(path, f"it holds no JSON: {error}", remedy) from None
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to ``<name>.damaged``; nothing that is there is replaced.
+
+    Returns:
+        Its new path: ``<name>.damaged``, or ``<name>.damaged-2`` and so on where that exists.
+    """
+    number, target = 1, path.with_name(f"{path.name}.damaged")
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(target)
+    sync_folder(path.parent)
+    return target

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dcpt.atomic_files import DamagedFileError, read_json, replace_file, set_aside, write_json
+from dcpt.file_hashes import file_sha256, hash_file
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    def write_half() -> None:
+        with replace_file(path) as partial:
+            partial.write_text("{")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
+    assert read_json(path) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda f: (calls.append("fsync"), fsync(f)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    write_json(tmp_path / "a.json", 1)
+    assert calls == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe", b"[" * 100_000])
+def test_a_torn_file_is_named_with_its_remedy(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"a\.json: the file is damaged .*; prepare again"):
+        read_json(path, "prepare again")
+
+
+def test_a_file_that_is_not_there_is_none(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "a.json") is None
+
+
+def test_what_was_set_aside_is_never_replaced(tmp_path: Path) -> None:
+    names = []
+    for content in ("first", "second", "third"):
+        path = tmp_path / "result.json"
+        path.write_text(content)
+        names.append(set_aside(path).name)
+    assert names == ["result.json.damaged", "result.json.damaged-2", "result.json.damaged-3"]
+    assert [(tmp_path / name).read_text() for name in names] == ["first", "second", "third"]
+
+
+def test_a_hash_is_computed_once_for_each_state_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reads = tmp_path / "shard.bin", []
+    monkeypatch.setattr(
+        "dcpt.file_hashes.hash_file", lambda file: (reads.append(file), hash_file(file))[1]
+    )
+    path.write_bytes(b"abc")
+    assert file_sha256(path) == file_sha256(path) == hash_file(path)
+    assert len(reads) == 1
+    stat = path.stat()
+    path.write_bytes(b"abd")  # as long as before, and with the old time of change
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file_sha256(path) == hash_file(path)
+    assert len(reads) == 2
+
+
+def test_a_torn_memory_of_hashes_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "shard.bin"
+    path.write_bytes(b"abc")
+    expected = file_sha256(path)
+    for memory in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.json"):
+        memory.write_bytes(memory.read_bytes()[:20])
+    assert file_sha256(path) == expected
