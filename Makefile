@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format docs clean
 
 demo: .venv/installed
 	$(BIN)/dcpt demo
@@ -16,7 +16,12 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) docs
 	$(BIN)/pytest
+
+docs: .venv/installed
+	$(BIN)/python docs/generate.py
+	PYTHONPATH=docs $(BIN)/zensical build --strict --clean
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,7 @@
+"""The command as an object, for the page that is made of its ``--help``."""
+
+from typer.main import get_command
+
+from dcpt.cli import app
+
+command = get_command(app)
