@@ -15,7 +15,8 @@ CHANNEL_RULE = (
 )
 """The part of a sentence after the name."""
 
-_CHANNEL = re.compile(r"[^\W_][\w.-]*")
+CHANNEL_NAME = re.compile(rf"[^\W_][\w.-]{{0,{LONGEST_CHANNEL - 1}}}")
+"""The alphabet, of names in normal form C."""
 
 
 def read_channel_name(text: str) -> str:
@@ -30,7 +31,7 @@ def read_channel_name(text: str) -> str:
         ValueError: If the name is not in the alphabet.
     """
     name = unicodedata.normalize("NFC", text)
-    if len(name) > LONGEST_CHANNEL or _CHANNEL.fullmatch(name) is None:
+    if CHANNEL_NAME.fullmatch(name) is None:
         raise ValueError(f"{shorten(text)} {CHANNEL_RULE}")
     return name
 

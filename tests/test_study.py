@@ -59,7 +59,7 @@ def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
         ("name: en", "name: Domain", "may not be called 'Domain'"),
         ("name: tiny", "name: 12", r"name: 12 input should be a valid string; put it in quotes"),
         ("name: tiny", "name: true", "name: True input should be a valid string; put it in"),
-        ("tokens: 5120", "tokens: .inf", "line 18: '.inf' is not a finite number"),
+        ("tokens: 5120", "tokens: .inf", "line 17: '.inf' is not a finite number"),
         ("valid_fraction: 10%", "weight: inf", "weight: 'inf' input should be a finite number"),
         ("warmup: 5%", "optimizer: {eps: inf}", r"training\.optimizer\.eps: .*finite number"),
         ("learning_rates: [3e-3]", f"seeds: [{2**40}]", r"grid\.0\.seeds\.0: .*less than"),
