@@ -13,6 +13,7 @@ import typer
 
 from dcpt import cli_laws, cli_runs
 from dcpt.errors import InputError
+from dcpt.names import escape_controls
 from dcpt.options import Json, OwnLaws, StudyFile, Workers
 
 if TYPE_CHECKING:
@@ -35,19 +36,22 @@ def main() -> None:
         app()
     except InputError as error:
         for problem in error.problems:
-            print(f"dcpt: {problem}", file=sys.stderr)
+            print(f"dcpt: {escape_controls(problem)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         remedy = "mend this and give the same command again"
-        print(f"dcpt: {place}{error.strerror or error}; {remedy}", file=sys.stderr)
+        words = f"{place}{error.strerror or error}; {remedy}"
+        print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
         sys.exit(2)
 
 
 def _end(outcome: Outcome, console: Console) -> None:
     """Tell what failed and end with code 1 if anything did."""
+    from dcpt import display
+
     for name, words in outcome.failed.items():
-        console.print(f"failed: {name}: {words}", style="red", markup=False, soft_wrap=True)
+        display.print_line(console, f"failed: {name}: {words}", "red")
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -91,7 +95,7 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
         console.print("nothing to do: the texts are prepared and unchanged")
     console.print(display.prepared_table(prepared))
     for warning in prepared.warnings:
-        console.print(f"note: {warning}", style="yellow", markup=False, soft_wrap=True)
+        display.print_line(console, f"note: {warning}", "yellow")
 
 
 @app.command()
@@ -151,7 +155,7 @@ def run_grid(
     else:
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
         for words in repeated_text(view.planned, folder):
-            console.print(f"note: {words}", style="yellow", soft_wrap=True)
+            display.print_line(console, f"note: {words}", "yellow")
     _end(outcome, console)
 
 

@@ -21,7 +21,9 @@ from dcpt.options import (
     Table,
     WarmupTokens,
     is_table,
+    read_base_losses,
     read_bounds,
+    read_channels,
     read_count,
     read_mapping,
     read_numbers,
@@ -85,7 +87,7 @@ def laws(
         named = read_schedules(schedules)
         found["channels"] = {
             name: offer_laws(frame, name, wanted or "auto", named)
-            for name in channel or channels(frame)
+            for name in read_channels(channel) or channels(frame)
         }
     console = display.open_console(json)
     if json:
@@ -119,7 +121,7 @@ def compare(
         stations.collect_runs(table, read_mapping(column)),
         None,
         law=law or "auto",
-        channels=channel or None,
+        channels=read_channels(channel),
         n_draws=1,
         seed=seed,
         schedules=read_schedules(schedules),
@@ -165,7 +167,7 @@ def fit(
         stations.collect_runs(table, read_mapping(column)),
         folder,
         law=law or "auto",
-        channels=channel or None,
+        channels=read_channels(channel),
         n_draws=draws,
         seed=seed,
         fixed=read_numbers("--fixed", fixed, "kappa=0.7"),
@@ -219,7 +221,7 @@ def predict(
         "batch_tokens": read_count("--batch-tokens", batch_tokens),
         "schedule": schedule,
     }
-    for name, loss in read_numbers("--base-loss", base_loss, "general=2.775").items():
+    for name, loss in read_base_losses(base_loss).items():
         given[f"base_loss_{name}"] = loss
     fitted, named = load_fit(stations.fit_folder(place), law or ()), read_schedules(schedules)
     frame = fitted.predict(schedules=named, **given)
@@ -259,7 +261,7 @@ def recommend(
         n_params=read_count("--n-params", n_params),
         n_tokens=read_count("--n-tokens", n_tokens),
         limit=limit,
-        base_losses=read_numbers("--base-loss", base_loss, "general=2.775"),
+        base_losses=read_base_losses(base_loss),
         base_peak_learning_rate=base_peak_learning_rate,
         base_n_tokens=read_count("--base-n-tokens", base_n_tokens),
         learning_rate=learning_rate,

@@ -33,7 +33,7 @@ class _Steps:
 
     def say(self, words: str) -> None:
         elapsed = display.format_seconds(time.monotonic() - self.started)
-        self.console.print(f"[{elapsed}] {words}", markup=False, highlight=False, soft_wrap=True)
+        display.print_line(self.console, f"[{elapsed}] {words}")
 
 
 def run(
@@ -106,7 +106,7 @@ def _verify(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
     with display.watch_grid(console, StudyFolder(study), slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick)
     for line in checked.words if checked is not None else []:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        display.print_line(console, line)
     return outcome
 
 

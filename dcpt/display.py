@@ -18,6 +18,7 @@ from rich.text import Text
 from dcpt.grid.local import Slot
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.status import RunStatus, read_status, seconds_left
+from dcpt.names import escape_controls
 from dcpt.quantities import format_count
 from dcpt.study import StudyFolder
 
@@ -45,23 +46,32 @@ def note_left_out(names: Sequence[str]) -> None:
     """Say on standard error which runs of the folder the study does not ask for."""
     if names:
         shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-        Console(stderr=True, highlight=False).print(
+        print_line(
+            Console(stderr=True),
             f"note: {len(names)} runs in the folder are not the study's (another text, batch or "
             f"evaluation, or no longer in its grid) and are left out: {shown}",
-            markup=False,
-            soft_wrap=True,
         )
 
 
+def print_line(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it is: names in it are not markup, and control characters are shown."""
+    console.print(_plain(line), highlight=False, soft_wrap=True, style=style)
+
+
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A plain table; columns after the first are right-aligned."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    """A plain table; columns after the first are right-aligned, and no cell is markup."""
+    head = _plain(title, "table.title")
+    table = Table(title=head, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
         first = index == 0
-        table.add_column(column, justify="left" if first else "right", no_wrap=first)
+        table.add_column(_plain(column), justify="left" if first else "right", no_wrap=first)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_plain, row))
     return table
+
+
+def _plain(text: str, style: str = "") -> Text:
+    return Text(escape_controls(text), style=style)
 
 
 def format_seconds(seconds: float) -> str:
@@ -93,7 +103,7 @@ def status_table(statuses: Sequence[RunStatus]) -> Table:
 
 def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
     """Why runs failed, a line each."""
-    return [f"{status.name}: {status.words}" for status in statuses if status.words]
+    return [escape_controls(f"{one.name}: {one.words}") for one in statuses if one.words]
 
 
 def count_states(statuses: Sequence[RunStatus]) -> str:
@@ -245,12 +255,13 @@ def status_record(status: RunStatus) -> dict[str, Any]:
 def in_words(value: Any) -> str:
     """A value of a description, for people."""
     if isinstance(value, dict):
-        return "; ".join(f"{name} ({in_words(one)})" for name, one in value.items()) or "none"
+        pairs = (f"{escape_controls(str(name))} ({in_words(one)})" for name, one in value.items())
+        return "; ".join(pairs) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(in_words(item) for item in value) or "none"
     if isinstance(value, float):
         return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else escape_controls(str(value))
 
 
 def show_fit(console: Console, fitted: Fit) -> None:
@@ -265,8 +276,7 @@ def show_warnings(console: Console, fitted: Fit) -> None:
 
     for flag in fitted.flags:
         if flag.count("/") < 2:
-            words = f"Warning: {explain_flag(flag)}."
-            console.print(words, markup=False, highlight=False, soft_wrap=True, style="yellow")
+            print_line(console, f"Warning: {explain_flag(flag)}.", "yellow")
 
 
 def fit_record(fitted: Fit) -> dict[str, Any]:
@@ -312,10 +322,10 @@ def show_answer(console: Console, answer: Recommendation) -> None:
     warnings = [line for line in sentences if line.startswith("Warning: ")]
     for line in sentences:
         if line not in warnings:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, line)
     console.print(cost_table(answer))
     for line in warnings:
-        console.print(line, markup=False, highlight=False, soft_wrap=True, style="yellow")
+        print_line(console, line, "yellow")
 
 
 def cost_table(answer: Recommendation) -> Table:

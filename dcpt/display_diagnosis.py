@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from dcpt.decide.diagnosis import KINDS, VERDICTS, Diagnosis, DomainStart, Finding
-from dcpt.display import make_table
+from dcpt.display import make_table, print_line
 from dcpt.quantities import format_count
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ MOST_SHOWN = 5
 
 def show_diagnosis(console: Console, found: Diagnosis) -> None:
     """Findings by verdict, runs with the same one together; then k1 and k2 of the domain."""
-    _print(console, _summary(found), style="bold")
+    print_line(console, _summary(found), style="bold")
     for verdict in VERDICTS:
         findings = found.with_verdict(verdict)
         if findings:
-            _print(console, f"{HEADS[verdict]}:", style="bold")
+            print_line(console, f"{HEADS[verdict]}:", style="bold")
         for group in _groups(findings):
             _show_group(console, group, STYLES.get(verdict))
     if found.starts:
-        _print(console, STARTS)
+        print_line(console, STARTS)
         console.print(starts_table(found.starts))
 
 
@@ -63,15 +63,15 @@ def _show_group(console: Console, group: Sequence[Finding], style: str | None) -
     where = "" if first.channel is None else f", {first.channel}"
     head = f"  {KINDS[first.kind]}{where}"
     if first.run is None:
-        _print(console, f"{head}: {first.words}", style=style)
+        print_line(console, f"{head}: {first.words}", style=style)
         return
-    _print(console, f"{head}: {len(group)} runs", style=style)
+    print_line(console, f"{head}: {len(group)} runs", style=style)
     # What goes without saying is counted only: a table has hundreds of runs that learn.
     shown = 0 if first.verdict == "fact" else MOST_SHOWN
     for one in group[:shown]:
-        _print(console, f"    {one.run}: {one.words}")
+        print_line(console, f"    {one.run}: {one.words}")
     if shown and len(group) > shown:
-        _print(console, f"    and {len(group) - shown} more; --json has all")
+        print_line(console, f"    and {len(group) - shown} more; --json has all")
 
 
 def starts_table(starts: Sequence[DomainStart]) -> Table:
@@ -86,7 +86,3 @@ def starts_table(starts: Sequence[DomainStart]) -> Table:
         for one in starts
     ]
     return make_table("", ("run", "initial loss k1", "early slope k2", "to D"), rows)
-
-
-def _print(console: Console, line: str, style: str | None = None) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)

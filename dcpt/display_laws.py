@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from dcpt.display import flag_records, make_table, show_warnings
+from dcpt.display import flag_records, make_table, print_line, show_warnings
 from dcpt.laws import LAWS, explain_flag
 from dcpt.laws.carry import AXIS_WORDS, COLUMNS
 from dcpt.laws.compare import SPLITS
@@ -77,11 +77,11 @@ def _needs(law: Law) -> str:
 def show_laws(console: Console, laws: Mapping[str, Law]) -> None:
     """What every law says, is for and needs."""
     for law in laws.values():
-        _print(console, f"{law.name}: {_what_for(law)}", style="bold")
-        _print(console, f"  {law.formula}")
-        _print(console, f"  needs {_needs(law)}")
-        _print(console, f"  source: {law.source}")
-    _print(console, "dcpt laws NAME shows a law's parameters and what its letters stand for.")
+        print_line(console, f"{law.name}: {_what_for(law)}", style="bold")
+        print_line(console, f"  {law.formula}")
+        print_line(console, f"  needs {_needs(law)}")
+        print_line(console, f"  source: {law.source}")
+    print_line(console, "dcpt laws NAME shows a law's parameters and what its letters stand for.")
 
 
 def _what_for(law: Law) -> str:
@@ -91,8 +91,8 @@ def _what_for(law: Law) -> str:
 
 def show_law(console: Console, law: Law) -> None:
     """One law whole: its parameters, what it needs, where it holds, what its letters stand for."""
-    _print(console, f"{law.name}: {_what_for(law)}", style="bold")
-    _print(console, f"  {law.formula}")
+    print_line(console, f"{law.name}: {_what_for(law)}", style="bold")
+    print_line(console, f"  {law.formula}")
     rows = [
         (one.name, one.role, f"{one.lower:g} to {one.upper:g}", one.scale, one.unit, one.meaning)
         for one in law.parameters
@@ -101,13 +101,13 @@ def show_law(console: Console, law: Law) -> None:
     table = make_table("", columns, rows)
     table.columns[-1].justify = "left"
     console.print(table)
-    _print(console, f"needs {_needs(law)}")
+    print_line(console, f"needs {_needs(law)}")
     if law.holds_on:
-        _print(console, f"holds on {', '.join(map(str, law.holds_on))}")
-    _print(console, f"source: {law.source}")
+        print_line(console, f"holds on {', '.join(map(str, law.holds_on))}")
+    print_line(console, f"source: {law.source}")
     if law.name in LAWS:
         for letter, words in _notation(law.formula):
-            _print(console, f"  {letter}: {words}")
+            print_line(console, f"  {letter}: {words}")
 
 
 def _notation(formula: str) -> list[tuple[str, str]]:
@@ -127,11 +127,11 @@ def show_carried(console: Console, carried: Mapping[str, Mapping[str, str | None
     """Which laws each channel of a table carries, and why not the others."""
     for channel, reasons in carried.items():
         able = [name for name, reason in reasons.items() if reason is None]
-        _print(console, f"{channel} carries {', '.join(able) or 'no law'}", style="bold")
+        print_line(console, f"{channel} carries {', '.join(able) or 'no law'}", style="bold")
         refused = [reason for reason in reasons.values() if reason is not None]
         for reason in dict.fromkeys(refused):
             alike = [name for name, one in reasons.items() if one == reason]
-            _print(console, f"  not {', '.join(alike)}: {reason}")
+            print_line(console, f"  not {', '.join(alike)}: {reason}")
 
 
 # ---------------------------------------------------------------------------------- comparisons
@@ -163,10 +163,10 @@ def show_comparisons(console: Console, fitted: Fit) -> None:
     """A table per channel and phase, the best law first, then the warnings of the runs' design."""
     for record in comparison_records(fitted):
         title = f"{record['channel']}, {record['phase']} points: held-out error in nats"
-        _print(console, title, style="bold")
+        print_line(console, title, style="bold")
         console.print(comparison_table(record))
         console.print()
-    _print(console, LEGEND)
+    print_line(console, LEGEND)
     show_warnings(console, fitted)
 
 
@@ -213,13 +213,9 @@ def prediction_record(frame: pd.DataFrame, flags: Sequence[str]) -> dict[str, An
 
 def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[str]) -> None:
     """Predicted losses, then the warnings about the question."""
-    _print(console, frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print_line(console, frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     for flag in flags:
-        _print(console, f"Warning: {explain_flag(flag)}.", style="yellow")
-
-
-def _print(console: Console, line: str, style: str | None = None) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+        print_line(console, f"Warning: {explain_flag(flag)}.", style="yellow")
 
 
 def flags_of_question(

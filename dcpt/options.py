@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcpt.errors import InputError
+from dcpt.names import read_channel_name
 
 if TYPE_CHECKING:
     from dcpt.table.schedules import Schedule
@@ -78,6 +79,17 @@ def read_numbers(option: str, pairs: list[str] | None, example: str) -> dict[str
     return {name: _read_number(option, name, text, example) for name, text in found.items()}
 
 
+def read_base_losses(pairs: list[str] | None) -> dict[str, float]:
+    """``general=2.775`` pairs as loss by channel."""
+    found = read_numbers("--base-loss", pairs, "general=2.775")
+    return {_read_channel("--base-loss", name): loss for name, loss in found.items()}
+
+
+def read_channels(names: list[str] | None) -> list[str] | None:
+    """The channels that ``--channel`` names; None where it names none."""
+    return [_read_channel("--channel", name) for name in names or []] or None
+
+
 def read_bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
     """``gamma=0.1:2`` pairs as bounds by parameter."""
     option, example, bounds = "--bounds", "gamma=0.1:2", {}
@@ -120,6 +132,13 @@ def _read_pairs(option: str, pairs: list[str] | None, example: str) -> dict[str,
             raise InputError(f"{option} names {name} twice; give it once")
         found[name] = text
     return found
+
+
+def _read_channel(option: str, name: str) -> str:
+    try:
+        return read_channel_name(name)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
 
 
 def _read_number(option: str, name: str, text: str, example: str) -> float:

@@ -47,6 +47,8 @@ class ChannelIdentity(Frozen):
 class Optimizer(Frozen):
     """AdamW and gradient clipping."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dcpt.errors import InputError
 from dcpt.limit import Limit
+from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.quantities import Count
 from dcpt.runs import Optimizer, Packing
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
-ChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=40)]
+ChannelName = Annotated[str, AfterValidator(read_channel_name)]
 
 
 def _parse_fraction(value: object) -> float:
@@ -24,12 +25,14 @@ def _parse_fraction(value: object) -> float:
     try:
         # In decimals: 2.2 % is .022, not .022000000000000002, which no mixture can be exact in.
         return float(Decimal(text[:-1]) / 100) if text.endswith("%") else float(text)
-    except (ValueError, InvalidOperation):
-        raise ValueError(f"{value!r} is not a share; write 0.02 or 2%") from None
+    except (ValueError, ArithmeticError):
+        raise ValueError(f"{shorten(value)} is not a share; write 0.02 or 2%") from None
 
 
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+# A step's own seed is about a million times larger and has to fit 64 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 def _check_limit(value: object) -> str:
@@ -44,9 +47,9 @@ def _check_limit(value: object) -> str:
 
 
 class Section(BaseModel):
-    """A part of the study; unknown keys are refused."""
+    """A part of the study; unknown keys and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Channel(Section):
@@ -98,7 +101,7 @@ class Ladder(Section):
     decay: Fraction = Field(default=0.2, ge=0, lt=1)
     final_fraction: Fraction = Field(default=0.1, ge=0, lt=1)
     start: Literal["end", "before_decay"] = "end"
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:
@@ -147,7 +150,7 @@ class GridPart(Section):
     ratios: list[Annotated[Fraction, Field(ge=0, le=1)]] = Field(min_length=1)
     learning_rates: list[Rate] = []
     learning_rate_multiples: list[Annotated[float, Field(gt=0)]] = []
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
 
     @model_validator(mode="after")
     def _check_rates(self) -> Self:
@@ -247,6 +250,11 @@ class Study(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two channels are called {name!r}; give each a name of its own")
+        for one, other in same_but_case(names):
+            raise ValueError(
+                f"the channels {one!r} and {other!r} differ in case alone, and folders are named "
+                "after them; rename one"
+            )
         for channel in self.channels:
             lone = len(self.general) == 1
             taken = {"total", "general_total", "general_worst"} | (
@@ -254,7 +262,7 @@ class Study(Section):
             )
             if channel.side != "general" or not lone:
                 taken.add("general")  # the name of the side
-            if channel.name in taken:
+            if channel.name.casefold() in taken:
                 raise ValueError(
                     f"a channel of side {channel.side} may not be called {channel.name!r}, which "
                     "the runs table uses for something else; rename it"

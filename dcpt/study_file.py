@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from dcpt.errors import InputError
+from dcpt.names import shorten
 from dcpt.study import Study, nearest
+from dcpt.yaml_files import read_yaml
+
+MOST_SHOWN = 20
+"""Problems that one error spells out; the others are counted."""
+
+_RULES = {
+    "model_type": "is not a section; write keys and their values",
+    "dict_type": "is not a section; write keys and their values",
+    "list_type": "is not a list; write [..., ...], or a line that begins with - for each item",
+    "string_pattern_mismatch": (
+        "is not a name; write letters from a to z, digits, _, . and -, a letter or digit first"
+    ),
+}
+"""What pydantic says in Python's words, by its type of problem: follows the value."""
 
 
 def load_study(path: Path) -> Study:
@@ -20,22 +33,17 @@ def load_study(path: Path) -> Study:
     Raises:
         InputError: With every problem of the file, each by its key, value, rule and remedy.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; write one with `dcpt init {path}`") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from None
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from None
+    content = read_yaml(path, f"write one with `dcpt init {path}`")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no keys; write a study with `dcpt init {path}`")
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise InputError([f"{path}: {_explain(problem)}" for problem in error.errors()]) from None
+        problems = error.errors()
+        words = [f"{path}: {_explain(problem)}" for problem in problems[:MOST_SHOWN]]
+        if len(problems) > MOST_SHOWN:
+            words.append(f"{path}: {len(problems) - MOST_SHOWN:,} more problems")
+        raise InputError(words) from None
 
 
 def study_template(file_name: str) -> str:
@@ -44,45 +52,25 @@ def study_template(file_name: str) -> str:
     return template.format(file=file_name)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: ``1e-3`` is a number (YAML 1.1, PyYAML's own, reads it as text)."""
-
-
-def _refuse_repeated_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    """YAML would take the last of two equal keys in silence."""
-    loader.flatten_mapping(node)
-    found: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in found:
-            place = key_node.start_mark
-            raise yaml.YAMLError(f"line {place.line + 1}: the key {key!r} stands there twice")
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _refuse_repeated_keys)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
-    list("-+.0123456789"),
-)
-
-
 def _explain(problem: Any) -> str:
     """One sentence for one pydantic problem: place, value, rule, remedy."""
-    where = ".".join(str(part) for part in problem["loc"]) or "study"
+    where = ".".join(str(part)[:60] for part in problem["loc"]) or "study"
     if problem["type"] == "extra_forbidden":
         key, parent = str(problem["loc"][-1]), problem["loc"][:-1]
         valid = _keys_at(parent)
         return f"{where}: unknown key; valid here: {', '.join(valid)}{nearest(key, valid)}"
     if problem["type"] == "missing":
         return f"{where}: missing; this key is required"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = _RULES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     value = problem["input"]
-    shown = "" if isinstance(value, dict | list | BaseModel) else f" {value!r}"
-    return f"{where}:{shown} {message}" if shown not in f" {message}" else f"{where}: {message}"
+    if problem["type"] == "string_type" and isinstance(value, int | float):
+        message += "; put it in quotes"
+    shown = shorten(value)
+    if isinstance(value, dict | list | BaseModel) or shown in message:
+        shown = ""
+    else:
+        message = message[0].lower() + message[1:]
+    return f"{where}: {shown} {message}" if shown else f"{where}: {message}"
 
 
 def _keys_at(place: tuple[int | str, ...]) -> list[str]:

@@ -38,7 +38,7 @@ def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
         ("name: law", "name: general", "may not be called 'general'"),
         ("name: en", "name: domain", "may not be called 'domain'"),
         ("target: {base: big, ", "target: {", "name a base of the study, or give n_params"),
-        ("tokens: 5120", "tokens: 5120\ntokens: 6000", "line .*'tokens' stands there twice"),
+        ("tokens: 5120", "tokens: 5120\ntokens: 6000", "line 18: the key 'tokens' is there twice"),
         ("limit: +20%", "limit: banana", r"target\.limit: 'banana'"),
         ("  - {name: law, side: domain", "  - {name: zh, side: general", "one channel of side"),
         ("tokens: 8192", "tokens: 0", r"bases\.ladder\.tokens: 0 is under four steps"),
@@ -51,7 +51,19 @@ def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
         ("tokens: 5120", "tokens: 512", "under four steps of 256 tokens"),
         ("width: 16", "width: 17", "not a multiple of twice the heads"),
         ("learning_rates: [3e-3]", "seeds: [1]", "learning_rates .absolute. or"),
-        ("name: tiny", "name: tiny\n  x: 1", "not valid YAML"),
+        ("name: tiny", "name: tiny\n  x: 1", "line 3: is not valid YAML"),
+        ("name: law", "name: 'a\"><script>'", r"channels\.1\.name: .*is not a name of a channel"),
+        ("name: law", "name: ..", r"channels\.1\.name: '\.\.' is not a name of a channel"),
+        ("name: law", "name: EN", "channels 'en' and 'EN' differ in case alone"),
+        ("name: law", f"name: {'l' * 41}", "at most 40 characters"),
+        ("name: en", "name: Domain", "may not be called 'Domain'"),
+        ("name: tiny", "name: 12", r"name: 12 input should be a valid string; put it in quotes"),
+        ("name: tiny", "name: true", "name: True input should be a valid string; put it in"),
+        ("tokens: 5120", "tokens: .inf", "line 17: '.inf' is not a finite number"),
+        ("valid_fraction: 10%", "weight: inf", "weight: 'inf' input should be a finite number"),
+        ("warmup: 5%", "optimizer: {eps: inf}", r"training\.optimizer\.eps: .*finite number"),
+        ("learning_rates: [3e-3]", f"seeds: [{2**40}]", r"grid\.0\.seeds\.0: .*less than"),
+        ("valid_fraction: 10%", "valid_fraction: 1e9999999%", "is not a share; write 0.02"),
         ("warmup: 5%", "warmup: 5%, warmup_tokens: 10", "not both"),
         (
             "decay: 20%}",
@@ -77,6 +89,25 @@ def test_bad_studies_are_refused_in_one_sentence(
     assert old in STUDY
     with pytest.raises(InputError, match=words):
         load(tmp_path, STUDY.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("name", ["3e-4-sweep", "on", "no", "2024-01-01", "1e", "0x1F", "n.1"])
+def test_names_that_look_like_other_types_are_text(tmp_path: Path, name: str) -> None:
+    study = load(tmp_path, STUDY.replace("name: tiny", f"name: {name}"))
+    assert study.name == name
+
+
+def test_labels_of_digits_are_text(tmp_path: Path) -> None:
+    text = STUDY.replace("a: {width", "010: {width").replace("bases: [a, b]", "bases: ['010', b]")
+    assert load(tmp_path, text).bases.names == ["010", "b", "big"]
+
+
+def test_channels_have_letters_of_any_script_in_one_normal_form(tmp_path: Path) -> None:
+    study = load(tmp_path, STUDY.replace("name: law", "name: re\u0301sume\u0301-v1.2"))
+    assert study.domain.name == "r\xe9sum\xe9-v1.2"
+    twice = STUDY.replace("name: en", "name: \xe9").replace("name: law", "name: e\u0301")
+    with pytest.raises(InputError, match="two channels are called '\xe9'"):
+        load(tmp_path, twice)
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -213,12 +213,10 @@ def _trade_off_picture(recommendation: Recommendation) -> Picture:
                         plot_general_rise(recommendation),
                         f"Rise of the general loss against the share of domain text{at}: "
                         f"{finding}.",
-                        "rise",
                     ),
                     to_svg(
                         plot_domain_cost(recommendation),
                         f"Domain loss against the share of domain text{at}.",
-                        "cost",
                     ),
                 ]
             )
@@ -278,7 +276,6 @@ def _frontier_picture(recommendation: Recommendation) -> Picture:
                         plot_frontier(recommendation, new_axes(5.3, 3.7)),
                         f"Domain loss against general rise for learning rates "
                         f"{', '.join(rate(value) for value in rates)}; {finding}.",
-                        "frontier",
                     )
                 ]
             )
@@ -346,9 +343,8 @@ def verification_section(verification: Verification | None) -> Section:
             draw_verified(verification, name, new_axes(4.6, 1.15 + 0.6 * len(verification.runs))),
             f"Predicted and measured {channel_name(name)} loss of the verification runs; the "
             "table below has the numbers.",
-            f"verified{i}",
         )
-        for i, name in enumerate(verified_channels(verification))
+        for name in verified_channels(verification)
     ]
     parts: list[Part] = [
         Text(verification_sentence(verification), "verdict"),

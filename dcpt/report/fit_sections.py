@@ -60,16 +60,14 @@ def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
     # Sizes get rows of their own only where several learning rates stand beside each other.
     rows = max(several.count(size) for size in several) > _FEW
     groups: dict[float | None, list[str]] = {}
-    for i, panel in enumerate(shown):
+    for panel in shown:
         ax = new_axes(2.4, 2.2, head=0.3, side=0.44)
         figure = draw_loss_panel(ax, panel, roles, limits[panel.n_params], channel)
         title = f"learning rate {rate(panel.learning_rate)}" if rows else panel_title(panel)
         ax.set_title(title, fontsize=10, color=INK, loc="left")
         ax.set_ylabel("")  # The heading says which loss; the panel is small.
         label = f"{channel_name(channel)} loss over tokens, {panel_title(panel)}"
-        groups.setdefault(panel.n_params if rows else None, []).append(
-            to_svg(figure, label, f"{channel}{i}")
-        )
+        groups.setdefault(panel.n_params if rows else None, []).append(to_svg(figure, label))
     annealed = any(curve.annealed_losses.size for panel in panels for curve in panel.curves)
     legend = [(f"{percent(ratio)} domain text", role) for ratio, role in roles.items()]
     legend.append(("circles: measured at constant learning rate, lines: the law", ""))
@@ -113,10 +111,10 @@ def _shown(panels: list[Panel]) -> list[Panel]:
 def residuals_section(fit: Fit, runs: pd.DataFrame) -> Section:
     """What the laws miss, point by point."""
     panels, worst = [], []
-    for i, channel in enumerate(fit.channels):
+    for channel in fit.channels:
         figure = draw_residuals(fit, runs, channel)
         label = f"Measured minus predicted {channel_name(channel)} loss of every point"
-        panels.append(to_svg(figure, label, f"residual{i}"))
+        panels.append(to_svg(figure, label))
         worst.append(_typical_miss(fit, runs, channel))
     return Section(
         "residuals",

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,11 @@ from dcpt.report.fit_sections import (
     residuals_section,
     runs_section,
 )
+from dcpt.report.markdown import code_span, escape_markdown
 from dcpt.report.own_decays import own_decay_record, own_decays_section
 from dcpt.report.parts import Bullets, Section, Text, Tile
 from dcpt.report.tables import bytes_per_token
-from dcpt.report.theme import css_variables
+from dcpt.report.theme import css_variables, number_ids
 
 if TYPE_CHECKING:
     from dcpt.laws.fitted import Fit
@@ -190,8 +192,9 @@ def how_made(fit: Fit) -> dict[str, str]:
 
 def render_html(report: Report) -> str:
     """The page as one HTML document without external references."""
-    environment = _environment(autoescape=True)
-    environment.filters["svg"] = Markup
+    environment = _environment()
+    numbers = count(1)
+    environment.filters["svg"] = lambda svg: Markup(number_ids(svg, next(numbers)))
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
     for mode in ("light", "dark"):
         style = style.replace(f"{mode.upper()}_VARIABLES", css_variables(mode))
@@ -201,14 +204,22 @@ def render_html(report: Report) -> str:
 
 def render_markdown(report: Report) -> str:
     """The page as Markdown, without its figures."""
-    return _environment(autoescape=False).get_template("report.md.j2").render(**vars(report))
+    environment = _environment()
+    # Every value becomes Markdown here, before the environment would escape it as HTML.
+    environment.finalize = _as_markdown
+    environment.filters["code"] = lambda text: Markup(code_span(text))
+    return environment.get_template("report.md.j2").render(**vars(report))
 
 
-def _environment(autoescape: bool) -> Environment:
-    """The templates of this package; a missing value is an error."""
+def _as_markdown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escape_markdown(str(value)))
+
+
+def _environment() -> Environment:
+    """The templates of this package, which escape every value; a missing one is an error."""
     return Environment(
         loader=PackageLoader("dcpt.report"),
-        autoescape=autoescape,
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -76,16 +76,16 @@ _FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 _FONT = re.compile(r"font: (?:(\d{3}|bold) )?([\d.]+)px [^;\"]*")
 
 
-def to_svg(figure: Figure, label: str, prefix: str) -> str:
+def to_svg(figure: Figure, label: str) -> str:
     """Write a figure as an inline SVG that follows the page's colours and fonts.
 
     Args:
         figure: Drawn with the colours of this module.
         label: What a screen reader says instead of the picture.
-        prefix: Put before every id, so that several figures share a page.
 
     Returns:
-        One ``<svg>`` element without size: it fills the width it is given.
+        One ``<svg>`` element without size: it fills the width it is given. On a page of several
+        its ids need :func:`number_ids`.
     """
     buffer = StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dcpt"}):
@@ -99,12 +99,19 @@ def to_svg(figure: Figure, label: str, prefix: str) -> str:
     assert box is not None
     inner = re.sub(r'<g id="[^"]*"', "<g", inner)
     inner = inner.replace("xlink:href", "href")
-    inner = re.sub(r'\bid="', f'id="{prefix}-', inner)
-    inner = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", inner)
     inner = _HEX.sub(_variable, inner)
     inner = _FAMILY.sub("", _FONT.sub(_font, inner))
     inner = re.sub(r"\s*\n\s*", "\n", inner)
     return f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{inner}</svg>'
+
+
+def number_ids(svg: str, number: int) -> str:
+    """Put a figure's number before its ids, so that several share a page.
+
+    A number cannot hold markup; the name of a channel once did.
+    """
+    svg = re.sub(r'(<[^<>]* id=")', rf"\g<1>f{number}-", svg)
+    return re.sub(r'(<[^<>]* href="|url\()#', rf"\1#f{number}-", svg)
 
 
 def _variable(match: re.Match[str]) -> str:

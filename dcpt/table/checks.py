@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from dcpt.errors import InputError
+from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.table.cells import Cells, Mask, read_cells, says_unreadable, show, typed
 from dcpt.table.channels import add_general_totals
-from dcpt.table.columns import KIND_RULES, Column, Rule, channels_of, known_column
+from dcpt.table.columns import KIND_RULES, Column, Rule, channels_of, in_normal_form, known_column
 from dcpt.table.rows import Finding, row_findings
 
 MOST_SHOWN = 20
@@ -36,9 +37,9 @@ def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     Raises:
         InputError: All problems together, each naming file, row, column, value, rule and remedy.
     """
-    names = [str(name) for name in frame.columns]
+    names = [in_normal_form(str(name)) for name in frame.columns]
     frame = frame.set_axis(names, axis="columns")
-    words = list(_missing_columns(names, place))
+    words = [*_missing_columns(names, place), *_channel_names(names, place)]
     if words:
         raise InputError(words)
     if frame.empty:
@@ -85,6 +86,21 @@ def _missing_columns(found: list[str], place: str) -> Iterator[str]:
             f"{place}: there is no column loss_<channel>, such as loss_general or loss_domain; the "
             f"columns found are: {shown}{hint}; if they have other names here, say so with "
             "--column loss_general=NAME"
+        )
+
+
+def _channel_names(found: list[str], place: str) -> Iterator[str]:
+    """Channels are folders, options and headings elsewhere, so they have one alphabet."""
+    remedy = "read it under another name with --column loss_NAME=..., or rename the column"
+    for channel in dict.fromkeys(channels_of(found)):
+        try:
+            read_channel_name(channel)
+        except ValueError as error:
+            column = f"loss_{channel}"
+            yield f"{place}, column {shorten(column)}: {error}; {remedy}"
+    for one, other in same_but_case(channels_of(found)):
+        yield (
+            f"{place}, column loss_{other}: the channel differs from {one} in case alone; {remedy}"
         )
 
 

@@ -6,6 +6,7 @@ A name that ends in ``_`` stands for one column per channel (``loss_`` for ``los
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -194,6 +195,16 @@ _FAMILIES = {column.name: column for column in COLUMNS if column.name.endswith("
 def channels_of(names: Collection[str]) -> list[str]:
     """The channels that columns of these names have losses of, in their order."""
     return [name.removeprefix("loss_") for name in names if name.startswith("loss_") and name[5:]]
+
+
+def channel_of(name: str) -> str | None:
+    """The channel that a column of a family would be of (``x`` for ``se_x``); else None."""
+    return next((name[len(p) :] for p in _FAMILIES if name.startswith(p) and name != p), None)
+
+
+def in_normal_form(name: str) -> str:
+    """A column's name with its channel in normal form C; other names as they are."""
+    return name if channel_of(name) is None else unicodedata.normalize("NFC", name)
 
 
 def known_column(name: str, channels: Collection[str] | None = None) -> Column | None:

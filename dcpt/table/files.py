@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pandas as pd
 
 from dcpt.atomic_files import replace_file
 from dcpt.errors import InputError
+from dcpt.names import CHANNEL_NAME, CHANNEL_RULE, shorten
 from dcpt.table.checks import check_runs
-from dcpt.table.columns import known_column, nearest_column
+from dcpt.table.columns import channel_of, in_normal_form, known_column, nearest_column
 
 _CSV = (".csv",)
 _PARQUET = (".parquet", ".pq")
@@ -146,8 +148,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], place: str) -> pd.DataFrame:
     found = [str(name) for name in frame.columns]
+    spelt = {unicodedata.normalize("NFC", name): name for name in found}
     problems = []
+    columns = {
+        in_normal_form(name): spelt.get(unicodedata.normalize("NFC", source), source)
+        for name, source in columns.items()
+    }
     for name, source in columns.items():
+        channel = channel_of(name)
+        if channel is not None and CHANNEL_NAME.fullmatch(channel) is None:
+            problems.append(f"--column {name}={source}: {shorten(channel)} {CHANNEL_RULE}")
         if known_column(name) is None:
             near = nearest_column(name)
             hint = f"did you mean {near}?" if near else "see the documentation of the runs table"

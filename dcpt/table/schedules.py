@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
@@ -22,8 +20,10 @@ from pydantic import (
 )
 
 from dcpt.errors import InputError
+from dcpt.names import shorten
 from dcpt.quantities import Count
 from dcpt.table.curves import Curve
+from dcpt.yaml_files import read_yaml
 
 Array = NDArray[np.float64]
 
@@ -139,55 +139,23 @@ def load_schedules(path: str | os.PathLike[str]) -> dict[str, Schedule]:
         InputError: If the file cannot be read, or with all problems of its segments together.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = _parse_json(text) if path.suffix == ".json" else yaml.load(text, _Loader)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the path of a file of schedules") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); write YAML or JSON in UTF-8, a name to a list of "
-            "segments"
-        ) from error
+    found = read_yaml(path, "give the path of a file of schedules")
     if not isinstance(found, dict) or not found:
         raise InputError(
             f"{path} holds no schedules; write a name to a list of segments (shape, to_step, "
             "lr_from, lr_to)"
         )
     try:
-        return TypeAdapter(dict[str, Schedule]).validate_python(
-            {str(name): segments for name, segments in found.items()}
-        )
+        return TypeAdapter(dict[str, Schedule]).validate_python(found)
     except ValidationError as error:
         raise InputError([f"{path.name}: {_explain(one)}" for one in error.errors()]) from None
 
 
-def _refuse_repeated(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A mapping from its pairs; parsers would take the last of two equal keys in silence."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is there twice")
-    return dict(pairs)
-
-
-def _parse_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_refuse_repeated)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses repeated keys."""
-
-
-_Loader.add_constructor(
-    "tag:yaml.org,2002:map",
-    lambda loader, node: _refuse_repeated(loader.construct_pairs(node, deep=True)),
-)
-
-
 def _explain(problem: Any) -> str:
     """One sentence for one pydantic problem: place, value, rule, remedy."""
-    place = [f"segment {part + 1}" if isinstance(part, int) else part for part in problem["loc"]]
+    place = [
+        f"segment {part + 1}" if isinstance(part, int) else part[:60] for part in problem["loc"]
+    ]
     where = ", ".join(place)
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key; valid here: {', '.join(Segment.model_fields)}"
@@ -196,5 +164,5 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     value = problem["input"]
-    shown = "" if isinstance(value, dict | list | BaseModel) else f"{value!r}: "
+    shown = "" if isinstance(value, dict | list | BaseModel) else f"{shorten(value)}: "
     return f"{where}: {shown}{message}"

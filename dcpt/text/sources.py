@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dcpt.errors import InputError
+from dcpt.names import CHANNEL_NAME
 from dcpt.text.manifest import Prepared
 from dcpt.text.reading import InputFile, Source, find_source, identify, read_documents
 from dcpt.text.shards import SplitRule, hash_document
@@ -20,7 +20,7 @@ FORMAT = 1
 TOKENIZER_FOLDER = "tokenizer"
 """It lies beside the folders of the channels, so no channel has this name."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = CHANNEL_NAME
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
     for source in sources:
         if not _NAME.fullmatch(source.name) or source.name == TOKENIZER_FOLDER:
             problems.append(
-                f"channel {source.name!r}: this name cannot be used; take letters, digits, _ and -"
-                f" (and not {TOKENIZER_FOLDER!r})"
+                f"channel {source.name!r}: this name cannot be used; take letters, digits, _, . "
+                f"and - (and not {TOKENIZER_FOLDER!r})"
             )
         if source.valid is None and not 0 < source.valid_fraction < 1:
             problems.append(

@@ -19,7 +19,7 @@ from dcpt.report.figures import (
     plot_verification,
 )
 from dcpt.report.fit_figures import loss_panels
-from dcpt.report.theme import COLOURS, scale_roles, to_svg
+from dcpt.report.theme import COLOURS, number_ids, scale_roles, to_svg
 
 
 def axes_of(count: int) -> list:
@@ -129,8 +129,9 @@ def test_scale_keeps_the_order_and_spans_the_palette():
 
 
 def test_svg_follows_the_page(recommendation):
-    svg = to_svg(plot_trade_off(recommendation), 'a <label> "quoted"', "one")
-    assert "#" not in svg.replace("url(#one-", "").replace('href="#one-', "")
+    svg = number_ids(to_svg(plot_trade_off(recommendation), 'a <label> "quoted"'), 7)
+    assert "#" not in svg.replace("url(#f7-", "").replace('href="#f7-', "")
+    assert svg.count(' id="f7-') == svg.count(' id="') > 0
     assert "var(--general)" in svg
     assert "DejaVu" not in svg
     assert "<text" in svg

@@ -143,7 +143,7 @@ def test_all_numbers_of_the_recommendation_appear(predicted, recommendation):
         assert number in page.words, number
         assert number in markdown, number
     assert "The interval is <wide> & decides little." in page.words
-    assert "The interval is <wide> & decides little." in markdown
+    assert "The interval is &lt;wide> & decides little." in markdown
 
 
 def test_a_missed_verification_is_said_in_words(missed):

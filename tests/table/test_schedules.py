@@ -311,7 +311,7 @@ FIRST = "{shape: linear, to_step: 10, lr_from: 0, lr_to: 3e-4}"
         ("a: 3", "a: 3: input should be a valid tuple"),
         (f"a: [{FIRST}]\na: [{FIRST}]", "'a' is there twice"),
         ("- a", "holds no schedules"),
-        ("a: [", "cannot be read"),
+        ("a: [", "line 1: is not valid YAML"),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, text: str, words: str) -> None:
