@@ -10,12 +10,11 @@ from transformers import AutoTokenizer
 from dcpt.errors import InputError
 from dcpt.text.tokenizer import (
     END_OF_TEXT,
-    copy_tokenizer,
-    name_tokenizer,
     read_vocabulary,
     shard_dtype,
     train_tokenizer,
 )
+from dcpt.text.tokenizer_files import copy_tokenizer, name_tokenizer
 
 TEXTS = [f"The patient was seen {i} times; größe 大小 🙂." for i in range(200)]
 
