@@ -90,19 +90,19 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
     """Fetch the texts and write the demo's study file; one that is there already is kept."""
     from dcpt.text.demo_texts import demo_corpus
 
+    study = out / "study.yaml"
+    if not study.exists():
+        _check_out(out, {BUNDLED})
     template = resources.files("dcpt").joinpath("demo_study.yaml").read_text(encoding="utf-8")
     text = template.format(general=demo_corpus("general"), domain=demo_corpus(domain), seed=seed)
-    study = out / "study.yaml"
-    if study.exists():
-        if study.read_text(encoding="utf-8") != text:
-            raise InputError(
-                f"{study} holds another study (another seed or domain, or changed by hand); choose "
-                "another folder with --out, or go on with it by dcpt run-grid"
-            )
-        return study
-    _check_out(out, {BUNDLED})
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(study, text)
+    if not study.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(study, text)
+    elif study.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"{study} holds another study (another seed or domain, or changed by hand); choose "
+            "another folder with --out, or go on with it by dcpt run-grid"
+        )
     return study
 
 
@@ -117,8 +117,8 @@ def _check_out(out: Path, known: AbstractSet[str] = frozenset()) -> None:
     foreign = [name for name in there if name not in known]
     if foreign:
         raise InputError(
-            f"{out}: holds {', '.join(foreign[:3])}, which the demo did not write; choose another "
-            "folder with --out"
+            f"{out}: holds {', '.join(foreign[:3])}, and the demo writes only to a new folder or "
+            "to its own; choose another folder with --out"
         )
 
 

@@ -254,13 +254,7 @@ class _Work:
         """Encode a channel, unless it is there; returns the folder that holds it now."""
         name = channel.asked.name
         for place in (self.folder / name, self.unfinished / name):
-            manifest = read_manifest(place)
-            if (
-                manifest is not None
-                and manifest.key == self.keys[name]
-                and manifest.tokenizer_sha256 == vocabulary.sha256
-                and is_whole(place, manifest)
-            ):
+            if self.is_made(place, name, vocabulary):
                 return place
         place = self._make_folder(name)
         try:
@@ -269,6 +263,20 @@ class _Work:
             remove_folder(place)  # gives a full disk its room back
             raise
         return place
+
+    def is_made(self, place: Path, name: str, vocabulary: Vocabulary) -> bool:
+        """Whether a folder holds a channel as it is asked for, whole."""
+        manifest, known = read_manifest(place), read_record(self.folder)
+        recorded = None if known is None else known.channels.get(name)
+        if manifest is None or (manifest.key, manifest.tokenizer_sha256, manifest.eos_id) != (
+            self.keys[name],
+            vocabulary.sha256,
+            vocabulary.eos_id,
+        ):
+            return False
+        if recorded is not None and recorded.key == manifest.key and recorded != manifest:
+            return False  # one of the two was changed
+        return is_whole(place, manifest)
 
     def encode_channel(
         self, channel: Channel, vocabulary: Vocabulary, pool: Executor | None, place: Path
@@ -330,8 +338,9 @@ class _Work:
         sync_folder(self.folder)
         write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2) + "\n")
         remove_folder(self.unfinished)
+        # Hashed while they are in memory, and remembered, so that training starts at once.
+        check_tokenizer(prepared)
         for name, manifest in prepared.channels.items():
-            # Read from memory now and remembered, so that training starts at once.
             if not is_whole(self.folder / name, manifest):
                 raise InputError(
                     f"{self.folder / name}: these files are not what was written a moment ago; "

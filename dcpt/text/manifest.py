@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -142,20 +141,11 @@ def load_prepared(folder: Path) -> Prepared:
         DamagedFileError: If one of them is not what was written.
         InputError: If nothing was prepared there, or a change of it was interrupted.
     """
-    path = folder / "prepared.json"
-    content = read_json(path, REMEDY)
-    if content is None:
+    prepared = _load_record(folder)
+    if prepared is None:
         raise InputError(f"{folder}: no prepared text here; run `dcpt prepare` first")
-    try:
-        prepared = Prepared.model_validate({**content, "folder": folder})
-    except (TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
-        raise DamagedFileError(path, "it is no record of prepared text", REMEDY) from error
     for name, manifest in prepared.channels.items():
-        path = folder / name / "manifest.json"
-        found = read_json(path, REMEDY)
-        if found is not None and read_manifest(folder / name) is None:
-            raise DamagedFileError(path, "it is no manifest of a channel", REMEDY)
-        if found is None or read_manifest(folder / name) != manifest:
+        if _load_manifest(folder / name) != manifest:
             raise InputError(
                 f"{folder}: channel {name} is not the one that was recorded (an interrupted "
                 f"change?); {REMEDY}"
@@ -172,9 +162,8 @@ def check_tokenizer(prepared: Prepared) -> None:
         InputError: If one is missing.
     """
     recorded = prepared.tokenizer_files
-    if not recorded:  # of an older version; all channels have the same tokenizer
-        sha256 = next(m.tokenizer_sha256 for m in prepared.channels.values())
-        recorded = {"tokenizer.json": sha256}
+    for manifest in prepared.channels.values() if not recorded else ():  # of an older version
+        recorded = {"tokenizer.json": manifest.tokenizer_sha256}
     for name, sha256 in recorded.items():
         path = prepared.tokenizer_path / name
         if not path.is_file():
@@ -189,19 +178,39 @@ def check_tokenizer(prepared: Prepared) -> None:
 def read_record(folder: Path) -> Prepared | None:
     """Read ``prepared.json``; None if there is none that can be read."""
     try:
-        record = (folder / "prepared.json").read_text(encoding="utf-8")
-        return Prepared.model_validate({**json.loads(record), "folder": folder})
-    except (OSError, TypeError, ValueError, RecursionError):  # pydantic's are ValueErrors
+        return _load_record(folder)
+    except (InputError, OSError):
         return None
 
 
 def read_manifest(channel_folder: Path) -> Manifest | None:
     """Read a channel's manifest; None if there is none that can be read."""
     try:
-        record = (channel_folder / "manifest.json").read_text(encoding="utf-8")
-        return Manifest.model_validate_json(record)
-    except (OSError, ValueError):
+        return _load_manifest(channel_folder)
+    except (InputError, OSError):
         return None
+
+
+def _load_record(folder: Path) -> Prepared | None:
+    path = folder / "prepared.json"
+    content = read_json(path, REMEDY)
+    if content is None:
+        return None
+    try:
+        return Prepared.model_validate({**content, "folder": folder})
+    except (TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
+        raise DamagedFileError(path, "it is no record of prepared text", REMEDY) from error
+
+
+def _load_manifest(channel_folder: Path) -> Manifest | None:
+    path = channel_folder / "manifest.json"
+    content = read_json(path, REMEDY)
+    if content is None:
+        return None
+    try:
+        return Manifest.model_validate(content)
+    except ValueError as error:
+        raise DamagedFileError(path, "it is no manifest of a channel", REMEDY) from error
 
 
 def open_shard(
@@ -253,7 +262,7 @@ def _check_shard(place: Path, manifest: Manifest, split: Split) -> Path:
 def _read_document_hashes(place: Path) -> dict[str, NDArray[np.uint64]]:
     path = place / "documents.npz"
     try:
-        with np.load(path) as archive:  # the archive's checksums are checked
+        with path.open("rb") as file, np.load(file) as archive:  # checks the archive's checksums
             return {split: archive[split] for split in SPLITS}
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
         raise DamagedFileError(path, f"it cannot be read: {error}", REMEDY) from error

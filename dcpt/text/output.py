@@ -76,9 +76,6 @@ def own_places(folder: Path, names: Iterable[str]) -> list[Path]:
 
 def remove_folder(folder: Path) -> None:
     """Remove the files of ours in a folder, and the folder if nothing else is left in it."""
-    if folder.is_symlink():
-        folder.unlink()
-        return
     for place, _, files in os.walk(folder, topdown=False):
         for name in files:
             if _is_own_name(name):
@@ -92,7 +89,7 @@ def _find_foreign(folder: Path, name: str) -> Path | None:
     place = folder / name
     if not os.path.lexists(place):
         return None
-    if not place.is_dir():
+    if place.is_symlink() or not place.is_dir():
         return place
     files = list(_files(place))
     for path in files:

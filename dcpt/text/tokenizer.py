@@ -153,7 +153,8 @@ def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str
         texts: Texts on which they have to agree, besides ``PROBES``.
 
     Returns:
-        How they differ, as the end of a sentence that begins with the first; None if they agree.
+        What the first does and the second, that of the prepared text, does not, as the end of a
+        sentence; None if they agree.
 
     Raises:
         InputError: If a file holds no tokenizer.
@@ -164,10 +165,13 @@ def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str
     known = one.get_vocab(with_added_tokens=True)
     for token, number in other.get_vocab(with_added_tokens=True).items():
         if known.get(token) != number:
-            return f"gives the token {token!r} the id {known.get(token)} and not {number}"
+            return (
+                f"gives the token {token!r} the id {known.get(token)}, and the prepared text has "
+                f"{number} for it"
+            )
     for text in (*PROBES, *texts):
         if _encode(one, text) != _encode(other, text):
-            return f"splits a text such as {text[:40]!r} differently"
+            return f"splits words differently from that of the prepared text, as in {text[:40]!r}"
     return None
 
 
@@ -199,6 +203,6 @@ def check_same_tokenizer(
     difference = find_difference(model / "tokenizer.json", prepared / "tokenizer.json", texts)
     if difference is not None:
         raise InputError(
-            f"{place}: its tokenizer {difference} as the tokenizer of the prepared text does; "
-            f"write `tokenizer: {written}` in the study and run `dcpt prepare`"
+            f"{place}: its tokenizer {difference}; write `tokenizer: {written}` in the study and "
+            "run `dcpt prepare`"
         )
