@@ -99,17 +99,16 @@ def test_a_file_that_comes_in_while_text_is_encoded_stays(
     assert load_prepared(folder) == first
 
 
-def test_a_link_to_the_user_s_folder_is_not_followed(
-    sources: list[ChannelSource], tmp_path: Path
-) -> None:
-    folder, mine = tmp_path / "prepared", tmp_path / "mine"
+def test_a_link_is_not_replaced(sources: list[ChannelSource], tmp_path: Path) -> None:
+    folder, other = tmp_path / "prepared", tmp_path / "other"
     prepare(sources, folder, 300)
-    mine.mkdir()
-    (mine / "train.bin").write_text("mine")
-    (folder / "law").symlink_to(mine)
+    prepare(sources, other, 300)
+    before = hashes(other)
+    (folder / "law").symlink_to(other / "domain")
     with pytest.raises(InputError, match="law: `dcpt prepare` did not write this"):
         prepare([*sources, replace(sources[1], name="law")], folder, 300)
-    assert (mine / "train.bin").read_text() == "mine"
+    assert (folder / "law").is_symlink()
+    assert hashes(other) == before
 
 
 def test_text_in_the_output_is_refused(sources: list[ChannelSource], tmp_path: Path) -> None:
