@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcpt import display, stations
+from dcpt.atomic_files import write_text
 from dcpt.errors import InputError
+from dcpt.own_folders import is_marked, mark_folder
 from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation
     from dcpt.grid.local import Outcome, Slot
     from dcpt.text.demo_texts import CorpusName
+
+BUNDLED = "bundled"
+"""The folder of the demo without training, inside that of the demo."""
 
 DOMAINS: dict[CorpusName, str] = {
     "icd": "the ICD-10-CM medical code book",
@@ -84,17 +90,36 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
     """Fetch the texts and write the demo's study file; one that is there already is kept."""
     from dcpt.text.demo_texts import demo_corpus
 
+    study = out / "study.yaml"
+    if not study.exists():
+        _check_out(out, {BUNDLED})
     template = resources.files("dcpt").joinpath("demo_study.yaml").read_text(encoding="utf-8")
     text = template.format(general=demo_corpus("general"), domain=demo_corpus(domain), seed=seed)
-    study = out / "study.yaml"
-    out.mkdir(parents=True, exist_ok=True)
-    if study.exists() and study.read_text(encoding="utf-8") != text:
+    if not study.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(study, text)
+    elif study.read_text(encoding="utf-8") != text:
         raise InputError(
             f"{study} holds another study (another seed or domain, or changed by hand); choose "
             "another folder with --out, or go on with it by dcpt run-grid"
         )
-    study.write_text(text, encoding="utf-8")
     return study
+
+
+def _check_out(out: Path, known: AbstractSet[str] = frozenset()) -> None:
+    """Refuse a folder that holds what the demo did not write.
+
+    Args:
+        out: The folder; it need not exist.
+        known: Names in it that are the demo's.
+    """
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    foreign = [name for name in there if name not in known]
+    if foreign:
+        raise InputError(
+            f"{out}: holds {', '.join(foreign[:3])}, and the demo writes only to a new folder or "
+            "to its own; choose another folder with --out"
+        )
 
 
 def _train(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
@@ -119,7 +144,11 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
     from dcpt.decide.records import Target
     from dcpt.limit import Limit
 
-    steps, folder = _Steps(console), out / "bundled"
+    steps, folder = _Steps(console), out / BUNDLED
+    if not is_marked(folder):
+        _check_out(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        mark_folder(folder)
     steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")
     fitted = stations.fit_runs(bundled_runs("zh_annealed"), folder)
     display.show_fit(console, fitted)

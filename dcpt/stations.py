@@ -1,8 +1,8 @@
 """The stations between a study file and its report, each one call.
 
 The command line and the demo both go through here; this is the only room, besides them, that sees
-training and laws alike. What a station makes lies beside the study file: ``data``, ``runs``, and
-``fit`` with the table, the laws, the recommendation, its verification and the report.
+training and laws alike. What a station makes lies beside the study file: ``prepared``, ``runs``,
+and ``fit`` with the table, the laws, the recommendation, its verification and the report.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def fit_folder(place: Path) -> Path:
 def prepare_study(
     file: Path, *, workers: int, progress: Callable[[str, int, int], None] | None = None
 ) -> Prepared:
-    """Tokenise every channel of the study into ``data``; a second call does nothing."""
-    from dcpt.text.corpora import ChannelSource, prepare
+    """Tokenise every channel of the study into ``prepared``; a second call does nothing."""
+    from dcpt.text.corpora import ChannelSource, StudyBase, prepare
 
     study, folder = open_study(file)
     sources = [
@@ -81,20 +81,41 @@ def prepare_study(
         tokenizer = _resolve(tokenizer, folder, must_exist=False)
     return prepare(
         sources,
-        folder.data,
+        folder.prepared,
         tokenizer,
         sequence_tokens=study.training.sequence_tokens,
         workers=workers,
         progress=progress,
+        bases=[
+            StudyBase(f"bases.checkpoints.{label}", place, checkpoint.model)
+            for label, checkpoint in study.bases.checkpoints.items()
+            if (place := Path(_resolve(checkpoint.model, folder, must_exist=False))).is_dir()
+        ],
+        own_folders=[
+            folder.runs,
+            fit_folder(file),
+            folder.path / "bases",
+            folder.path / "resolved.json",
+        ],
     )
 
 
 def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
-    """A path relative to the study's folder; hub ids stay as they are."""
+    """A path relative to the study's folder; hub ids stay as they are.
+
+    Args:
+        path: As it is written.
+        folder: The study's folder.
+        must_exist: Whether it can only be a path. If not, what exists neither in the study's folder
+            nor in the working folder is a hub id, unless its first part is a folder of the study.
+    """
     if path.startswith("hf:"):
         return path
-    local = folder.path / path
-    return str(local) if must_exist or local.exists() else path
+    local = folder.path / Path(path).expanduser()
+    if must_exist or local.exists():
+        return str(local)
+    looks_local = "/" in path and local.parent.is_dir() and not Path(path).exists()
+    return str(local) if looks_local else path
 
 
 def plan_study(file: Path, trunks: Sequence[Trunk] | None = None) -> list[PlannedRun]:
@@ -152,7 +173,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
     channels = [channel.name for channel in study.channels]
     row = evaluate_model(
         _resolve(model, folder, must_exist=False),
-        folder.data,
+        folder.prepared,
         channels,
         sequence_tokens=study.training.sequence_tokens,
         validation_tokens=study.evaluation.tokens,

@@ -10,9 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from dcpt.atomic_files import DamagedFileError, read_json
 from dcpt.errors import InputError
 from dcpt.limit import Limit
 from dcpt.names import read_channel_name, same_but_case, shorten
+from dcpt.own_folders import is_marked
 from dcpt.quantities import Count
 from dcpt.runs import Optimizer, Packing
 
@@ -325,7 +327,7 @@ class Study(Section):
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Where a study lives: its file, and beside it ``data`` and ``runs``."""
+    """Where a study lives: its file, and beside it ``prepared`` and ``runs``."""
 
     file: Path
 
@@ -335,14 +337,24 @@ class StudyFolder:
         return self.file.parent
 
     @property
-    def data(self) -> Path:
-        """Prepared token shards."""
-        return self.path / "data"
+    def prepared(self) -> Path:
+        """Prepared text: ``prepared``, or ``data`` if an older version prepared it there."""
+        new, old = self.path / "prepared", self.path / "data"
+        return new if is_marked(new) or _is_prepared(new) or not _is_prepared(old) else old
 
     @property
     def runs(self) -> Path:
         """Run folders."""
         return self.path / "runs"
+
+
+def _is_prepared(folder: Path) -> bool:
+    """Whether a folder holds the record that ``dcpt prepare`` writes last."""
+    try:
+        record = read_json(folder / "prepared.json")
+    except (DamagedFileError, OSError):
+        return False
+    return isinstance(record, dict) and record.keys() >= {"channels", "tokenizer_name"}
 
 
 def nearest(name: str, valid: list[str]) -> str:

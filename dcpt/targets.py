@@ -138,7 +138,7 @@ def measured_on(study: Study, folder: StudyFolder) -> str:
     """
     from dcpt.text.manifest import load_prepared
 
-    prepared, training = load_prepared(folder.data).channels, study.training
+    prepared, training = load_prepared(folder.prepared).channels, study.training
     names = [channel.name for channel in study.channels if channel.side != "extra"]
     shards = {name: prepared[name].valid.sha256 for name in names}
     cut = training.sequence_tokens, training.packing, study.evaluation.tokens

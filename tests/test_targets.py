@@ -42,7 +42,7 @@ def write_checkpoint(folder: Path, name: str, seed: int) -> None:
     shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 304}
     config = AutoConfig.for_model("llama", hidden_size=16, intermediate_size=32, **shape)
     model = AutoModelForCausalLM.from_config(config)
-    save_model(model, folder / "data/tokenizer", folder / "bases" / name)
+    save_model(model, folder / "prepared/tokenizer", folder / "bases" / name)
 
 
 def test_the_base_was_measured_by_its_trunk(study: Path) -> None:

@@ -70,7 +70,7 @@ class _Planner:
 
     def __init__(self, study: Study, folder: StudyFolder) -> None:
         self.study, self.folder = study, folder
-        self.prepared: Prepared = load_prepared(folder.data)
+        self.prepared: Prepared = load_prepared(folder.prepared)
         self.batch = study.training.batch_sequences * study.training.sequence_tokens
         self.n_tokens = self._whole_steps(study.tokens)
         self.resolved_file = folder.path / "resolved.json"
@@ -93,7 +93,8 @@ class _Planner:
         found = self.prepared.channels.get(name)
         if found is None:
             raise InputError(
-                f"channel {name!r} is not prepared in {self.folder.data}; run `dcpt prepare` again"
+                f"channel {name!r} is not prepared in {self.prepared.folder}; run `dcpt prepare` "
+                "again"
             )
         return found
 
@@ -216,7 +217,11 @@ class _Planner:
         )
 
     def _recorded(self, **fields: Any) -> Recorded:
-        return Recorded(checkpoint_every_s=self.study.training.checkpoint_every_s, **fields)
+        return Recorded(
+            data_path=self.prepared.folder.name,
+            checkpoint_every_s=self.study.training.checkpoint_every_s,
+            **fields,
+        )
 
     def _pretrain(self, label: str) -> PlannedRun:
         ladder = self.study.bases.ladder
@@ -280,7 +285,8 @@ class _Planner:
 
         folder = checkpoint_files(path)[0].parent
         place = f"bases.checkpoints.{label}: {path}"
-        check_same_tokenizer(folder, self.prepared.tokenizer_path, place)
+        written = self.study.bases.checkpoints[label].model
+        check_same_tokenizer(folder, self.prepared.tokenizer_path, place, written)
 
     def _weights(self, path: str) -> str:
         """SHA-256 of a checkpoint's weights, read once for every state of its files."""

@@ -4,6 +4,7 @@ The folder holds ``tokenizer/`` (an ordinary tokenizer folder), ``<channel>/trai
 ``<channel>/valid.bin`` and ``<channel>/manifest.json`` for every channel, and ``prepared.json``.
 All of it is made in ``.unfinished/`` inside the folder and moved into place at the end: a kill
 leaves what was there before, and the next call goes on behind the last channel that was finished.
+Nothing is written to, replaced or removed that ``prepare`` did not make (``dcpt.text.output``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
@@ -20,27 +20,32 @@ from pathlib import Path
 
 import numpy as np
 
-from dcpt.atomic_files import write_text
+from dcpt.atomic_files import replace_file, sync_folder, write_text
 from dcpt.errors import InputError
 from dcpt.file_hashes import hash_file
+from dcpt.own_folders import is_marked, mark_folder
+from dcpt.text.bases import StudyBase, check_bases, sample_documents
 from dcpt.text.manifest import (
     SPLITS,
+    TOKENIZER_FOLDER,
     Manifest,
     Overlap,
     Prepared,
     Split,
     check_sizes,
+    check_tokenizer,
     count_overlaps,
     count_shared,
+    is_whole,
     load_prepared,
     open_shard,
     read_manifest,
     read_record,
 )
+from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
 from dcpt.text.reading import read_documents
 from dcpt.text.shards import ShardWriter, encode_documents, start_pool
 from dcpt.text.sources import (
-    TOKENIZER_FOLDER,
     Channel,
     ChannelSource,
     channel_keys,
@@ -51,11 +56,15 @@ from dcpt.text.sources import (
 )
 from dcpt.text.tokenizer import (
     Vocabulary,
-    copy_tokenizer,
-    name_tokenizer,
     read_vocabulary,
     shard_dtype,
     train_tokenizer,
+)
+from dcpt.text.tokenizer_files import (
+    TOKENIZER_FILES,
+    copy_tokenizer,
+    encodes_as_files,
+    name_tokenizer,
 )
 
 __all__ = [
@@ -64,13 +73,14 @@ __all__ = [
     "Overlap",
     "Prepared",
     "Progress",
+    "StudyBase",
     "load_prepared",
     "open_shard",
     "prepare",
 ]
 
 Progress = Callable[[str, int, int], None]
-"""Told a channel (or ``tokenizer``), bytes of text files read, and bytes in all (0: not known)."""
+"""Called with a channel (or ``tokenizer``), bytes of text files read, bytes in all (0: unknown)."""
 
 
 def prepare(
@@ -81,6 +91,8 @@ def prepare(
     workers: int = 1,
     sequence_tokens: int = 1,
     progress: Progress | None = None,
+    bases: Sequence[StudyBase] = (),
+    own_folders: Sequence[Path] = (),
 ) -> Prepared:
     """Tokenise the text of all channels into a folder, unless it is there already.
 
@@ -95,25 +107,28 @@ def prepare(
         sequence_tokens: Each split of each channel must hold at least one sequence of so many
             targets.
         progress: Called after every batch of documents.
+        bases: Models whose own tokenizers must give the ids that the text gets.
+        own_folders: Further files and folders that dcpt writes: no text is read from them.
 
     Returns:
         What is in the folder.
 
     Raises:
-        InputError: If a source is missing, broken, empty or too small, the tokenizer cannot be
-            used, or the folder cannot be written. What was prepared before is still there.
+        InputError: If a source is missing, broken, empty or too small, or lies in the folder; if
+            the tokenizer cannot be used or is not that of a base; if the folder holds what dcpt
+            did not write, or cannot be written. What was prepared before is still there.
     """
     check_sources(sources, workers)
     tokenizer_name = name_tokenizer(tokenizer)
     known = read_record(folder)
-    channels = find_channels(sources, known)
+    names = [source.name for source in sources]
+    channels = find_channels(sources, known, [*own_places(folder, names), *own_folders])
     keys = channel_keys(channels, tokenizer_name)
-    if known is not None and _is_current(known, keys):
-        check_sizes(known.channels, sequence_tokens)
-        return known.model_copy(update={"did_nothing": True})
-    work = _Work(folder, channels, keys, workers, progress or _tell_nobody)
+    work = _Work(
+        folder, channels, keys, tokenizer, tokenizer_name, workers, progress or _report_nothing
+    )
     try:
-        return work.do(tokenizer, tokenizer_name, sequence_tokens)
+        return work.find_done(sequence_tokens, bases) or work.do(sequence_tokens, bases)
     except OSError as error:
         remedy = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -131,22 +146,57 @@ class _Work:
     folder: Path
     channels: Sequence[Channel]
     keys: dict[str, str]
+    tokenizer: str | int
+    tokenizer_name: str
     workers: int
     progress: Progress
 
     @property
     def unfinished(self) -> Path:
-        return self.folder / ".unfinished"
+        return self.folder / UNFINISHED
 
-    def do(self, tokenizer: str | int, tokenizer_name: str, sequence_tokens: int) -> Prepared:
+    def find_done(self, sequence_tokens: int, bases: Sequence[StudyBase]) -> Prepared | None:
+        """What is in the folder, if that is all that is asked for, and whole."""
+        try:
+            known = load_prepared(self.folder)
+        except (InputError, OSError):
+            return None
+        if (
+            known.channels.keys() != self.keys.keys()
+            or any(manifest.key != self.keys[name] for name, manifest in known.channels.items())
+            or not self.keeps_tokenizer(known)
+            or not all(is_whole(self.folder / name, m) for name, m in known.channels.items())
+        ):
+            return None
+        check_bases(bases, known.tokenizer_path)
+        check_sizes(known.channels, sequence_tokens)
+        return known.model_copy(update={"did_nothing": True})
+
+    def keeps_tokenizer(self, known: Prepared) -> bool:
+        """Whether the tokenizer in the folder is undamaged and the one that is asked for."""
+        try:
+            check_tokenizer(known)
+        except (InputError, OSError):
+            return False
+        return known.tokenizer_name == self.tokenizer_name and (
+            isinstance(self.tokenizer, int)
+            or encodes_as_files(known.tokenizer_path, self.tokenizer)
+        )
+
+    def do(self, sequence_tokens: int, bases: Sequence[StudyBase]) -> Prepared:
+        check_output(self.folder, self.keys)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if read_record(self.folder) is None and not is_marked(self.folder):
+            mark_folder(self.folder)
         with _lock(self.folder):
-            known = read_record(self.folder)
-            if known is not None and _is_current(known, self.keys):  # another process was faster
-                check_sizes(known.channels, sequence_tokens)
-                return known.model_copy(update={"did_nothing": True})
+            if done := self.find_done(sequence_tokens, bases):  # another process was faster
+                return done
             self.unfinished.mkdir(exist_ok=True)
-            vocabulary = self.place_tokenizer(tokenizer)
+            mark_folder(self.unfinished)
+            tokenizer = self.place_tokenizer()
+            if bases:
+                check_bases(bases, tokenizer, sample_documents(self.channels))
+            vocabulary = read_vocabulary(tokenizer)
             places: dict[str, Path] = {}
             with start_pool(self.workers) as pool:
                 for channel in self.channels:
@@ -158,26 +208,45 @@ class _Work:
                 manifests[name] = manifest
             check_sizes(manifests, sequence_tokens)
             overlaps = count_overlaps(places)
+            warnings = _warn(self.channels, manifests, overlaps, self.tokenizer, vocabulary)
             prepared = Prepared(
                 folder=self.folder,
                 channels=manifests,
-                tokenizer_name=tokenizer_name,
+                tokenizer_name=self.tokenizer_name,
+                tokenizer_files={
+                    path.name: hash_file(path)
+                    for path in sorted(tokenizer.iterdir())
+                    if path.name in TOKENIZER_FILES
+                },
                 overlaps=overlaps,
-                warnings=tuple(_warn(self.channels, manifests, overlaps, tokenizer, vocabulary)),
+                warnings=tuple(warnings),
             )
-            self.put_in_place(prepared, places)
+            self.put_in_place(prepared, {TOKENIZER_FOLDER: tokenizer, **places})
             return prepared
 
-    def place_tokenizer(self, tokenizer: str | int) -> Vocabulary:
-        """Train or copy the tokenizer into the unfinished folder."""
-        folder = self.unfinished / TOKENIZER_FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        if isinstance(tokenizer, int):
-            train_tokenizer(sample_texts(self.channels, self.progress), tokenizer, folder)
+    def place_tokenizer(self) -> Path:
+        """Train or copy the tokenizer, unless it is there; returns the folder that holds it now."""
+        known = read_record(self.folder)
+        if (
+            known is not None
+            and not isinstance(self.tokenizer, int)
+            and self.keeps_tokenizer(known)
+        ):
+            return known.tokenizer_path
+        folder = self._make_folder(TOKENIZER_FOLDER)
+        if isinstance(self.tokenizer, int):
+            train_tokenizer(sample_texts(self.channels, self.progress), self.tokenizer, folder)
         else:
-            copy_tokenizer(tokenizer, folder)
-        return read_vocabulary(folder)
+            copy_tokenizer(self.tokenizer, folder)
+        return folder
+
+    def _make_folder(self, name: str) -> Path:
+        """An empty folder of ours to make something in."""
+        folder = self.unfinished / name
+        remove_folder(folder)
+        folder.mkdir()
+        mark_folder(folder)
+        return folder
 
     def place_channel(
         self, channel: Channel, vocabulary: Vocabulary, pool: Executor | None
@@ -185,23 +254,29 @@ class _Work:
         """Encode a channel, unless it is there; returns the folder that holds it now."""
         name = channel.asked.name
         for place in (self.folder / name, self.unfinished / name):
-            manifest = read_manifest(place)
-            if (
-                manifest is not None
-                and manifest.key == self.keys[name]
-                and manifest.tokenizer_sha256 == vocabulary.sha256
-                and _is_whole(place, manifest)
-            ):
+            if self.is_made(place, name, vocabulary):
                 return place
-        place = self.unfinished / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
+        place = self._make_folder(name)
         try:
             self.encode_channel(channel, vocabulary, pool, place)
         except BaseException:
-            shutil.rmtree(place, ignore_errors=True)  # gives a full disk its room back
+            remove_folder(place)  # gives a full disk its room back
             raise
         return place
+
+    def is_made(self, place: Path, name: str, vocabulary: Vocabulary) -> bool:
+        """Whether a folder holds a channel as it is asked for, whole."""
+        manifest, known = read_manifest(place), read_record(self.folder)
+        recorded = None if known is None else known.channels.get(name)
+        if manifest is None or (manifest.key, manifest.tokenizer_sha256, manifest.eos_id) != (
+            self.keys[name],
+            vocabulary.sha256,
+            vocabulary.eos_id,
+        ):
+            return False
+        if recorded is not None and recorded.key == manifest.key and recorded != manifest:
+            return False  # one of the two was changed
+        return is_whole(place, manifest)
 
     def encode_channel(
         self, channel: Channel, vocabulary: Vocabulary, pool: Executor | None, place: Path
@@ -225,7 +300,8 @@ class _Work:
                 start += source.size
             counts = {split: writer.finish() for split, writer in writers.items()}
         hashes = {split: distinct for split, (_, distinct) in counts.items()}
-        np.savez(place / "documents.npz", train=hashes["train"], valid=hashes["valid"])
+        with replace_file(place / "documents.npz") as partial, partial.open("wb") as file:
+            np.savez(file, train=hashes["train"], valid=hashes["valid"])
         manifest = Manifest(
             channel=asked.name,
             key=self.keys[asked.name],
@@ -248,23 +324,32 @@ class _Work:
 
     def put_in_place(self, prepared: Prepared, places: dict[str, Path]) -> None:
         """Move what was made into the folder; the record, written last, makes it valid."""
+        check_output(self.folder, self.keys)  # encoding takes hours, and files may have come in
         old = self.unfinished / ".old"
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
         old.mkdir()
-        made = {TOKENIZER_FOLDER: self.unfinished / TOKENIZER_FOLDER, **places}
-        for name, source in made.items():
+        for name, source in places.items():
             target = self.folder / name
             if source == target:  # already there, whatever a killed call left unfinished
                 continue
-            if target.exists():
+            if os.path.lexists(target):
                 os.replace(target, old / name)
             os.replace(source, target)
+        sync_folder(self.folder)
         write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2) + "\n")
-        shutil.rmtree(self.unfinished)
+        remove_folder(self.unfinished)
+        # Hashed while they are in memory, and remembered, so that training starts at once.
+        check_tokenizer(prepared)
+        for name, manifest in prepared.channels.items():
+            if not is_whole(self.folder / name, manifest):
+                raise InputError(
+                    f"{self.folder / name}: these files are not what was written a moment ago; "
+                    "check the disk and prepare again"
+                )
 
 
-def _tell_nobody(name: str, done: int, total: int) -> None:
-    """The progress of those who asked for none."""
+def _report_nothing(name: str, done: int, total: int) -> None:
+    """The progress of callers that asked for none."""
 
 
 @contextmanager
@@ -273,31 +358,6 @@ def _lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _is_current(prepared: Prepared, keys: dict[str, str]) -> bool:
-    """Whether all that is asked for is in the folder, and whole."""
-    try:
-        tokenizer = hash_file(prepared.tokenizer_path / "tokenizer.json")
-    except OSError:
-        return False
-    return prepared.channels.keys() == keys.keys() and all(
-        manifest.key == keys[name]
-        and manifest.tokenizer_sha256 == tokenizer
-        and read_manifest(prepared.folder / name) == manifest
-        and _is_whole(prepared.folder / name, manifest)
-        for name, manifest in prepared.channels.items()
-    )
-
-
-def _is_whole(place: Path, manifest: Manifest) -> bool:
-    sizes = {"train": manifest.train.tokens, "valid": manifest.valid.tokens}
-    width = np.dtype(manifest.dtype).itemsize
-    return (place / "documents.npz").exists() and all(
-        (place / f"{split}.bin").exists()
-        and (place / f"{split}.bin").stat().st_size == tokens * width
-        for split, tokens in sizes.items()
-    )
 
 
 def _warn(

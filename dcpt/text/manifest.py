@@ -1,8 +1,7 @@
-"""What was prepared: the records beside the token shards, and the door to the shards."""
+"""What was prepared: its records, the checks of its files, and access to the shards."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -12,11 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from dcpt.atomic_files import DamagedFileError, read_json
 from dcpt.errors import InputError
+from dcpt.file_hashes import file_sha256
 from dcpt.text.reading import InputFile
 
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, Split] = ("train", "valid")
+
+TOKENIZER_FOLDER = "tokenizer"
+"""It lies beside the folders of the channels, so no channel has this name."""
+
+REMEDY = "run `dcpt prepare` again"
 
 
 class _Record(BaseModel):
@@ -107,6 +113,8 @@ class Prepared(_Record):
         folder: Where it is.
         channels: Manifest of each channel.
         tokenizer_name: Which tokenizer was asked for.
+        tokenizer_files: SHA-256 of each file of the tokenizer's folder; empty where an older
+            version prepared the text.
         overlaps: One for each pair of channels that shares documents.
         warnings: What a person should know, a sentence each.
         did_nothing: Whether all of it was there already.
@@ -115,6 +123,7 @@ class Prepared(_Record):
     folder: Path = Field(exclude=True)
     channels: dict[str, Manifest]
     tokenizer_name: str
+    tokenizer_files: dict[str, str] = {}
     overlaps: tuple[Overlap, ...]
     warnings: tuple[str, ...]
     did_nothing: bool = Field(default=False, exclude=True)
@@ -122,43 +131,86 @@ class Prepared(_Record):
     @property
     def tokenizer_path(self) -> Path:
         """An ordinary tokenizer folder, as ``AutoTokenizer.from_pretrained`` takes it."""
-        return self.folder / "tokenizer"
+        return self.folder / TOKENIZER_FOLDER
 
 
 def load_prepared(folder: Path) -> Prepared:
-    """Read the record of a prepared folder.
+    """Read the record of a prepared folder, and check its manifests and its tokenizer.
 
     Raises:
+        DamagedFileError: If one of them is not what was written.
         InputError: If nothing was prepared there, or a change of it was interrupted.
     """
-    prepared = read_record(folder)
+    prepared = _load_record(folder)
     if prepared is None:
         raise InputError(f"{folder}: no prepared text here; run `dcpt prepare` first")
     for name, manifest in prepared.channels.items():
-        if read_manifest(folder / name) != manifest:
+        if _load_manifest(folder / name) != manifest:
             raise InputError(
                 f"{folder}: channel {name} is not the one that was recorded (an interrupted "
-                "change?); run `dcpt prepare` again"
+                f"change?); {REMEDY}"
             )
+    check_tokenizer(prepared)
     return prepared
+
+
+def check_tokenizer(prepared: Prepared) -> None:
+    """Check that the files of the tokenizer are those that were recorded.
+
+    Raises:
+        DamagedFileError: If one is not.
+        InputError: If one is missing.
+    """
+    recorded = prepared.tokenizer_files
+    for manifest in prepared.channels.values() if not recorded else ():  # of an older version
+        recorded = {"tokenizer.json": manifest.tokenizer_sha256}
+    for name, sha256 in recorded.items():
+        path = prepared.tokenizer_path / name
+        if not path.is_file():
+            raise InputError(f"{path}: this file is missing; {REMEDY}")
+        if file_sha256(path) != sha256:
+            raise DamagedFileError(path, "its SHA-256 is not the recorded one", REMEDY)
+    path = prepared.tokenizer_path / "tokenizer_config.json"
+    if not isinstance(read_json(path, REMEDY), dict):
+        raise DamagedFileError(path, "it holds no JSON object", REMEDY)
 
 
 def read_record(folder: Path) -> Prepared | None:
     """Read ``prepared.json``; None if there is none that can be read."""
     try:
-        record = (folder / "prepared.json").read_text(encoding="utf-8")
-        return Prepared.model_validate({"folder": folder, **json.loads(record)})
-    except (OSError, ValueError):  # pydantic's and json's errors are ValueErrors
+        return _load_record(folder)
+    except (InputError, OSError):
         return None
 
 
 def read_manifest(channel_folder: Path) -> Manifest | None:
     """Read a channel's manifest; None if there is none that can be read."""
     try:
-        record = (channel_folder / "manifest.json").read_text(encoding="utf-8")
-        return Manifest.model_validate_json(record)
-    except (OSError, ValueError):
+        return _load_manifest(channel_folder)
+    except (InputError, OSError):
         return None
+
+
+def _load_record(folder: Path) -> Prepared | None:
+    path = folder / "prepared.json"
+    content = read_json(path, REMEDY)
+    if content is None:
+        return None
+    try:
+        return Prepared.model_validate({**content, "folder": folder})
+    except (TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
+        raise DamagedFileError(path, "it is no record of prepared text", REMEDY) from error
+
+
+def _load_manifest(channel_folder: Path) -> Manifest | None:
+    path = channel_folder / "manifest.json"
+    content = read_json(path, REMEDY)
+    if content is None:
+        return None
+    try:
+        return Manifest.model_validate(content)
+    except ValueError as error:
+        raise DamagedFileError(path, "it is no manifest of a channel", REMEDY) from error
 
 
 def open_shard(
@@ -166,21 +218,54 @@ def open_shard(
 ) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger]]:
     """Map the token ids of one split of one channel, shape (tokens,), read only.
 
+    The file's hash is checked; it is computed once for every state of the file on a machine.
+
     Raises:
-        InputError: If the channel was not prepared, or its file is not as long as recorded.
+        DamagedFileError: If the file is not the one that was written.
+        InputError: If the channel was not prepared.
     """
     manifest = read_manifest(folder / channel)
-    path = folder / channel / f"{split}.bin"
-    if manifest is None or not path.exists():
+    if manifest is None:
         raise InputError(f"{folder}: channel {channel} is not prepared here; run `dcpt prepare`")
-    dtype = np.dtype(manifest.dtype)
-    expected = getattr(manifest, split).tokens * dtype.itemsize
+    path = _check_shard(folder / channel, manifest, split)
+    return np.memmap(path, dtype=np.dtype(manifest.dtype), mode="r")
+
+
+def is_whole(place: Path, manifest: Manifest) -> bool:
+    """Whether the shards and the document hashes of a channel are those that were written."""
+    try:
+        for split in SPLITS:
+            _check_shard(place, manifest, split)
+        hashes = _read_document_hashes(place)
+    except (InputError, OSError):
+        return False
+    return all(
+        len(hashes[split]) == counts.documents - counts.repeated_documents
+        for split, counts in (("train", manifest.train), ("valid", manifest.valid))
+    )
+
+
+def _check_shard(place: Path, manifest: Manifest, split: Split) -> Path:
+    path = place / f"{split}.bin"
+    if not path.is_file():
+        raise InputError(f"{path}: this file is missing; {REMEDY}")
+    counts = manifest.train if split == "train" else manifest.valid
+    expected = counts.tokens * np.dtype(manifest.dtype).itemsize
     if path.stat().st_size != expected:
-        raise InputError(
-            f"{path}: {path.stat().st_size} bytes where {expected} were written; delete the folder "
-            f"{path.parent} and run `dcpt prepare` again"
-        )
-    return np.memmap(path, dtype=dtype, mode="r")
+        reason = f"{path.stat().st_size} bytes where {expected} were written"
+        raise DamagedFileError(path, reason, REMEDY)
+    if file_sha256(path) != counts.sha256:
+        raise DamagedFileError(path, "its SHA-256 is not the one in manifest.json", REMEDY)
+    return path
+
+
+def _read_document_hashes(place: Path) -> dict[str, NDArray[np.uint64]]:
+    path = place / "documents.npz"
+    try:
+        with path.open("rb") as file, np.load(file) as archive:  # checks the archive's checksums
+            return {split: archive[split] for split in SPLITS}
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
+        raise DamagedFileError(path, f"it cannot be read: {error}", REMEDY) from error
 
 
 def count_shared(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> int:
@@ -197,7 +282,7 @@ def count_overlaps(places: Mapping[str, Path]) -> tuple[Overlap, ...]:
     Returns:
         One record for each pair that shares any.
     """
-    hashes = {name: dict(np.load(place / "documents.npz")) for name, place in places.items()}
+    hashes = {name: _read_document_hashes(place) for name, place in places.items()}
     overlaps = []
     for first, second in combinations(hashes, 2):
         a, b = hashes[first], hashes[second]

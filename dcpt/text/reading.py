@@ -13,7 +13,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -121,6 +121,42 @@ def find_source(written: str, place: str) -> Source:
         what = f"{', '.join(unreadable[:3])} cannot be read" if unreadable else "no text inside"
         raise InputError(f"{place}: {written}: {what}; readable are {_READABLE}")
     return Source(written, "files", files, left_out)
+
+
+def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
+    """Refuse a source that takes in files or folders that dcpt writes; links are followed.
+
+    Args:
+        source: What ``find_source`` found.
+        ours: These files and folders; they need not exist.
+        place: Whose source it is, for the error.
+
+    Raises:
+        InputError: If one of them is in the source, or a file of the source is in one of them.
+    """
+    if source.kind == "hub":
+        return
+    real_ours = [(own, own.resolve()) for own in ours]
+    written = Path(source.written).expanduser()
+    whole = written.resolve() if written.is_dir() else None
+    folders: dict[Path, Path] = {}  # resolving a folder takes longer than a look-up
+    for path in source.files:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        folder = folders[path.parent]
+        real = path.resolve() if path.is_symlink() else folder / path.name
+        for own, real_own in real_ours:
+            if real.is_relative_to(real_own):
+                raise InputError(
+                    f"{place}: {source.written}: {path} lies in {own}, which dcpt writes to; keep "
+                    "the text in another folder"
+                )
+    for own, real_own in real_ours:
+        if whole is not None and real_own.is_relative_to(whole):
+            raise InputError(
+                f"{place}: {source.written}: this folder holds {own}, which dcpt writes to; keep "
+                "the text in a folder of its own"
+            )
 
 
 def identify(path: Path, known: InputFile | None = None) -> InputFile:

@@ -6,21 +6,24 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
-from dcpt.text.manifest import Prepared
-from dcpt.text.reading import InputFile, Source, find_source, identify, read_documents
+from dcpt.text.manifest import TOKENIZER_FOLDER, Prepared
+from dcpt.text.reading import (
+    InputFile,
+    Source,
+    check_is_text,
+    find_source,
+    identify,
+    read_documents,
+)
 from dcpt.text.shards import SplitRule, hash_document
 from dcpt.text.tokenizer import SAMPLE_BYTES
 
 FORMAT = 1
 """Raised by hand when a change of the code alters shards."""
-
-TOKENIZER_FOLDER = "tokenizer"
-"""It lies beside the folders of the channels, so no channel has this name."""
-
-_NAME = CHANNEL_NAME
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
     if workers < 1:
         problems.append(f"{workers} workers; use at least 1")
     for source in sources:
-        if not _NAME.fullmatch(source.name) or source.name == TOKENIZER_FOLDER:
+        if not CHANNEL_NAME.fullmatch(source.name) or source.name.casefold() == TOKENIZER_FOLDER:
             problems.append(
                 f"channel {source.name!r}: this name cannot be used; take letters, digits, _, . "
                 f"and - (and not {TOKENIZER_FOLDER!r})"
@@ -104,15 +107,18 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
         raise InputError(problems)
 
 
-def find_channels(sources: Sequence[ChannelSource], known: Prepared | None) -> list[Channel]:
+def find_channels(
+    sources: Sequence[ChannelSource], known: Prepared | None, ours: Sequence[Path] = ()
+) -> list[Channel]:
     """Find and hash the files of all channels.
 
     Args:
         sources: The channels.
         known: What was prepared before: files of the same size and time are not hashed again.
+        ours: Files and folders that dcpt writes, in which there can be no text of a channel.
 
     Raises:
-        InputError: Names every source that is missing or cannot be read.
+        InputError: Names every source that is missing, cannot be read, or takes in one of ours.
     """
     hashed = (
         {file.path: file for m in known.channels.values() for file in m.inputs} if known else {}
@@ -120,10 +126,13 @@ def find_channels(sources: Sequence[ChannelSource], known: Prepared | None) -> l
     channels, problems = [], []
     for asked in sources:
         try:
-            train = find_source(asked.train, f"channel {asked.name}")
+            place = f"channel {asked.name}"
+            train = find_source(asked.train, place)
+            check_is_text(train, ours, place)
             valid = None
             if asked.valid is not None:
-                valid = find_source(asked.valid, f"channel {asked.name}, validation")
+                valid = find_source(asked.valid, f"{place}, validation")
+                check_is_text(valid, ours, f"{place}, validation")
             files = train.files + (valid.files if valid else ())
             inputs = tuple(identify(path, hashed.get(str(path))) for path in files)
             channels.append(Channel(asked, train, valid, inputs))

@@ -1,8 +1,7 @@
-"""Tokenizers: trained on the study's text or taken from a model; a folder in the end."""
+"""Tokenizers: trained on the study's text, read from their folder, compared with each other."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from dcpt.atomic_files import write_text
 from dcpt.errors import InputError
+from dcpt.file_hashes import hash_file
 
 END_OF_TEXT = "<|endoftext|>"
 """Joins documents; the end-of-sequence token of tokenizers trained here."""
@@ -19,8 +20,19 @@ END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
 """All bytes and the end of text."""
 
-PROBE = "The court held, in 1987, that\n\tf(x) = x² + 3;  naïve 中文 — 12,345 tokens don't\n\n"
-"""Text on which two tokenizers of equal vocabularies must agree as well: merges may differ."""
+PROBES = (
+    "The court held, in 1987, that\n\tf(x) = x² + 3;  naïve 中文 — 12,345 tokens don't\n\n",
+    "I'll say they've won; she'd SAY IT'S WE'RE ’tis l’été",
+    "1 12 123 1234 12345678 3.14159e-10 0x1F ١٢٣ Ⅷ ½",
+    "def f(a: int) -> str:\n    if a != 0:\n\t\treturn f'{a:>8}'  # note\n\n\n\r\n}",
+    " " * 2 + "a" + " " * 17 + "b" + "\t" * 5 + "c \n \n  d" + " " * 64 + "\n",
+    "漢字かなカナ한국어。、「」 ไทย हिन्दी العربية עברית",
+    "e\u0301 o\u0308\u0323 ﬁ Å Å a\u200db \u00a0 \u3000 \ufeff",
+    "🙂👩‍👩‍👧‍👦🇩🇪👍🏽 ∑∀∂ ←→ ™",
+)
+"""Texts on which two tokenizers of equal vocabularies must agree as well, since their merges and
+the way they split words may differ: contractions, digits, code, runs of white space, scripts,
+combining characters, emoji."""
 
 SAMPLE_BYTES = 16_000_000
 """Text of each channel that a tokenizer is trained on, at most; alike for all channels, so that a
@@ -44,16 +56,8 @@ class Vocabulary:
     size: int
 
     def load(self) -> Tokenizer:
-        """Load it for encoding plain text: no truncation, no padding, no special tokens.
-
-        A text that spells out a special token, such as ``<|endoftext|>``, is encoded as the
-        characters that it is.
-        """
-        tokenizer = Tokenizer.from_file(str(self.path))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
-        return tokenizer
+        """Load it for encoding plain text."""
+        return load_tokenizer(self.path)
 
 
 def shard_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
@@ -92,41 +96,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, folder: Path) ->
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def copy_tokenizer(name: str, folder: Path) -> None:
-    """Copy a model's fast tokenizer into a folder.
-
-    Args:
-        name: A tokenizer or model folder, or a hub id.
-        folder: Existing folder to write into.
-
-    Raises:
-        InputError: If it cannot be loaded, is not a fast one, or has no end-of-sequence token.
-    """
-    from transformers import AutoTokenizer  # seconds to import, and needed for this only
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"tokenizer {name}: cannot be loaded ({str(error).splitlines()[0]:.200}); give a "
-            "tokenizer folder, a hub id, or a vocabulary size such as 1024 to train one"
-        ) from error
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"tokenizer {name}: has no tokenizer.json (it is not a 'fast' one); convert it, or "
-            "choose another"
-        )
-    if tokenizer.eos_token_id is None:
-        raise InputError(
-            f"tokenizer {name}: has no end-of-sequence token to join documents with; set eos_token "
-            "in its tokenizer_config.json"
-        )
-    tokenizer.save_pretrained(folder)
+    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
@@ -137,86 +109,100 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """
     path = folder / "tokenizer.json"
     try:
-        data = path.read_bytes()
+        digest = hash_file(path)
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder}: holds no readable tokenizer ({error}); prepare again"
         ) from error
-    ids = Tokenizer.from_str(data.decode()).get_vocab(with_added_tokens=True)
+    ids = load_tokenizer(path).get_vocab(with_added_tokens=True)
     eos = config.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
     if eos not in ids:
         raise InputError(f"{folder}: the end-of-sequence token {eos!r} has no id in {path.name}")
-    return Vocabulary(path, hashlib.sha256(data).hexdigest(), ids[eos], max(ids.values()) + 1)
+    return Vocabulary(path, digest, ids[eos], max(ids.values()) + 1)
 
 
-def check_same_tokenizer(model: Path, prepared: Path, place: str) -> None:
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Load a ``tokenizer.json`` for plain text: no truncation, no padding, no special tokens.
+
+    A text that spells out a special token, such as ``<|endoftext|>``, is encoded as the
+    characters that it is.
+
+    Raises:
+        InputError: If the file holds no tokenizer.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more precise
+        raise InputError(
+            f"{path}: no tokenizer can be read from it ({error!s:.200}); put the original file back"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str | None:
+    """Compare what two ``tokenizer.json`` files encode.
+
+    Args:
+        first: A tokenizer; it may know more ids than the other.
+        second: The other.
+        texts: Texts on which they have to agree, besides ``PROBES``.
+
+    Returns:
+        What the first does and the second, that of the prepared text, does not, as the end of a
+        sentence; None if they agree.
+
+    Raises:
+        InputError: If a file holds no tokenizer.
+    """
+    if first.read_bytes() == second.read_bytes():
+        return None
+    one, other = load_tokenizer(first), load_tokenizer(second)
+    known = one.get_vocab(with_added_tokens=True)
+    for token, number in other.get_vocab(with_added_tokens=True).items():
+        if known.get(token) != number:
+            return (
+                f"gives the token {token!r} the id {known.get(token)}, and the prepared text has "
+                f"{number} for it"
+            )
+    for text in (*PROBES, *texts):
+        if _encode(one, text) != _encode(other, text):
+            return f"splits words differently from that of the prepared text, as in {text[:40]!r}"
+    return None
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def check_same_tokenizer(
+    model: Path, prepared: Path, place: str, written: str, texts: Iterable[str] = ()
+) -> None:
     """Refuse a model whose own tokenizer gives text other ids than the prepared text has.
 
-    A model that knows more ids passes, and so does one that comes without a ``tokenizer.json``:
-    nothing can be told of it.
+    A model that knows more ids passes, and so does a model without a ``tokenizer.json``: nothing
+    is known of its tokenizer.
 
     Args:
         model: The model's folder.
-        prepared: Folder of the tokenizer that the text was prepared with.
+        prepared: Folder of the tokenizer that the text is prepared with.
         place: Begins the message.
+        written: The model's path as a person writes it in the study.
+        texts: Texts on which the two have to agree, besides ``PROBES``.
 
     Raises:
-        InputError: If a token has another id, or the two split a probe differently.
+        InputError: If a token has another id, or the two split a text differently.
     """
     if not (model / "tokenizer.json").is_file():
         return
-    own, ours = (
-        Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (model, prepared)
-    )
-    known = own.get_vocab(with_added_tokens=True)
-    remedy = "prepare the text with the model's own tokenizer (tokenizer: in the study)"
-    for token, number in ours.get_vocab(with_added_tokens=True).items():
-        if known.get(token) != number:
-            raise InputError(
-                f"{place}: its tokenizer gives the token {token!r} the id {known.get(token)}, and "
-                f"the prepared text has {number} for it; {remedy}"
-            )
-    if (
-        own.encode(PROBE, add_special_tokens=False).ids
-        != ours.encode(PROBE, add_special_tokens=False).ids
-    ):
+    difference = find_difference(model / "tokenizer.json", prepared / "tokenizer.json", texts)
+    if difference is not None:
         raise InputError(
-            f"{place}: its tokenizer has the ids of the prepared text but splits words "
-            f"differently; {remedy}"
+            f"{place}: its tokenizer {difference}; write `tokenizer: {written}` in the study and "
+            "run `dcpt prepare`"
         )
-
-
-def name_tokenizer(spec: str | int) -> str:
-    """Say which tokenizer is asked for, so that a change is noticed.
-
-    Args:
-        spec: A vocabulary size, a folder or a hub id.
-
-    Returns:
-        Text that changes when the request does: for a folder it holds a hash of the files.
-
-    Raises:
-        InputError: If the vocabulary is too small or the folder is missing.
-    """
-    if isinstance(spec, int):
-        if spec < SMALLEST_VOCABULARY:
-            raise InputError(
-                f"a vocabulary of {spec} is too small; a byte-level tokenizer needs at least "
-                f"{SMALLEST_VOCABULARY}"
-            )
-        return f"bpe {spec} {SAMPLE_BYTES}"
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
-        digest = hashlib.sha256()
-        for path in sorted(folder.glob("*token*")) + sorted(folder.glob("vocab*")):
-            if path.is_file():
-                digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        return f"folder {digest.hexdigest()}"
-    if spec.startswith(("/", ".", "~")):
-        raise InputError(
-            f"tokenizer {spec}: no such folder; check the path, or give a vocabulary size such as "
-            "1024 to train one"
-        )
-    return f"hub {spec}"

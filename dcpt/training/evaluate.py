@@ -221,7 +221,7 @@ def evaluate_model(
     prepared = load_prepared(data)
     validation = open_validation(prepared, channels, sequence_tokens, validation_tokens, packing)
     folder = checkpoint_files(path)[0].parent
-    check_same_tokenizer(folder, prepared.tokenizer_path, f"checkpoint {path}")
+    check_same_tokenizer(folder, prepared.tokenizer_path, f"checkpoint {path}", str(path))
     model = load_model(path, device)
     check_positions(model, sequence_tokens, f"checkpoint {path}")
     check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")

@@ -338,6 +338,7 @@ def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
     with _quiet():
         model.save_pretrained(partial)
     for file in tokenizer.iterdir():
-        shutil.copyfile(file, partial / file.name)
+        if not file.name.startswith("."):  # dcpt's marker of its own folders
+            shutil.copyfile(file, partial / file.name)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -279,7 +279,7 @@ def test_a_full_disk_fails_runs_and_loses_nothing(
     if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("this root may not mount a tmpfs")
     try:
-        shutil.copytree(study.parent / "data", disk / "data")
+        shutil.copytree(study.parent / "prepared", disk / "prepared")
         shutil.copy(study, disk)
         filler = disk / "filler"
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize

@@ -159,7 +159,7 @@ def test_hashes_refuse_what_json_cannot_hold() -> None:
 
 def test_decays_on_mixtures_of_their_own_leave_the_trunks_as_they_are(prepared: Path) -> None:
     # A tokenizer that the study trains itself is trained on the extra channel as well.
-    shutil.copytree(prepared.parent / "data/tokenizer", prepared.parent / "tokenizer")
+    shutil.copytree(prepared.parent / "prepared/tokenizer", prepared.parent / "tokenizer")
     plan(prepared, "tokenizer: 300", "tokenizer: tokenizer")
     stations.prepare_study(prepared, workers=1)
     before = stations.plan_study(prepared)

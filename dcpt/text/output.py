@@ -1,0 +1,116 @@
+"""The folder of prepared text: what in it is ours, and how that is removed.
+
+A person's file or folder is never written to, replaced or removed. Ours are the folders that carry
+the marker, or the manifest that was written before there was a marker, as long as they hold no file
+of another name than those that ``prepare`` writes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from dcpt.errors import InputError
+from dcpt.own_folders import MARKER, is_marked
+from dcpt.text.manifest import SPLITS, TOKENIZER_FOLDER, read_manifest, read_record
+from dcpt.text.tokenizer_files import TOKENIZER_FILES
+
+UNFINISHED = ".unfinished"
+"""The folder inside the output in which everything is made."""
+
+_OWN_NAMES = {MARKER, "manifest.json", "documents.npz", *TOKENIZER_FILES}
+_OWN_NAMES |= {f"{split}.bin" for split in SPLITS}
+_PARTIAL = re.compile(r"\.\d+\.partial$")
+
+
+def check_output(folder: Path, names: Iterable[str]) -> None:
+    """Refuse an output folder in which something is in the way that ``prepare`` did not write.
+
+    Args:
+        folder: Where prepared text goes; it need not exist.
+        names: Names of the channels.
+
+    Raises:
+        InputError: Names every such place.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: this is not a folder, and prepared text goes into a folder of this name; "
+            "move it away or rename it"
+        )
+    if not is_marked(folder) and read_record(folder) is None:
+        there = sorted(path.name for path in folder.iterdir())
+        if there:
+            raise InputError(
+                f"{folder}: holds {', '.join(there[:3])}, which `dcpt prepare` did not write, and "
+                "prepared text needs a folder of its own; move your files to another folder"
+            )
+        return
+    problems = [
+        f"{foreign}: `dcpt prepare` did not write this, and prepared text goes into "
+        f"{folder / name}; move it to another folder"
+        for name in [*names, TOKENIZER_FOLDER, UNFINISHED]
+        if (foreign := _find_foreign(folder, name)) is not None
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def own_places(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Where no text of a channel may lie: the output folder.
+
+    In a folder that was prepared by a version without markers, texts were allowed beside the
+    folders of the channels; there the places are these folders.
+    """
+    record = None if is_marked(folder) else read_record(folder)
+    if record is None:
+        return [folder]
+    ours = {*names, *record.channels, TOKENIZER_FOLDER, UNFINISHED, "prepared.json"}
+    return [folder / name for name in sorted(ours)]
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the files of ours in a folder, and the folder if nothing else is left in it."""
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            if _is_own_name(name):
+                (Path(place) / name).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            Path(place).rmdir()
+
+
+def _find_foreign(folder: Path, name: str) -> Path | None:
+    """What is in the way at ``folder / name``: that place, or the first file inside, or nothing."""
+    place = folder / name
+    if not os.path.lexists(place):
+        return None
+    if place.is_symlink() or not place.is_dir():
+        return place
+    files = list(_files(place))
+    for path in files:
+        if not _is_own_name(path.name):
+            return path
+    if not files or is_marked(place) or read_manifest(place) is not None:
+        return None
+    # Folders of a version without markers are known by the record that names them.
+    record = None if is_marked(folder) else read_record(folder)
+    ours = {*record.channels, TOKENIZER_FOLDER, UNFINISHED} if record is not None else set()
+    return None if name in ours else place
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        for name in sorted(files):
+            yield Path(place) / name
+        for name in folders:
+            if (Path(place) / name).is_symlink():
+                yield Path(place) / name
+
+
+def _is_own_name(name: str) -> bool:
+    return _PARTIAL.sub("", name) in _OWN_NAMES
