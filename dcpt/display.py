@@ -53,6 +53,13 @@ def note_left_out(names: Sequence[str]) -> None:
         )
 
 
+def note_damaged(sentences: Sequence[str]) -> None:
+    """Say on standard error which runs a damaged file leaves out."""
+    console = Console(stderr=True, highlight=False)
+    for words in sentences:
+        console.print(f"warning: {words}", markup=False, soft_wrap=True, style="yellow")
+
+
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table; columns after the first are right-aligned."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
