@@ -109,6 +109,7 @@ def read_json(path: Path, remedy: str = "set it aside and start again") -> Any:
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON object with the hash of its content, which ``read_record`` checks."""
+    make_room(path)
     write_json(path, {**record, "sha256": _record_sha256(record)})
 
 
@@ -142,6 +143,12 @@ def _record_sha256(record: Mapping[str, Any]) -> str:
     read_back = json.loads(json.dumps(record))  # keys are text and tuples lists, as in the file
     canonical = json.dumps(read_back, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def make_room(path: Path) -> None:
+    """Set aside a folder that stands where a file of ours belongs."""
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
 
 
 def set_aside(path: Path) -> Path:

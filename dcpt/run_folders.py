@@ -15,7 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from dcpt.atomic_files import DamagedFileError, read_record, set_aside, write_bytes, write_record
+from dcpt.atomic_files import (
+    DamagedFileError,
+    make_room,
+    read_record,
+    set_aside,
+    write_bytes,
+    write_record,
+)
 from dcpt.file_hashes import file_sha256, file_state
 from dcpt.run_records import (
     check_result,
@@ -76,12 +83,8 @@ class RunFolder:
 
     def states(self) -> dict[int, Path]:
         """All kept states by their tokens; files of other names are not ours."""
-        found = {}
-        for path in self.path.glob("state-*.safetensors"):
-            tokens = path.stem.removeprefix("state-")
-            if tokens.isdecimal():
-                found[int(tokens)] = path
-        return found
+        found = {p.stem.removeprefix("state-"): p for p in self.path.glob("state-*.safetensors")}
+        return {int(tokens): path for tokens, path in found.items() if tokens.isdecimal()}
 
     # ------------------------------------------------------------------ records
     def config(self) -> RunConfig | None:
@@ -152,6 +155,7 @@ class RunFolder:
             digest = hashlib.sha256(content).hexdigest()
             about["metrics"] = {"bytes": len(content), "sha256": digest}
         write_record(self.path / "result.json", {**result, **about})
+        make_room(self.checkpoint)
         self.checkpoint.unlink(missing_ok=True)
         self.clear_error()
 
@@ -168,10 +172,8 @@ class RunFolder:
 
     def clear_error(self) -> None:
         """Remove the error of an earlier attempt."""
-        path = self.path / "error.json"
-        if path.is_dir():
-            set_aside(path)
-        path.unlink(missing_ok=True)
+        make_room(self.path / "error.json")
+        (self.path / "error.json").unlink(missing_ok=True)
 
     def is_done(self, config: RunConfig) -> bool:
         """Whether the run reached its length, is sound, and holds the states and model asked."""
@@ -321,8 +323,7 @@ class RunFolder:
     def lock(self) -> Iterator[bool]:
         """Hold the run's lock; yields False if another process holds it. Death releases it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / "lock").is_dir():
-            set_aside(self.path / "lock")
+        make_room(self.path / "lock")
         with (self.path / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

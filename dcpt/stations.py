@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcpt.atomic_files import DamagedFileError, set_aside, write_record
+from dcpt.atomic_files import DamagedFileError, make_room, set_aside, write_record
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs, settle_warmup
 from dcpt.grid.planned import PlannedRun, Trunk
@@ -249,6 +249,7 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
     fitted = fit(runs, **how)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        make_room(folder / "runs.csv")
         write_runs(runs, folder / "runs.csv")
         fitted.to_json(folder)
     return fitted

@@ -156,11 +156,15 @@ def check_bases(study: Study, folder: StudyFolder, fitted: Path) -> None:
         fitted: The table that was fitted.
 
     Raises:
-        InputError: Names the base.
+        InputError: Names the base, or the table if it is damaged.
     """
     bases = bases_by_size(run.config for run in plan_runs(study, folder))
-    with fitted.open(encoding="utf-8", newline="") as lines:
-        seen = {(row.get("size", ""), row.get("base", "")) for row in csv.DictReader(lines)}
+    try:
+        with fitted.open(encoding="utf-8", newline="") as lines:
+            seen = {(row.get("size", ""), row.get("base", "")) for row in csv.DictReader(lines)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        remedy = f"run `dcpt fit {folder.file}` again"
+        raise DamagedFileError(fitted, str(error), remedy) from None
     changed = sorted({size for size, base in seen if base not in bases.get(size, {base})})
     if changed:
         raise InputError(

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dcpt.atomic_files import DamagedFileError, replace_file
+from dcpt.atomic_files import DamagedFileError, make_room, replace_file
 from dcpt.file_hashes import remembered_digest
 from dcpt.runs import Identity
 from dcpt.training.forward import Forward, Weights, forward_of, weights_of
@@ -117,6 +117,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: flo
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = {"step": str(state.step), "identity": identity.hash, "wall_s": f"{wall_s:.3f}"}
     about["sha256"] = _content_sha256(about, sorted(host), host)
+    make_room(path)
     with replace_file(path) as partial:
         save_file(host, partial, about)
 
@@ -177,9 +178,11 @@ def _open_state(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     Raises:
         DamagedFileError: If it is no whole safetensors file, or its metadata are not a state's.
     """
+    if path.is_dir():
+        raise DamagedFileError(path, "it is a folder", REMEDY)
     try:
         opened = safe_open(path, framework="pt")
-    except (SafetensorError, ValueError, IsADirectoryError, PermissionError) as error:
+    except (SafetensorError, ValueError, PermissionError) as error:
         raise DamagedFileError(path, " ".join(str(error).split())[:200], REMEDY) from None
     with opened as file:
         about = file.metadata() or {}
