@@ -99,3 +99,35 @@ def test_a_changed_base_leaves_nothing_of_the_old_one(study: Path) -> None:
     assert all(new[name] != old[name] for name in new)
     assert verified not in set(stations.collect_runs(study)["run"])
     assert verified in stations.left_out_runs(study)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"measured_on": 3}'])
+def test_a_torn_measurement_is_named_and_made_again(study: Path, content: str) -> None:
+    row = stations.evaluate_base(study, "bases/one")
+    file = study.parent / "bases/a.json"
+    for torn in (content, file.read_text().replace(f"{row['n_params']}", "1")):
+        file.write_text(torn)
+        with pytest.raises(InputError, match=r"a\.json: the file is damaged .*`dcpt evaluate`"):
+            study_target(study)
+    stations.evaluate_base(study, "bases/one")
+    assert (study.parent / "bases/a.json.damaged").is_file()
+    assert study_target(study)["n_params"] == row["n_params"]
+
+
+def test_a_base_that_changed_in_its_place_is_refused(study: Path) -> None:
+    weights = study.parent / "bases/one/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"checkpoints\.a: the files of bases/one are not those"):
+        stations.plan_study(study)
+    weights.write_bytes(content)
+    assert stations.left_out_runs(study) == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'size,"base\x00\n' * 9])
+def test_a_torn_table_of_a_fit_is_named(study: Path, content: bytes) -> None:
+    fitted = stations.fit_folder(study)
+    fitted.mkdir()
+    (fitted / "runs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"runs\.csv: the file is damaged .*`dcpt fit"):
+        stations.read_target(study)

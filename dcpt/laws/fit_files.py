@@ -173,7 +173,7 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
             f"{FORMAT}: fit the runs again"
         )
     if record.get("draws_sha256") != hashlib.sha256(content).hexdigest():
-        raise _unreadable(place / "draws.npz", "it is not of the fit in fit.json")
+        raise _unreadable(place / "draws.npz", "fit.json and draws.npz are not of one fit")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             draws = {name: arrays[name] for name in arrays.files}
