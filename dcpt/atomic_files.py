@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,17 @@ def replace_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's content to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -89,14 +95,60 @@ def read_json(path: Path, remedy: str = "set it aside and start again") -> Any:
         Its content, None if there is no such file.
 
     Raises:
-        DamagedFileError: If it is no JSON in UTF-8.
+        DamagedFileError: If it is no JSON in UTF-8, or no file that can be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # of the latter: what should be its folder
         return None
+    except (IsADirectoryError, PermissionError) as error:
+        raise DamagedFileError(path, f"{error.strerror}", remedy) from None
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise DamagedFileError(path, f"it holds no JSON: {error}", remedy) from None
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object with the hash of its content, which ``read_record`` checks."""
+    make_room(path)
+    write_json(path, {**record, "sha256": _record_sha256(record)})
+
+
+def read_record(path: Path, remedy: str = "set it aside and start again") -> dict[str, Any] | None:
+    """Read a JSON object that ``write_record`` wrote.
+
+    Files of earlier versions, and those that people write, carry no hash and are taken as they are.
+
+    Args:
+        path: The file.
+        remedy: Ends the message where the file is damaged.
+
+    Returns:
+        Its content without the hash, None if there is no such file.
+
+    Raises:
+        DamagedFileError: If it is no JSON object, or its content is not what was written.
+    """
+    record = read_json(path, remedy)
+    if record is None and not path.exists():
+        return None
+    if not isinstance(record, dict):
+        raise DamagedFileError(path, "it holds no JSON object", remedy)
+    written = record.pop("sha256", None)
+    if written is not None and written != _record_sha256(record):
+        raise DamagedFileError(path, "its content is not what was written", remedy)
+    return record
+
+
+def _record_sha256(record: Mapping[str, Any]) -> str:
+    read_back = json.loads(json.dumps(record))  # keys are text and tuples lists, as in the file
+    canonical = json.dumps(read_back, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def make_room(path: Path) -> None:
+    """Set aside a folder that stands where a file of ours belongs."""
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
 
 
 def set_aside(path: Path) -> Path:
@@ -109,6 +161,7 @@ def set_aside(path: Path) -> Path:
     while os.path.lexists(target):
         number += 1
         target = path.with_name(f"{path.name}.damaged-{number}")
-    path.rename(target)
+    with suppress(FileNotFoundError):  # another process set it aside just now
+        path.rename(target)
     sync_folder(path.parent)
     return target

@@ -148,6 +148,7 @@ def run_grid(
             console.print(display.estimate_words(estimates, len(slots)))
         return
     folder = StudyFolder(study)
+    display.note_damaged(stations.damaged_files(study))
     with display.watch_grid(console, folder, slots, "grid") as view:
         outcome = stations.train_study(study, slots, on_tick=view.tick)
     if json:
@@ -197,6 +198,7 @@ def verify(
 
     console, folder = display.open_console(json), StudyFolder(study)
     slots = choose_slots(workers)
+    display.note_damaged(stations.damaged_files(study))
     with display.watch_grid(console, folder, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick, laws=law or ())
     _end(outcome, console)

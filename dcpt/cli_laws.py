@@ -46,6 +46,7 @@ def runs(
 
     frame = stations.collect_runs(table, read_mapping(column))
     display.note_left_out(stations.left_out_runs(table))
+    display.note_damaged(stations.damaged_files(table))
     if out is not None:
         write_runs(frame, out)
     found = describe(frame)
@@ -83,6 +84,7 @@ def laws(
     shown = laws_named(wanted or "auto")
     found: dict[str, Any] = {"laws": [display_laws.law_record(one) for one in shown.values()]}
     if place is not None:
+        display.note_damaged(stations.damaged_files(place))
         frame = stations.collect_runs(place, read_mapping(column))
         named = read_schedules(schedules)
         found["channels"] = {
@@ -117,6 +119,7 @@ def compare(
     from dcpt import display, display_laws, stations
 
     display.note_left_out(stations.left_out_runs(table))
+    display.note_damaged(stations.damaged_files(table))
     fitted = stations.fit_runs(
         stations.collect_runs(table, read_mapping(column)),
         None,
@@ -162,6 +165,7 @@ def fit(
     from dcpt import display, stations
 
     display.note_left_out(stations.left_out_runs(table))
+    display.note_damaged(stations.damaged_files(table))
     folder = out or (stations.fit_folder(table) if stations.is_study(table) else None)
     fitted = stations.fit_runs(
         stations.collect_runs(table, read_mapping(column)),
@@ -256,6 +260,7 @@ def recommend(
     """
     from dcpt import display, stations
 
+    display.note_damaged(stations.damaged_files(place))
     target = stations.read_target(
         place,
         n_params=read_count("--n-params", n_params),
@@ -284,8 +289,9 @@ def report(
 
     Example: dcpt report study.yaml
     """
-    from dcpt import stations
+    from dcpt import display, stations
 
+    display.note_damaged(stations.damaged_files(place))
     for path in stations.report_on(place, out=out, title=title, laws=law or ()):
         typer.echo(str(path))
 

@@ -17,6 +17,7 @@ def diagnose(table: Table, column: Columns = None, json: Json = False) -> None:
     from dcpt import display, display_diagnosis, stations
 
     display.note_left_out(stations.left_out_runs(table))
+    display.note_damaged(stations.damaged_files(table))
     found = stations.diagnose_runs(table, read_mapping(column))
     if json:
         typer.echo(display.as_json(found.as_dict()))

@@ -58,6 +58,13 @@ def print_line(console: Console, line: str, style: str | None = None) -> None:
     console.print(_plain(line), highlight=False, soft_wrap=True, style=style)
 
 
+def note_damaged(sentences: Sequence[str]) -> None:
+    """Say on standard error which runs a damaged file leaves out."""
+    console = Console(stderr=True, highlight=False)
+    for sentence in sentences:
+        print_line(console, f"warning: {sentence}", "yellow")
+
+
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table; columns after the first are right-aligned, and no cell is markup."""
     head = _plain(title, "table.title")

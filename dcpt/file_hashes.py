@@ -8,14 +8,14 @@ with its size, time of change and inode: a start that finds these unchanged read
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from dcpt.atomic_files import write_json
+from dcpt.atomic_files import read_record, write_record
 
 
 def file_sha256(path: Path) -> str:
@@ -30,15 +30,33 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: If the file cannot be read.
     """
-    path = path.resolve()
-    before, memory = _state(path), _memory(path)
+    return remembered_digest("file", [path], lambda: hash_file(path))
+
+
+def remembered_digest(method: str, files: Sequence[Path], compute: Callable[[], str]) -> str:
+    """A digest of files, computed only if one of them changed since it was last asked for here.
+
+    Args:
+        method: Names how the digest is computed, so that two ways do not share one memory.
+        files: The files that the digest depends on.
+        compute: Computes it.
+
+    Returns:
+        What ``compute`` gives.
+
+    Raises:
+        OSError: If a file is not there.
+    """
+    files = [path.resolve() for path in files]
+    names, before = [str(path) for path in files], [file_state(path) for path in files]
+    memory = _memory(method, names)
     with suppress(OSError, ValueError, KeyError, TypeError):  # a memory that is not there or torn
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        if known["path"] == str(path) and known["state"] == before:
-            return str(known["sha256"])
-    digest = hash_file(path)
-    if _state(path) == before:  # else someone writes to it just now
-        _remember(memory, {"path": str(path), "state": before, "sha256": digest})
+        known = read_record(memory) or {}
+        if known["files"] == names and known["states"] == before:
+            return str(known["digest"])
+    digest = compute()
+    if [file_state(path) for path in files] == before:  # else someone writes to them just now
+        _remember(memory, {"files": names, "states": before, "digest": digest})
     return digest
 
 
@@ -48,19 +66,20 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _state(path: Path) -> list[int]:
+def file_state(path: Path) -> list[int]:
     """What changes when a file's content does: size, times of change in ns, inode and device."""
     about = os.stat(path)
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_dev]
 
 
-def _memory(path: Path) -> Path:
-    """The file that remembers the hash of ``path``: one each, so that workers do not collide."""
-    name = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+def _memory(method: str, names: Sequence[str]) -> Path:
+    """The file that remembers a digest: one each, so that workers do not collide."""
+    asked = "\0".join([method, *names])
+    name = hashlib.sha256(asked.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return user_cache_path("dcpt") / "sha256" / f"{name}.json"
 
 
 def _remember(memory: Path, record: dict[str, object]) -> None:
     with suppress(OSError):  # a cache folder that cannot be written costs time only
         memory.parent.mkdir(parents=True, exist_ok=True)
-        write_json(memory, record)
+        write_record(memory, record)

@@ -11,14 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcpt.atomic_files import write_json
+from dcpt.atomic_files import DamagedFileError, make_room, set_aside, write_record
 from dcpt.errors import InputError
-from dcpt.grid.plan import plan_runs
+from dcpt.grid.plan import plan_runs, settle_warmup
 from dcpt.grid.planned import PlannedRun, Trunk
+from dcpt.grid.warmup import damaged_warmup
 from dcpt.run_folders import RunFolder
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
-from dcpt.targets import check_bases, known_base, measured_on, study_target
+from dcpt.targets import (
+    check_bases,
+    known_base,
+    measured_file,
+    measured_on,
+    read_measured,
+    study_target,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,8 +149,9 @@ def train_study(
     """Train all runs of the study, or only those of some trunks, that are not done."""
     from dcpt.grid.local import LocalEngine
 
-    folder = StudyFolder(file)
-    planned = plan_study(file, trunks)
+    study, folder = open_study(file)
+    settle_warmup(study, folder)
+    planned = plan_runs(study, folder, trunks)
     tick = None if on_tick is None else (lambda: on_tick(planned))
     return LocalEngine(folder, slots, tick).run(planned)
 
@@ -162,6 +171,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
         InputError: If the label is no base of the study, or the model does not fit the text.
     """
     from dcpt.grid.local import choose_slots
+    from dcpt.training.checkpoints import locate_checkpoint
     from dcpt.training.evaluate import evaluate_model
 
     study, folder = open_study(file)
@@ -172,7 +182,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
         label = next((name for name, one in found if one.model == model), None)
     channels = [channel.name for channel in study.channels]
     row = evaluate_model(
-        _resolve(model, folder, must_exist=False),
+        locate_checkpoint(model, folder.path),
         folder.prepared,
         channels,
         sequence_tokens=study.training.sequence_tokens,
@@ -184,7 +194,11 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
     row = {"base": label or model, "measured_on": measured_on(study, folder), **row}
     if label is not None:
         (folder.path / "bases").mkdir(exist_ok=True)
-        write_json(folder.path / "bases" / f"{label}.json", row)
+        try:
+            read_measured(folder, label)
+        except DamagedFileError as damaged:
+            set_aside(damaged.path)
+        write_record(measured_file(folder, label), row)
     return row
 
 
@@ -208,6 +222,13 @@ def collect_runs(place: Path, columns: Mapping[str, str] | None = None) -> pd.Da
 def left_out_runs(place: Path) -> list[str]:
     """Runs in the study's folder that the study does not ask for, so that no table has them."""
     return _study_rows(place).left_out if is_study(place) else []
+
+
+def damaged_files(place: Path) -> list[str]:
+    """A sentence on each damaged file of a study's runs, whose rows no table has."""
+    if not is_study(place):
+        return []
+    return [*damaged_warmup(StudyFolder(place)), *_study_rows(place).damaged]
 
 
 def _study_rows(file: Path) -> StudyRows:
@@ -249,6 +270,7 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
     fitted = fit(runs, **how)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        make_room(folder / "runs.csv")
         write_runs(runs, folder / "runs.csv")
         fitted.to_json(folder)
     return fitted

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dcpt.atomic_files import read_json
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dcpt.atomic_files import DamagedFileError, read_record
 from dcpt.errors import InputError
 from dcpt.grid.plan import plan_runs
 from dcpt.run_folders import RunFolder, stored_runs
+from dcpt.run_records import first_problem
 from dcpt.runs import bases_by_size, hash_record, table_names
 from dcpt.study import Study, StudyFolder
 from dcpt.study_file import load_study
@@ -50,7 +53,8 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
     that started from it.
 
     Raises:
-        InputError: If the base's losses on the study's validation text are not known.
+        InputError: If the base's losses on the study's validation text are not known, or the file
+            that holds them is damaged.
     """
     if study.bases.ladder is not None and label in study.bases.ladder.sizes:
         run = next(
@@ -58,7 +62,9 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
             for run in plan_runs(study, folder)
             if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
         )
-        points = {point["n_tokens"]: point for point in RunFolder.of(run, folder.runs).points()}
+        trained = RunFolder.of(run, folder.runs)
+        trained.check()
+        points = {point["n_tokens"]: point for point in trained.points()}
         start = points.get(run.recorded.base_n_tokens)  # where CPT takes the base up
         if start is None:
             raise InputError(
@@ -72,7 +78,7 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
         }
     checkpoint = study.bases.checkpoints[label]
     wanted = measured_on(study, folder)
-    measured = read_json(folder.path / "bases" / f"{label}.json")
+    measured = read_measured(folder, label)
     if measured is None or measured["measured_on"] != wanted:
         planned = bases_by_size(run.config for run in plan_runs(study, folder))
         measured = _start_of_trunks(folder, label, wanted, planned.get(label))
@@ -83,6 +89,38 @@ def known_base(study: Study, folder: StudyFolder, label: str) -> dict[str, Any]:
         )
     about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
     return {**measured, **about}
+
+
+class _Measured(BaseModel):
+    """What is read of a base's row at D = 0."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    measured_on: str
+    n_params: int
+    loss: dict[str, float]
+
+
+def measured_file(folder: StudyFolder, label: str) -> Path:
+    """Where ``dcpt evaluate`` keeps the row of a base of the study."""
+    return folder.path / "bases" / f"{label}.json"
+
+
+def read_measured(folder: StudyFolder, label: str) -> dict[str, Any] | None:
+    """Read the row that ``dcpt evaluate`` kept of a base, None if there is none.
+
+    Raises:
+        DamagedFileError: If it is not as dcpt writes it.
+    """
+    file = measured_file(folder, label)
+    remedy = f"delete it and run `dcpt evaluate` on base {label} again"
+    row = read_record(file, remedy)
+    if row is not None:
+        try:
+            _Measured.model_validate(row)
+        except ValidationError as error:
+            raise DamagedFileError(file, first_problem(error), remedy) from None
+    return row
 
 
 def _start_of_trunks(
@@ -118,11 +156,15 @@ def check_bases(study: Study, folder: StudyFolder, fitted: Path) -> None:
         fitted: The table that was fitted.
 
     Raises:
-        InputError: Names the base.
+        InputError: Names the base, or the table if it is damaged.
     """
     bases = bases_by_size(run.config for run in plan_runs(study, folder))
-    with fitted.open(encoding="utf-8", newline="") as lines:
-        seen = {(row.get("size", ""), row.get("base", "")) for row in csv.DictReader(lines)}
+    try:
+        with fitted.open(encoding="utf-8", newline="") as lines:
+            seen = {(row.get("size", ""), row.get("base", "")) for row in csv.DictReader(lines)}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        remedy = f"run `dcpt fit {folder.file}` again"
+        raise DamagedFileError(fitted, str(error), remedy) from None
     changed = sorted({size for size, base in seen if base not in bases.get(size, {base})})
     if changed:
         raise InputError(

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dcpt.atomic_files import DamagedFileError, read_json, replace_file, set_aside, write_json
+from dcpt.atomic_files import (
+    DamagedFileError,
+    read_json,
+    read_record,
+    replace_file,
+    set_aside,
+    write_json,
+    write_record,
+)
 from dcpt.file_hashes import file_sha256, hash_file
 
 
@@ -81,3 +89,30 @@ def test_a_torn_memory_of_hashes_is_not_believed(tmp_path: Path) -> None:
     for memory in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.json"):
         memory.write_bytes(memory.read_bytes()[:20])
     assert file_sha256(path) == expected
+
+
+def test_a_record_whose_content_changed_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    record = {"n_tokens": 512, "loss": {"en": 2.5}, "pair": (1, 2), "by_step": {3: "x"}}
+    write_record(path, record)
+    assert read_record(path) == {**record, "pair": [1, 2], "by_step": {"3": "x"}}
+    path.write_text(path.read_text().replace("2.5", "2.6"))
+    with pytest.raises(DamagedFileError, match="not what was written"):
+        read_record(path)
+    path.write_text('{"n_tokens": 512}')  # of an earlier version, or written by hand
+    assert read_record(path) == {"n_tokens": 512}
+    for content in ("[]", "null", "3"):
+        path.write_text(content)
+        with pytest.raises(DamagedFileError, match="no JSON object"):
+            read_record(path)
+
+
+def test_a_folder_in_the_place_of_a_record_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.mkdir()
+    (path / "mine.txt").write_text("mine")
+    with pytest.raises(DamagedFileError, match="Is a directory"):
+        read_record(path)
+    write_record(path, {"n": 1})
+    assert read_record(path) == {"n": 1}
+    assert (tmp_path / "result.json.damaged" / "mine.txt").read_text() == "mine"

@@ -119,16 +119,20 @@ def test_a_folder_is_found_by_hash_whatever_its_slug(tmp_path: Path) -> None:
 
 
 def test_another_run_is_never_written_over(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder.of(config(), tmp_path)
     folder.write_config(config())
     with pytest.raises(AssertionError, match="ratio differ"):
         folder.write_config(config(ratio=0.75))
 
 
 def test_done_means_length_and_states(tmp_path: Path) -> None:
-    folder, one = RunFolder(tmp_path / "run"), config()
+    one = config()
+    folder = RunFolder.of(one, tmp_path)
     folder.write_config(one)
     assert not folder.is_done(one)
+    with folder.open_metrics() as metrics:
+        for n_tokens in (0, 100):
+            metrics.write(json.dumps({"event": "point", "n_tokens": n_tokens}) + "\n")
     folder.write_result({"n_tokens": 100})
     assert folder.is_done(one)
     keep = one.recorded.model_copy(update={"keep_state_at": (50,)})
@@ -151,9 +155,9 @@ def test_a_torn_last_line_is_forgiven_and_never_spoils_the_next(tmp_path: Path) 
 def test_a_point_written_twice_counts_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with folder.open_metrics() as metrics:
-        for loss in (1.0, 2.0):
+        for loss in ({"en": 1.0}, {"en": 2.0}):
             metrics.write(json.dumps({"event": "point", "n_tokens": 10, "loss": loss}) + "\n")
-    assert [point["loss"] for point in folder.points()] == [2.0]
+    assert [point["loss"] for point in folder.points()] == [{"en": 2.0}]
 
 
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dcpt import stations
 from dcpt.errors import InputError
 from dcpt.grid.local import Slot
 from dcpt.run_folders import RunFolder
+from dcpt.runs import hash_record
 from dcpt.table import write_runs
 from dcpt.targets import study_target
 from dcpt.training.models import save_model
@@ -55,7 +56,7 @@ def test_the_base_was_measured_by_its_trunk(study: Path) -> None:
     # What was measured on purpose goes first.
     row = stations.evaluate_base(study, "bases/one")
     file = study.parent / "bases/a.json"
-    file.write_text(json.dumps({**row, "loss": {"en": 5.0, "law": 6.0}}))
+    file.write_text(json.dumps({**row, "loss": {"en": 5.0, "law": 6.0}}))  # by hand
     assert study_target(study)["base_losses"] == {"general": 5.0, "domain": 6.0}
 
 
@@ -74,10 +75,12 @@ def test_a_changed_base_leaves_nothing_of_the_old_one(study: Path) -> None:
     (trunk,) = [p for p in study.parent.glob("runs/*/config.json") if "branch" not in str(p)]
     config = json.loads(trunk.read_text())
     config["identity"]["seed"], config["recorded"]["purpose"] = 7, "verify"
-    copy = trunk.parent.with_name("verified")
+    config.pop("sha256")
+    verified = f"verified-{hash_record(config['identity'])}"
+    copy = trunk.parent.with_name(verified)
     shutil.copytree(trunk.parent, copy)
     (copy / "config.json").write_text(json.dumps(config))
-    assert "verified" in set(stations.collect_runs(study)["run"])
+    assert verified in set(stations.collect_runs(study)["run"])
     stations.read_target(study)
 
     write_checkpoint(study.parent, "two", seed=1)
@@ -94,5 +97,37 @@ def test_a_changed_base_leaves_nothing_of_the_old_one(study: Path) -> None:
     new = study_target(study)["base_losses"]
     assert new.keys() == old.keys()
     assert all(new[name] != old[name] for name in new)
-    assert "verified" not in set(stations.collect_runs(study)["run"])
-    assert "verified" in stations.left_out_runs(study)
+    assert verified not in set(stations.collect_runs(study)["run"])
+    assert verified in stations.left_out_runs(study)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"measured_on": 3}'])
+def test_a_torn_measurement_is_named_and_made_again(study: Path, content: str) -> None:
+    row = stations.evaluate_base(study, "bases/one")
+    file = study.parent / "bases/a.json"
+    for torn in (content, file.read_text().replace(f"{row['n_params']}", "1")):
+        file.write_text(torn)
+        with pytest.raises(InputError, match=r"a\.json: the file is damaged .*`dcpt evaluate`"):
+            study_target(study)
+    stations.evaluate_base(study, "bases/one")
+    assert (study.parent / "bases/a.json.damaged").is_file()
+    assert study_target(study)["n_params"] == row["n_params"]
+
+
+def test_a_base_that_changed_in_its_place_is_refused(study: Path) -> None:
+    weights = study.parent / "bases/one/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"checkpoints\.a: the files of bases/one are not those"):
+        stations.plan_study(study)
+    weights.write_bytes(content)
+    assert stations.left_out_runs(study) == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'size,"base\x00\n' * 9])
+def test_a_torn_table_of_a_fit_is_named(study: Path, content: bytes) -> None:
+    fitted = stations.fit_folder(study)
+    fitted.mkdir()
+    (fitted / "runs.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"runs\.csv: the file is damaged .*`dcpt fit"):
+        stations.read_target(study)

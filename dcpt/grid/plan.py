@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dcpt.atomic_files import read_json, write_json
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun, Trunk
-from dcpt.run_folders import RunFolder, stored_runs, trunk_names
+from dcpt.grid.warmup import Warmup, read_warmup, write_warmup
+from dcpt.run_folders import RunFolder, stored_configs
 from dcpt.runs import (
     Architecture,
     ChannelIdentity,
@@ -46,6 +46,18 @@ def plan_runs(
     return _Planner(study, folder).plan(trunks)
 
 
+def settle_warmup(study: Study, folder: StudyFolder) -> None:
+    """Write down how many tokens the warmup takes, before runs with it are trained.
+
+    Planning itself writes nothing. A damaged ``resolved.json`` is set aside.
+
+    Args:
+        study: The study.
+        folder: Where it lives; its texts must be prepared.
+    """
+    write_warmup(folder, _Planner(study, folder).warmup)
+
+
 def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int) -> list[int]:
     """Log-spaced tokens at which a trunk is evaluated: the same for every prefix of a trunk.
 
@@ -73,9 +85,8 @@ class _Planner:
         self.prepared: Prepared = load_prepared(folder.prepared)
         self.batch = study.training.batch_sequences * study.training.sequence_tokens
         self.n_tokens = self._whole_steps(study.tokens)
-        self.resolved_file = folder.path / "resolved.json"
-        self.resolved: dict[str, Any] = read_json(self.resolved_file) or {}
-        self.warmup_tokens = self._warmup()
+        self.stored = stored_configs(folder.runs)
+        self._checkpoints: dict[str, tuple[str, str]] = {}
         known = [
             ChannelIdentity(
                 name=channel.name,
@@ -88,6 +99,8 @@ class _Planner:
         ]
         self.channels = tuple(channel for channel in known if channel.side != "extra")
         self.extra = {channel.name: channel for channel in known if channel.side == "extra"}
+        self.warmup = self._warmup()
+        self.warmup_tokens = self.warmup.warmup_tokens
 
     def _manifest(self, name: str) -> Manifest:
         found = self.prepared.channels.get(name)
@@ -101,32 +114,35 @@ class _Planner:
     def _whole_steps(self, tokens: float) -> int:
         return math.ceil(tokens / self.batch) * self.batch
 
-    def _warmup(self) -> int:
+    def _warmup(self) -> Warmup:
         """Warmup in tokens. A share is resolved once, so that a longer trunk is the same run."""
         training = self.study.training
         if training.warmup_tokens is not None:
-            return training.warmup_tokens
+            return Warmup(share=None, warmup_tokens=training.warmup_tokens)
         ladder = self.study.bases.ladder
         goes_on = ladder is not None and ladder.start == "before_decay"
         if training.warmup is None and goes_on and not self.study.bases.checkpoints:
-            return 0  # the bases' own moments come along
+            return Warmup(share=None, warmup_tokens=0)  # the bases' own moments come along
         share = 0.01 if training.warmup is None else training.warmup
-        known = self.resolved.get("warmup")
-        if known is None or known["share"] != share or not self._has_trunks():
-            tokens = max(self._whole_steps(share * self.n_tokens), self.batch)
-            known = {"share": share, "of_tokens": self.n_tokens, "warmup_tokens": tokens}
-            self._remember("warmup", known)
-        return int(known["warmup_tokens"])
+        trunks = [config for config in self.stored if config.identity.kind == "trunk"]
+        n_begun = sum(1 for _ in self.folder.runs.glob("*/metrics.jsonl"))
+        if trunks or n_begun > len(self.stored):  # what cannot be read may be a trunk
+            known = read_warmup(self.folder, share, [t for t in trunks if self._is_alike(t)])
+            if known is not None:
+                return known
+        # Until a trunk was begun nothing depends on what was resolved before.
+        tokens = max(self._whole_steps(share * self.n_tokens), self.batch)
+        return Warmup(share=share, of_tokens=self.n_tokens, warmup_tokens=tokens)
 
-    def _has_trunks(self) -> bool:
-        """Whether any trunk was begun; until then nothing hangs on what was resolved."""
-        return bool(trunk_names(stored_runs(self.folder.runs)))
-
-    def _remember(self, key: str, value: Any) -> None:
-        if self.resolved.get(key) == value:
-            return
-        self.resolved[key] = value
-        write_json(self.resolved_file, self.resolved)
+    def _is_alike(self, stored: RunConfig) -> bool:
+        """Whether a stored trunk is of this study as it is now, but for base, rate and warmup."""
+        one, training = stored.identity, self.study.training
+        return (one.channels, one.batch_sequences, one.sequence_tokens, one.warmup_ratio) == (
+            self.channels,
+            training.batch_sequences,
+            training.sequence_tokens,
+            training.warmup_ratio,
+        )
 
     def plan(self, asked: Sequence[Trunk] | None) -> list[PlannedRun]:
         study = self.study
@@ -273,31 +289,45 @@ class _Planner:
             folder = RunFolder.of(config, self.folder.runs).path
             path = (folder / "model").relative_to(self.folder.path)
             return f"run:{config.identity.hash}", str(path), config.recorded.base_n_tokens
-        checkpoint = self.study.bases.checkpoints[label]
-        local = self.folder.path / checkpoint.model
-        path = local if local.exists() else Path(checkpoint.model)
-        self._check_tokenizer(label, str(path))
-        return f"weights:{self._weights(str(path))}", str(path), checkpoint.n_tokens
+        if label not in self._checkpoints:
+            self._checkpoints[label] = self._check_checkpoint(label)
+        return *self._checkpoints[label], self.study.bases.checkpoints[label].n_tokens
 
-    def _check_tokenizer(self, label: str, path: str) -> None:
+    def _check_checkpoint(self, label: str) -> tuple[str, str]:
+        """Identity of a checkpoint, and where it is."""
         from dcpt.text.tokenizer import check_same_tokenizer
-        from dcpt.training.models import checkpoint_files
+        from dcpt.training.checkpoints import checkpoint_files, checkpoint_sha256, locate_checkpoint
 
-        folder = checkpoint_files(path)[0].parent
+        model = self.study.bases.checkpoints[label].model
+        path = locate_checkpoint(model, self.folder.path)
         place = f"bases.checkpoints.{label}: {path}"
-        written = self.study.bases.checkpoints[label].model
-        check_same_tokenizer(folder, self.prepared.tokenizer_path, place, written)
+        check_same_tokenizer(
+            checkpoint_files(path)[0].parent, self.prepared.tokenizer_path, place, model
+        )
+        base = f"weights:{checkpoint_sha256(path)}"
+        self._check_unchanged(label, model, base)
+        return base, path
 
-    def _weights(self, path: str) -> str:
-        """SHA-256 of a checkpoint's weights, read once for every state of its files."""
-        from dcpt.training.models import checkpoint_files, checkpoint_sha256
+    def _check_unchanged(self, label: str, model: str, base: str) -> None:
+        """Refuse a checkpoint that changed in its place since runs started from it.
 
-        files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in checkpoint_files(path)]
-        known = self.resolved.get("weights", {})
-        if path not in known or known[path]["files"] != files:
-            known = {**known, path: {"files": files, "sha256": checkpoint_sha256(path)}}
-            self._remember("weights", known)
-        return str(known[path]["sha256"])
+        Raises:
+            InputError: If stored trunks started from other weights of the same name.
+        """
+        parts = Path(model).parts
+        others = [
+            config
+            for config in self.stored
+            if config.identity.kind == "trunk"
+            and config.recorded.size == label
+            and Path(config.recorded.base_path or "").parts[-len(parts) :] == parts
+        ]
+        if others and all(config.identity.base != base for config in others):
+            raise InputError(
+                f"bases.checkpoints.{label}: the files of {model} are not those that "
+                f"{len(others)} stored runs started from; put the old files back, or give the new "
+                "checkpoint a folder of its own"
+            )
 
     def _leaves(self, end: int) -> list[int]:
         """Tokens at which branches leave a trunk of the grid."""
@@ -348,7 +378,9 @@ class _Planner:
             **about,
         )
         if pretrain is None:
-            n_params = sum(n_bytes for _, n_bytes, _ in self.resolved["weights"][path]["files"]) / 2
+            from dcpt.training.checkpoints import checkpoint_files
+
+            n_params = sum(file.stat().st_size for file in checkpoint_files(path)) / 2
         else:
             n_params = pretrain.about_n_params
         needs = () if pretrain is None else (pretrain.config.identity.hash,)

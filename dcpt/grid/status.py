@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dcpt.atomic_files import DamagedFileError
 from dcpt.grid.local import Slot
 from dcpt.grid.planned import PlannedRun
 from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 
-State = Literal["done", "running", "failed", "interrupted", "waiting"]
+State = Literal["done", "running", "failed", "damaged", "interrupted", "waiting"]
 _TAIL_BYTES = 16_384
 
 
@@ -24,7 +26,7 @@ class RunStatus:
         n_tokens: Tokens trained so far, as far as the folder tells.
         tokens_per_s: Speed at the last report; None before the first.
         losses: Last known loss of every channel: validation of a finished run, else training.
-        words: Why it failed.
+        words: Why it failed, or which of its files is damaged.
     """
 
     planned: PlannedRun
@@ -49,8 +51,8 @@ def read_status(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[RunS
 
 
 def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
-    config, result = planned.config, folder.result()
-    name = folder.path.name
+    config, name = planned.config, folder.path.name
+    result = sound_result(folder)
     if result is not None and folder.is_done(config):
         speed = result.get("tokens_per_s")
         return RunStatus(planned, name, "done", result["n_tokens"], speed, result["loss"])
@@ -63,10 +65,21 @@ def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
     }
     if folder.is_locked():
         return RunStatus(planned, name, "running", **about)
+    damaged = folder.damage()
+    if damaged is not None:
+        return RunStatus(planned, name, "damaged", words=str(damaged), **about)
     error = folder.error()
     if error is not None:
         return RunStatus(planned, name, "failed", words=error["message"], **about)
     return RunStatus(planned, name, "interrupted" if trained else "waiting", **about)
+
+
+def sound_result(folder: RunFolder) -> dict[str, Any] | None:
+    """How a run ended, None if it did not, or if that file is damaged."""
+    try:
+        return folder.result()
+    except DamagedFileError:
+        return None
 
 
 def _last_training_event(folder: RunFolder) -> dict[str, Any] | None:
@@ -79,8 +92,9 @@ def _last_training_event(folder: RunFolder) -> dict[str, Any] | None:
         lines = handle.read().split(b"\n")[:-1]
     for line in reversed(lines):
         if line.startswith(b'{"event": "train"'):
-            found: dict[str, Any] = json.loads(line)
-            return found
+            with suppress(ValueError):  # a torn line is no report
+                found: dict[str, Any] = json.loads(line)
+                return found
     return None
 
 
@@ -88,7 +102,7 @@ def repeated_text(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[st
     """One sentence per channel whose text ran dry in finished runs and came again, reshuffled."""
     epochs: dict[str, list[float]] = {}
     for run in planned:
-        result = RunFolder.of(run.config, folder.runs).result() or {}
+        result = sound_result(RunFolder.of(run.config, folder.runs)) or {}
         for channel, seen in result.get("epochs", {}).items():
             if seen > 1:
                 epochs.setdefault(channel, []).append(seen)

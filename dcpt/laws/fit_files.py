@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.atomic_files import write_bytes, write_text
+from dcpt.atomic_files import DamagedFileError, make_room, read_record, write_bytes, write_record
 from dcpt.errors import InputError
 from dcpt.laws.channel_fit import ChannelFit, Member
 from dcpt.laws.compare import SPLITS, Comparison
@@ -29,6 +28,9 @@ from dcpt.laws.seen import Seen
 Array = NDArray[np.float64]
 
 FORMAT = 2
+
+REMEDY = "fit the runs again (`dcpt fit`)"
+"""Ends the message about a damaged file of a fit."""
 
 
 def write_fit(fit: Fit, folder: Path) -> Path:
@@ -54,9 +56,9 @@ def write_fit(fit: Fit, folder: Path) -> Path:
     np.savez_compressed(packed, allow_pickle=False, **arrays)
     content = packed.getvalue()
     record = {**_fit_record(fit), "draws_sha256": hashlib.sha256(content).hexdigest()}
-    text = json.dumps(record, indent=1, allow_nan=False)
+    make_room(folder / "draws.npz")
     write_bytes(folder / "draws.npz", content)
-    write_text(folder / "fit.json", text)
+    write_record(folder / "fit.json", record)
     return folder / "fit.json"
 
 
@@ -155,35 +157,35 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     place = place.parent if place.name == "fit.json" else place
     there = {**LAWS, **(laws_named(laws) if laws else {})}
     try:
-        record = json.loads((place / "fit.json").read_text(encoding="utf-8"))
+        record = read_record(place / "fit.json", REMEDY)
+        if record is None:
+            raise FileNotFoundError(2, "no such file", str(place / "fit.json"))
         content = (place / "draws.npz").read_bytes()
     except FileNotFoundError as error:
         raise InputError(
             f"{error.filename} is not there: give the folder that `dcpt fit --out` wrote"
         ) from error
-    except (OSError, ValueError) as error:
-        raise _unreadable(place, f"{error}") from error
-    if not isinstance(record, dict):
-        raise _unreadable(place, "fit.json holds no record")
+    except OSError as error:
+        raise _unreadable(place / "draws.npz", f"{error.strerror}") from error
     if record.get("format") != FORMAT:
         raise InputError(
             f"{place / 'fit.json'} has format {record.get('format')!r} and this version reads "
             f"{FORMAT}: fit the runs again"
         )
     if record.get("draws_sha256") != hashlib.sha256(content).hexdigest():
-        raise _unreadable(place, "fit.json and draws.npz are not of one fit")
+        raise _unreadable(place / "draws.npz", "fit.json and draws.npz are not of one fit")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             draws = {name: arrays[name] for name in arrays.files}
         return _read_fit(record, draws, there, place)
-    except (BadZipFile, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _unreadable(place, f"{type(error).__name__}: {error}") from error
+    except InputError:
+        raise
+    except (BadZipFile, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _unreadable(place / "fit.json", f"{type(error).__name__}: {error}") from error
 
 
-def _unreadable(place: Path, reason: str) -> InputError:
-    return InputError(f"{place}: the fit cannot be read ({reason}); fit the runs again")
+def _unreadable(file: Path, reason: str) -> DamagedFileError:
+    return DamagedFileError(file, reason, REMEDY)
 
 
 def _read_fit(

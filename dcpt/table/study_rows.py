@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpt.run_folders import stored_runs, trunk_names
+from dcpt.run_folders import damaged_runs, stored_runs, trunk_names
 from dcpt.runs import RunConfig, bases_by_size, hash_record, table_names
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
@@ -64,12 +64,14 @@ class StudyRows:
         left_out: Names of runs that the study does not ask for (any more): of another base, text,
             tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
             that it no longer has.
+        damaged: A sentence on each run of the study that a damaged file leaves without rows.
         own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
     """
 
     rows: list[dict[str, Any]]
     left_out: list[str]
     own_decays: list[OwnDecay]
+    damaged: list[str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class _End:
 def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
     """Read the points of every trunk and branch; unfinished runs give those they have.
 
+    A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
+    together with its own.
+
     A row is excluded from fits, with the reason, if it verifies a recommendation (a law is proved
     on runs that its fit never saw), decays on a mixture of its own, lies beyond the study's trunk,
     or diverged. Losses of extra channels stay in the run folders.
@@ -94,12 +99,13 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
         planned: What the study's grid asks for.
     """
     asked = {config.identity.hash: config for config in planned}
-    stored = stored_runs(runs)
+    stored, damaged = stored_runs(runs), damaged_runs(runs)
     trunks = trunk_names(stored)
     mixtures, bases = _mixture_names(planned), bases_by_size(planned)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     ends: list[_End] = []
+    unread: list[str] = []
     for folder, config in stored:
         if config.identity.kind == "pretrain":
             continue
@@ -116,6 +122,9 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
             continue
         mixture = None if own is None else mixtures[own]
         trunk = config.identity.trunk or config.identity.hash
+        if trunk in damaged:
+            unread.append(trunk)
+            continue
         run = trunks.get(trunk, trunk)
         for point in folder.points():
             row = _row(run, grid or config, point)
@@ -124,7 +133,12 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
             if config.identity.decay is not None:
                 ends.append(_End(config, run, mixture, point))
     rows.sort(key=_place)
-    return StudyRows(rows, left_out, _own_decays(ends))
+    named = [
+        f"{problem}"
+        + (f"; its {n} branches are left out with it" if (n := unread.count(run)) else "")
+        for run, problem in damaged.items()
+    ]
+    return StudyRows(rows, left_out, _own_decays(ends), named)
 
 
 def _own_mixture(config: RunConfig) -> str | None:

@@ -17,11 +17,11 @@ from dcpt.errors import InputError
 from dcpt.runs import Packing, hash_record
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
 from dcpt.text.tokenizer import check_same_tokenizer
+from dcpt.training.checkpoints import checkpoint_files
 from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
 from dcpt.training.models import (
     check_positions,
     check_vocabulary,
-    checkpoint_files,
     count_parameters,
     load_model,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from dcpt.atomic_files import set_aside
 from dcpt.run_folders import RunFolder
 
 
@@ -24,8 +25,11 @@ class Journal:
         # Imported here: 0.15 s that `dcpt evaluate` and timing do not need.
         from torch.utils.tensorboard import SummaryWriter
 
+        scalars = folder.path / "tensorboard"
+        if scalars.exists() and not scalars.is_dir():
+            set_aside(scalars)
         self._metrics = folder.open_metrics()
-        self._scalars: Any = SummaryWriter(folder.path / "tensorboard", purge_step=n_tokens + 1)
+        self._scalars: Any = SummaryWriter(scalars, purge_step=n_tokens + 1)
 
     def __enter__(self) -> Self:
         return self

@@ -101,7 +101,7 @@ class Lanes:
         """Train a run unless it is done; a failure is written down while the lock is held."""
         try:
             if not folder.is_done(config):
-                (folder.path / "error.json").unlink(missing_ok=True)
+                folder.clear_error()
                 yield from train_stepwise(config, self._study, device=self._device)
         except Exception as error:  # whatever went wrong belongs to this run alone
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:

@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
+from dcpt.atomic_files import DamagedFileError, set_aside
 from dcpt.run_folders import RunFolder
 from dcpt.runs import Identity, RunConfig, learning_rate_at
 from dcpt.training.data import RunData, open_data
@@ -27,7 +28,7 @@ from dcpt.training.state import (
 )
 from dcpt.training.step import Step
 from dcpt.training.watch import TrainingError, Watch
-from dcpt.training.work import find_work, must_save_model
+from dcpt.training.work import Work, find_work, must_save_model
 
 __all__ = ["TrainingError", "own_stream", "train", "train_stepwise"]
 
@@ -69,6 +70,10 @@ def train_stepwise(
     if folder.is_done(config):
         return
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.set_damaged_aside(config)
+        if folder.is_done(config):
+            return
         folder.write_config(config)
         yield from _train(config, study, folder, device, stop_at_step)
     except (OSError, SafetensorError) as error:
@@ -89,14 +94,11 @@ def _train(
     config: RunConfig, study: Path, folder: RunFolder, device: str, stop_at_step: int | None
 ) -> Iterator[None]:
     one, before = config.identity, folder.result() or {}
-    work = find_work(config, study / "runs")
     data = open_data(config, study)
     model = load_base(config, study, device)
     check_vocabulary(model, data.vocab_size, f"run {config.name}")
     state = start_state(model.train(), one, data.validation.border_id)
-    start = work.start or base_state(config, study)
-    if start is not None:
-        load_state(start, state, one)
+    work, notes = begin(config, study, state)
     take_step = Step(state, one)
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
@@ -105,6 +107,8 @@ def _train(
     }
     told = max(state.step, *work.known, 0) * one.batch_tokens
     with Journal(folder, weights, told) as journal:
+        for words in notes:
+            journal.write_note(words)
         while True:
             n_tokens = state.step * one.batch_tokens
 
@@ -145,7 +149,38 @@ def _train(
     done = describe_end(folder, state, data) if work.end == work.run_end else before
     speed = watch.tokens_per_s or before.get("tokens_per_s")
     about = {"wall_s": watch.wall_s, "tokens_per_s": speed, "device": device, "versions": VERSIONS}
-    folder.write_result({**done, **about})
+    folder.write_result({**done, **about}, starting_points(config, folder))
+
+
+def begin(config: RunConfig, study: Path, state: TrainingState) -> tuple[Work, list[str]]:
+    """Find what is to be done and load the state it starts from.
+
+    A damaged state is set aside, and training starts from the one before it.
+
+    Returns:
+        The work, and a sentence on each state that was set aside.
+    """
+    notes: list[str] = []
+    while True:
+        try:
+            work = find_work(config, study / "runs")
+            start = work.start or base_state(config, study)
+            if start is not None:
+                load_state(start, state, config.identity)
+        except DamagedFileError as damaged:
+            set_aside(damaged.path)
+            notes.append(str(damaged))
+        else:
+            return work, notes
+
+
+def starting_points(config: RunConfig, folder: RunFolder) -> list[Path]:
+    """The files of a pre-trained base that trunks start from; of other runs none."""
+    if config.identity.kind != "pretrain":
+        return []
+    states = (folder.state(n) for n in config.recorded.keep_state_at)
+    model = folder.model.iterdir() if folder.model.is_dir() else ()
+    return sorted(path for path in (*model, *states) if path.is_file())
 
 
 def is_reset_of_moments(identity: Identity, n_tokens: int) -> bool:

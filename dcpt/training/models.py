@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from dcpt.atomic_files import set_aside, sync_file, sync_folder
 from dcpt.errors import InputError
 from dcpt.run_folders import RunFolder
 from dcpt.runs import Architecture, RunConfig
+from dcpt.training.checkpoints import checkpoint_files, checkpoint_sha256, locate_checkpoint
 
 MLP_MULTIPLE = 16
 """A ladder's MLP is 8/3 as wide as the model, rounded up to a multiple of this."""
@@ -90,6 +91,7 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
                 f"run {config.name}: its base, the pretrain run {name}, has no finished model in "
                 f"{study / 'runs'}; train that run first"
             )
+        folder.check()
         model = load_model(folder.model, device)
     else:
         assert path is not None, f"{config.name}: base {one.base} has no base_path"
@@ -136,7 +138,7 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
     Raises:
         InputError: If the base is a checkpoint that is not there.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     one, path = config.identity, config.recorded.base_path
     kind, _, name = one.base.partition(":")
@@ -149,24 +151,10 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
         return build_untrained(base, study, device)
     assert path is not None, f"{config.name}: base {one.base} has no base_path"
     folder_path = checkpoint_files(locate_checkpoint(path, study))[0].parent
-    shape = AutoConfig.from_pretrained(folder_path, trust_remote_code=False)
-    with torch.device(device):
+    with _refusing(path), torch.device(device):
+        shape = _read_shape(folder_path)
         model: nn.Module = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
     return model
-
-
-def locate_checkpoint(path: str | Path, study: Path = Path()) -> str:
-    """Turn a recorded path into what ``load_model`` takes.
-
-    Args:
-        path: A folder, relative to the study or not, or a hub id.
-        study: The study's folder.
-
-    Returns:
-        The folder if there is one, else the path as it came: a hub id.
-    """
-    local = study / path
-    return str(local if local.is_dir() else path)
 
 
 def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
@@ -182,20 +170,15 @@ def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     folder = checkpoint_files(path)[0].parent
-    try:
-        with _quiet():
-            model, found = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"checkpoint {path}: transformers cannot load it as a causal LM "
-            f"({' '.join(str(error).split())[:300]}); give a checkpoint of a known model type"
-        ) from error
+    with _refusing(path), _quiet():
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=_read_shape(folder),
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     bad = sorted({*found["missing_keys"], *(str(key) for key in found["mismatched_keys"])})
     if bad:
         raise InputError(
@@ -206,59 +189,33 @@ def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
     return loaded
 
 
-def checkpoint_files(path: str | Path) -> list[Path]:
-    """List the files that make a checkpoint: its safetensors, then its ``config.json``.
+def _read_shape(folder: Path) -> Any:
+    """A checkpoint's configuration without what is ours to choose: how attention is computed.
 
-    Args:
-        path: A checkpoint folder or a hub id (which is downloaded unless it is in the hub's cache).
-
-    Raises:
-        InputError: If it is not there, or holds no safetensors.
+    ``transformers`` then takes torch's own attention where the model has it. A configuration may
+    ask for a package that is not installed, or for attention weights, which nothing here reads.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        folder = _download(str(path))
-    weights, config = sorted(folder.glob("*.safetensors")), folder / "config.json"
-    if not weights:
-        raise InputError(
-            f"checkpoint {path}: holds no .safetensors file, and other formats may run code when "
-            "they are read; convert it (load it once and save_pretrained), or choose another"
-        )
-    if not config.is_file():
-        raise InputError(f"checkpoint {path}: holds no config.json; give a whole model folder")
-    return [*weights, config]
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    shape._attn_implementation = None
+    shape._output_attentions = False
+    return shape
 
 
-def checkpoint_sha256(path: str | Path) -> str:
-    """SHA-256 over the files of a checkpoint: weights and configuration, by name and content."""
-    files = checkpoint_files(path)
-    return _sha256_of(tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+@contextmanager
+def _refusing(path: str | Path) -> Iterator[None]:
+    """Turn whatever transformers and safetensors raise over a checkpoint into one sentence.
 
-
-@lru_cache(maxsize=64)
-def _sha256_of(files: tuple[tuple[Path, int, int], ...]) -> str:
-    """Hash files; cached by size and time, since many runs of a worker share one base."""
-    digest = hashlib.sha256()
-    for path, size, _ in files:
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as handle:
-            while block := handle.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"checkpoint {name}: no such folder; check the path")
+    They raise errors of many types over a damaged or a strange file, and promise none of them.
+    """
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
-    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
-            f"checkpoint {name}: no such folder, and the hub does not give it "
-            f"({' '.join(str(error).split())[:200]}); check the name, or download it beforehand"
+            f"checkpoint {path}: transformers cannot load it as a causal LM ({reason}); give a "
+            "whole checkpoint of a known model type"
         ) from error
 
 
@@ -331,7 +288,8 @@ def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
     Args:
         model: The model.
         tokenizer: A tokenizer folder, copied as it is.
-        folder: The folder to make; one that is there already is replaced.
+        folder: The folder to make. An earlier model there is replaced; one that holds anything
+            else is set aside as ``<name>.damaged``.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -340,5 +298,22 @@ def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
     for file in tokenizer.iterdir():
         if not file.name.startswith("."):  # dcpt's marker of its own folders
             shutil.copyfile(file, partial / file.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    for file in partial.iterdir():
+        sync_file(file)
+    sync_folder(partial)
+    _make_room(folder, {file.name for file in partial.iterdir()})
     partial.rename(folder)
+    sync_folder(folder.parent)
+
+
+def _make_room(folder: Path, ours: set[str]) -> None:
+    """Remove an earlier model; whatever else is there in its place is set aside."""
+    if not os.path.lexists(folder):
+        return
+    is_ours = folder.is_dir() and not folder.is_symlink()
+    if not is_ours or any(file.name not in ours or not file.is_file() for file in folder.iterdir()):
+        set_aside(folder)
+        return
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dcpt.atomic_files import replace_file
+from dcpt.atomic_files import DamagedFileError, make_room, replace_file
+from dcpt.file_hashes import remembered_digest
 from dcpt.runs import Identity
 from dcpt.training.forward import Forward, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps for a parameter, by torch's names."""
+
+REMEDY = "`dcpt run-grid` sets it aside and goes on from the state before it"
+"""Ends the message about a damaged state."""
 
 
 @dataclass
@@ -107,18 +114,22 @@ def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: flo
         moments = state.optimizer.state.get(parameter, {})
         tensors |= {f"{key}.{name}": tensor for key, tensor in moments.items()}
     tensors |= {"loss_sum": state.loss_sum_C, "loss_tokens": state.loss_tokens_C}
+    host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    about = {"step": str(state.step), "identity": identity.hash, "wall_s": f"{wall_s:.3f}"}
+    about["sha256"] = _content_sha256(about, sorted(host), host)
+    make_room(path)
     with replace_file(path) as partial:
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-            partial,
-            {"step": str(state.step), "identity": identity.hash, "wall_s": f"{wall_s:.3f}"},
-        )
+        save_file(host, partial, about)
 
 
 def read_step(path: Path) -> int:
-    """Read at which step a state was saved, without its tensors."""
-    with safe_open(path, framework="pt") as file:
-        return int(file.metadata()["step"])
+    """Read at which step a state was saved, without its tensors.
+
+    Raises:
+        DamagedFileError: If the file is damaged.
+    """
+    with _open_state(path) as (_, about):
+        return int(about["step"])
 
 
 def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
@@ -132,27 +143,118 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
         state: A state of the same model; its weights, moments, sums, step and seconds change.
         identity: The run. A branch may load its trunk's state and a trunk its base's: their
             seconds and sums are not its own, and a trunk's steps begin at 0 whatever the base's.
+
+    Raises:
+        DamagedFileError: If the file is damaged or of another run; the state is as it was.
     """
-    with safe_open(path, framework="pt") as file:
-        about, names = file.metadata(), set(file.keys())
+    with _open_state(path) as (file, about):
         source = about["identity"]
         is_own, is_base = source == identity.hash, identity.base == f"run:{source}"
-        assert is_own or is_base or source == identity.trunk, f"{path} is of another run"
+        if not (is_own or is_base or source == identity.trunk):
+            raise DamagedFileError(path, f"it is of another run, {source}", REMEDY)
+        _check_content(path, file, about)
+        moments = _check_shapes(path, file, state)
+        # Nothing is overwritten before all of it was checked.
         with torch.no_grad():
             for name, tensor in _weights(state.model).items():
                 tensor.copy_(file.get_tensor(f"model.{name}"))
             if is_own:
                 state.loss_sum_C.copy_(file.get_tensor("loss_sum"))
                 state.loss_tokens_C.copy_(file.get_tensor("loss_tokens"))
-        for name, parameter in state.model.named_parameters():
-            if f"exp_avg.{name}" in names:
-                moments: dict[str, Any] = {k: file.get_tensor(f"{k}.{name}") for k in MOMENTS}
-                state.optimizer.state[parameter] = {
-                    key: torch.empty_like(tensor, device=parameter.device).copy_(tensor)
-                    for key, tensor in moments.items()
-                }
+        for name, parameter in moments.items():
+            saved: dict[str, Any] = {key: file.get_tensor(f"{key}.{name}") for key in MOMENTS}
+            state.optimizer.state[parameter] = {
+                key: torch.empty_like(tensor, device=parameter.device).copy_(tensor)
+                for key, tensor in saved.items()
+            }
     state.step = 0 if is_base else int(about["step"])
     state.wall_s = float(about["wall_s"]) if is_own else 0.0
+
+
+@contextmanager
+def _open_state(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Open a state and its metadata.
+
+    Raises:
+        DamagedFileError: If it is no whole safetensors file, or its metadata are not a state's.
+    """
+    if path.is_dir():
+        raise DamagedFileError(path, "it is a folder", REMEDY)
+    try:
+        opened = safe_open(path, framework="pt")
+    except (SafetensorError, ValueError, PermissionError) as error:
+        raise DamagedFileError(path, " ".join(str(error).split())[:200], REMEDY) from None
+    with opened as file:
+        about = file.metadata() or {}
+        try:
+            int(about["step"]), float(about["wall_s"]), about["identity"]
+        except (KeyError, ValueError):
+            raise DamagedFileError(path, "it holds no metadata of a state", REMEDY) from None
+        yield file, about
+
+
+def _check_content(path: Path, file: Any, about: Mapping[str, str]) -> None:
+    """Compare a state's content with the hash in it: once for each state of the file on a machine.
+
+    Hashing reads 0.5 GB in 0.4 s. States of earlier versions hold no hash.
+    """
+    if "sha256" not in about:
+        return
+    names = sorted(file.keys())
+
+    def compute() -> str:
+        return _content_sha256(about, names, _Tensors(file))
+
+    if remembered_digest("state", [path], compute) != about["sha256"]:
+        raise DamagedFileError(path, "its content is not what was written", REMEDY)
+
+
+def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.Parameter]:
+    """Refuse a state that does not fill the model; returns the parameters with saved moments."""
+    there = set(file.keys())
+    parameters = dict(state.model.named_parameters())
+    moments = {name: p for name, p in parameters.items() if f"exp_avg.{name}" in there}
+    wanted = {f"model.{name}": list(t.shape) for name, t in _weights(state.model).items()}
+    for key in ("exp_avg", "exp_avg_sq"):
+        wanted |= {f"{key}.{name}": list(p.shape) for name, p in moments.items()}
+    wanted |= {f"step.{name}": [] for name in moments}
+    for name, shape in wanted.items():
+        if name not in there or file.get_slice(name).get_shape() != shape:
+            raise DamagedFileError(path, f"its {name} is missing or of another shape", REMEDY)
+    if not {"loss_sum", "loss_tokens"} <= there:
+        raise DamagedFileError(path, "it holds no sums of losses", REMEDY)
+    return moments
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """The tensors of an open file, each read when it is asked for."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.keys())
+
+    def __len__(self) -> int:
+        return len(self._file.keys())
+
+
+def _content_sha256(
+    about: Mapping[str, str], names: list[str], tensors: Mapping[str, Tensor]
+) -> str:
+    """SHA-256 over a state: its metadata, then name, type, shape and bytes of each tensor."""
+    digest = hashlib.sha256()
+    for key in ("step", "identity", "wall_s"):
+        digest.update(f"{key}\0{about[key]}\0".encode())
+    for name in names:
+        tensor = tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def reset_moments(state: TrainingState) -> None:

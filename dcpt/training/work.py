@@ -37,6 +37,9 @@ class Work:
 def find_work(config: RunConfig, runs: Path) -> Work:
     """Find what is missing of a run, and the latest saved state before all of that.
 
+    A point that was planned and is not written down is missing as well: an unfinished run whose
+    metrics were lost does not go on behind them.
+
     A trunk that is done may be asked for more: to go on, or for a state that it did not keep. A
     branch begins in its trunk's state; where that was not kept it begins in an earlier one, or at
     the base, and trains the trunk's steps again by itself: it leaves the trunk's folder alone.
@@ -44,6 +47,9 @@ def find_work(config: RunConfig, runs: Path) -> Work:
     Args:
         config: The run.
         runs: Folder of all runs.
+
+    Raises:
+        DamagedFileError: If the checkpoint cannot be read.
     """
     one, recorded = config.identity, config.recorded
     folder = RunFolder.of(config, runs)
@@ -61,7 +67,7 @@ def find_work(config: RunConfig, runs: Path) -> Work:
         missing.add(end)
     assert missing, f"{config.name} is done"
 
-    saved = {_steps(config, n): path for n, path in folder.states().items()}
+    saved = {n // batch: path for n, path in folder.states().items() if n % batch == 0}
     if folder.checkpoint.exists():
         saved[read_step(folder.checkpoint)] = folder.checkpoint
     resets = set()
@@ -69,12 +75,21 @@ def find_work(config: RunConfig, runs: Path) -> Work:
         assert one.decay is not None, f"{config.name} has no decay"
         saved |= _trunk_states(config, runs)
         resets = {_steps(config, one.decay.start_tokens)}
-    start = max((step for step in saved if step <= min(missing)), default=0)
-
     points = {0, end} if one.kind == "trunk" else {end}
     if one.kind != "branch":
         points |= {_steps(config, n) for n in recorded.evaluation_at}
     known = {_steps(config, point["n_tokens"]) for point in folder.points()}
+    # Those of a finished part are as they were planned then, and none is lost.
+    lost = {step for step in points - known if result is None or step > reached}
+    start = max(
+        (
+            step
+            for step in saved
+            # A state is saved behind the point of its step.
+            if step <= min(missing) and step < min(lost, default=step + 1)
+        ),
+        default=0,
+    )
     return Work(
         start=saved.get(start),
         end=max(missing),
@@ -103,7 +118,8 @@ def _trunk_states(config: RunConfig, runs: Path) -> dict[int, Path]:
     assert trunk.hash == one.trunk, f"{config.name} does not go on with the mixture of its trunk"
     folder = RunFolder.find(one.trunk, runs)
     kept = {} if folder is None else folder.states()
-    return {_steps(config, n): p for n, p in kept.items() if n <= one.decay.start_tokens}
+    batch, leaves = one.batch_tokens, one.decay.start_tokens
+    return {n // batch: path for n, path in kept.items() if n <= leaves and n % batch == 0}
 
 
 def _steps(config: RunConfig, n_tokens: int) -> int:

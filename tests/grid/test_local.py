@@ -87,13 +87,14 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     runs = stations.plan_study(study)
     trunks = [run for run in runs if run.config.identity.kind == "trunk"]
     broken, sound = folders(study, trunks)
-    broken.metrics.mkdir(parents=True)
+    broken.path.mkdir(parents=True)
+    broken.metrics.symlink_to(study.parent / "gone" / "metrics.jsonl")  # cannot be written
 
     engine = LocalEngine(StudyFolder(study), [Slot()])
     outcome = engine.run(runs)
 
     assert len(outcome.failed) == 2  # the trunk and the branch that needed it
-    assert "Is a directory" in outcome.failed[trunks[0].config.name]
+    assert "No such file" in outcome.failed[trunks[0].config.name]
     assert "Traceback" in broken.error()["traceback"]
     assert sound.is_done(trunks[1].config)
     states = [status.state for status in read_status(runs, StudyFolder(study))]
@@ -102,9 +103,9 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     process = run_grid(study)
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "Is a directory" in told
+    assert "No such file" in told
 
-    broken.metrics.rmdir()
+    broken.metrics.unlink()
     again = engine.run(runs)
     assert len(again.finished) == 2
     assert not again.failed

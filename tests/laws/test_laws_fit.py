@@ -221,8 +221,34 @@ def test_a_damaged_or_missing_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"fit\.json is not there"):
         load_fit(tmp_path)
     (tmp_path / "fit.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"fit\.json: the file is damaged .*`dcpt fit`"):
         load_fit(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fit.json", "draws.npz"])
+@pytest.mark.parametrize("way", ["emptied", "halved", "changed", "a list", "a folder"])
+def test_a_torn_file_of_a_fit_is_named_and_written_again(
+    ladder_fit: Fit, tmp_path: Path, name: str, way: str
+) -> None:
+    ladder_fit.to_json(tmp_path)
+    path = tmp_path / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+    torn = {
+        "emptied": b"",
+        "halved": content[:middle],
+        "changed": content[:-200] + bytes([content[-200] ^ 1]) + content[-199:],
+        "a list": b"[]",
+    }
+    if way == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(torn[way])
+    with pytest.raises(InputError, match=rf"{name}: the file is damaged .*`dcpt fit`"):
+        load_fit(tmp_path)
+    ladder_fit.to_json(tmp_path)
+    assert load_fit(tmp_path).records() == ladder_fit.records()
 
 
 def test_fixed_and_bounded_parameters_stay(ladder: pd.DataFrame) -> None:

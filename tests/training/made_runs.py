@@ -10,7 +10,8 @@ from typing import Any
 from dcpt.run_folders import RunFolder
 from dcpt.runs import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
 from dcpt.text.corpora import ChannelSource, load_prepared, prepare
-from dcpt.training.models import build_llama, checkpoint_sha256, save_model
+from dcpt.training.checkpoints import checkpoint_sha256
+from dcpt.training.models import build_llama, save_model
 
 BATCH_TOKENS = 4 * 16
 WORDS = {

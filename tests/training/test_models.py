@@ -11,11 +11,11 @@ import torch
 from made_runs import ARCHITECTURE, Made
 
 from dcpt.errors import InputError
+from dcpt.training.checkpoints import checkpoint_sha256
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train
 from dcpt.training.models import (
     build_llama,
-    checkpoint_sha256,
     count_parameters,
     load_base,
     load_model,

@@ -1,0 +1,128 @@
+"""What readers rely on in ``result.json`` and in the lines of ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dcpt.atomic_files import DamagedFileError
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Written(_Record):
+    """Size and hash of ``metrics.jsonl`` when the run ended; more may be appended later."""
+
+    bytes: int
+    sha256: str
+
+
+class _Result(_Record):
+    """``result.json``; earlier versions wrote neither ``metrics`` nor ``files``.
+
+    Attributes:
+        metrics: The metrics at the end of the run.
+        files: Hashes of the files that other runs start from, by path within the folder.
+    """
+
+    n_tokens: int
+    loss: dict[str, float] = {}
+    epochs: dict[str, float] = {}
+    tokens_per_s: float | None = None
+    wall_s: float = 0.0
+    metrics: _Written | None = None
+    files: dict[str, str] = {}
+
+
+class _Event(_Record):
+    event: str
+
+
+class _Point(_Event):
+    n_tokens: int
+    loss: dict[str, float] = {}
+    se: dict[str, float] = {}
+    train_loss: dict[str, float] = {}
+    share: dict[str, float] = {}
+
+
+class _Training(_Event):
+    n_tokens: int
+    channel_loss: dict[str, float] = {}
+    tokens_per_s: float | None = None
+
+
+_KINDS: dict[str, type[_Event]] = {"point": _Point, "train": _Training}
+
+
+def check_result(found: Any) -> None:
+    """Refuse a result that readers cannot use.
+
+    Raises:
+        ValueError: Says what is wrong.
+    """
+    _Result.model_validate(found)
+
+
+def read_lines(path: Path, remedy: str) -> bytes:
+    """The whole lines of metrics; a torn last line of a killed process is left out.
+
+    Raises:
+        DamagedFileError: If it is no file that can be read; ``remedy`` ends the message.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except (IsADirectoryError, PermissionError) as error:
+        raise DamagedFileError(path, f"{error.strerror}", remedy) from None
+    return content[: content.rfind(b"\n") + 1]
+
+
+def read_events(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
+    """The events of metrics, in order.
+
+    Raises:
+        DamagedFileError: At a line that readers cannot use; ``remedy`` ends the message.
+    """
+    for number, line in enumerate(read_lines(path, remedy).split(b"\n")[:-1], start=1):
+        try:
+            event = _read_event(line)
+        except (ValueError, RecursionError) as error:
+            reason = f"line {number} cannot be read: {first_problem(error)}"
+            raise DamagedFileError(path, reason, remedy) from None
+        yield event
+
+
+def readable_lines(path: Path) -> bytes:
+    """The lines of damaged metrics before the first that readers cannot use."""
+    kept: list[bytes] = []
+    with suppress(ValueError, RecursionError):  # also raised where there is no file to read
+        for line in read_lines(path, "").split(b"\n")[:-1]:
+            _read_event(line)
+            kept.append(line + b"\n")
+    return b"".join(kept)
+
+
+def _read_event(line: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(line)
+    kind = _KINDS.get(_Event.model_validate(event).event)
+    if kind is not None:
+        kind.model_validate(event)
+    return event
+
+
+def first_problem(error: Exception) -> str:
+    """The first thing that is wrong with a record, from the error that refused it."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()
+    return str(error)

@@ -1,0 +1,104 @@
+"""Checkpoint folders: where they are, which files make one, and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dcpt.errors import InputError
+from dcpt.file_hashes import remembered_digest
+
+
+def locate_checkpoint(path: str | Path, study: Path = Path()) -> str:
+    """Turn a recorded path into what ``load_model`` takes.
+
+    Args:
+        path: A folder, relative to the study or not, or a hub id.
+        study: The study's folder.
+
+    Returns:
+        The folder if there is one, else the path as it came: a hub id.
+
+    Raises:
+        InputError: If it is neither a folder nor a hub id.
+    """
+    local = study / path
+    if local.is_dir():
+        return str(local)
+    name = str(path)
+    if not Path(name).is_dir():
+        _check_hub_id(name, [study, Path()])
+    return name
+
+
+def _check_hub_id(name: str, places: Sequence[Path]) -> None:
+    """Refuse what cannot be a hub id, and what was meant for a folder: its parent is there.
+
+    Args:
+        name: What is no folder.
+        places: Folders that it may be relative to.
+
+    Raises:
+        InputError: If it is no hub id.
+    """
+    near = [place / name for place in places]
+    if any(path.exists() for path in near):
+        raise InputError(f"checkpoint {name}: is a file; give the folder of a checkpoint")
+    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name)
+    if not is_id or ("/" in name and any(path.parent.is_dir() for path in near)):
+        raise InputError(f"checkpoint {name}: no such folder; check the path")
+
+
+def checkpoint_files(path: str | Path) -> list[Path]:
+    """List the files that make a checkpoint: its safetensors, then its ``config.json``.
+
+    Args:
+        path: A checkpoint folder or a hub id (which is downloaded unless it is in the hub's cache).
+
+    Raises:
+        InputError: If it is not there, or holds no safetensors.
+    """
+    folder = Path(locate_checkpoint(path))
+    if not folder.is_dir():
+        folder = _download(str(path))
+    weights, config = sorted(folder.glob("*.safetensors")), folder / "config.json"
+    if not weights:
+        raise InputError(
+            f"checkpoint {path}: holds no .safetensors file, and other formats may run code when "
+            "they are read; convert it (load it once and save_pretrained), or choose another"
+        )
+    if not config.is_file():
+        raise InputError(f"checkpoint {path}: holds no config.json; give a whole model folder")
+    return [*weights, config]
+
+
+def checkpoint_sha256(path: str | Path) -> str:
+    """SHA-256 over the files of a checkpoint: weights and configuration, by name and content."""
+    files = checkpoint_files(path)
+
+    def compute() -> str:
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as handle:
+                while block := handle.read(1 << 24):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    names = " ".join(file.name for file in files)
+    return remembered_digest(f"checkpoint {names}", files, compute)
+
+
+def _download(name: str) -> Path:
+    """Fetch a checkpoint from the hub; without a connection only its cache is looked at."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
+    except Exception as error:  # of the hub, of the connection, of the cache
+        raise InputError(
+            f"checkpoint {name}: no such folder, and the hub does not give it "
+            f"({' '.join(str(error).split())[:200]}); check the name, or download it beforehand"
+        ) from error
