@@ -1,24 +1,28 @@
 """The ``dcpt`` command: parse, call, print. People get tables, programs ``--json``.
 
-Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback).
+Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback), 130, 143
+or 129 stopped by SIGINT, SIGTERM or SIGHUP.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dcpt import cli_laws, cli_runs
-from dcpt.errors import InputError
+from dcpt.errors import InputError, Stopped
 from dcpt.options import Json, OwnLaws, StudyFile, Workers
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dcpt.grid.local import Outcome
+    from dcpt.grid.queue import Outcome
 
 app = typer.Typer(
     add_completion=False,
@@ -31,8 +35,14 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; bad input ends with one sentence and exit code 2."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
     try:
         app()
+    except Stopped as stop:
+        with suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(f"dcpt: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
     except InputError as error:
         for problem in error.problems:
             print(f"dcpt: {problem}", file=sys.stderr)
@@ -42,6 +52,12 @@ def main() -> None:
         remedy = "mend this and give the same command again"
         print(f"dcpt: {place}{error.strerror or error}; {remedy}", file=sys.stderr)
         sys.exit(2)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """Stop a command that has nothing to save at SIGINT; a second one ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number, "stopped")
 
 
 def _end(outcome: Outcome, console: Console) -> None:
@@ -77,7 +93,7 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
     Example: dcpt prepare study.yaml
     """
     from dcpt import display, stations
-    from dcpt.grid.local import count_cores
+    from dcpt.grid.slots import count_cores
 
     console = display.open_console(json)
     with display.watch_progress(console) as progress:
@@ -129,8 +145,8 @@ def run_grid(
 
     Example: dcpt run-grid study.yaml --dry-run
     """
-    from dcpt import display, stations
-    from dcpt.grid.local import choose_slots
+    from dcpt import display, display_grid, stations
+    from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.study import StudyFolder
 
@@ -143,14 +159,13 @@ def run_grid(
             console.print(display.estimate_table(estimates))
             console.print(display.estimate_words(estimates, len(slots)))
         return
-    folder = StudyFolder(study)
-    with display.watch_grid(console, folder, slots, "grid") as view:
+    with display_grid.watch_grid(console, slots, "grid") as view:
         outcome = stations.train_study(study, slots, on_tick=view.tick)
     if json:
         typer.echo(display.as_json(vars(outcome)))
     else:
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
-        for words in repeated_text(view.planned, folder):
+        for words in repeated_text(view.planned, StudyFolder(study)):
             console.print(f"note: {words}", style="yellow", soft_wrap=True)
     _end(outcome, console)
 
@@ -161,18 +176,18 @@ def status(study: StudyFile, json: Json = False) -> None:
 
     Example: dcpt status study.yaml
     """
-    from dcpt import display, stations
+    from dcpt import display, display_grid, stations
     from dcpt.grid.status import read_status
     from dcpt.study import StudyFolder
 
     statuses = read_status(stations.plan_study(study), StudyFolder(study))
     if json:
-        typer.echo(display.as_json([display.status_record(one) for one in statuses]))
+        typer.echo(display.as_json([display_grid.status_record(run) for run in statuses]))
         return
-    display.open_console().print(display.status_table(statuses))
-    for line in display.error_lines(statuses):
+    display.open_console().print(display_grid.status_table(statuses))
+    for line in display_grid.error_lines(statuses):
         typer.echo(line)
-    typer.echo(display.count_states(statuses))
+    typer.echo(display_grid.count_states(statuses))
 
 
 for command in (*cli_laws.COMMANDS, *cli_runs.COMMANDS):
@@ -187,13 +202,11 @@ def verify(
 
     Example: dcpt verify study.yaml
     """
-    from dcpt import display, stations
-    from dcpt.grid.local import choose_slots
-    from dcpt.study import StudyFolder
+    from dcpt import display, display_grid, stations
+    from dcpt.grid.slots import choose_slots
 
-    console, folder = display.open_console(json), StudyFolder(study)
-    slots = choose_slots(workers)
-    with display.watch_grid(console, folder, slots, "verification") as view:
+    console, slots = display.open_console(json), choose_slots(workers)
+    with display_grid.watch_grid(console, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick, laws=law or ())
     _end(outcome, console)
     assert checked is not None

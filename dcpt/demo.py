@@ -8,15 +8,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcpt import display, stations
+from dcpt import display, display_grid, stations
 from dcpt.errors import InputError
-from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dcpt.decide.records import Recommendation
-    from dcpt.grid.local import Outcome, Slot
+    from dcpt.grid.queue import Outcome
+    from dcpt.grid.slots import Slot
     from dcpt.text.demo_texts import CorpusName
 
 DOMAINS: dict[CorpusName, str] = {
@@ -54,7 +54,7 @@ def run(
     Raises:
         InputError: If the texts cannot be had, or the runs that are left carry no fit.
     """
-    from dcpt.grid.local import choose_slots
+    from dcpt.grid.slots import choose_slots
 
     corpus = next((name for name in DOMAINS if name == domain), None)
     if corpus is None:
@@ -98,12 +98,12 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
 
 
 def _train(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
-    with display.watch_grid(console, StudyFolder(study), slots, "grid") as view:
+    with display_grid.watch_grid(console, slots, "grid") as view:
         return stations.train_study(study, slots, on_tick=view.tick)
 
 
 def _verify(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
-    with display.watch_grid(console, StudyFolder(study), slots, "verification") as view:
+    with display_grid.watch_grid(console, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick)
     for line in checked.words if checked is not None else []:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

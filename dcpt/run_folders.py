@@ -11,10 +11,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from dcpt.atomic_files import read_json, write_json
 from dcpt.runs import RunConfig, drifted_fields
+
+ErrorKind = Literal["not_finite", "out_of_memory", "device", "disk", "killed", "input", "other"]
+"""What made a run fail, as ``error.json`` says it; older files do not."""
 
 
 class RunFolder:
@@ -156,11 +159,13 @@ def trunk_names(stored: Sequence[tuple[RunFolder, RunConfig]]) -> dict[str, str]
     }
 
 
-def write_error(folder: RunFolder, message: str, trace: str) -> str:
+def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:
     """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.path / "error.json", {"message": message, "traceback": trace})
+        write_json(
+            folder.path / "error.json", {"message": message, "traceback": trace, "kind": kind}
+        )
     except OSError as full:  # a full disk takes the error file too
         message += f" (and error.json could not be written: {full})"
     return message

@@ -1,0 +1,61 @@
+"""Signals that ask a call of the engine to stop: SIGINT, SIGTERM and SIGHUP."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def note_signals() -> Iterator[list[int]]:
+    """Collect the stop signals that arrive, in order, instead of acting on them.
+
+    A signal that is ignored already (``nohup``) stays ignored. Python allows handlers in the main
+    thread only: in any other one nothing is collected.
+
+    Yields:
+        The list that grows by each signal.
+    """
+    received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def block_signals() -> Iterator[None]:
+    """Block the stop signals; a process that starts inside begins with them blocked.
+
+    Ctrl-C goes to all processes of a terminal, and would end a new one with a traceback before it
+    can ignore the signal.
+    """
+    resource_tracker.ensure_running()  # starts once, and unblocks SIGINT and SIGTERM by doing so
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_signals() -> None:
+    """Ignore the stop signals in this process, whether or not it began with them blocked."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
