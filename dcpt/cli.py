@@ -18,6 +18,7 @@ import typer
 from dcpt import cli_laws, cli_runs
 from dcpt.errors import InputError, Stopped
 from dcpt.options import Json, OwnLaws, StudyFile, Workers
+from dcpt.processes import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +36,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; bad input ends with one sentence and exit code 2."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stop)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
     try:
         app()
     except Stopped as stop:
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    """Stop a command that has nothing to save at SIGINT; a second one ends it at once."""
+    """Stop a command that has nothing to save; a second signal ends it at once."""
     signal.signal(number, signal.SIG_DFL)
     raise Stopped(number, "stopped")
 

@@ -21,8 +21,8 @@ from dcpt.errors import Stopped
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
-from dcpt.grid.stopping import block_signals, note_signals
 from dcpt.grid.worker import READY, work
+from dcpt.processes import block_signals, note_signals
 from dcpt.run_folders import write_error
 from dcpt.study import StudyFolder
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from dcpt.grid.slots import Slot
-from dcpt.grid.stopping import ignore_signals
+from dcpt.processes import STOP_SIGNALS, end_with_parent, ignore_signals
 from dcpt.runs import RunConfig
 
 READY = ("", "ready", "")
@@ -31,8 +28,8 @@ def work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
         parent: The process id of the engine.
     """
     # The engine alone decides when to stop: a terminal, Slurm and systemd signal every process.
-    ignore_signals()
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    ignore_signals(STOP_SIGNALS)
+    end_with_parent(parent, _SAVE_ALONE_S)  # a killed one must not leave a run under its lock
     import torch
 
     from dcpt.training.lanes import Lanes
@@ -67,11 +64,3 @@ def _send(connection: Connection, message: tuple[str, str, str]) -> None:
     """Send a message; a parent that is gone needs none, and the run's folder says all of it."""
     with suppress(OSError):
         connection.send(message)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A killed parent must not leave a worker that trains on under a lock."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    time.sleep(_SAVE_ALONE_S)
-    os._exit(1)

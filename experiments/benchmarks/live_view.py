@@ -45,9 +45,9 @@ from dcpt.study import StudyFolder
 
 N_TOKENS = 1_000_000
 TRAIN_LINES = 300
-CHANNELS = tuple(
-    ChannelIdentity(name=name, side=side, weight=1, train_sha256="a", valid_sha256="b")
-    for name, side in (("general", "general"), ("domain", "domain"))
+CHANNELS = (
+    ChannelIdentity(name="en", side="general", weight=1, train_sha256="a", valid_sha256="b"),
+    ChannelIdentity(name="law", side="domain", weight=1, train_sha256="a", valid_sha256="b"),
 )
 
 
@@ -74,7 +74,7 @@ def write_folder(run: PlannedRun, folder: Path, is_done: bool) -> None:
     """What a run that is done, or in training, leaves on the disk."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(run.config.model_dump_json(), encoding="utf-8")
-    losses = {"general": 3.0, "domain": 2.0}
+    losses = {"en": 3.0, "law": 2.0}
     line = {"event": "train", "n_tokens": 1000, "tokens_per_s": 5e4, "channel_loss": losses}
     (folder / "metrics.jsonl").write_text((json.dumps(line) + "\n") * TRAIN_LINES)
     if is_done:

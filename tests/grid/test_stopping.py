@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,18 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_status
-from dcpt.grid.stopping import STOP_SIGNALS, note_signals
+from dcpt.processes import STOP_SIGNALS, note_signals
 from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 from dcpt.training.state import read_step
+
+
+@pytest.fixture(autouse=True)
+def listening() -> Iterator[None]:
+    """SIGINT as in a terminal: a shell that starts pytest in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def copy_of(study: Path, folder: Path) -> Path:

@@ -1,10 +1,12 @@
-"""Signals that ask a call of the engine to stop: SIGINT, SIGTERM and SIGHUP."""
+"""Signals that ask to stop (SIGINT, SIGTERM, SIGHUP), and child processes that leave in order."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -54,8 +56,25 @@ def block_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def ignore_signals() -> None:
-    """Ignore the stop signals in this process, whether or not it began with them blocked."""
-    for number in STOP_SIGNALS:
+def ignore_signals(numbers: Sequence[signal.Signals]) -> None:
+    """Ignore these signals in a process that began with the stop signals blocked."""
+    for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def end_with_parent(parent: int, grace_s: float = 0.0) -> None:
+    """End this process, from a thread of its own, once its parent was killed.
+
+    Args:
+        parent: The process id of the parent.
+        grace_s: Seconds that this process has left from then on.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        time.sleep(grace_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
