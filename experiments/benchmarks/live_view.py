@@ -136,7 +136,7 @@ def measure(n_runs: int, folder: Path) -> dict[str, float]:
         queue.end(run, "finished")
         engine._assign(queue, workers)
 
-    costs["assignment after a run ended"] = cpu_ms(end_and_assign, 50)
+    costs["assignment after a run ended"] = cpu_ms(end_and_assign, 20)
     return costs
 
 
