@@ -214,10 +214,11 @@ def watch_grid(console: Console, slots: Sequence[Slot], title: str) -> Iterator[
 
 def _end_live(live: Live) -> None:
     """End the live view; where SIGHUP stopped the work, the terminal may be gone."""
+    is_stopped = isinstance(sys.exception(), Stopped)
     try:
         live.stop()
     except OSError:
-        if not isinstance(sys.exception(), Stopped):
+        if not is_stopped:
             raise
 
 

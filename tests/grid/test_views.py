@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from dcpt import display, display_grid, stations
+from dcpt.errors import Stopped
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_run_status
@@ -153,3 +154,20 @@ def test_a_line_for_each_channel_where_there_is_no_terminal() -> None:
         "prepared en: read 3.0 MB",
         "prepared law: read 0.5 MB",
     ]
+
+
+class Gone:
+    """A live view in a terminal that was closed."""
+
+    def stop(self) -> None:
+        raise OSError("the terminal is gone")
+
+
+def test_a_closed_terminal_hides_no_stop() -> None:
+    with pytest.raises(OSError, match="the terminal is gone"):
+        display_grid._end_live(Gone())
+    with pytest.raises(Stopped):
+        try:
+            raise Stopped(1, "saved 1 run")
+        finally:
+            display_grid._end_live(Gone())
