@@ -167,7 +167,11 @@ def test_a_closed_terminal_hides_no_stop() -> None:
     with pytest.raises(OSError, match="the terminal is gone"):
         display_grid._end_live(Gone())
     with pytest.raises(Stopped):
-        try:
-            raise Stopped(1, "saved 1 run")
-        finally:
-            display_grid._end_live(Gone())
+        stop_under(Gone())
+
+
+def stop_under(live: Any) -> None:
+    try:
+        raise Stopped(1, "saved 1 run")
+    finally:
+        display_grid._end_live(live)
