@@ -1,25 +1,30 @@
 """The ``dcpt`` command: parse, call, print. People get tables, programs ``--json``.
 
-Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback).
+Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback), 130, 143
+or 129 stopped by SIGINT, SIGTERM or SIGHUP.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dcpt import cli_laws, cli_runs
-from dcpt.errors import InputError
+from dcpt.errors import InputError, Stopped
 from dcpt.names import escape_controls
 from dcpt.options import Json, OwnLaws, StudyFile, Workers
+from dcpt.processes import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dcpt.grid.local import Outcome
+    from dcpt.grid.queue import Outcome
 
 app = typer.Typer(
     add_completion=False,
@@ -32,8 +37,15 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; bad input ends with one sentence and exit code 2."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
     try:
         app()
+    except Stopped as stop:
+        with suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(f"dcpt: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
     except InputError as error:
         for problem in error.problems:
             print(f"dcpt: {escape_controls(problem)}", file=sys.stderr)
@@ -44,6 +56,12 @@ def main() -> None:
         words = f"{place}{error.strerror or error}; {remedy}"
         print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """Stop a command that has nothing to save; a second signal ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number, "stopped")
 
 
 def _end(outcome: Outcome, console: Console) -> None:
@@ -81,7 +99,7 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
     Example: dcpt prepare study.yaml
     """
     from dcpt import display, stations
-    from dcpt.grid.local import count_cores
+    from dcpt.grid.slots import count_cores
 
     console = display.open_console(json)
     with display.watch_progress(console) as progress:
@@ -133,8 +151,8 @@ def run_grid(
 
     Example: dcpt run-grid study.yaml --dry-run
     """
-    from dcpt import display, stations
-    from dcpt.grid.local import choose_slots
+    from dcpt import display, display_grid, stations
+    from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.study import StudyFolder
 
@@ -147,16 +165,15 @@ def run_grid(
             console.print(display.estimate_table(estimates))
             console.print(display.estimate_words(estimates, len(slots)))
         return
-    folder = StudyFolder(study)
     display.note_damaged(stations.damaged_files(study))
-    with display.watch_grid(console, folder, slots, "grid") as view:
+    with display_grid.watch_grid(console, slots, "grid") as view:
         outcome = stations.train_study(study, slots, on_tick=view.tick)
     if json:
         typer.echo(display.as_json(vars(outcome)))
     else:
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
-        for words in repeated_text(view.planned, folder):
-            display.print_line(console, f"note: {words}", "yellow")
+        for sentence in repeated_text(view.planned, StudyFolder(study)):
+            display.print_line(console, f"note: {sentence}", "yellow")
     _end(outcome, console)
 
 
@@ -166,18 +183,18 @@ def status(study: StudyFile, json: Json = False) -> None:
 
     Example: dcpt status study.yaml
     """
-    from dcpt import display, stations
+    from dcpt import display, display_grid, stations
     from dcpt.grid.status import read_status
     from dcpt.study import StudyFolder
 
     statuses = read_status(stations.plan_study(study), StudyFolder(study))
     if json:
-        typer.echo(display.as_json([display.status_record(one) for one in statuses]))
+        typer.echo(display.as_json([display_grid.status_record(run) for run in statuses]))
         return
-    display.open_console().print(display.status_table(statuses))
-    for line in display.error_lines(statuses):
+    display.open_console().print(display_grid.status_table(statuses))
+    for line in display_grid.error_lines(statuses):
         typer.echo(line)
-    typer.echo(display.count_states(statuses))
+    typer.echo(display_grid.count_states(statuses))
 
 
 for command in (*cli_laws.COMMANDS, *cli_runs.COMMANDS):
@@ -192,14 +209,12 @@ def verify(
 
     Example: dcpt verify study.yaml
     """
-    from dcpt import display, stations
-    from dcpt.grid.local import choose_slots
-    from dcpt.study import StudyFolder
+    from dcpt import display, display_grid, stations
+    from dcpt.grid.slots import choose_slots
 
-    console, folder = display.open_console(json), StudyFolder(study)
-    slots = choose_slots(workers)
+    console, slots = display.open_console(json), choose_slots(workers)
     display.note_damaged(stations.damaged_files(study))
-    with display.watch_grid(console, folder, slots, "verification") as view:
+    with display_grid.watch_grid(console, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick, laws=law or ())
     _end(outcome, console)
     assert checked is not None

@@ -9,17 +9,17 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcpt import display, stations
+from dcpt import display, display_grid, stations
 from dcpt.atomic_files import write_text
 from dcpt.errors import InputError
 from dcpt.own_folders import is_marked, mark_folder
-from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dcpt.decide.records import Recommendation
-    from dcpt.grid.local import Outcome, Slot
+    from dcpt.grid.queue import Outcome
+    from dcpt.grid.slots import Slot
     from dcpt.text.demo_texts import CorpusName
 
 BUNDLED = "bundled"
@@ -60,7 +60,7 @@ def run(
     Raises:
         InputError: If the texts cannot be had, or the runs that are left carry no fit.
     """
-    from dcpt.grid.local import choose_slots
+    from dcpt.grid.slots import choose_slots
 
     corpus = next((name for name in DOMAINS if name == domain), None)
     if corpus is None:
@@ -123,12 +123,12 @@ def _check_out(out: Path, known: AbstractSet[str] = frozenset()) -> None:
 
 
 def _train(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
-    with display.watch_grid(console, StudyFolder(study), slots, "grid") as view:
+    with display_grid.watch_grid(console, slots, "grid") as view:
         return stations.train_study(study, slots, on_tick=view.tick)
 
 
 def _verify(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
-    with display.watch_grid(console, StudyFolder(study), slots, "verification") as view:
+    with display_grid.watch_grid(console, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick)
     for line in checked.words if checked is not None else []:
         display.print_line(console, line)

@@ -1,26 +1,21 @@
-"""What the command line shows: tables and the live view of a grid."""
+"""What the command line shows; the views of a grid are in ``display_grid``."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from dcpt.grid.local import Slot
-from dcpt.grid.planned import PlannedRun
-from dcpt.grid.status import RunStatus, read_status, seconds_left
 from dcpt.names import escape_controls
 from dcpt.quantities import format_count
-from dcpt.study import StudyFolder
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
     from dcpt.laws import Fit
     from dcpt.text.corpora import Prepared
 
-_REFRESH_S = 0.5
 _SHOWN_WEIGHT = 0.005
 _FILE_WIDTH = 120
 """Columns of a table where it goes to a file or another program, which have no width."""
@@ -88,38 +82,6 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _losses(losses: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-
-
-def status_table(statuses: Sequence[RunStatus]) -> Table:
-    """Every planned run: what is expected beside what is found."""
-    rows = [
-        (
-            status.name,
-            status.state,
-            f"{format_count(status.n_tokens)} / "
-            f"{format_count(status.planned.config.recorded.n_tokens)}",
-            f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
-            _losses(status.losses),
-        )
-        for status in statuses
-    ]
-    return make_table("", ("run", "state", "tokens", "tokens/s", "losses"), rows)
-
-
-def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
-    """Why runs failed, a line each."""
-    return [escape_controls(f"{one.name}: {one.words}") for one in statuses if one.words]
-
-
-def count_states(statuses: Sequence[RunStatus]) -> str:
-    """One line: how many runs are in which state."""
-    states = [status.state for status in statuses]
-    found = {state: states.count(state) for state in dict.fromkeys(states)}
-    return ", ".join(f"{count} {state}" for state, count in found.items())
-
-
 def estimate_table(estimates: Sequence[Estimate]) -> Table:
     """What every run would cost."""
     rows = [
@@ -136,71 +98,13 @@ def estimate_table(estimates: Sequence[Estimate]) -> Table:
     return make_table("", ("run", "parameters", "tokens", "FLOPs", "disk", "time"), rows)
 
 
-class GridView:
-    """The live view of a grid: what runs, how far, tokens/s, channel losses, time left."""
-
-    def __init__(self, folder: StudyFolder, slots: Sequence[Slot], live: Live, title: str) -> None:
-        self.folder, self.slots, self.live, self.title = folder, slots, live, title
-        self.started, self.drawn = time.monotonic(), 0.0
-        self.planned: Sequence[PlannedRun] = ()
-
-    def tick(self, planned: Sequence[PlannedRun]) -> None:
-        """Redraw, at most twice a second."""
-        self.planned = planned
-        if time.monotonic() - self.drawn >= _REFRESH_S:
-            self.draw()
-
-    def draw(self) -> None:
-        """Draw the view as things stand now."""
-        planned, self.drawn = self.planned, time.monotonic()
-        if not planned:
-            self.live.update(Text(f"{self.title}: nothing left to train"), refresh=True)
-            return
-        statuses = read_status(planned, self.folder)
-        rows = [
-            (
-                status.name,
-                f"{1 - status.left_tokens / status.planned.trained_tokens:.0%}",
-                f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
-                _losses(status.losses),
-            )
-            for status in statuses
-            if status.state == "running"
-        ]
-        seconds = seconds_left(statuses, self.slots)
-        left = "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
-        done = sum(status.state == "done" for status in statuses)
-        failed = sum(status.state == "failed" for status in statuses)
-        head = f"{self.title}: {done} of {len(statuses)} runs done" + (
-            f", {failed} failed" if failed else ""
-        )
-        elapsed = format_seconds(time.monotonic() - self.started)
-        text = Text(f"{head}; {elapsed} gone, {left}", style="bold")
-        columns = ("running", "done", "tokens/s", "training losses")
-        parts = [text, make_table("", columns, rows)] if rows else [text]
-        self.live.update(Group(*parts), refresh=True)
-
-
-@contextmanager
-def watch_grid(
-    console: Console, folder: StudyFolder, slots: Sequence[Slot], title: str
-) -> Iterator[GridView]:
-    """Show the live view while a grid trains; where there is no terminal, only its last state."""
-    with Live(console=console, auto_refresh=False, transient=False) as live:
-        view = GridView(folder, slots, live, title)
-        try:
-            yield view
-        except KeyboardInterrupt:
-            console.print("stopped: what is finished is kept; the same command goes on from here")
-            raise
-        view.draw()
-    if not console.is_terminal:
-        console.print()  # there Live leaves its last line open
-
-
 @contextmanager
 def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each channel that is being prepared."""
+    """Show how far every channel is prepared: bars in a terminal, else a line for each."""
+    if not console.is_terminal:
+        with _log_progress(console) as note:
+            yield note
+        return
     with Progress(console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -210,6 +114,28 @@ def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]
             bars.update(tasks[channel], completed=done)
 
         yield show
+
+
+@contextmanager
+def _log_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Print a line when a channel is finished: when the next one begins, or at the end."""
+    current, n_bytes, started = "", 0, time.monotonic()
+
+    def note(channel: str, done: int, total: int) -> None:
+        nonlocal current, n_bytes, started
+        if channel != current:
+            say()
+            current, started = channel, time.monotonic()
+        n_bytes = done
+
+    def say() -> None:
+        if current:
+            seconds = format_seconds(time.monotonic() - started)
+            line = f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    yield note
+    say()
 
 
 def prepared_table(prepared: Prepared) -> Table:
@@ -244,19 +170,6 @@ def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
         f"{sum(one.disk_bytes for one in left) / 1e6:.1f} MB of disk, about "
         f"{format_seconds(seconds)} with {workers} workers on this machine"
     )
-
-
-def status_record(status: RunStatus) -> dict[str, Any]:
-    """One run's status, for programs."""
-    return {
-        "run": status.name,
-        "state": status.state,
-        "n_tokens": status.n_tokens,
-        "expected_n_tokens": status.planned.config.recorded.n_tokens,
-        "tokens_per_s": status.tokens_per_s,
-        "losses": status.losses,
-        "error": status.words or None,
-    }
 
 
 def in_words(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The one error that bad input raises."""
+"""What ends a command early: bad input, or a signal."""
 
 from __future__ import annotations
 
@@ -17,3 +17,21 @@ class InputError(ValueError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Stopped(BaseException):
+    """A signal stopped the work.
+
+    No ``Exception``, as ``KeyboardInterrupt`` is none: what handles errors must not catch it.
+
+    Args:
+        number: The signal.
+        words: What was saved, and how to resume.
+
+    Attributes:
+        exit_code: The conventional one, 128 + the signal's number.
+    """
+
+    def __init__(self, number: int, words: str) -> None:
+        super().__init__(words)
+        self.exit_code = 128 + number

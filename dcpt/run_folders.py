@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from dcpt.atomic_files import (
     DamagedFileError,
@@ -43,6 +43,9 @@ NAME = re.compile(r"-([0-9a-f]{8})$")
 _SOUND: dict[Path, tuple[list[list[int]], dict[str, str]]] = {}
 """Folders whose records were found sound: the states of these files, and the hashes of others that
 the result names. They are not read again while they stay as they are."""
+
+ErrorKind = Literal["not_finite", "out_of_memory", "device", "disk", "killed", "input", "other"]
+"""What made a run fail, as ``error.json`` says it; older files do not."""
 
 
 class RunFolder:
@@ -389,11 +392,13 @@ def trunk_names(stored: Sequence[tuple[RunFolder, RunConfig]]) -> dict[str, str]
     }
 
 
-def write_error(folder: RunFolder, message: str, trace: str) -> str:
+def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:
     """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_record(folder.path / "error.json", {"message": message, "traceback": trace})
+        write_record(
+            folder.path / "error.json", {"message": message, "traceback": trace, "kind": kind}
+        )
     except OSError as full:  # a full disk takes the error file too
         message += f" (and error.json could not be written: {full})"
     return message

@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from dcpt.decide.diagnosis import Diagnosis
     from dcpt.decide.records import Recommendation, Target, Verification
     from dcpt.grid.estimate import Estimate
-    from dcpt.grid.local import Outcome, Slot
+    from dcpt.grid.queue import Outcome, RunQueue
+    from dcpt.grid.slots import Slot
     from dcpt.laws import Fit
     from dcpt.table.study_rows import OwnDecay, StudyRows
     from dcpt.text.corpora import Prepared
 
-Tick = Callable[[Sequence[PlannedRun]], None]
+Tick = Callable[["RunQueue"], None]
 
 
 def open_study(file: Path) -> tuple[Study, StudyFolder]:
@@ -151,9 +152,7 @@ def train_study(
 
     study, folder = open_study(file)
     settle_warmup(study, folder)
-    planned = plan_runs(study, folder, trunks)
-    tick = None if on_tick is None else (lambda: on_tick(planned))
-    return LocalEngine(folder, slots, tick).run(planned)
+    return LocalEngine(folder, slots, on_tick).run(plan_runs(study, folder, trunks))
 
 
 def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str, Any]:
@@ -170,7 +169,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
     Raises:
         InputError: If the label is no base of the study, or the model does not fit the text.
     """
-    from dcpt.grid.local import choose_slots
+    from dcpt.grid.slots import choose_slots
     from dcpt.training.checkpoints import locate_checkpoint
     from dcpt.training.evaluate import evaluate_model
 

@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from dcpt import stations
 from dcpt.bundled import bundled_runs
 from dcpt.decide.diagnosis import Diagnosis, diagnose
-from dcpt.grid.local import choose_slots
+from dcpt.grid.slots import choose_slots
 from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 from dcpt.table import load_runs, write_runs

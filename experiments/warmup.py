@@ -30,9 +30,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from dcpt.grid.local import LocalEngine, choose_slots
+from dcpt.grid.local import LocalEngine
 from dcpt.grid.plan import plan_runs
 from dcpt.grid.planned import PlannedRun
+from dcpt.grid.slots import choose_slots
 from dcpt.run_folders import RunFolder
 from dcpt.stations import open_study
 

@@ -19,7 +19,7 @@ EVIDENCE = {"dcpt.laws", "dcpt.decide", "dcpt.report"}
 TRAINING = {"dcpt.training", "dcpt.text", "dcpt.grid"}
 TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets"}
 FITTING = {"scipy", "matplotlib"}
-BOTH_HALVES = {"__init__.py", "cli.py", "stations.py", "display.py", "demo.py"}
+BOTH_HALVES = {"__init__.py", "cli.py", "stations.py", "display.py", "display_grid.py", "demo.py"}
 """The command line (what it calls, what it shows, the demo) and the public names."""
 
 FORBIDDEN = {

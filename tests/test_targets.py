@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dcpt import stations
 from dcpt.errors import InputError
-from dcpt.grid.local import Slot
+from dcpt.grid.slots import Slot
 from dcpt.run_folders import RunFolder
 from dcpt.runs import hash_record
 from dcpt.table import write_runs

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dcpt.grid.local import Slot
 from dcpt.grid.planned import PlannedRun, unfinished
+from dcpt.grid.slots import Slot
 from dcpt.study import StudyFolder
 
 _STATE_FACTOR = 3  # weights and two moments, fp32

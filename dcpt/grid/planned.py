@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from dcpt.run_folders import RunFolder
 from dcpt.runs import RunConfig
@@ -21,6 +24,16 @@ class PlannedRun:
     config: RunConfig
     needs: tuple[str, ...] = ()
     about_n_params: float = 1.0
+
+    @cached_property
+    def identity_hash(self) -> str:
+        """The hash of the run's identity; kept, since computing it takes 50 us."""
+        return self.config.identity.hash
+
+    @cached_property
+    def name(self) -> str:
+        """The name of the run, by which the engine and the views know it."""
+        return self.config.name
 
     @property
     def trained_tokens(self) -> int:
@@ -50,6 +63,19 @@ class Trunk:
     n_tokens: int | None = None
 
 
+def find_folders(planned: Sequence[PlannedRun], runs: Path) -> dict[str, RunFolder]:
+    """The folder of every planned run, by the run's name, from one listing.
+
+    As ``RunFolder.of`` finds it: by its hash, under whatever slug. ``RunFolder.of`` lists the whole
+    folder for each run, which takes 1.6 s for 1,000 runs.
+    """
+    stored: dict[str, Path] = {}
+    for name in sorted(os.listdir(runs)) if runs.is_dir() else []:
+        stored.setdefault(name.rpartition("-")[2], runs / name)
+    return {run.name: RunFolder(stored.get(run.identity_hash, runs / run.name)) for run in planned}
+
+
 def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedRun]:
     """The planned runs that are not done yet."""
-    return [run for run in runs if not RunFolder.of(run.config, folder.runs).is_done(run.config)]
+    folders = find_folders(runs, folder.runs)
+    return [run for run in runs if not folders[run.name].is_done(run.config)]

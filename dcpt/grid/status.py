@@ -1,4 +1,4 @@
-"""Expected beside found: the state of every planned run, read from the run folders alone."""
+"""Planned runs and what was done of each, read from the run folders alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dcpt.atomic_files import DamagedFileError
-from dcpt.grid.local import Slot
-from dcpt.grid.planned import PlannedRun
+from dcpt.grid.planned import PlannedRun, find_folders
+from dcpt.grid.queue import RunQueue
+from dcpt.grid.slots import Slot
 from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 
-State = Literal["done", "running", "failed", "damaged", "interrupted", "waiting"]
+State = Literal["done", "running", "failed", "interrupted", "waiting", "damaged"]
 _TAIL_BYTES = 16_384
 
 
@@ -23,10 +24,14 @@ class RunStatus:
     """One planned run and what its folder says.
 
     Args:
+        planned: The run.
+        name: The name of its folder.
+        state: Its state.
         n_tokens: Tokens trained so far, as far as the folder tells.
         tokens_per_s: Speed at the last report; None before the first.
         losses: Last known loss of every channel: validation of a finished run, else training.
         words: Why it failed, or which of its files is damaged.
+        wall_s: Seconds that a finished run took; None for any other.
     """
 
     planned: PlannedRun
@@ -36,6 +41,7 @@ class RunStatus:
     tokens_per_s: float | None
     losses: dict[str, float]
     words: str = ""
+    wall_s: float | None = None
 
     @property
     def left_tokens(self) -> int:
@@ -45,17 +51,64 @@ class RunStatus:
         return 0 if self.state == "done" else left
 
 
+class GridStatus:
+    """The state of every planned run, kept up to date while the engine trains.
+
+    Only the folders of runs that are in training or have just ended are read again.
+
+    Args:
+        queue: The engine's runs.
+    """
+
+    def __init__(self, queue: RunQueue) -> None:
+        self._queue = queue
+        self._statuses = {
+            run.name: read_run_status(run, queue.folders[run.name]) for run in queue.planned
+        }
+        self._watched: set[str] = set()
+        self._n_finished = self._n_failed = 0
+        self._note_ended()
+
+    @property
+    def statuses(self) -> list[RunStatus]:
+        """All planned runs, in the order of the plan, as they were at the last update."""
+        return list(self._statuses.values())
+
+    @property
+    def n_failed(self) -> int:
+        """Runs that failed in this call, those that could not begin included."""
+        return self._n_failed
+
+    def update(self) -> list[RunStatus]:
+        """Read what may have changed; returns the runs that ended since the last update."""
+        before, ended = self._watched, self._note_ended()
+        self._watched = {*self._queue.running, *self._queue.elsewhere}
+        for name in {*before, *self._watched, *ended}:
+            run = self._statuses[name].planned
+            self._statuses[name] = read_run_status(run, self._queue.folders[name])
+        return [self._statuses[name] for name in ended]
+
+    def _note_ended(self) -> list[str]:
+        outcome = self._queue.outcome
+        ended = outcome.finished[self._n_finished :] + list(outcome.failed)[self._n_failed :]
+        self._n_finished, self._n_failed = len(outcome.finished), len(outcome.failed)
+        return ended
+
+
 def read_status(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[RunStatus]:
     """The state of every planned run, in the order of the plan."""
-    return [_status(run, RunFolder.of(run.config, folder.runs)) for run in planned]
+    folders = find_folders(planned, folder.runs)
+    return [read_run_status(run, folders[run.name]) for run in planned]
 
 
-def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
+def read_run_status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
+    """The state of one planned run; a damaged folder is a state too."""
     config, name = planned.config, folder.path.name
     result = sound_result(folder)
     if result is not None and folder.is_done(config):
-        speed = result.get("tokens_per_s")
-        return RunStatus(planned, name, "done", result["n_tokens"], speed, result["loss"])
+        speed, wall_s = result.get("tokens_per_s"), result.get("wall_s")
+        loss = result["loss"]
+        return RunStatus(planned, name, "done", result["n_tokens"], speed, loss, wall_s=wall_s)
     last = _last_training_event(folder)
     trained = last.get("n_tokens", 0) if last else (result or {}).get("n_tokens", 0)
     about: dict[str, Any] = {
@@ -71,7 +124,8 @@ def _status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
     error = folder.error()
     if error is not None:
         return RunStatus(planned, name, "failed", words=error["message"], **about)
-    return RunStatus(planned, name, "interrupted" if trained else "waiting", **about)
+    began = trained or folder.checkpoint.exists()
+    return RunStatus(planned, name, "interrupted" if began else "waiting", **about)
 
 
 def sound_result(folder: RunFolder) -> dict[str, Any] | None:
@@ -101,8 +155,8 @@ def _last_training_event(folder: RunFolder) -> dict[str, Any] | None:
 def repeated_text(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[str]:
     """One sentence per channel whose text ran dry in finished runs and came again, reshuffled."""
     epochs: dict[str, list[float]] = {}
-    for run in planned:
-        result = sound_result(RunFolder.of(run.config, folder.runs)) or {}
+    for run_folder in find_folders(planned, folder.runs).values():
+        result = sound_result(run_folder) or {}
         for channel, seen in result.get("epochs", {}).items():
             if seen > 1:
                 epochs.setdefault(channel, []).append(seen)
@@ -118,16 +172,20 @@ def seconds_left(statuses: Sequence[RunStatus], slots: Sequence[Slot]) -> float 
 
     A size that has not run yet is taken to be slower in proportion to its parameters.
     """
-    seen = [(status.planned.about_n_params, status) for status in statuses if status.tokens_per_s]
-    if not seen:
+    speeds: dict[float, float] = {}
+    left: dict[float, int] = {}
+    for status in statuses:
+        n_params = status.planned.about_n_params
+        if status.tokens_per_s:
+            speeds.setdefault(n_params, status.tokens_per_s)
+        left_tokens = status.left_tokens
+        if left_tokens > 0:
+            left[n_params] = left.get(n_params, 0) + left_tokens
+    if not speeds:
         return None
     total = 0.0
-    for status in statuses:
-        if status.left_tokens <= 0:
-            continue
-        own = status.planned.about_n_params
-        like, peer = min(seen, key=lambda pair: abs(pair[0] - own))
-        speed = peer.tokens_per_s or 1.0
-        at_once = sum(slot.lanes_for(own) for slot in slots)
-        total += status.left_tokens / speed * max(1.0, own / like) / at_once
+    for n_params, n_tokens in left.items():
+        like = min(speeds, key=lambda seen: abs(seen - n_params))
+        at_once = sum(slot.lanes_for(n_params) for slot in slots)
+        total += n_tokens / speeds[like] * max(1.0, n_params / like) / at_once
     return total

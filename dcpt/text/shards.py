@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from dcpt.errors import InputError
+from dcpt.processes import block_signals, end_with_parent, ignore_signals
 from dcpt.text.manifest import SPLITS, Split, SplitCounts
 from dcpt.text.reading import Document
 from dcpt.text.tokenizer import Vocabulary, shard_dtype
@@ -94,7 +96,8 @@ def encode_documents(
     pending: deque[Future[EncodedBatch]] = deque()
     try:
         for texts, position in batches:
-            pending.append(pool.submit(_encode, texts, position, vocabulary, rule))
+            with block_signals():  # it may start a process
+                pending.append(pool.submit(_encode, texts, position, vocabulary, rule))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -116,12 +119,16 @@ def start_pool(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
+    begin = partial(_begin_process, os.getpid())
+    with ProcessPoolExecutor(workers, context, initializer=begin) as pool:
         yield pool
 
 
-def _use_one_thread() -> None:
+def _begin_process(parent: int) -> None:
+    """Use one thread, leave Ctrl-C to the parent, and do not outlive it."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    ignore_signals([signal.SIGINT])
+    end_with_parent(parent)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[tuple[list[str], int]]:

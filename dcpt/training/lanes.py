@@ -18,19 +18,20 @@ from typing import Any, Literal
 
 import torch
 
-from dcpt.run_folders import RunFolder, write_error
+from dcpt.errors import InputError
+from dcpt.run_folders import ErrorKind, RunFolder, write_error
 from dcpt.runs import RunConfig
-from dcpt.training.loop import own_stream, train_stepwise
+from dcpt.training.loop import TrainingError, own_stream, train_stepwise
 
-State = Literal["finished", "failed", "elsewhere", "crowded"]
+State = Literal["finished", "failed", "elsewhere", "crowded", "stopped"]
 
 
 @dataclass(frozen=True)
 class Ended:
     """How a run ended; words say why it failed.
 
-    ``elsewhere`` is under another process's lock; ``crowded`` found too little memory beside the
-    others, and may find enough alone.
+    ``elsewhere`` is under another process's lock; ``crowded`` found too little memory with the
+    others there, and may find enough alone; ``stopped`` was saved and waits to be resumed.
     """
 
     run: str
@@ -51,10 +52,13 @@ class Lanes:
     Args:
         study: The study's folder.
         device: Where they train.
+
+    Attributes:
+        stopping: Whether ``stop`` was called.
     """
 
     def __init__(self, study: Path, device: str) -> None:
-        self._study, self._device = study, device
+        self._study, self._device, self.stopping = study, device, False
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
 
@@ -65,6 +69,10 @@ class Lanes:
         """Take up a run; nothing of it is done yet."""
         stream = self._free.pop() if self._free else own_stream(self._device)
         self._lanes.append(_Lane(config, self._train(config), stream))
+
+    def stop(self) -> None:
+        """Let the next ``advance`` save every run where it is, and end it."""
+        self.stopping = True
 
     def advance(self) -> list[Ended]:
         """Take one step of every run; returns those that ended, which are taken off."""
@@ -101,8 +109,14 @@ class Lanes:
         """Train a run unless it is done; a failure is written down while the lock is held."""
         try:
             if not folder.is_done(config):
+                if self.stopping:  # before anything of it began
+                    return Ended(config.name, "stopped")
                 folder.clear_error()
-                yield from train_stepwise(config, self._study, device=self._device)
+                yield from train_stepwise(
+                    config, self._study, device=self._device, must_stop=lambda: self.stopping
+                )
+                if self.stopping and not folder.is_done(config):
+                    return Ended(config.name, "stopped")
         except Exception as error:  # whatever went wrong belongs to this run alone
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
                 return Ended(config.name, "crowded", str(error))
@@ -113,4 +127,22 @@ class Lanes:
 def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:
     """Write a failure into the run's folder."""
     words = f"{type(error).__name__}: {error}"
-    return Ended(config.name, "failed", write_error(folder, words, traceback.format_exc()))
+    words = write_error(folder, words, traceback.format_exc(), kind_of(error))
+    return Ended(config.name, "failed", words)
+
+
+def kind_of(error: Exception) -> ErrorKind:
+    """The kind of an error of training."""
+    if isinstance(error, TrainingError):
+        return error.kind
+    if isinstance(error, InputError):
+        return "input"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out_of_memory"
+    if isinstance(error, torch.AcceleratorError):
+        return "device"
+    if isinstance(error, OSError):
+        return "disk"
+    if "can't allocate memory" in str(error):  # a plain RuntimeError of torch's CPU allocator
+        return "out_of_memory"
+    return "other"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,17 @@ def train(
 
 
 def train_stepwise(
-    config: RunConfig, study: Path, *, device: str = "cpu", stop_at_step: int | None = None
+    config: RunConfig,
+    study: Path,
+    *,
+    device: str = "cpu",
+    stop_at_step: int | None = None,
+    must_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
-    On CUDA every part must go on within one and the same stream, not the default one.
+    On CUDA every part must go on within one and the same stream, not the default one. The run stops
+    with a checkpoint at the first step before which ``must_stop`` is true.
     """
     folder = RunFolder.of(config, study / "runs")
     if folder.is_done(config):
@@ -75,11 +81,12 @@ def train_stepwise(
         if folder.is_done(config):
             return
         folder.write_config(config)
-        yield from _train(config, study, folder, device, stop_at_step)
+        yield from _train(config, study, folder, device, stop_at_step, must_stop)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"run {config.name}: a file cannot be read or written ({error}); see to the disk and "
-            "start again: the run goes on from its last checkpoint"
+            "start again: the run goes on from its last checkpoint",
+            "disk",
         ) from error
 
 
@@ -91,7 +98,12 @@ def own_stream(device: str) -> AbstractContextManager[Any]:
 
 
 def _train(
-    config: RunConfig, study: Path, folder: RunFolder, device: str, stop_at_step: int | None
+    config: RunConfig,
+    study: Path,
+    folder: RunFolder,
+    device: str,
+    stop_at_step: int | None,
+    must_stop: Callable[[], bool],
 ) -> Iterator[None]:
     one, before = config.identity, folder.result() or {}
     data = open_data(config, study)
@@ -129,11 +141,12 @@ def _train(
                 save_state(folder.state(n_tokens), state, one, watch.wall_s)
             if state.step == work.end:
                 break
-            if watch.is_checkpoint_due() or state.step == stop_at_step:
+            stops = state.step == stop_at_step or must_stop()
+            if watch.is_checkpoint_due() or stops:
                 watch.check_losses()
                 save_state(folder.checkpoint, state, one, watch.wall_s)
                 watch.note_checkpoint()
-            if state.step == stop_at_step:
+            if stops:
                 return
 
             # One step.
@@ -204,7 +217,8 @@ def make_point(
         if not math.isfinite(loss):
             raise TrainingError(
                 f"run {config.name}: the validation loss of channel {name} after step {step} is "
-                f"{loss}; lower the learning rate ({one.learning_rate:g}) or lengthen the warmup"
+                f"{loss}; lower the learning rate ({one.learning_rate:g}) or lengthen the warmup",
+                "not_finite",
             )
     return {
         "n_tokens": step * one.batch_tokens,

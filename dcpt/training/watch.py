@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcpt.run_folders import ErrorKind
 from dcpt.runs import RunConfig, learning_rate_at
 from dcpt.training.state import TrainingState
 
@@ -23,7 +24,16 @@ long, and few steps are queued on an accelerator."""
 
 
 class TrainingError(RuntimeError):
-    """Training went wrong: says which run, where, which value, and what to do."""
+    """Training went wrong: says which run, where, which value, and what to do.
+
+    Args:
+        words: One sentence.
+        kind: What kind of error it is.
+    """
+
+    def __init__(self, words: str, kind: ErrorKind = "other") -> None:
+        super().__init__(words)
+        self.kind = kind
 
 
 class Watch:
@@ -69,7 +79,8 @@ class Watch:
                 rate = learning_rate_at(self._config.identity, step)
                 raise TrainingError(
                     f"run {self._config.name}: the {what} of step {step} is {value} at a "
-                    f"learning rate of {rate:g}; lower the learning rate or lengthen the warmup"
+                    f"learning rate of {rate:g}; lower the learning rate or lengthen the warmup",
+                    "not_finite",
                 )
         self._losses += losses
 

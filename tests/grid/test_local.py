@@ -1,86 +1,33 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from engines import Remembering, folders, kill_worker, run_grid, wait_until
 
 from dcpt import stations
-from dcpt.grid.local import SHARED_PARAMS, LocalEngine, Slot, _Queue, _Worker
+from dcpt.grid import local
+from dcpt.grid.local import LocalEngine, _Worker
 from dcpt.grid.planned import PlannedRun
+from dcpt.grid.queue import RunQueue
+from dcpt.grid.slots import SHARED_PARAMS, Slot
 from dcpt.grid.status import read_status, seconds_left
-from dcpt.run_folders import RunFolder
 from dcpt.study import StudyFolder
 
-ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 0.5]"
 
-
-@pytest.fixture
-def study(tiny_study: Path) -> Path:
-    """One size and two ratios, prepared; the larger target is left out."""
-    text = tiny_study.read_text(encoding="utf-8").replace(*ONE_SIZE)
-    text = text[: text.index("target:")]
-    tiny_study.write_text(text, encoding="utf-8")
-    stations.prepare_study(tiny_study, workers=1)
-    return tiny_study
-
-
-def folders(study: Path, runs: list[PlannedRun]) -> list[RunFolder]:
-    return [RunFolder.of(run.config, StudyFolder(study).runs) for run in runs]
-
-
-def run_grid(study: Path) -> subprocess.Popen[str]:
-    code = "from dcpt.cli import main; main()"
-    command = [sys.executable, "-c", code, "run-grid", str(study), "--workers", "1"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-
-
-def kill_workers() -> list[int]:
-    """Kill -9 the worker processes of this one."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    if not children.exists():
-        pytest.skip("needs Linux's list of a process's children")
-    pids = [
-        int(pid)
-        for pid in children.read_text().split()
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    return pids
-
-
-class Remembering(LocalEngine):
-    """Keeps its workers for a look at how they ended."""
-
-    def _start(self, slot: Slot) -> _Worker:
-        worker = super()._start(slot)
-        self.__dict__.setdefault("started", []).append(worker)
-        return worker
-
-
-def test_idle_workers_leave_by_themselves(study: Path) -> None:
+def test_workers_that_are_ready_leave_by_themselves(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_LEAVE_S", 600.0)  # a busy machine takes its time
     engine = Remembering(StudyFolder(study), [Slot(), Slot()])
     engine.run(stations.plan_study(study))
-    assert [worker.process.exitcode for worker in engine.__dict__["started"]] == [0, 0]
-
-
-def test_workers_under_way_are_killed(study: Path) -> None:
-    def stop() -> None:
-        if any(worker.busy_with for worker in engine.__dict__["started"]):
-            raise KeyboardInterrupt
-
-    engine = Remembering(StudyFolder(study), [Slot()], stop)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run(stations.plan_study(study))
-    assert [worker.process.exitcode for worker in engine.__dict__["started"]] == [-signal.SIGKILL]
+    ready = [worker for worker in engine.started if worker.is_ready]
+    assert ready
+    assert {worker.process.exitcode for worker in ready} == {0}
 
 
 def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> None:
@@ -103,6 +50,10 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     process = run_grid(study)
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 1
+    first, *lines = told.splitlines()
+    assert first == "grid: 2 runs to train, 3 done, 1 workers"  # there is no terminal
+    assert any(line.startswith(f"failed {trunks[0].name}: ") for line in lines)
+    assert any(line.startswith("grid: 3 of 5 runs done, 2 failed; ") for line in lines)
     assert "No such file" in told
 
     broken.metrics.unlink()
@@ -116,10 +67,7 @@ def test_kill_9_loses_no_finished_run_and_the_rest_goes_on(study: Path) -> None:
     runs = stations.plan_study(study)
     process = run_grid(study)
     watched = folders(study, runs)
-    deadline = time.monotonic() + 120
-    while sum(folder.result() is not None for folder in watched) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: sum(folder.result() is not None for folder in watched) >= 2)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     kept = {
@@ -152,38 +100,11 @@ def test_the_time_left_needs_a_speed(study: Path) -> None:
     assert {status.state for status in statuses} == {"waiting"}
 
 
-def test_a_dead_worker_fails_its_run_alone(study: Path) -> None:
-    runs = stations.plan_study(study)
-    killed = False
-
-    def kill_once() -> None:
-        nonlocal killed
-        running = [s for s in read_status(runs, StudyFolder(study)) if s.state == "running"]
-        if running and not killed:
-            killed = True
-            kill_workers()
-
-    outcome = LocalEngine(StudyFolder(study), [Slot()], kill_once).run(runs)
-    assert killed
-    assert any("exit code -9" in words for words in outcome.failed.values())
-    errors = [json.loads(p.read_text()) for p in StudyFolder(study).runs.glob("*/error.json")]
-    assert any("exit code -9" in error["message"] for error in errors)
-    assert not LocalEngine(StudyFolder(study), [Slot()]).run(runs).failed
-
-
-@pytest.fixture
-def longer(study: Path) -> Path:
-    """Trunks that outlast many looks at them."""
-    text = study.read_text(encoding="utf-8")
-    study.write_text(text.replace("tokens: 5120", "tokens: 256000"), encoding="utf-8")
-    return study
-
-
 def test_runs_side_by_side_in_one_worker(longer: Path) -> None:
     study, runs = longer, stations.plan_study(longer)
     most = 0
 
-    def count() -> None:
+    def count(_: RunQueue) -> None:
         nonlocal most
         statuses = read_status(runs, StudyFolder(study))
         most = max(most, sum(status.state == "running" for status in statuses))
@@ -195,14 +116,15 @@ def test_runs_side_by_side_in_one_worker(longer: Path) -> None:
 
 def test_a_worker_that_dies_with_several_runs_fails_none_of_them(longer: Path) -> None:
     study, runs = longer, stations.plan_study(longer)
-    killed: set[int] = set()
+    killed: list[int] = []
 
-    def kill_once() -> None:
+    def kill_once(_: RunQueue) -> None:
         running = [s for s in read_status(runs, StudyFolder(study)) if s.state == "running"]
         if len(running) == 2 and not killed:
-            killed.update(kill_workers())
+            killed.append(kill_worker(engine.started[-1]))
 
-    outcome = LocalEngine(StudyFolder(study), [Slot(lanes=2)], kill_once).run(runs)
+    engine = Remembering(StudyFolder(study), [Slot(lanes=2)], kill_once)
+    outcome = engine.run(runs)
     assert killed
     assert not outcome.failed
     assert len(outcome.finished) == len(runs)
@@ -213,7 +135,7 @@ def test_runs_go_to_the_worker_that_has_the_fewest(longer: Path) -> None:
     seen: set[tuple[int, ...]] = set()
 
     class Watched(LocalEngine):
-        def _collect(self, queue: _Queue, workers: list[_Worker]) -> None:
+        def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
             seen.add(tuple(sorted(len(worker.busy_with) for worker in workers)))
             super()._collect(queue, workers)
 
@@ -244,24 +166,34 @@ def test_large_models_train_alone(study: Path) -> None:
 
 
 def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
-    first, second = stations.plan_study(study)[:2]
-    queue = _Queue([first, second], set())
-    queue.pending.clear()
-    queue.end(second, "crowded", "out of memory")
-    assert queue.pending == [second]
+    first, second, third = stations.plan_study(study)[:3]
+    runs = [PlannedRun(run.config) for run in (first, third)]
+    crowded = PlannedRun(second.config, about_n_params=10.0)  # it is sent first
+    queue = RunQueue([*runs, crowded], StudyFolder(study))
+    queue.take(runs[0])
+    queue.take(crowded)
+    queue.end(crowded, "crowded", "out of memory")
     assert not queue.outcome.failed
-    engine, workers = LocalEngine(StudyFolder(study), []), []
-    for busy in ({"x": first}, {}):
-        worker = _Worker(None, Sent(), Slot(lanes=3))
-        worker.busy_with |= busy
-        workers.append(worker)
-    second_alone = PlannedRun(second.config, about_n_params=10.0)  # asked for first
-    queue.pending[:] = [second_alone, PlannedRun(first.config)]
+    engine = LocalEngine(StudyFolder(study), [])
+    workers = [_Worker(None, Sent(), Slot(lanes=3)) for _ in range(2)]
+    workers[0].busy_with[runs[0].name] = runs[0]
     engine._assign(queue, workers)
     assert [sorted(worker.busy_with) for worker in workers] == [
-        sorted({"x", first.config.name}),
-        [second.config.name],
+        sorted(run.name for run in runs),
+        [crowded.name],
     ]
+    assert not queue.pending
+
+
+def test_runs_that_wait_for_a_failed_run_fail_with_it(study: Path) -> None:
+    runs = stations.plan_study(study)
+    queue = RunQueue(runs, StudyFolder(study))
+    base = runs[0]
+    queue.take(base)
+    queue.end(base, "failed", "no luck")
+    assert queue.outcome.failed.keys() == {run.name for run in runs}
+    assert queue.outcome.failed[runs[-1].name] == "the run it starts from failed"
+    assert not queue.is_unfinished
 
 
 class Sent:
@@ -300,17 +232,3 @@ def test_a_full_disk_fails_runs_and_loses_nothing(
         assert all(path.read_bytes() == content for path, content in kept.items())
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_ctrl_c_says_what_is_kept(longer: Path) -> None:
-    watched = folders(longer, stations.plan_study(longer))
-    process = run_grid(longer)
-    deadline = time.monotonic() + 120
-    while not any(folder.path.exists() for folder in watched):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    told, errors = process.communicate(timeout=60)
-    assert process.returncode not in (0, 2)
-    assert "the same command goes on from here" in told
-    assert "Traceback" not in errors

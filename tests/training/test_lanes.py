@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from made_runs import BATCH_TOKENS, Made, points_of
 from test_resume import assert_same_weights, elsewhere
 
+from dcpt.errors import InputError
 from dcpt.runs import RunConfig
-from dcpt.training.lanes import Ended, Lanes
-from dcpt.training.loop import train
+from dcpt.training.lanes import Ended, Lanes, kind_of
+from dcpt.training.loop import TrainingError, train
+from dcpt.training.state import read_step
 
 
 @pytest.fixture
@@ -56,6 +59,7 @@ def test_a_run_that_fails_leaves_the_others_alone(made: Made, other: Made) -> No
     error = made.folder(poisoned).error()
     assert error is not None
     assert "TrainingError" in error["traceback"]
+    assert error["kind"] == "not_finite"
     assert made.folder(poisoned).result() is None
     assert ended[sound.name].state == "finished"
     train(sound, other.study)
@@ -82,3 +86,56 @@ def test_a_run_whose_folder_cannot_be_made_fails_alone(made: Made) -> None:
     assert ended[blocked.name].state == "failed"
     assert "File exists" in ended[blocked.name].words
     assert ended[sound.name].state == "finished"
+
+
+def test_stopped_runs_are_saved_where_they_are(made: Made, other: Made) -> None:
+    first, second = made.trunk(12, points=(5,)), made.trunk(12, seed=5)
+    late = made.trunk(12, seed=6)
+    lanes = Lanes(made.study, "cpu")
+    lanes.add(first)
+    for _ in range(2):
+        assert lanes.advance() == []
+    lanes.add(second)
+    for _ in range(3):
+        assert lanes.advance() == []
+    lanes.add(late)
+    lanes.stop()
+    assert [(e.run, e.state) for e in lanes.advance()] == [
+        (config.name, "stopped") for config in (first, second, late)
+    ]
+    assert not len(lanes)
+    assert [read_step(made.folder(config).checkpoint) for config in (first, second)] == [5, 3]
+    assert not made.folder(late).metrics.exists()  # nothing of it began
+    for config in (first, second):
+        train(config, made.study)
+        train(config, other.study)
+        assert points_of(made.folder(config)) == points_of(other.folder(config))
+        n = 12 * BATCH_TOKENS
+        assert_same_weights(made.folder(config).state(n), other.folder(config).state(n))
+
+
+def test_a_run_at_its_end_finishes_though_it_is_asked_to_stop(made: Made) -> None:
+    config, lanes = made.trunk(2), Lanes(made.study, "cpu")
+    lanes.add(config)
+    for _ in range(2):
+        assert lanes.advance() == []
+    lanes.stop()
+    assert [end.state for end in lanes.advance()] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TrainingError("the loss is nan", "not_finite"), "not_finite"),
+        (TrainingError("no space left", "disk"), "disk"),
+        (InputError("no such base"), "input"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access"), "device"),
+        (FileExistsError("runs"), "disk"),
+        (ValueError("anything"), "other"),
+    ],
+)
+def test_errors_have_kinds(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind

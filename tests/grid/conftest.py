@@ -1,0 +1,29 @@
+"""Prepared studies for the tests of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dcpt import stations
+
+ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 0.5]"
+
+
+@pytest.fixture
+def study(tiny_study: Path) -> Path:
+    """One size and two ratios, prepared; the larger target is left out."""
+    text = tiny_study.read_text(encoding="utf-8").replace(*ONE_SIZE)
+    text = text[: text.index("target:")]
+    tiny_study.write_text(text, encoding="utf-8")
+    stations.prepare_study(tiny_study, workers=1)
+    return tiny_study
+
+
+@pytest.fixture
+def longer(study: Path) -> Path:
+    """Trunks that outlast many looks at them."""
+    text = study.read_text(encoding="utf-8")
+    study.write_text(text.replace("tokens: 5120", "tokens: 102400"), encoding="utf-8")
+    return study

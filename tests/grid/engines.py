@@ -1,0 +1,56 @@
+"""Engines that tests disturb, and what a run leaves in its folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dcpt.grid.local import LocalEngine, _Worker
+from dcpt.grid.planned import PlannedRun
+from dcpt.grid.slots import Slot
+from dcpt.run_folders import RunFolder
+from dcpt.study import StudyFolder
+
+
+class Remembering(LocalEngine):
+    """Keeps its workers for a look at how they ended."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.started: list[_Worker] = []
+
+    def _start(self, slot: Slot) -> _Worker:
+        self.started.append(super()._start(slot))
+        return self.started[-1]
+
+
+def folders(study: Path, runs: list[PlannedRun]) -> list[RunFolder]:
+    return [RunFolder.of(run.config, StudyFolder(study).runs) for run in runs]
+
+
+def run_grid(study: Path) -> subprocess.Popen[str]:
+    """`dcpt run-grid` with one worker, in a process group of its own."""
+    code = "from dcpt.cli import main; main()"
+    command = [sys.executable, "-c", code, "run-grid", str(study), "--workers", "1"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def kill_worker(worker: _Worker) -> int:
+    pid: int = worker.process.pid
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    """Wait for something to happen; the limit is only there so that a failure ends."""
+    deadline = time.monotonic() + 1200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
