@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from dcpt.decide.recommend import recommend
-from dcpt.decide.words import format_rate, summarise
+from dcpt.decide.words import summarise
 from dcpt.limit import Limit
+from dcpt.quantities import format_rate
 
 
 def test_the_answer_comes_first_and_warnings_last(known_fit, target):

@@ -9,11 +9,10 @@ import pandas as pd
 
 from dcpt.decide.diagnosis.curves import Curve
 from dcpt.decide.diagnosis.records import Finding
-from dcpt.decide.words import format_rate
 from dcpt.laws.design_flags import flag_design
 from dcpt.laws.flags import explain_flag
 from dcpt.laws.points import SAME, find_general_channel, points_from_table
-from dcpt.quantities import format_count
+from dcpt.quantities import format_count, format_rate
 
 SHARE_OFF = 0.01
 """One point of share. Mixtures counted in sequences are within .001 of the plan at the end of every

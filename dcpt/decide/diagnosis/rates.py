@@ -8,8 +8,8 @@ import pandas as pd
 
 from dcpt.decide.diagnosis.records import Finding
 from dcpt.decide.flags import EVALUATION_NOISE
-from dcpt.decide.words import format_rate
 from dcpt.laws.points import side_of
+from dcpt.quantities import format_rate
 from dcpt.table import GENERAL_TOTAL, channels
 from dcpt.table.channels import without_own_decays
 

@@ -10,8 +10,7 @@ from dcpt.decide.diagnosis.curves import EARLY, Array, Curve
 from dcpt.decide.diagnosis.journals import Journal
 from dcpt.decide.diagnosis.records import Finding
 from dcpt.decide.flags import EVALUATION_NOISE
-from dcpt.decide.words import format_rate
-from dcpt.quantities import format_count
+from dcpt.quantities import format_count, format_rate
 
 DECAY_DROP = 0.1
 """Share of the base's loss that a final decay takes back, from which the rate was too high. The
