@@ -21,7 +21,11 @@ def measured_headline(recommendation: Recommendation, verification: Verification
     """The measured verdict on the recommended pair, and the best measured pair, in one line."""
     main, best = verification.main, verification.best
     limit = recommendation.target.limit
-    verdict = f"Measured: {_pair(main)} {_verdict(verification)} the limit of {limit}"
+    margin = verification.limit_margin
+    verdict = f"Measured: {_pair(main)} keeps the limit of {limit}"
+    if not verification.limit_held:
+        by = "" if margin is None else f" by {format_loss(-margin)} nats"
+        verdict = f"Measured: {_pair(main)} exceeds the limit of {limit}{by}"
     if verification.limit_within_noise:
         verdict += ", within noise"
     if best is None:
@@ -29,13 +33,6 @@ def measured_headline(recommendation: Recommendation, verification: Verification
     if best is main:
         return f"{verdict} and is the best of the trained pairs."
     return f"{verdict}. The best trained pair within the limit is {_pair(best)}."
-
-
-def _verdict(verification: Verification) -> str:
-    margin = verification.limit_margin
-    if verification.limit_held:
-        return "keeps"
-    return "exceeds" if margin is None else f"exceeds by {format_loss(-margin)} nats"
 
 
 def _pair(run: Verified) -> str:

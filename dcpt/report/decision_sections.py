@@ -129,7 +129,7 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
         Tile(
             "Chance of staying within the limit",
             probability(best.probability),
-            "the share is the largest within it" if limit_binds(recommendation) else str(limit),
+            "this is the largest share" if limit_binds(recommendation) else str(limit),
         ),
     ]
 
@@ -153,8 +153,8 @@ def trade_off_section(
             "More domain text makes the model better at the domain and worse at everything else. "
             "Small runs were trained at different shares; a formula fitted to their losses (a law) "
             "says what the large run would give at each share. Shaded bands hold "
-            f"{format_percent(recommendation.level)} of the predictions of laws fitted to resampled "
-            "runs."
+            f"{format_percent(recommendation.level)} of the predictions of laws fitted to "
+            "resampled runs."
         )
     ]
     if recommendation.best is not None:
