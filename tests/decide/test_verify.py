@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from known_truth import BASE_GENERAL, COST
 
-from dcpt.decide.recommend import recommend
+from dcpt.decide.recommend import recommend, round_down
 from dcpt.decide.verify import compare_verification, plan_verification
 from dcpt.errors import InputError
 from dcpt.limit import Limit
 from dcpt.quantities import format_rate
+from dcpt.runs import channel_shares
+from dcpt.text.mixture import LONGEST_PERIOD
 
 ALLOWED = BASE_GENERAL * 1.03
 
@@ -181,3 +186,80 @@ def test_decays_with_mixtures_of_their_own_verify_nothing(settled):
     both = pd.concat([own, table.assign(excluded=None)], ignore_index=True)
     found = compare_verification(fit, answer, both, labels)
     assert found.words == compare_verification(fit, answer, table, labels).words
+
+
+def test_the_very_pair_is_trained(known_fit, target):
+    answer = recommend(known_fit(), target())
+    main = plan_verification(answer)[0]
+    assert main.label == "recommendation"
+    assert (main.ratio, main.learning_rate) == (answer.best.ratio, answer.best.learning_rate)
+    assert answer.best.ratio != round(answer.best.ratio, 2)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (0.25, 0.75), (0.5, 0.3, 0.2), (1.0, 1.0, 1.0)])
+def test_every_recommended_share_can_be_trained(weights):
+    channels = [
+        SimpleNamespace(name=f"general{i}", side="general", weight=weight)
+        for i, weight in enumerate(weights)
+    ]
+    channels.append(SimpleNamespace(name="law", side="domain", weight=1.0))
+    for share in (0.01, 0.123456, 0.573, 0.9699):
+        shares = channel_shares(channels, round_down(share))
+        assert math.lcm(*(one.denominator for one in shares.values())) <= LONGEST_PERIOD
+
+
+def with_errors(table: pd.DataFrame, general: float) -> pd.DataFrame:
+    return table.assign(se_general=general, se_domain=0.01)
+
+
+def test_a_limit_held_within_noise(settled):
+    fit, answer, planned, labels = settled
+    table = trained(planned, COST)
+    known = compare_verification(fit, answer, with_errors(table, 0.03), labels)
+    assert known.limit_held
+    assert known.limit_within_noise
+    assert known.runs[0].standard_errors == {"general": 0.03, "domain": 0.01}
+    assert "keeps the limit of +3%, within noise" in known.words[0]
+    assert known.words[1].startswith("The limit held, within noise (standard error 0.030): ")
+    sure = compare_verification(fit, answer, with_errors(table, 1e-6), labels)
+    assert sure.limit_within_noise is False
+    assert known.limit_margin == pytest.approx(ALLOWED - table["loss_general"].iloc[2])
+    unknown = compare_verification(fit, answer, table, labels)
+    assert unknown.limit_within_noise is None
+    assert "noise" not in " ".join(unknown.words)
+
+
+def test_a_limit_exceeded_within_noise(settled):
+    fit, answer, planned, labels = settled
+    table = with_errors(trained(planned, 1.1 * COST), 0.03)
+    found = compare_verification(fit, answer, table, labels)
+    assert not found.limit_held
+    assert found.limit_within_noise
+    assert "within noise" in found.words[0]
+
+
+def test_the_best_measured_pair_is_named_first(settled):
+    fit, answer, planned, labels = settled
+    found = compare_verification(fit, answer, trained(planned, 0.3 * COST), labels)
+    higher = next(run for run in found.runs if run.label == "higher share")
+    assert f"The best trained pair within the limit is {100 * higher.ratio:g} %" in found.words[0]
+
+
+@pytest.mark.parametrize(("off", "side"), [(-0.08, "lower"), (0.08, "higher")])
+def test_misses_in_one_direction_are_said(settled, off, side):
+    fit, answer, planned, labels = settled
+    found = compare_verification(fit, answer, trained(planned, COST, domain_off=off), labels)
+    assert found.one_sided == {"domain": pytest.approx(off)}
+    said = f"In all 3 runs the domain loss is 0.080 nats {side} than predicted (on average)."
+    assert said in found.words
+
+
+def test_every_channel_in_one_direction_is_said(settled):
+    fit, answer, planned, labels = settled
+    table = trained(planned, 1.3 * COST, domain_off=0.05)
+    found = compare_verification(fit, answer, table, labels)
+    assert set(found.one_sided) == {"general", "domain"}
+    assert any("every loss is higher than predicted" in line for line in found.words)
+    hit = compare_verification(fit, answer, trained(planned, COST), labels)
+    assert hit.one_sided == {}
+    assert not any("In all 3 runs" in line for line in hit.words)

@@ -10,7 +10,7 @@ import pytest
 from made_report import make_recommendation, make_verification
 from pydantic import TypeAdapter
 
-from dcpt.decide.records import Interval, Recommendation, Verification
+from dcpt.decide.records import Evidence, Flag, Interval, Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.laws.fitting import fit as fit_laws
 from dcpt.report.page import how_made, write_report
@@ -258,3 +258,51 @@ def test_sources_that_are_not_installed_have_no_version(fit, monkeypatch):
     made = how_made(fit)
     assert made["dcpt"] == "not installed"
     assert made["scipy"] == "9.9"
+
+
+def test_a_verified_page_leads_with_what_was_measured(held, missed):
+    for (page, markdown, record), verdict in (
+        (held, "keeps the limit of +3% and is the best of the trained pairs."),
+        (missed, "exceeds the limit of +3% by 0.057 nats. None of the trained pairs is within"),
+    ):
+        answer = record["answer"]
+        assert answer.startswith("Measured: 31.2 % domain text at a peak learning rate of 6.4e-4 ")
+        assert verdict in answer
+        assert markdown.startswith(f"# Verse\n\n**{answer}**")
+        body = page.words[page.words.index("Verse ·") :]
+        assert body.split("\n")[1] == answer
+        # The prediction follows.
+        assert body.index("It was predicted: Tentative: train with 31.2 %") > body.index(answer)
+
+
+def test_markdown_shows_the_verification_once(missed):
+    _, markdown, _ = missed
+    assert markdown.count("MISS: 0.050 above the interval") == 1
+    assert "The same in sentences" not in markdown
+    assert markdown.count("| recommendation, 31.2 % at 6.4e-4 | general |") == 1
+
+
+def test_not_enough_evidence_is_the_first_line_and_numbers_are_estimates(write, recommendation):
+    reason = replace(recommendation.evidence.reasons[0], level="not enough evidence")
+    weak = replace(recommendation, evidence=Evidence("not enough evidence", [reason]))
+    page, markdown, record = write(weak)
+    first = (
+        "Not enough evidence to recommend a share of domain text: first train runs with at least "
+        "14.6M parameters."
+    )
+    assert record["answer"] == first
+    assert record["recommendation"]["evidence"]["level"] == "not enough evidence"
+    for words in (page.words, markdown):
+        assert first in words
+        assert "Estimate, not a recommendation: 31.2 % domain text" in words
+        assert "Share of domain text, estimate" in words
+        assert "Train with" not in words
+
+
+def test_more_than_three_warnings_are_folded(write, recommendation):
+    flags = [Flag(f"kind{i}", f"start {i}: the rest") for i in range(5)]
+    page, markdown, _ = write(replace(recommendation, flags=flags))
+    assert page.source.count('<p class="flag">') == 1 + 3  # a reason of the evidence, and three
+    assert "2 more warnings" in page.words
+    for words in (page.words, markdown):
+        assert "Start 4: the rest. (kind4)" in words
