@@ -261,13 +261,13 @@ def show_fit(console: Console, fitted: Fit) -> None:
 
 def show_warnings(console: Console, fitted: Fit) -> None:
     """The warnings about a fit: the weightiest in full, the others in one line."""
-    from dcpt.decide.warnings import SHOWN_IN_FULL, as_sentence, fold_warnings, rank_flags
+    from dcpt.decide.warnings import SHOWN_IN_FULL, fold_warnings, rank_flags, warning_line
 
     flags = rank_flags([], fitted.flags)
-    lines = [as_sentence(flag.words) for flag in flags[:SHOWN_IN_FULL]]
+    lines = [flag.words for flag in flags[:SHOWN_IN_FULL]]
     if flags[SHOWN_IN_FULL:]:
         lines.append(fold_warnings(flags[SHOWN_IN_FULL:]))
-    _print_warnings(console, [f"Warning: {line}" for line in lines])
+    _print_warnings(console, [warning_line(line) for line in lines])
 
 
 def _print_warnings(console: Console, lines: Sequence[str]) -> None:

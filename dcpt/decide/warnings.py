@@ -105,6 +105,11 @@ def fold_warnings(folded: Sequence[Flag]) -> str:
     return f"{len(folded)} more {noun}: {'; '.join(starts)}."
 
 
+def warning_line(words: str) -> str:
+    """A flag's words as a line of the terminal."""
+    return f"Warning: {words}" if words.endswith((".", "!", "?")) else f"Warning: {words}."
+
+
 def as_sentence(words: str) -> str:
     """A flag's words with a capital and a full stop."""
     text = words[:1].upper() + words[1:]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcpt.decide.records import LARGEST_RATIO, Choice, Recommendation
-from dcpt.decide.warnings import as_sentence, fold_warnings, split_warnings
+from dcpt.decide.warnings import fold_warnings, split_warnings, warning_line
 from dcpt.decide.worst import GENERAL_WORST, risen_as
 from dcpt.quantities import (
     format_chance,
@@ -43,8 +43,8 @@ def summarise(recommendation: Recommendation) -> list[str]:
         *reasons(recommendation),
         *_certainty(recommendation),
         *_elsewhere(recommendation),
-        *(f"Warning: {as_sentence(flag.words)}" for flag in full),
-        *([f"Warning: {fold_warnings(folded)}"] if folded else []),
+        *(warning_line(flag.words) for flag in full),
+        *([warning_line(fold_warnings(folded))] if folded else []),
     ]
 
 
