@@ -203,16 +203,28 @@ for command in (*cli_laws.COMMANDS, *cli_runs.COMMANDS):
 
 @app.command()
 def verify(
-    study: StudyFile, workers: Workers = None, law: OwnLaws = None, json: Json = False
+    study: StudyFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained.")] = False,
+    workers: Workers = None,
+    law: OwnLaws = None,
+    json: Json = False,
 ) -> None:
-    """Train the target at the recommendation and beside it; measured beside predicted.
+    """Train the recommended pair and its neighbours; compare measured and predicted losses.
 
-    Example: dcpt verify study.yaml
+    Example: dcpt verify study.yaml --dry-run
     """
     from dcpt import display, display_grid, stations
     from dcpt.grid.slots import choose_slots
 
     console, slots = display.open_console(json), choose_slots(workers)
+    if dry_run:
+        estimates = stations.estimate_verification(study, slots[0])
+        if json:
+            typer.echo(display.as_json([vars(estimate) for estimate in estimates]))
+        else:
+            console.print(display.estimate_table(estimates))
+            console.print(display.estimate_words(estimates, len(slots)))
+        return
     display.note_damaged(stations.damaged_files(study))
     with display_grid.watch_grid(console, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick, laws=law or ())

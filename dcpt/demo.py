@@ -76,7 +76,7 @@ def run(
     outcome = _train(study, slots, console)
     steps.say("fitting laws to the loss of every channel")
     fitted = stations.fit_runs(stations.collect_runs(study), stations.fit_folder(study))
-    display.show_fit(console, fitted)
+    console.print(display.law_table(fitted))  # the answer repeats the warnings about the fit
     answer = stations.recommend_for(study, stations.read_target(study))
     display.show_answer(console, answer)
     if answer.best is not None:
@@ -151,7 +151,7 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
         mark_folder(folder)
     steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")
     fitted = stations.fit_runs(bundled_runs("zh_annealed"), folder)
-    display.show_fit(console, fitted)
+    console.print(display.law_table(fitted))  # the answer repeats the warnings about the fit
     target = Target(
         n_params=29_100_000,
         n_tokens=44_000_000,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcpt.names import escape_controls
-from dcpt.quantities import format_count
+from dcpt.quantities import format_count, format_rate
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation
@@ -185,18 +185,25 @@ def in_words(value: Any) -> str:
 
 
 def show_fit(console: Console, fitted: Fit) -> None:
-    """The laws that carry weight, and in words what is wrong with the runs' design."""
+    """The laws that carry weight, then the warnings about the fit."""
     console.print(law_table(fitted))
     show_warnings(console, fitted)
 
 
 def show_warnings(console: Console, fitted: Fit) -> None:
-    """What is wrong with the runs' design, in words; a law's own flags stand in tables."""
-    from dcpt.laws import explain_flag
+    """The warnings about a fit: the weightiest in full, the others in one line."""
+    from dcpt.decide.warnings import SHOWN_IN_FULL, fold_warnings, rank_flags, warning_line
 
-    for flag in fitted.flags:
-        if flag.count("/") < 2:
-            print_line(console, f"Warning: {explain_flag(flag)}.", "yellow")
+    flags = rank_flags([], fitted.flags)
+    lines = [flag.words for flag in flags[:SHOWN_IN_FULL]]
+    if flags[SHOWN_IN_FULL:]:
+        lines.append(fold_warnings(flags[SHOWN_IN_FULL:]))
+    _print_warnings(console, [warning_line(line) for line in lines])
+
+
+def _print_warnings(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        print_line(console, line, "yellow")
 
 
 def fit_record(fitted: Fit) -> dict[str, Any]:
@@ -240,33 +247,31 @@ def show_answer(console: Console, answer: Recommendation) -> None:
 
     sentences = summarise(answer)
     warnings = [line for line in sentences if line.startswith("Warning: ")]
-    for line in sentences:
-        if line not in warnings:
-            print_line(console, line)
+    for i, line in enumerate(line for line in sentences if line not in warnings):
+        print_line(console, line, "bold" if i == 0 else None)
     console.print(cost_table(answer))
-    for line in warnings:
-        print_line(console, line, "yellow")
+    for note in cost_notes(answer):
+        print_line(console, note)
+    _print_warnings(console, warnings)
 
 
 def cost_table(answer: Recommendation) -> Table:
-    """What the recommended share and the habits of the field would cost."""
-    choices = [answer.best] if answer.best is not None else []
-    rows = [
-        (
-            f"{choice.ratio:.0%}" + (" (recommended)" if choice is answer.best else ""),
-            f"{choice.general_rise.value:+.3f}",
-            "yes" if choice.within_limit else "no",
-            f"{choice.probability:.0%}",
-            f"{choice.losses[answer.domain_channel].value:.3f}",
-            "" if choice.regret.value is None else f"{choice.regret.value:+.3f}",
-        )
-        for choice in [*choices, *answer.habits]
-    ]
-    return make_table(
-        "what other shares cost, at the same learning rate; nats per token",
-        ("domain share", "general rise", "within limit", "chance", "domain loss", "regret"),
-        rows,
-    )
+    """What the recommended share, the safe pair and common shares would cost."""
+    from dcpt.report.tables import choices_table
+
+    rate = answer.habits[0].learning_rate
+    at = "" if rate is None else f" at a learning rate of {format_rate(rate)}"
+    table = choices_table(answer)
+    rows = [[cell.replace("−", "-") for cell in row[:-1]] for row in table.rows]
+    title = f"what other shares cost{at}, in nats per token"
+    return make_table(title, table.head[:-1], rows)
+
+
+def cost_notes(answer: Recommendation) -> list[str]:
+    """What the marks in the table of costs mean."""
+    from dcpt.report.tables import choice_notes, compared_choices
+
+    return choice_notes([choice for _, choice in compared_choices(answer)])
 
 
 def as_json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What ``dcpt diagnose`` shows: findings in words, then the two numbers of each domain."""
+"""What ``dcpt diagnose`` shows: findings, then the two numbers of each domain."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADS = {
-    "alarm": "To mend",
-    "look": "To look at",
-    "cannot be judged": "Cannot be judged",
-    "fact": "As it should be, or neutral",
+    "alarm": "Problems",
+    "look": "Worth checking",
+    "cannot be judged": "Not enough data",
+    "fact": "OK",
 }
 STYLES = {"alarm": "red", "look": "yellow"}
 
@@ -28,7 +28,7 @@ STARTS = (
 )
 
 MOST_SHOWN = 5
-"""Runs with the same finding that are spelt out; the others are counted."""
+"""Runs with the same finding that are listed; the others are counted."""
 
 
 def show_diagnosis(console: Console, found: Diagnosis) -> None:
@@ -46,8 +46,14 @@ def show_diagnosis(console: Console, found: Diagnosis) -> None:
 
 
 def _summary(found: Diagnosis) -> str:
-    counts = {verdict: len(found.with_verdict(verdict)) for verdict in ("alarm", "look")}
-    return f"{found.n_runs} runs: {counts['alarm']} findings to mend, {counts['look']} to look at"
+    alarms, looks = (len(found.with_verdict(verdict)) for verdict in ("alarm", "look"))
+    unfinished = sum(
+        int(finding.numbers.get("runs", 1))
+        for finding in found.findings
+        if finding.kind == "unfinished"
+    )
+    not_ended = f" ({unfinished} not ended)" if unfinished else ""
+    return f"{found.n_runs} runs{not_ended}: {alarms} problems, {looks} findings worth checking"
 
 
 def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -66,7 +72,7 @@ def _show_group(console: Console, group: Sequence[Finding], style: str | None) -
         print_line(console, f"{head}: {first.words}", style=style)
         return
     print_line(console, f"{head}: {len(group)} runs", style=style)
-    # What goes without saying is counted only: a table has hundreds of runs that learn.
+    # Facts are only counted: a table has hundreds of runs that learn.
     shown = 0 if first.verdict == "fact" else MOST_SHOWN
     for one in group[:shown]:
         print_line(console, f"    {one.run}: {one.words}")

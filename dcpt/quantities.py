@@ -1,4 +1,8 @@
-"""Numbers as people write them: ``10B``, ``350M``, ``1.5e9``."""
+"""Numbers as people read and write them: counts, shares, rates, losses, intervals.
+
+The terminal, the page and its Markdown all write their numbers through these functions, so that a
+number is rounded in one way wherever it appears.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +57,70 @@ def format_count(value: float) -> str:
         if abs(value) >= scale * 0.9995:
             return f"{value / scale:.3g}{suffix}"
     return f"{value:.0f}"
+
+
+def format_share(share: float) -> str:
+    """Write a share to a tenth of a percent: ``57.3 %``, ``95 %``.
+
+    Recommended shares are rounded down where they are found, to as many digits as this shows.
+    """
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def format_shares(low: float | None, high: float | None) -> str:
+    """Write an interval of shares in whole percent: ``38 to 67 %``."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
+def format_percent(value: float) -> str:
+    """Write a probability level or a fraction in whole percent: ``90 %``."""
+    return f"{100 * value:.0f} %"
+
+
+def format_chance(probability: float) -> str:
+    """Write a probability from draws: ``50 %``; it is never rounded to certainty."""
+    if probability > 0.99:
+        return "over 99 %"
+    return "under 1 %" if probability < 0.01 else format_percent(probability)
+
+
+def format_rate(rate: float) -> str:
+    """Write a learning rate: ``9e-4``, ``7.22e-4``."""
+    digits, exponent = f"{rate:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def format_loss(loss: float | None) -> str:
+    """Write a loss to a thousandth of a nat: ``2.852``; ``unknown`` for None."""
+    return "unknown" if loss is None else f"{loss:.3f}"
+
+
+def format_difference(difference: float | None) -> str:
+    """Write a difference of losses with its sign: ``+0.083``; ``unknown`` for None."""
+    if difference is None:
+        return "unknown"
+    return f"{difference + 0.0:+.3f}".replace("-0.000", "+0.000")
+
+
+def format_losses(low: float | None, high: float | None) -> str:
+    """Write an interval of losses: ``2.840 to 2.860``."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{format_loss(low)} to {format_loss(high)}"
+
+
+def format_differences(low: float | None, high: float | None) -> str:
+    """Write an interval of differences: ``+0.050 to +0.117``."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{format_difference(low)} to {format_difference(high)}"
+
+
+def format_factor(factor: float) -> str:
+    """Write a factor to three digits: ``4.39``, ``227``, ``1.5e6``."""
+    return f"{factor:.3g}".replace("e+0", "e").replace("e+", "e")
 
 
 Count = Annotated[int, BeforeValidator(parse_count)]

@@ -326,15 +326,19 @@ def recommend_for(
 
 
 def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
-    """The trunks to train in order to check a recommendation, by label."""
+    """The trunks to train in order to check a recommendation, by label.
+
+    Raises:
+        InputError: If the recommendation is not for a base of the study, or there is none.
+    """
     from dcpt.decide import plan_verification
 
     study, folder = open_study(file)
     base = answer.target.base
     if base is None or base not in study.bases.names:
         raise InputError(
-            f"{file}: target.base: {base!r} is no base of the study, so nothing can be trained to "
-            "verify the recommendation; name one under bases and in target.base"
+            f"{file}: target.base: {base!r} is not a base of the study, so nothing can be trained "
+            "to verify the recommendation; add it under bases and name it in target.base"
         )
     n_params = known_base(study, folder, base).get("n_params")
     if n_params != answer.target.n_params:
@@ -347,10 +351,25 @@ def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
     # The target's tokens count its decay: the trunk ends where a decay of that share begins.
     n_tokens = round(answer.target.n_tokens / (1 + study.branches.decay))
     seed, trunks = study.grid[0].seeds[0], {}
-    for one in plan_verification(answer):
-        assert one.learning_rate is not None  # every run of a study has one
-        trunks[one.label] = Trunk(base, one.ratio, one.learning_rate, seed, n_tokens)
+    for run in plan_verification(answer):
+        assert run.learning_rate is not None  # every run of a study has one
+        trunks[run.label] = Trunk(base, run.ratio, run.learning_rate, seed, n_tokens)
     return trunks
+
+
+def estimate_verification(file: Path, slot: Slot) -> list[Estimate]:
+    """What the runs that check the recommendation would cost on one worker of this machine.
+
+    Args:
+        file: The study, with a recommendation.
+        slot: The device to time on.
+    """
+    from dcpt.decide import read_recommendation
+    from dcpt.grid.estimate import estimate_runs
+
+    _check_fit(file)
+    trunks = verification_trunks(file, read_recommendation(fit_folder(file)))
+    return estimate_runs(plan_study(file, list(trunks.values())), StudyFolder(file), slot)
 
 
 def verify_study(
@@ -360,7 +379,7 @@ def verify_study(
     on_tick: Tick | None = None,
     laws: Sequence[str] = (),
 ) -> tuple[Verification | None, Outcome]:
-    """Train at the recommendation and beside it, and put measured beside predicted.
+    """Train the recommended pair and its neighbours, and compare measured with predicted losses.
 
     Returns:
         The verification (None if one of its runs failed), and how the training ended.

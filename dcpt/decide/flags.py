@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from dcpt.decide.evidence import WIDE_INTERVAL
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
-from dcpt.decide.words import binding_channel, format_rate
+from dcpt.decide.words import binding_channel, limit_binds
 from dcpt.laws.points import SAME
-from dcpt.quantities import format_count
+from dcpt.quantities import (
+    format_count,
+    format_difference,
+    format_factor,
+    format_loss,
+    format_percent,
+    format_rate,
+    format_share,
+    format_shares,
+)
 
 NEAR_CLIFF = 0.95
 """Above it the general loss rises steeply: in the pilot the last 3 % of general text were worth
@@ -23,9 +33,6 @@ RESOLUTION = 0.03
 FAR_IN_TOKENS = 2.0
 """Domain losses this many times beyond the longest D seen are guesses: from 11M to 44M tokens the
 laws missed those of the pilot by .14 nats and more."""
-
-WIDE = 0.25
-"""An interval of the share wider than this decides little."""
 
 GENERAL_FALL = 0.04
 """Share of the base's general loss. A base goes on learning from its own mix: by up to .7 % at
@@ -71,9 +78,10 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
             flags.append(
                 Flag(
                     f"extrapolates:{axis}",
-                    f"the target has {format_count(value)} {nouns[axis]}, a factor {factor:.3g} "
-                    f"outside the {format_count(low)} to {format_count(high)} that the runs saw: "
-                    "the laws are guessing there, verify with a run nearer to it",
+                    f"the target has {format_count(value)} {nouns[axis]}, a factor "
+                    f"{format_factor(factor)} outside the {format_count(low)} to "
+                    f"{format_count(high)} of the runs: the laws extrapolate; verify with a run "
+                    "nearer to the target",
                 )
             )
     flags += _about_a_longer_run(question)
@@ -83,9 +91,9 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
         flags.append(
             Flag(
                 "extrapolates:learning_rate",
-                f"the learning rate {format_rate(target.learning_rate)} is a factor {factor:.3g} "
-                f"outside the {format_rate(low)} to {format_rate(high)} that the runs saw: train a "
-                "small run at it, or leave the rate open",
+                f"the learning rate {format_rate(target.learning_rate)} is a factor "
+                f"{format_factor(factor)} outside the {format_rate(low)} to {format_rate(high)} of "
+                "the runs: train a small run at it, or leave the rate open",
             )
         )
     elif target.learning_rate is not None:
@@ -96,8 +104,8 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
         flags.append(
             Flag(
                 "extrapolates:ratio",
-                f"the share {best.ratio:.2f} is outside the {ratios[0]:g} to {ratios[1]:g} that "
-                "the runs were trained at: add runs at shares beyond it",
+                f"the share {format_share(best.ratio)} is outside the {format_shares(*ratios)} "
+                "of the runs: add runs at shares beyond it",
             )
         )
     return flags
@@ -113,9 +121,9 @@ def _about_a_longer_run(question: Question) -> list[Flag]:
         Flag(
             "domain_extrapolated:n_tokens",
             f"the domain loss is predicted at {format_count(question.target.n_tokens)} tokens and "
-            f"the longest run saw {longest}: beyond twice the D seen it is a guess, so make a few "
-            f"small runs longer, to {format_count(question.target.n_tokens / FAR_IN_TOKENS)} tokens"
-            " or more",
+            f"the longest run saw {longest}: predictions of the domain loss beyond twice the "
+            "longest run are unreliable; extend a few small runs to "
+            f"{format_count(question.target.n_tokens / FAR_IN_TOKENS)} tokens or more",
         )
     ]
 
@@ -128,15 +136,15 @@ def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
     return [
         Flag(
             "rate_not_seen_near_size",
-            f"the learning rate {format_rate(rate)} was trained at other sizes only: at those "
-            f"nearest to the target the runs saw {format_rate(low)} to {format_rate(high)}: add a "
-            "run at it there",
+            f"the learning rate {format_rate(rate)} was trained at other sizes only; at the sizes "
+            f"nearest to the target the runs have {format_rate(low)} to {format_rate(high)}: add a "
+            "run at this rate and size",
         )
     ]
 
 
 def _about_the_laws(question: Question, recommendation: Recommendation) -> list[Flag]:
-    """Laws that weigh in the fit and do not hold at the target."""
+    """Laws that carry weight in the fit and do not hold at the target."""
     dropped: dict[str, list[str]] = {}
     for channel, used in recommendation.laws.items():
         for law, weight in question.fit.weights(channel).items():
@@ -151,8 +159,9 @@ def _about_the_laws(question: Question, recommendation: Recommendation) -> list[
     return [
         Flag(
             f"laws_dropped:{','.join(dropped)}",
-            f"laws that weigh in the fit do not hold at the target and were not asked: {said}; the "
-            f"answer is that of {asked}, weighed anew, so train runs nearer to the target",
+            "laws with weight in the fit do not hold at the target and were not used: "
+            f"{said}; the answer is that of {asked}, with new weights: train runs nearer to the "
+            "target",
         )
     ]
 
@@ -163,26 +172,32 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
     frontier = _frontier(recommendation)
     if question.parts:
         words = (
-            f"the limit is on each of {', '.join(question.parts)}: the general loss told here is "
-            "what it would be if all rose as much as the one that rises most"
+            f"the limit is on each of {', '.join(question.parts)}: the general rise in tables is "
+            "that of the channel that rises most"
         )
         if best is not None:
             words += f" ({binding_channel(recommendation, best).channel} at the recommendation)"
         flags.append(Flag("limit_on_each", words))
     if best is None:
-        least = min(frontier.general)
+        possible = [loss for loss in frontier.general if loss is not None]
+        least = min(possible, default=None)
         held = question.target.learning_rate
         where = "at any learning rate" if held is None else f"at the rate {format_rate(held)}"
+        lowest = (
+            "every general loss is beyond what the laws can predict"
+            if least is None
+            else f"the lowest predicted general loss is {format_loss(least)}, "
+            f"{format_difference(least - question.base_loss)} nats from the base's"
+        )
         flags.append(
             Flag(
                 "no_share_meets_limit",
-                f"no share {where} meets the limit {limit} ({question.allowed:.3f}): the least "
-                f"general loss predicted is {least:.3f}, {least - question.base_loss:+.3f} nats "
-                "from the base; allow more, or train runs at lower learning rates",
+                f"no share {where} meets the limit {limit} ({format_loss(question.allowed)}): "
+                f"{lowest}; raise the limit, or train runs at lower learning rates",
             )
         )
     else:
-        flags += _about_the_share(question, best, frontier)
+        flags += _about_the_share(question, recommendation, best, frontier)
     return [*flags, *_about_a_fall(question, frontier), *_about_a_small_limit(question)]
 
 
@@ -198,21 +213,21 @@ def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
         for channel, base in question.target.base_losses.items()
         if channel in (question.parts or [question.general])
     }
-    told = [
-        f"{channel if question.parts else 'the general loss'} by {fall:.0%}"
+    said = [
+        f"{channel if question.parts else 'the general loss'} by {format_percent(fall)}"
         for channel, fall in falls.items()
         if fall > GENERAL_FALL
     ]
-    if not told:
+    if not said:
         return []
     return [
         Flag(
             "general_falls",
-            f"with less domain text a fall is predicted, of the base's own: {', '.join(told)}. "
-            "This general text is unlike the base's own mix, so within the limit "
-            f"{question.target.limit} the base may forget what this text does not show, and loses "
-            "what it could have learnt from it: measure the general loss on text like the base's, "
-            "or set a limit below the base's own loss, such as -5%",
+            "with less domain text a fall below the base's loss is predicted: "
+            f"{', '.join(said)}. This general text differs from what the base was trained on, so "
+            f"within the limit {question.target.limit} the base may forget what this text does not "
+            "measure: measure the general loss on text like the base's, or set a limit below the "
+            "base's loss, such as -5%",
         )
     ]
 
@@ -229,55 +244,59 @@ def _about_a_small_limit(question: Question) -> list[Flag]:
     if abs(allowed_rise) >= max(EVALUATION_NOISE, missed):
         return []
     if missed > EVALUATION_NOISE:
-        than = f"less than the {missed:.3f} by which the laws miss ratios that they did not see"
+        than = f"less than the laws' error of {format_loss(missed)} on held-out ratios"
     else:
-        than = f"no more than equal runs and evaluations differ by (about {EVALUATION_NOISE:g})"
+        than = f"no more than the difference between equal runs (about {EVALUATION_NOISE:g})"
     return [
         Flag(
             "limit_within_noise",
-            f"the limit allows {allowed_rise:+.3f} nats, {than}: it cannot be told from none at "
-            "all, so allow more, or repeat runs with other seeds near the recommendation",
+            f"the limit allows {format_difference(allowed_rise)} nats, {than}: it cannot be "
+            "distinguished from no rise at all; raise the limit, or repeat runs with other seeds "
+            "near the recommendation",
         )
     ]
 
 
-def _about_the_share(question: Question, best: Choice, frontier: Frontier) -> list[Flag]:
+def _about_the_share(
+    question: Question, recommendation: Recommendation, best: Choice, frontier: Frontier
+) -> list[Flag]:
     flags = []
     limit, allowed_rise = question.target.limit, question.allowed - question.base_loss
     if best.ratio >= LARGEST_RATIO - 1e-6:
         flags.append(
             Flag(
                 "limit_does_not_bind",
-                f"the limit {limit} is met at every share up to {LARGEST_RATIO:g}, above which "
-                "nothing is recommended: it does not decide here",
+                f"every share up to {format_share(LARGEST_RATIO)}, above which nothing is "
+                f"recommended, is within the limit {limit}: the limit does not decide the share",
             )
         )
-    elif (best.general_rise.value or 0.0) < allowed_rise - 1e-3:
+    elif not limit_binds(recommendation):
         flags.append(
             Flag(
                 "limit_does_not_bind",
-                f"the domain loss is lowest at a share of {best.ratio:.2f}, below what the "
-                f"limit {limit} would allow: it does not decide here",
+                f"the domain loss is lowest at a share of {format_share(best.ratio)}, below the "
+                f"largest that the limit {limit} allows: the limit does not decide the share",
             )
         )
     if best.ratio >= NEAR_CLIFF:
         flags.append(
             Flag(
                 "near_cliff",
-                f"a share of {best.ratio:.2f} is close to 1, where the general loss rises "
-                "steeply with the last few per cent of general text: a little less costs "
-                "little domain loss and is much safer",
+                f"at a share of {format_share(best.ratio)} the general loss rises steeply with "
+                "every percent of general text less: a slightly smaller share costs little domain "
+                "loss and is much safer",
             )
         )
-    rewarm = frontier.general[0] - question.base_loss
+    first = frontier.general[0]
+    rewarm = np.inf if first is None else first - question.base_loss
     if abs(allowed_rise - rewarm) < RESOLUTION:
         flags.append(
             Flag(
                 "limit_near_rewarm_rise",
-                f"the limit allows {allowed_rise:+.3f} nats, and {rewarm:+.3f} are predicted "
-                "with hardly any domain text, from the learning rate alone: a limit this "
-                "close cannot be resolved, so the share is loosely determined: allow more, or look "
-                "at lower learning rates",
+                f"the limit allows {format_difference(allowed_rise)} nats, and "
+                f"{format_difference(rewarm)} are predicted with hardly any domain text, from the "
+                "learning rate alone: the share is poorly determined under such a limit; raise the "
+                "limit, or use lower learning rates",
             )
         )
     return flags
@@ -290,16 +309,16 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
         flags.append(
             Flag(
                 "constant_rate_losses",
-                "the runs have no points after a decay, so this was decided on losses at constant "
-                "learning rate: a decay takes back part of the rise and moves the best pair, so "
-                "add decay branches",
+                "the runs have no points after a decay, so losses at constant learning rate were "
+                "used: a decay takes back part of the rise and changes the best pair; add decay "
+                "branches",
             )
         )
     if target.learning_rate is not None:
         flags.append(
             Flag(
                 "learning_rate_held",
-                f"the learning rate was held at {format_rate(target.learning_rate)} as asked: "
+                f"the learning rate was fixed at {format_rate(target.learning_rate)} as asked: "
                 "another one may allow a better pair",
             )
         )
@@ -308,26 +327,26 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
             flags.append(
                 Flag(
                     "learning_rate_held",
-                    "the runs name no learning rate, so the answer holds at theirs only, and "
-                    "whether another would be better is unknown",
+                    "the runs table has no learning rate, so the answer holds at the runs' rate "
+                    "only; whether another one is better is unknown",
                 )
             )
     elif len(rates) == 1 and len({rate for _, rate, _ in question.fit.seen_rates}) > 1:
         flags.append(
             Flag(
                 "learning_rate_by_rule",
-                "every size was trained at a learning rate of its own, so nothing says what "
-                f"another one does: it was held at {format_rate(rates[0])}, which continues that "
-                "rule to the target; train one size at three rates and it can be chosen",
+                "every size was trained at one learning rate of its own, so the effect of another "
+                f"rate is unknown: {format_rate(rates[0])}, which continues that rule to the "
+                "target, was used; train one size at three rates so that the rate can be chosen",
             )
         )
     elif len(rates) == 1:
         flags.append(
             Flag(
                 "learning_rate_held",
-                f"the runs saw one learning rate only ({format_rate(rates[0])}), so it was held: "
-                "another one may be better by more than any share is, train a few small runs at a "
-                "third and at three times of it",
+                f"all runs have one learning rate ({format_rate(rates[0])}), so it was used: "
+                "another one may change the loss more than the share does; train a few small runs "
+                "at a third of it and at three times it",
             )
         )
     elif best.learning_rate in (rates[0], rates[-1]):
@@ -335,8 +354,8 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
         flags.append(
             Flag(
                 "learning_rate_at_edge",
-                f"the chosen learning rate {format_rate(best.learning_rate)} is the {end} seen at "
-                f"sizes near the target: a {more} one may be better, add runs there",
+                f"the chosen learning rate {format_rate(best.learning_rate)} is the {end} of the "
+                f"runs at sizes near the target: a {more} one may be better; add runs there",
             )
         )
     return flags
@@ -344,42 +363,43 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
 
 def _about_the_certainty(recommendation: Recommendation) -> list[Flag]:
     flags = []
-    interval, percent = recommendation.ratio_interval, f"{recommendation.level:.0%}"
+    interval, percent = recommendation.ratio_interval, format_percent(recommendation.level)
     low, high = interval.low, interval.high
     if recommendation.best and low is not None and high is not None:
-        if high - low > WIDE:
+        if high - low > WIDE_INTERVAL:
             flags.append(
                 Flag(
                     "wide_interval",
-                    f"the {percent} interval of the share, {low:.2f} to {high:.2f}, is wide: these "
-                    "runs decide little, more runs near the recommendation narrow it",
+                    f"the {percent} interval of the share, {format_shares(low, high)}, is wide: "
+                    "add runs near the recommendation to narrow it",
                 )
             )
         if low == 0:
             flags.append(
                 Flag(
                     "may_be_out_of_reach",
-                    f"in at least {(1 - recommendation.level) / 2:.0%} of the draws no share at "
-                    "all meets the limit at this learning rate: allow more, or lower the rate",
+                    f"in at least {format_percent((1 - recommendation.level) / 2)} of the "
+                    "bootstrap draws no share meets the limit at this learning rate: raise the "
+                    "limit, or lower the rate",
                 )
             )
         if not low <= recommendation.best.ratio <= high:
             flags.append(
                 Flag(
                     "outside_own_interval",
-                    f"the central answer {recommendation.best.ratio:.2f} lies outside the "
-                    f"interval of its draws, {low:.2f} to {high:.2f}: the fit is unstable, trust "
-                    "neither alone and add runs near both",
+                    f"the recommended share {format_share(recommendation.best.ratio)} lies outside "
+                    f"the interval of its bootstrap draws, {format_shares(low, high)}: the fit is "
+                    "unstable; add runs near both",
                 )
             )
     alone = recommendation.ratio_by_law
     if alone and max(alone.values()) - min(alone.values()) > LAWS_DISAGREE:
-        said = ", ".join(f"{law} {ratio:.2f}" for law, ratio in sorted(alone.items()))
+        said = ", ".join(f"{law} {format_share(ratio)}" for law, ratio in sorted(alone.items()))
         flags.append(
             Flag(
                 "laws_disagree",
-                f"the laws of the general loss allow different shares: {said}; a run between them "
-                "tells which to believe",
+                f"the laws of the general loss allow different shares: {said}; train a run between "
+                "them to decide",
             )
         )
     return flags

@@ -111,6 +111,14 @@ class Question:
                 factors[axis] = factor if factor > 1 + SAME else 1.0
         return factors
 
+    def outside_shares(self, ratio: float) -> float:
+        """How far a share lies outside those that the runs were trained at; 0 inside."""
+        if "ratio" not in self.ranges:
+            return 0.0
+        low, high = self.ranges["ratio"]
+        away = max(low - ratio, ratio - high)
+        return away if away > 1e-9 else 0.0
+
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of each axis among the points of the phase decided on."""

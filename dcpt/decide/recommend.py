@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.decide.evidence import judge_evidence
 from dcpt.decide.flags import find_flags
 from dcpt.decide.question import Array, Question, ask, ratio_grid
 from dcpt.decide.records import (
@@ -26,8 +27,10 @@ from dcpt.decide.records import (
     Target,
 )
 from dcpt.decide.trade_off import best_share, largest_share
-from dcpt.decide.words import format_rate
+from dcpt.decide.warnings import rank_flags
 from dcpt.errors import InputError
+from dcpt.quantities import format_rate
+from dcpt.table.study_rows import LARGEST_LOSS
 
 if TYPE_CHECKING:
     from dcpt.laws.fitted import Fit
@@ -37,6 +40,11 @@ SAFE_PROBABILITY = 0.9
 
 LIMIT_TOLERANCE = 1e-4
 """Nats: what interpolation between shares .005 apart may be off at the crossing."""
+
+SHARE_DECIMALS = 3
+"""Shares are rounded down to so many decimals. With one general channel a mixture of such shares
+repeats after 1,000 sequences, with weights of two decimals after 100,000; training allows a million
+(``dcpt.text.mixture.LONGEST_PERIOD``). So training can realise what is recommended."""
 
 Pair = tuple[float, float]
 """Share and learning rate (NaN where the runs name none)."""
@@ -64,7 +72,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     Args:
         fit: Fitted laws with their draws.
         target: The large run, its limit, and the losses of its base.
-        level: Of all intervals: .9 leaves out 5 % of the draws at each end.
+        level: Of all intervals: 0.9 leaves out 5 % of the bootstrap draws at each end.
 
     Returns:
         The recommendation. Its ``best`` is None where no share meets the limit.
@@ -74,14 +82,14 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
             domain channel or no single general one.
     """
     if not 0 < level < 1:
-        raise InputError(f"level {level:g} is not between 0 and 1: write .9 for 90 % of the draws")
+        raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")
     question = ask(fit, target)
     surface = _surface(question)
     shares, losses = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
     choosable = _choosable(question, surface)
     row = _best_row(surface, losses, choosable)
     rate = float(surface.rates[row])
-    best = (_floor(shares[row]), rate) if np.isfinite(losses[row]) else None
+    best = (round_down(shares[row]), rate) if np.isfinite(losses[row]) else None
     draw_shares, draw_losses = best_share(
         surface.ratio, surface.general_draws, surface.domain_draws, question.allowed
     )
@@ -114,7 +122,9 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         alternatives=dict(zip(named, choices[len(HABITS) :], strict=True)),
         ratio_by_law=_ratio_by_law(question, surface, rate),
     )
-    return replace(recommendation, flags=find_flags(question, recommendation))
+    evidence = judge_evidence(question, recommendation)
+    flags = rank_flags(find_flags(question, recommendation), fit.flags)
+    return replace(recommendation, flags=flags, evidence=evidence)
 
 
 def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:
@@ -173,24 +183,56 @@ def describe_choices(
     for i, label in enumerate(labels):
         regret = Interval(None, None, None)
         if reference:
-            regret = _interval(
-                domain[i] - domain[-1], domain_draws[:, i] - domain_draws[:, -1], level
-            )
+            less, less_draws = float(domain[-1]), domain_draws[:, -1]
+            regret = _possible(domain[i], domain_draws[:, i], level, less, less_draws)
         choices.append(
             Choice(
                 ratio=float(ratio[i]),
                 learning_rate=_or_none(rate[i]),
-                losses={c: _interval(central[c][i], draws[c][:, i], level) for c in channels},
-                general_rise=_interval(
-                    general[i] - question.base_loss, general_draws[:, i] - question.base_loss, level
+                losses={c: _possible(central[c][i], draws[c][:, i], level) for c in channels},
+                general_rise=_possible(
+                    general[i], general_draws[:, i], level, question.base_loss, question.base_loss
                 ),
                 probability=float((general_draws[:, i] <= question.allowed).mean()),
                 regret=regret,
                 within_limit=bool(general[i] <= question.allowed + LIMIT_TOLERANCE),
                 label=label,
+                outside_runs=question.outside_shares(float(ratio[i])) > 0,
+                beyond_laws=[c for c in channels if not _is_possible(central[c][i])],
             )
         )
     return choices
+
+
+def _possible(
+    loss: float, draws: Array, level: float, less: float = 0.0, less_draws: Array | float = 0.0
+) -> Interval:
+    """A loss, or how far it lies above another one; None where it is beyond what laws predict.
+
+    Args:
+        loss: The central prediction, nats per token.
+        draws: Its draws, shape (n,).
+        level: Of the interval.
+        less: What is subtracted from the central prediction.
+        less_draws: What is subtracted from the draws.
+    """
+    low, high = _limits(draws, level)
+    ends = _limits(draws - less_draws, level)
+    return Interval(
+        float(loss - less) if _is_possible(loss) else None,
+        float(ends[0]) if _is_possible(low) else None,
+        float(ends[1]) if _is_possible(high) else None,
+    )
+
+
+def _is_possible(loss: float) -> bool:
+    """Whether a prediction is a loss that a model can have, nats per token."""
+    return bool(np.isfinite(loss) and loss <= LARGEST_LOSS)
+
+
+def _listed(losses: Array) -> list[float | None]:
+    """Losses for a record: None where they are beyond what the laws can predict."""
+    return [float(loss) if _is_possible(loss) else None for loss in losses]
 
 
 def _alternatives(
@@ -203,7 +245,7 @@ def _alternatives(
             row = surface.row(rate)
             if np.isfinite(losses[row]):
                 named[f"learning rate {format_rate(rate)} held"] = (
-                    _floor(shares[row]),
+                    round_down(shares[row]),
                     float(rate),
                 )
     if question.target.learning_rate is not None and len(question.seen) > 1:
@@ -211,7 +253,7 @@ def _alternatives(
         free = (surface.rates >= question.seen[0]) & (surface.rates <= question.seen[-1])
         row = int(np.where(free, losses, np.inf).argmin())
         if free[row] and np.isfinite(losses[row]):
-            named["learning rate chosen"] = (_floor(shares[row]), float(surface.rates[row]))
+            named["learning rate chosen"] = (round_down(shares[row]), float(surface.rates[row]))
     probability = (surface.general_draws <= question.allowed).mean(axis=0)
     safe_shares, safe_losses = best_share(
         surface.ratio, -probability, surface.domain, -SAFE_PROBABILITY
@@ -239,13 +281,13 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
             Frontier(
                 learning_rate=_or_none(surface.rates[row]),
                 ratio=surface.ratio[::2].tolist(),
-                general=surface.general[row, ::2].tolist(),
-                general_low=general_low.tolist(),
-                general_high=general_high.tolist(),
-                domain=surface.domain[row, ::2].tolist(),
-                domain_low=domain_low.tolist(),
-                domain_high=domain_high.tolist(),
-                largest_ratio=_interval(_or_none(top), tops, level),
+                general=_listed(surface.general[row, ::2]),
+                general_low=_listed(general_low),
+                general_high=_listed(general_high),
+                domain=_listed(surface.domain[row, ::2]),
+                domain_low=_listed(domain_low),
+                domain_high=_listed(domain_high),
+                largest_ratio=_interval(None if np.isnan(top) else round_down(top), tops, level),
             )
         )
     return frontiers
@@ -282,9 +324,10 @@ def _interval(value: float | None, draws: Array, level: float) -> Interval:
     return Interval(None if value is None else float(value), float(low), float(high))
 
 
-def _floor(share: float) -> float:
-    """Down to four decimals: rounding must not step over the limit."""
-    return float(np.floor(share * 1e4 + 1e-6) / 1e4)
+def round_down(share: float) -> float:
+    """Down to a share that training can realise exactly: rounding up could break the limit."""
+    scale = 10**SHARE_DECIMALS
+    return float(np.floor(share * scale + 1e-6) / scale)
 
 
 def _or_none(value: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dcpt.limit import Limit
 
@@ -62,6 +62,9 @@ class Interval:
 class Choice:
     """One (ratio, learning rate) at the target, with what it costs.
 
+    A loss above 20 nats per token is beyond what the laws can predict: it, and every difference
+    that contains it, is None.
+
     Args:
         losses: Predicted loss of each channel (and ``general_total`` where weighted).
         general_rise: General loss minus the base's own.
@@ -69,6 +72,9 @@ class Choice:
         regret: Domain loss minus that at the recommendation, nats; negative means better domain
             loss. Its parts are None where there is no recommendation.
         within_limit: Whether the central prediction of the general loss is within the limit.
+        label: ``recommended``, ``habit`` or the name of an alternative.
+        outside_runs: Whether no run had a share as low or as high as this one.
+        beyond_laws: Channels whose predicted loss is beyond what the laws can predict.
     """
 
     ratio: float
@@ -79,6 +85,8 @@ class Choice:
     regret: Interval
     within_limit: bool
     label: str = ""
+    outside_runs: bool = False
+    beyond_laws: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -86,17 +94,18 @@ class Frontier:
     """Shares along one learning rate, one list entry a share: the trade-off that a figure shows.
 
     ``largest_ratio`` is the largest share within the limit, whatever the domain loss: its value is
-    None where the central prediction has none; a draw without one counts as 0.
+    None where the central prediction has none; a draw without one counts as 0. Losses are None
+    where they are beyond what the laws can predict.
     """
 
     learning_rate: float | None
     ratio: list[float]
-    general: list[float]
-    general_low: list[float]
-    general_high: list[float]
-    domain: list[float]
-    domain_low: list[float]
-    domain_high: list[float]
+    general: list[float | None]
+    general_low: list[float | None]
+    general_high: list[float | None]
+    domain: list[float | None]
+    domain_low: list[float | None]
+    domain_high: list[float | None]
     largest_ratio: Interval
 
 
@@ -108,14 +117,64 @@ class Flag:
     words: str
 
 
+Level = Literal["recommended", "tentative", "not enough evidence"]
+"""How strong the evidence for a recommendation is, strongest first."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a recommendation is not called recommended.
+
+    Args:
+        kind: A stable name; that of the warning about the same thing, where there is one.
+        level: The best level that this allows.
+        values: The numbers behind it, by name.
+        sentence: What is the case.
+        needed: What to do about it, as an instruction without a full stop.
+    """
+
+    kind: str
+    level: Level
+    values: dict[str, float]
+    sentence: str
+    needed: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How strong the evidence is, and why it is not stronger.
+
+    Args:
+        level: The weakest level that any reason allows; ``recommended`` without reasons.
+        reasons: Those that allow least first.
+    """
+
+    level: Level
+    reasons: list[Reason]
+
+
+def _not_judged() -> Evidence:
+    """The evidence of a file that was written before evidence was judged."""
+    reason = Reason(
+        "not_judged",
+        "not enough evidence",
+        {},
+        "This recommendation was written by a version of dcpt that did not judge its evidence.",
+        "run `dcpt recommend` again",
+    )
+    return Evidence("not enough evidence", [reason])
+
+
 @dataclass(frozen=True)
 class Recommendation:
     """The answer: the best pair of share and learning rate for a target.
 
-    ``best`` is None when no share meets the limit. ``ratio_interval`` holds the best share at the
-    recommended learning rate, found anew in every draw: a draw in which no share meets the limit
+    ``best`` is None when no share meets the limit. ``evidence`` says how strong the answer is.
+    Shares are rounded down to three decimals, so that training can realise them exactly.
+    ``ratio_interval`` holds the best share at the
+    recommended learning rate, found again in every draw: a draw in which no share meets the limit
     counts as 0, one in which all do and more is better as .97. ``learning_rate_interval`` holds the
-    rate when both are chosen anew in every draw that has a choice (None where the rate was given
+    rate when both are chosen again in every draw that has a choice (None where the rate was given
     or only one was seen). ``extrapolation`` holds, for each axis that the runs have, the factor by
     which the target lies outside what they saw (1: inside). ``laws`` holds, per channel, the
     weights of the laws really asked at the target (those that do not hold there are weighed out),
@@ -141,6 +200,7 @@ class Recommendation:
     fit_sha256: str
     alternatives: dict[str, Choice] = field(default_factory=dict)
     ratio_by_law: dict[str, float] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=_not_judged)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``recommendation.json``)."""
@@ -149,7 +209,18 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Verified:
-    """One run trained to check the recommendation: predicted beside measured, per channel."""
+    """One run trained to check the recommendation: predicted and measured losses by channel.
+
+    Args:
+        label: ``recommendation`` or the name of a neighbour.
+        run: Its name in the runs table.
+        ratio: Share of domain text that it was trained with.
+        learning_rate: Its peak; None where the table names none.
+        predicted: Predicted losses, nats per token.
+        measured: Measured losses, nats per token.
+        inside: Whether the measured loss lies in the predicted interval.
+        standard_errors: Of the measured losses, where known.
+    """
 
     label: str
     run: str
@@ -158,13 +229,16 @@ class Verified:
     predicted: dict[str, Interval]
     measured: dict[str, float]
     inside: dict[str, bool]
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Predicted beside measured at the recommendation and its neighbours, and what it says.
+    """Predicted and measured losses at the recommendation and its neighbours.
 
     Args:
+        level: Probability of the predicted intervals.
+        runs: The trained runs, the recommendation first.
         recommendation_held: Whether all losses measured at the recommendation are in their
             intervals.
         limit_held: Whether the measured general loss at the recommendation is within the limit.
@@ -173,6 +247,11 @@ class Verification:
         measured_ratio: The share at which the measured general losses cross the limit, interpolated
             between the runs; None where they do not cross it.
         ratio_held: Whether that share lies in the recommendation's interval.
+        limit_margin: Allowed minus measured general loss at the recommendation, nats per token.
+        limit_within_noise: Whether that margin is at most two standard errors of the measured
+            loss; None where the standard error is not known.
+        one_sided: Mean of measured minus predicted loss, nats per token, of each channel that all
+            runs miss in one direction.
     """
 
     level: float
@@ -183,6 +262,19 @@ class Verification:
     words: list[str]
     measured_ratio: float | None = None
     ratio_held: bool | None = None
+    limit_margin: float | None = None
+    limit_within_noise: bool | None = None
+    one_sided: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Verified:
+        """The run at the recommended pair."""
+        return next(run for run in self.runs if run.label == "recommendation")
+
+    @property
+    def best(self) -> Verified | None:
+        """The run with the lowest domain loss within the limit; None if no run is within it."""
+        return next((run for run in self.runs if run.label == self.best_measured), None)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``verification.json``)."""

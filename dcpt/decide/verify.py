@@ -1,4 +1,4 @@
-"""Check a recommendation: which runs to train, and predicted beside measured once they are."""
+"""Check a recommendation: which runs to train, and how their losses compare to predictions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dcpt.decide.flags import EVALUATION_NOISE
+from dcpt.decide.measured_words import verification_words
 from dcpt.decide.question import Question, ask
 from dcpt.decide.recommend import Pair, describe_choices
 from dcpt.decide.records import (
@@ -20,16 +22,20 @@ from dcpt.decide.records import (
     Verification,
     Verified,
 )
-from dcpt.decide.words import verification_words
+from dcpt.decide.words import most_risen
+from dcpt.decide.worst import GENERAL_WORST
 from dcpt.errors import InputError
 from dcpt.laws.points import SAME
 from dcpt.quantities import format_count
-from dcpt.table.channels import without_own_decays
+from dcpt.table.channels import GENERAL_TOTAL, without_own_decays
 
 if TYPE_CHECKING:
     from dcpt.laws.fitted import Fit
 
-SMALLEST_TRAINED = 0.02
+SMALLEST_NEIGHBOUR = 0.02
+NOISE = 2.0
+"""Standard errors within which a loss and the limit cannot be distinguished."""
+
 NEAREST, FARTHEST = 0.1, 0.25
 """Neighbours lie this far from the recommended share: far enough to tell apart, near enough to say
 something about it."""
@@ -47,9 +53,9 @@ class Planned:
 def plan_verification(recommendation: Recommendation) -> list[Planned]:
     """Choose the runs that check a recommendation: itself, a lower share and a higher one.
 
-    Shares are rounded to two decimals (the recommended one down), so that mixtures are exact. The
-    neighbours are the ends of the interval, but at least .1 and at most .25 away. Where there is no
-    room on one side, both lie on the other.
+    The recommended pair is trained as it is. The neighbours are the ends of the interval, but at
+    least 0.1 and at most 0.25 away, rounded to two decimals. Where there is no room on one side,
+    both lie on the other.
 
     Raises:
         InputError: If there is no recommendation to verify.
@@ -57,14 +63,14 @@ def plan_verification(recommendation: Recommendation) -> list[Planned]:
     if recommendation.best is None:
         raise InputError(
             f"there is nothing to verify: no share meets the limit {recommendation.target.limit}; "
-            "recommend with a wider limit first"
+            "run `dcpt recommend` with a higher limit first"
         )
     rate = recommendation.best.learning_rate
-    ratio = max(np.floor(recommendation.best.ratio * 100 + 1e-6) / 100, SMALLEST_TRAINED)
+    ratio = recommendation.best.ratio
     low, high = recommendation.ratio_interval.low, recommendation.ratio_interval.high
     down = np.clip(ratio - (ratio if low is None else low), NEAREST, FARTHEST)
     up = np.clip((ratio if high is None else high) - ratio, NEAREST, FARTHEST)
-    lower, higher = max(ratio - down, SMALLEST_TRAINED), min(ratio + up, LARGEST_RATIO)
+    lower, higher = max(ratio - down, SMALLEST_NEIGHBOUR), min(ratio + up, LARGEST_RATIO)
     shares = {"recommendation": ratio, "lower share": lower, "higher share": higher}
     if higher - ratio < NEAREST / 2:
         del shares["higher share"]
@@ -72,7 +78,10 @@ def plan_verification(recommendation: Recommendation) -> list[Planned]:
     elif ratio - lower < NEAREST / 2:
         del shares["lower share"]
         shares["still higher share"] = ratio + 2 * up
-    return [Planned(label, round(float(share), 2), rate) for label, share in shares.items()]
+    rounded = {label: round(float(share), 2) for label, share in shares.items()} | {
+        "recommendation": ratio
+    }
+    return [Planned(label, share, rate) for label, share in rounded.items()]
 
 
 def compare_verification(
@@ -81,7 +90,7 @@ def compare_verification(
     runs: pd.DataFrame,
     labels: Mapping[str, str],
 ) -> Verification:
-    """Put what was predicted beside what was measured.
+    """Compare measured losses with predicted ones.
 
     Predictions are made at the share, learning rate and tokens that the runs had.
 
@@ -157,8 +166,33 @@ def _verified(
         parts = {part: np.array(measured[part]) for part in question.parts}
         measured[question.general] = float(question.worst(parts))
     predicted = {channel: choice.losses[channel] for channel in measured}
-    inside = {c: bool(_inside(predicted[c], loss)) for c, loss in measured.items()}
-    return Verified(label, run, choice.ratio, choice.learning_rate, predicted, measured, inside)
+    held = {channel: _inside(predicted[channel], loss) for channel, loss in measured.items()}
+    return Verified(
+        label,
+        run,
+        choice.ratio,
+        choice.learning_rate,
+        predicted,
+        measured,
+        inside={channel: inside for channel, inside in held.items() if inside is not None},
+        standard_errors=_standard_errors(fit, row, measured),
+    )
+
+
+def _standard_errors(
+    fit: Fit, row: Mapping[str, Any], measured: Mapping[str, float]
+) -> dict[str, float]:
+    """Standard errors of the measured losses that are known; of a weighted total from its parts."""
+    found = {
+        channel: float(row[f"se_{channel}"])
+        for channel in measured
+        if f"se_{channel}" in row and np.isfinite(row[f"se_{channel}"])
+    }
+    weights = fit.general_weights
+    if GENERAL_TOTAL in measured and weights and all(name in found for name in weights):
+        parts = [weight * found[name] for name, weight in weights.items()]
+        found.setdefault(GENERAL_TOTAL, float(np.hypot.reduce(parts)) / sum(weights.values()))
+    return found
 
 
 def _inside(interval: Interval, measured: float | None) -> bool | None:
@@ -174,17 +208,17 @@ def _judged(
     """What the measured losses say of the recommendation."""
     general, domain, allowed = question.general, question.domain, question.allowed
     missing = [
-        f"run {one.run!r} ({one.label}) has no loss_{channel} at its end: evaluate it on that "
+        f"run {run.run!r} ({run.label}) has no loss_{channel} at its end: evaluate it on that "
         "channel"
-        for one in verified
+        for run in verified
         for channel in (general, domain)
-        if channel not in one.measured
+        if channel not in run.measured
     ]
     if missing:
         raise InputError(missing)
-    main = next(one for one in verified if one.label == "recommendation")
-    within = [one for one in verified if one.measured[general] <= allowed]
-    best = min(within, key=lambda one: one.measured[domain]) if within else None
+    main = next(run for run in verified if run.label == "recommendation")
+    within = [run for run in verified if run.measured[general] <= allowed]
+    best = min(within, key=lambda run: run.measured[domain]) if within else None
     ratio = _measured_ratio(verified, general, allowed)
     result = Verification(
         level=recommendation.level,
@@ -195,13 +229,46 @@ def _judged(
         words=[],
         measured_ratio=ratio,
         ratio_held=_inside(recommendation.ratio_interval, ratio),
+        limit_margin=allowed - main.measured[general],
+        limit_within_noise=_within_noise(recommendation, main),
+        one_sided=_one_sided(verified),
     )
     return replace(result, words=verification_words(recommendation, result))
 
 
+def _within_noise(recommendation: Recommendation, main: Verified) -> bool | None:
+    """Whether the limit and the measured loss that it is on cannot be distinguished."""
+    general = most_risen(recommendation, main.measured)
+    error = main.standard_errors.get(general.channel)
+    if error is None:
+        return None
+    margin = recommendation.target.limit.on(general.base) - general.loss
+    return abs(margin) <= NOISE * error
+
+
+def _one_sided(verified: list[Verified]) -> dict[str, float]:
+    """Mean miss of each channel that two or more runs all miss in one direction, nats per token.
+
+    A miss of at most half of ``EVALUATION_NOISE`` is what two equal runs differ by, and counts as
+    none.
+    """
+    found = {}
+    for channel in verified[0].measured:
+        misses = [
+            run.measured[channel] - (run.predicted[channel].value or np.nan)
+            for run in verified
+            if channel in run.measured and channel != GENERAL_WORST
+        ]
+        least = EVALUATION_NOISE / 2
+        beyond = [miss > least for miss in misses], [miss < -least for miss in misses]
+        if len(misses) > 1 and any(all(side) for side in beyond):
+            found[channel] = float(np.mean(misses))
+    return found
+
+
 def _measured_ratio(verified: list[Verified], general: str, allowed: float) -> float | None:
     """Share at which the measured general losses cross the limit, linear between two runs."""
-    ordered = sorted(verified, key=lambda one: one.ratio)
+    ordered = sorted(verified, key=lambda run: run.ratio)
     for left, right in itertools.pairwise(ordered):
         before, after = left.measured[general], right.measured[general]
         if before <= allowed < after:

@@ -185,7 +185,8 @@ class _Planner:
             if math.lcm(*(share.denominator for share in shares)) > LONGEST_PERIOD:
                 problems.append(
                     f"ratio {ratio!r}: with these weights the pattern of channels repeats after "
-                    f"more than {LONGEST_PERIOD} sequences; round it to two or three decimals"
+                    f"more than {LONGEST_PERIOD} sequences; round the ratio to two or three "
+                    "decimals, or give the general channels rounder weights"
                 )
         if problems:
             raise InputError(problems)
@@ -386,9 +387,10 @@ class _Planner:
         needs = () if pretrain is None else (pretrain.config.identity.hash,)
         config = RunConfig(identity=identity, recorded=recorded)
         branches = [self._branch(identity, start, about) for start in leaves]
-        branches += [
-            self._branch(identity, end, about, name) for name in self.study.branches.mixtures
-        ]
+        if purpose == "grid":  # a verification measures the ordinary decay only
+            branches += [
+                self._branch(identity, end, about, name) for name in self.study.branches.mixtures
+            ]
         return [
             PlannedRun(config, needs, n_params),
             *(PlannedRun(branch, (identity.hash,), n_params) for branch in branches),

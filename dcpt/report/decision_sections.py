@@ -1,15 +1,18 @@
-"""The first half of a report: the answer, the trade-off, other shares, rates, the verification."""
+"""The first half of a report: the answer, the trade-off, other shares, rates, verification."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from dcpt.decide.records import Recommendation, Verification
-from dcpt.decide.words import binding_channel, format_share
-from dcpt.quantities import format_count
+from dcpt.decide.measured_words import measured_headline, verification_findings
+from dcpt.decide.records import Choice, Recommendation, Verification
+from dcpt.decide.warnings import as_sentence, split_warnings
+from dcpt.decide.words import binding_channel, expectation, headline, limit_binds, reasons
+from dcpt.decide.worst import GENERAL_WORST
+from dcpt.quantities import format_count, format_factor, format_percent
 from dcpt.report.figures import (
     base_general_loss,
     draw_verified,
@@ -22,7 +25,9 @@ from dcpt.report.figures import (
 from dcpt.report.parts import Bullets, Group, Part, Picture, Section, Tabled, Text, Tile, Warned
 from dcpt.report.tables import (
     alternatives_table,
+    choice_notes,
     choices_table,
+    compared_choices,
     losses_table,
     rates_table,
     verification_table,
@@ -39,17 +44,11 @@ from dcpt.report.words import (
 )
 
 
-def answer_sentence(recommendation: Recommendation) -> str:
-    """The answer in one sentence."""
-    best, limit = recommendation.best, recommendation.target.limit
-    if best is None:
-        return f"No share of domain text keeps the general loss within {limit} of the base."
-    if best.learning_rate is None:
-        return f"Train with {percent(best.ratio)} domain text."
-    return (
-        f"Train with {percent(best.ratio)} domain text at a learning rate of "
-        f"{rate(best.learning_rate)}."
-    )
+def answer_sentence(recommendation: Recommendation, verification: Verification | None) -> str:
+    """The first line of the page: what was measured, or else the answer, as strong as it is."""
+    if verification is not None:
+        return measured_headline(recommendation, verification)
+    return headline(recommendation)
 
 
 def question_line(recommendation: Recommendation) -> str:
@@ -62,116 +61,87 @@ def question_line(recommendation: Recommendation) -> str:
     )
 
 
-def lead_sentences(
-    recommendation: Recommendation, verification: Verification | None, warnings: int
-) -> str:
-    """What follows from the answer, in a few sentences.
+def lead_sentences(recommendation: Recommendation, verification: Verification | None) -> str:
+    """What follows from the answer, in a few sentences; measured results before predictions.
 
     Args:
         recommendation: The answer.
         verification: What the trained runs gave, if any.
-        warnings: How many there are.
     """
-    best, base = recommendation.best, base_general_loss(recommendation)
-    if best is None:
-        frontier = frontier_at(recommendation)
-        least = min(min(f.general) for f in recommendation.frontiers) if frontier else None
-        text = (
-            f"The least general loss predicted at any share and learning rate is {nats(least)} "
-            f"nats per token; the base stands at {nats(base)} and the limit at "
-            f"{nats(recommendation.allowed_general_loss)}."
-        )
-    else:
-        domain = best.losses[recommendation.domain_channel]
-        general = binding_channel(recommendation, best)
-        when = (
-            "after its final decay"
-            if recommendation.phase == "annealed"
-            else ("at constant learning rate")
-        )
-        text = (
-            f"Measured {when}, {general.name} should then stand at {nats(general.loss)} nats per "
-            f"token, {nats(general.loss - general.base, sign=True)} from the base's "
-            f"{nats(general.base)}, and the domain loss at {nats(domain.value)}. The chance of "
-            f"staying within the limit is {probability(best.probability)}{_safer(recommendation)}."
-        )
+    predicted = [*expectation(recommendation), *reasons(recommendation)]
     if verification is not None:
-        text += " " + verification_sentence(verification)
-    if warnings:
-        text += (
-            " Read the warning below." if warnings == 1 else f" Read the {warnings} warnings below."
+        predicted.insert(0, f"It was predicted: {headline(recommendation)}")
+        predicted.insert(0, verification_sentence(recommendation, verification))
+    full, folded = split_warnings(recommendation)
+    count = len(full) + len(folded)
+    if count:
+        predicted.append(
+            f"There {'is 1 warning' if count == 1 else f'are {count} warnings'} below."
         )
-    return text
+    return " ".join(predicted)
 
 
-def _safer(recommendation: Recommendation) -> str:
-    """The pair that keeps the limit in nine of ten draws, where the best one does not."""
-    best, safe = recommendation.best, recommendation.alternatives.get("safe")
-    if best is None or safe is None or safe.ratio >= best.ratio:
-        return ""
-    at = "" if safe.learning_rate is None else f" at {rate(safe.learning_rate)}"
-    return (
-        f"; for {probability(safe.probability)}, take {percent(safe.ratio)} domain text{at} and "
-        f"give away {nats(safe.regret.value)} nats of domain loss"
-    )
-
-
-def verification_sentence(verification: Verification) -> str:
-    """Whether the prediction held, said as plainly when it did not."""
-    held = "the measured losses lie inside the predicted intervals"
-    missed = "a measured loss lies OUTSIDE its predicted interval (a miss)"
-    limit = "within the limit" if verification.limit_held else "BEYOND the limit"
-    return (
-        f"The large run was really trained: at the recommendation "
-        f"{held if verification.recommendation_held else missed}, and the general loss is {limit}."
-    )
+def verification_sentence(recommendation: Recommendation, verification: Verification) -> str:
+    """The findings of the trained runs, a miss as plainly as a hit."""
+    held = "All losses measured at the recommended pair lie inside the predicted intervals."
+    missed = "A loss measured at the recommended pair lies OUTSIDE its predicted interval (a miss)."
+    findings = verification_findings(recommendation, verification)
+    return " ".join([findings[0], held if verification.recommendation_held else missed])
 
 
 def answer_tiles(recommendation: Recommendation) -> list[Tile]:
     """The numbers that matter."""
     best, base = recommendation.best, base_general_loss(recommendation)
-    level = percent(recommendation.level)
-    allowed = recommendation.allowed_general_loss
-    limit = Tile(
+    level = format_percent(recommendation.level)
+    limit = recommendation.target.limit
+    bound = Tile(
         "Limit on the general loss",
-        nats(allowed),
-        f"{recommendation.target.limit} from the base's {nats(base)}",
+        nats(recommendation.allowed_general_loss),
+        f"{limit} from the base's {nats(base)}",
     )
+    if recommendation.general_channel == GENERAL_WORST:
+        bound = Tile("Limit on each general channel", f"{limit}", "from the base's own loss of it")
     if best is None:
-        return [Tile("Share of domain text", "none", "no share meets the limit"), limit]
+        return [Tile("Share of domain text", "none", "no share meets the limit"), bound]
     rates = recommendation.learning_rate_interval
     if rates is None or rates.low is None or rates.high is None:
-        about_rate = "held, not chosen"
+        about_rate = "fixed, not chosen"
     else:
         about_rate = f"{level} interval {rate(rates.low)} to {rate(rates.high)}"
         if rates.low == rates.high:
-            about_rate = f"chosen in {level} of the draws"
-    general = best.losses[recommendation.general_channel]
+            about_rate = f"chosen in {level} of the bootstrap draws"
     domain = best.losses[recommendation.domain_channel]
     before = recommendation.target.base_losses.get(recommendation.domain_channel)
+    weak = recommendation.evidence.level == "not enough evidence"
     return [
         Tile(
-            "Share of domain text",
-            format_share(best.ratio),
+            "Share of domain text" + (", estimate" if weak else ""),
+            percent(best.ratio),
             f"{level} interval {share_span(recommendation.ratio_interval)}",
         ),
         Tile("Learning rate (peak)", rate(best.learning_rate), about_rate),
-        Tile(
-            "General loss, predicted",
-            nats(general.value),
-            f"{span(general)}; base {nats(base)}",
-        ),
+        _general_tile(recommendation, best),
         Tile(
             "Domain loss, predicted",
             nats(domain.value),
             f"{span(domain)}; base {nats(before)}",
         ),
         Tile(
-            "Chance to stay within the limit",
+            "Chance of staying within the limit",
             probability(best.probability),
-            f"limit {nats(allowed)}",
+            "this is the largest share" if limit_binds(recommendation) else str(limit),
         ),
     ]
+
+
+def _general_tile(recommendation: Recommendation, best: Choice) -> Tile:
+    """The general loss; under a limit on each channel that of the one that rises most."""
+    general = binding_channel(recommendation, best)
+    name = "General loss, predicted"
+    if recommendation.general_channel == GENERAL_WORST:
+        name = f"Loss of {general.channel}, predicted (rises most)"
+    interval = best.losses[general.channel]
+    return Tile(name, nats(interval.value), f"{span(interval)}; base {nats(general.base)}")
 
 
 def trade_off_section(
@@ -183,7 +153,8 @@ def trade_off_section(
             "More domain text makes the model better at the domain and worse at everything else. "
             "Small runs were trained at different shares; a formula fitted to their losses (a law) "
             "says what the large run would give at each share. Shaded bands hold "
-            f"{percent(recommendation.level)} of what resampled runs and rival laws predict."
+            f"{format_percent(recommendation.level)} of the predictions of laws fitted to "
+            "resampled runs."
         )
     ]
     if recommendation.best is not None:
@@ -237,11 +208,9 @@ def _trade_off_finding(recommendation: Recommendation) -> str:
     best, frontier = recommendation.best, frontier_at(recommendation)
     if best is None or frontier is None:
         return "the general loss stays above the dashed limit at every share"
-    allowed = recommendation.allowed_general_loss - base_general_loss(recommendation)
-    binds = abs((best.general_rise.value or 0.0) - allowed) < 2e-3
     met = (
         f"the general loss climbs to the dashed limit at {percent(best.ratio)} domain text"
-        if binds
+        if limit_binds(recommendation)
         else f"the general loss is below the dashed limit at {percent(best.ratio)} domain text"
     )
     more = min(best.ratio + 0.1, frontier.ratio[-1])
@@ -249,10 +218,13 @@ def _trade_off_finding(recommendation: Recommendation) -> str:
         float(
             np.interp(more, frontier.ratio, losses) - np.interp(best.ratio, frontier.ratio, losses)
         )
-        for losses in (frontier.general, frontier.domain)
+        for losses in (
+            np.array(frontier.general, dtype=np.float64),
+            np.array(frontier.domain, dtype=np.float64),
+        )
     )
     points = 100 * (more - best.ratio)
-    if points < 1:
+    if points < 1 or np.isnan([general, domain]).any():
         return met
     return (
         f"{met}; {points:.0f} points more would move the general loss by "
@@ -297,12 +269,15 @@ def other_shares_section(recommendation: Recommendation) -> Section:
         "What other shares cost",
         [
             Text(
-                "Shares that people choose without evidence, at the same learning rate. Domain "
-                "regret is the domain loss given away against the recommendation; where it is "
-                "negative, the share has a better domain loss and pays with general loss. The "
-                "probability is that of staying within the limit."
+                "Common shares at the same learning rate. Domain regret is the domain loss minus "
+                "that at the recommended share: where it is negative, the share has a lower domain "
+                "loss and a higher general loss."
             ),
             Tabled(choices_table(recommendation), f"{at} in nats per token"),
+            *(
+                Text(note)
+                for note in choice_notes([choice for _, choice in compared_choices(recommendation)])
+            ),
         ],
     )
 
@@ -315,7 +290,7 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
             "A higher learning rate learns the domain faster and forgets more, so share and rate "
             "are chosen together. "
             + (
-                "Here the rate was held as asked."
+                "Here the rate was fixed as asked."
                 if held
                 else "For each rate: the largest share within the limit, and the domain loss there."
             )
@@ -325,17 +300,19 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
     others = alternatives_table(recommendation)
     if others is not None:
         parts.append(
-            Tabled(others, "Other pairs: the safe one keeps the limit in nine of ten draws")
+            Tabled(others, "Other pairs; the safe one stays within the limit in 90 % of draws")
         )
     return Section("learning-rate", "Learning rate", parts)
 
 
-def verification_section(verification: Verification | None) -> Section:
-    """Predicted beside measured, in words, a figure and a table."""
+def verification_section(
+    recommendation: Recommendation, verification: Verification | None
+) -> Section:
+    """Predicted and measured losses: the findings, a figure and a table."""
     if verification is None:
         text = (
-            "The large run has not been trained at the recommendation yet: all of the above is "
-            "predicted. dcpt verify trains it there and at two neighbouring shares."
+            "The large run has not been trained at the recommendation yet: everything above is "
+            "predicted. `dcpt verify` trains it there and at two neighbouring shares."
         )
         return Section("verification", "Verification", [Text(text)])
     panels = [
@@ -347,33 +324,39 @@ def verification_section(verification: Verification | None) -> Section:
         for name in verified_channels(verification)
     ]
     parts: list[Part] = [
-        Text(verification_sentence(verification), "verdict"),
+        Text(verification_sentence(recommendation, verification), "verdict"),
         Picture(
             [Group(panels)],
             "What to see: each bar is the predicted interval with its middle, the marker what was "
             "measured; a cross outside the bar is a miss.",
         ),
-        Tabled(verification_table(verification), "Predicted beside measured, nats per token"),
-        Bullets(list(verification.words), "The same in sentences"),
+        Tabled(verification_table(verification), "Predicted and measured, nats per token"),
+        *(Text(words) for words in verification_findings(recommendation, verification)[1:]),
     ]
     return Section("verification", "Verification", parts)
 
 
-def warnings_section(
-    recommendation: Recommendation, warnings: Sequence[tuple[str, str]]
-) -> Section:
-    """All warnings in words, and how far the target lies outside the runs.
+def warnings_section(recommendation: Recommendation) -> Section:
+    """Why the evidence is not stronger, the weightiest warnings, the others folded.
 
     Args:
-        recommendation: With its extrapolation factors.
-        warnings: Name and sentence of each flag, those of the decision first.
+        recommendation: With its evidence, flags and extrapolation factors.
     """
-    parts: list[Part] = [Warned(name, _sentence(words)) for name, words in warnings]
+    parts: list[Part] = [
+        Warned(reason.kind, f"{reason.sentence} What to do: {reason.needed}.")
+        for reason in recommendation.evidence.reasons
+    ]
+    full, folded = split_warnings(recommendation)
+    parts += [Warned(flag.name, as_sentence(flag.words)) for flag in full]
+    if folded:
+        more = [f"{as_sentence(flag.words)} ({flag.name})" for flag in folded]
+        noun = "warning" if len(folded) == 1 else "warnings"
+        parts.append(Bullets(more, f"{len(folded)} more {noun}"))
     if not parts:
         parts.append(Text("None."))
     names = {"n_params": "parameters", "n_tokens": "tokens", "learning_rate": "learning rate"}
     factors = [
-        f"{names.get(axis, axis)} {factor:.3g}x"
+        f"{names.get(axis, axis)} {format_factor(factor)}x"
         for axis, factor in recommendation.extrapolation.items()
         if math.isfinite(factor)
     ]
@@ -382,9 +365,3 @@ def warnings_section(
             Text(f"How far the target lies outside the runs (1x: inside): {', '.join(factors)}.")
         )
     return Section("warnings", "Warnings", parts)
-
-
-def _sentence(words: str) -> str:
-    """A flag's words with a capital and a full stop."""
-    text = words[:1].upper() + words[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dcpt.decide.records import Choice, Frontier, Recommendation, Verification
+from dcpt.decide.worst import GENERAL_WORST
 from dcpt.report.fit_figures import plot_loss_curves, plot_predicted_measured
 from dcpt.report.theme import (
     COLOURS,
@@ -31,6 +32,7 @@ from dcpt.report.theme import (
     scale_roles,
 )
 from dcpt.report.words import channel_name, percent, rate
+from dcpt.table.study_rows import LARGEST_LOSS
 
 __all__ = [
     "base_general_loss",
@@ -98,9 +100,10 @@ def plot_general_rise(recommendation: Recommendation, ax: Axes | None = None) ->
     if frontier is not None:
         shares = 100 * np.asarray(frontier.ratio)
         middle, low, high = (
-            np.asarray(values) - base
+            _numbers(values) - base
             for values in (frontier.general, frontier.general_low, frontier.general_high)
         )
+        high = np.where(np.isnan(high), LARGEST_LOSS - base, high)  # beyond the figure's edge
         ax.fill_between(shares, low, high, color=GENERAL, alpha=0.16, linewidth=0)
         ax.plot(shares, middle, color=GENERAL, linewidth=2)
         ax.set_ylim(*_rise_window(recommendation, frontier, allowed))
@@ -128,14 +131,14 @@ def plot_domain_cost(recommendation: Recommendation, ax: Axes | None = None) -> 
     frontier = frontier_at(recommendation)
     if frontier is not None:
         shares = 100 * np.asarray(frontier.ratio)
-        middle = np.asarray(frontier.domain)
-        low, high = np.asarray(frontier.domain_low), np.asarray(frontier.domain_high)
+        middle = _numbers(frontier.domain)
+        low, high = _numbers(frontier.domain_low), _numbers(frontier.domain_high)
         ax.fill_between(shares, low, high, color=DOMAIN, alpha=0.18, linewidth=0)
         ax.plot(shares, middle, color=DOMAIN, linewidth=2)
         # Near share 0 the domain loss is that of an untouched base: it would flatten all the rest.
-        seen = shares >= 10
+        seen = (shares >= 10) & ~np.isnan(low) & ~np.isnan(high)
         if seen.any():
-            bottom, top = np.nanmin(low[seen]), np.nanmax(high[seen])
+            bottom, top = np.fmin.reduce(low[seen]), np.fmax.reduce(high[seen])
             ax.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))
         _draw_habits(ax, shares, middle, _at_rate(recommendation, frontier), DOMAIN)
     best = recommendation.best
@@ -150,7 +153,8 @@ def _rise_window(
 ) -> tuple[float, float]:
     """Limits of the axis of rises: wide enough for the answer, not for the cliff near share 1."""
     base = base_general_loss(recommendation)
-    low, high = np.nanmin(frontier.general_low) - base, np.nanmax(frontier.general_high) - base
+    low = _extreme(np.fmin, frontier.general_low, base) - base
+    high = _extreme(np.fmax, frontier.general_high, base) - base
     best = recommendation.best
     reach = [4 * abs(allowed), 0.02]
     if best is not None and best.general_rise.high is not None:
@@ -159,6 +163,21 @@ def _rise_window(
     top = max(top, 1.15 * allowed)
     bottom = max(min(float(low), 0.0), -top)
     return bottom - 0.06 * (top - bottom), top + 0.02 * (top - bottom)
+
+
+def _numbers(losses: Sequence[float | None]) -> Array:
+    """Losses of a record as numbers: NaN, which is not drawn, where laws cannot predict them."""
+    return np.array(losses, dtype=np.float64)
+
+
+def _number(loss: float | None) -> float:
+    return np.nan if loss is None else loss
+
+
+def _extreme(find: np.ufunc, losses: Sequence[float | None], otherwise: float) -> float:
+    """The lowest or highest loss that is known; ``otherwise`` where none is."""
+    known = [loss for loss in losses if loss is not None]
+    return float(find.reduce(known)) if known else otherwise
 
 
 def _at_rate(recommendation: Recommendation, frontier: Frontier) -> list[Choice]:
@@ -199,7 +218,7 @@ def _draw_pick(ax: Axes, recommendation: Recommendation, height: float | None) -
     if height is not None:
         ax.plot([100 * best.ratio], [height], color=PICK, marker="D", markersize=7, zorder=5)
     ax.annotate(
-        f"r* {100 * best.ratio:.0f}%",
+        f"r* {percent(best.ratio)}",
         (100 * best.ratio, 0.97),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if best.ratio > 0.5 else 5, 0),
@@ -233,9 +252,9 @@ def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Fig
     lines: list[tuple[Array, Array, Frontier]] = []
     for frontier in frontiers:
         window = _rise_window(recommendation, frontier, allowed)
-        rise, domain = np.asarray(frontier.general) - base, np.asarray(frontier.domain)
-        visible = (rise <= window[1]) & (np.asarray(frontier.ratio) >= 0.1)
-        windows.append((float(np.min(rise, initial=0.0)), window[1]))
+        rise, domain = _numbers(frontier.general) - base, _numbers(frontier.domain)
+        visible = (rise <= window[1]) & (np.asarray(frontier.ratio) >= 0.1) & ~np.isnan(domain)
+        windows.append((float(np.fmin.reduce(rise, initial=0.0)), window[1]))
         seen.append(domain[visible])
         lines.append((rise, domain, frontier))
     if frontiers:
@@ -259,8 +278,8 @@ def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Fig
     best = recommendation.best
     if best is not None:
         ax.plot(
-            [cast(float, best.general_rise.value)],
-            [cast(float, best.losses[recommendation.domain_channel].value)],
+            [_number(best.general_rise.value)],
+            [_number(best.losses[recommendation.domain_channel].value)],
             color=PICK,
             marker="D",
             markersize=8,
@@ -334,6 +353,7 @@ def verified_channels(verification: Verification) -> list[str]:
     names: dict[str, None] = {}
     for run in verification.runs:
         names |= {name: None for name in run.predicted if name in run.measured}
+    names.pop(GENERAL_WORST, None)  # no model has such a loss
     return list(names)
 
 

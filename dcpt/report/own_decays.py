@@ -101,5 +101,5 @@ def _loss(losses: dict[str, float], channel: str) -> str:
 
 
 def _mixed(shares: dict[str, float]) -> str:
-    """A mixture in words: ``60% domain, 40% general``."""
-    return ", ".join(f"{100 * share:.3g}% {channel_name(name)}" for name, share in shares.items())
+    """A mixture in words: ``60 % domain, 40 % general``."""
+    return ", ".join(f"{percent(share)} {channel_name(name)}" for name, share in shares.items())

@@ -20,7 +20,6 @@ from dcpt.atomic_files import write_text
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.laws.fit_files import installed_version
-from dcpt.laws.flags import explain_flag, together
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -144,19 +143,17 @@ def compose(
         notes: Sentences about how the runs were made.
         made: Versions and hashes, by name.
     """
-    warnings = [(flag.name, flag.words) for flag in recommendation.flags]
-    warnings += [(name, explain_flag(name)) for name in together(fit.flags)]
     sections = [
         trade_off_section(recommendation, bytes_per_token(runs)),
         other_shares_section(recommendation),
         learning_rate_section(recommendation),
-        verification_section(verification),
+        verification_section(recommendation, verification),
         *([own_decays_section(own_decays)] if own_decays else []),
         loss_curves_section(fit, runs),
         residuals_section(fit, runs),
         laws_section(fit),
         runs_section(fit, runs),
-        warnings_section(recommendation, warnings),
+        warnings_section(recommendation),
         Section(
             "how-made",
             "How this was made",
@@ -168,9 +165,9 @@ def compose(
     ]
     return Report(
         title=title,
-        answer=answer_sentence(recommendation),
+        answer=answer_sentence(recommendation, verification),
         question=question_line(recommendation),
-        lead=lead_sentences(recommendation, verification, len(warnings)),
+        lead=lead_sentences(recommendation, verification),
         tiles=answer_tiles(recommendation),
         sections=sections,
     )

@@ -26,10 +26,10 @@ def code(tmp_path: Path) -> Path:
     return tmp_path / "code.csv"
 
 
-def test_people_read_what_to_mend_first(code: Path) -> None:
+def test_people_read_the_problems_first(code: Path) -> None:
     lines = run(code).splitlines()
-    assert lines[0] == "27 runs: 1 findings to mend, 0 to look at"
-    assert lines[1] == "To mend:"
+    assert lines[0] == "27 runs: 1 problems, 0 findings worth checking"
+    assert lines[1] == "Problems:"
     assert "size and learning rate confounded: no learning rate was trained at two" in lines[2]
     assert any("cannot be judged in 14 runs without train_loss_domain" in line for line in lines)
     assert any("arXiv 2406.01375" in line for line in lines)

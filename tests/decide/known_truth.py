@@ -32,6 +32,9 @@ class KnownFit:
     rewarm: float = 0.0
     rates: tuple[float, ...] = (1e-4, 3e-4, 9e-4, 2e-3, 4e-3)
     sizes: tuple[float, ...] = (2e6, 8e6)
+    shares: tuple[float, ...] = (0.1, 0.5, 0.97)
+    n_runs: int = 30
+    law_flags: tuple[str, ...] = ()
     annealed: bool = True
     unseen_text: float = 0.0
     general_channels: tuple[str, ...] = ("general",)
@@ -61,7 +64,7 @@ class KnownFit:
         ranges = {
             "n_params": (min(self.sizes), max(self.sizes)),
             "n_tokens": (1e6, 44e6),
-            "ratio": (0.1, 0.97),
+            "ratio": (self.shares[0], self.shares[-1]),
         }
         if self.rates:
             ranges["learning_rate"] = (min(self.rates), max(self.rates))
@@ -101,6 +104,8 @@ class KnownFit:
                 values=np.zeros(0),
                 references=None,
                 refuse=lambda points: None,
+                flags=self.law_flags,
+                n_fitted=6,
             )
 
         members = {
@@ -110,8 +115,17 @@ class KnownFit:
         }
         errors = {"known": {"ratios": 0.01}, "other": {"ratios": 0.019}, "unused": {"ratios": 0.03}}
         comparison = Comparison(errors, self.weights(channel), "known", {})
+        axes = {"n_params": self.sizes, "ratio": self.shares}
+        runs = [str(i) for i in range(self.n_runs)]
+        phases = ("annealed", "constant")
         return SimpleNamespace(
-            members=members, comparisons={"annealed": comparison, "constant": comparison}
+            members=members,
+            comparisons=dict.fromkeys(phases, comparison),
+            seen=SimpleNamespace(values=dict.fromkeys(phases, axes)),
+            residuals={
+                "run": runs * 2,
+                "phase": [phase for phase in phases for _ in runs],
+            },
         )
 
     @property

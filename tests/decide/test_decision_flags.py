@@ -42,10 +42,10 @@ def test_a_limit_below_what_the_laws_miss_by(known_fit, target):
     fit = MissingRatios(costs=spread_costs())
     assert "limit_within_noise" not in flags(fit, target(limit=Limit(0.031, "nats")))
     words = flags(fit, target(limit=Limit(0.029, "nats")))["limit_within_noise"]
-    assert "less than the 0.030 by which the laws miss ratios" in words
+    assert "less than the laws' error of 0.030 on held-out ratios" in words
     assert "limit_within_noise" not in flags(known_fit(), target(limit=Limit(0.029, "nats")))
     words = flags(known_fit(), target(limit=Limit(0.005, "nats")))["limit_within_noise"]
-    assert "no more than equal runs and evaluations differ by (about 0.01)" in words
+    assert "no more than the difference between equal runs (about 0.01)" in words
 
 
 @pytest.mark.parametrize(("falls_by", "told"), [(0.10, False), (0.13, True), (0.5, True)])
@@ -55,7 +55,7 @@ def test_a_general_loss_that_falls_with_less_domain_text(known_fit, target, fall
     found = flags(known_fit(rates=(1e-3,), rewarm=-falls_by), target())
     assert ("general_falls" in found) == told
     if falls_by == 0.5:
-        assert "of the base's own: the general loss by 18%." in found["general_falls"]
+        assert "is predicted: the general loss by 18 %." in found["general_falls"]
         assert "within the limit +3% " in found["general_falls"]
 
 
@@ -65,7 +65,7 @@ def test_a_channel_that_falls_is_named_under_a_limit_on_each(known_fit, target):
     losses = {"en": 2.8, "zh": 3.4, "general_total": 3.1}
     asked = target(limit=Limit(3, "percent", each=True), base_losses=losses)
     words = flags(fit, asked)["general_falls"]
-    assert "of the base's own: zh by 12%. This" in words
+    assert "is predicted: zh by 12 %. This" in words
 
 
 def test_a_limit_below_the_base(known_fit, target):

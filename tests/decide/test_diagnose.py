@@ -271,7 +271,9 @@ def test_a_rate_that_buys_nothing(domain: float, share: float, fires: bool) -> N
     worse = [one for one in found if one.kind == "rate_buys_nothing"]
     assert bool(worse) == fires
     if fires:
-        assert "at 9e-4 every channel ends its decay worse than at 3e-4" in worse[0].words
+        assert (
+            "at 9e-4 every channel ends its decay with a higher loss than at 3e-4" in worse[0].words
+        )
         assert "(general +0.100, domain +0.020)" in worse[0].words
         assert worse[0].verdict == "look"
 
@@ -345,7 +347,7 @@ def test_another_failure_is_no_nan(tmp_path: Path) -> None:
     (folder.path / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
     found = diagnose(planted(), read_journals(tmp_path, {trunk.identity.hash}))
     assert not found.of("not_finite")
-    assert not found.with_verdict("cannot be judged")
+    assert [one.kind for one in found.with_verdict("cannot be judged")] == ["unfinished"]
 
 
 def test_lines_that_a_resumed_run_told_twice_count_once(tmp_path: Path) -> None:
@@ -365,3 +367,49 @@ def test_a_decay_with_a_mixture_of_its_own_says_nothing_of_the_rate() -> None:
     assert kinds(diagnose(pd.concat([planted(), end]))) == {"oscillating"}
     excluded = pd.concat([planted(), end.assign(excluded="a mixture of its own")])
     assert kinds(diagnose(excluded)) == set()
+
+
+def flat(change: float, error: float | None) -> pd.DataFrame:
+    """A run whose domain loss ends at some distance from the base's, 3.0."""
+    rows = [{"n_tokens": 0, "loss_general": 2.0, "loss_domain": 3.0}]
+    rows += [
+        {"n_tokens": n, "loss_general": 2.1, "loss_domain": 3.0 + change}
+        for n in (1e6, 2e6, 4e6, 8e6)
+    ]
+    table = pd.DataFrame(rows).assign(run="one", ratio=0.5, learning_rate=1e-3)
+    return table if error is None else table.assign(se_domain=error, se_general=error)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "verdict"),
+    [
+        (0.02, None, "alarm"),
+        (0.02, 0.03, "cannot be judged"),
+        (0.0, 0.03, "alarm"),
+        (0.2, 0.03, "alarm"),
+        (-0.5, 0.03, None),
+    ],
+)
+def test_a_rise_within_the_standard_error_is_no_alarm(change, error, verdict) -> None:
+    found = [one for one in diagnose(flat(change, error)).findings if one.kind == "not_learning"]
+    assert [one.verdict for one in found] == ([] if verdict is None else [verdict])
+
+
+def test_a_run_that_has_not_ended_raises_no_alarm() -> None:
+    table = flat(0.2, None)
+    assert [one.kind for one in diagnose(table, {}).alarms] == ["not_learning"]
+    found = diagnose(table, {"one": Journal(ended=False)})
+    assert not found.alarms
+    (unfinished,) = [one for one in found.findings if one.kind == "unfinished"]
+    assert unfinished.verdict == "cannot be judged"
+    assert unfinished.numbers == {"runs": 1.0}
+    # What stopped it is known before its end.
+    stopped = Journal(stopped="the loss is nan", ended=False)
+    assert "not_finite" in {one.kind for one in diagnose(table, {"one": stopped}).alarms}
+
+
+def test_a_journal_knows_whether_its_run_has_ended(tmp_path: Path) -> None:
+    trunk = run_config()
+    leave(tmp_path, trunk)
+    (journal,) = read_journals(tmp_path, {trunk.identity.hash}).values()
+    assert not journal.ended

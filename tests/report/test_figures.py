@@ -55,7 +55,7 @@ def test_every_figure_draws_on_its_own_figure_and_on_given_axes(runs, fit, recom
 def test_trade_off_marks_limit_share_and_interval(recommendation):
     figure = plot_trade_off(recommendation)
     assert "limit +3%" in words_in(figure)
-    assert "r* 31%" in words_in(figure)
+    assert "r* 31.2 %" in words_in(figure)
     rise, cost = figure.axes
     heights = {float(line.get_ydata()[0]) for line in rise.lines}
     assert any(np.isclose(height, 0.03 * 2.775) for height in heights)

@@ -10,7 +10,7 @@ import pytest
 from made_report import make_recommendation, make_verification
 from pydantic import TypeAdapter
 
-from dcpt.decide.records import Interval, Recommendation, Verification
+from dcpt.decide.records import Evidence, Flag, Interval, Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.laws.fitting import fit as fit_laws
 from dcpt.report.page import how_made, write_report
@@ -110,7 +110,7 @@ def test_every_figure_has_a_description(held):
 
 def test_answer_comes_first(predicted):
     page, markdown, record = predicted
-    answer = "Train with 31% domain text at a learning rate of 6.4e-4."
+    answer = "Tentative: train with 31.2 % domain text at a peak learning rate of 6.4e-4."
     assert record["answer"] == answer
     body = page.words[page.words.index("Verse ·") :]
     assert body.split("\n")[1] == answer
@@ -124,16 +124,17 @@ def numbers_of(recommendation: Recommendation) -> list[str]:
         return f"{value:{sign}.3f}".replace("-", "−")
 
     best = recommendation.best
-    owed = ["31.2%", "24 to 39%", "6.4e-4", "5.1e-4 to 8.7e-4", "2.775", nats(2.775 * 1.03), "62%"]
+    owed = ["31.2 %", "24 to 39 %", "6.4e-4", "5.1e-4 to 8.7e-4", "2.775", "62 %"]
+    owed.append(nats(2.775 * 1.03))
     for interval in best.losses.values():
         owed += [nats(interval.value), f"{nats(interval.low)} to {nats(interval.high)}"]
     owed.append(nats(best.general_rise.value, "+"))
     for habit in recommendation.habits:
-        owed += [f"{habit.ratio:.0%}", nats(habit.general_rise.value, "+")]
+        owed += [f"{100 * habit.ratio:.0f} %", nats(habit.general_rise.value, "+")]
         owed += [nats(habit.losses["domain"].value), nats(habit.regret.value, "+")]
     for frontier in recommendation.frontiers:
         top = frontier.largest_ratio
-        owed.append(f"{100 * top.low:.0f} to {100 * top.high:.0f}%")
+        owed.append(f"{100 * top.low:.0f} to {100 * top.high:.0f} %")
     return [*owed, "4.41x", *(flag.name for flag in recommendation.flags)]
 
 
@@ -149,16 +150,16 @@ def test_all_numbers_of_the_recommendation_appear(predicted, recommendation):
 def test_a_missed_verification_is_said_in_words(missed):
     for text in missed[:2]:
         words = text if isinstance(text, str) else text.words
-        assert "a measured loss lies OUTSIDE its predicted interval (a miss)" in words
-        assert "the general loss is BEYOND the limit" in words
+        assert "lies OUTSIDE its predicted interval (a miss)" in words
         assert "MISS: 0.050 above the interval" in words
-        assert "The limit did NOT hold." in words
+        assert "The limit did NOT hold: at 31.2 % domain text the general loss rose" in words
 
 
 def test_a_verification_that_held_is_said_in_words(held):
     for text in held[:2]:
         words = text if isinstance(text, str) else text.words
-        assert "the measured losses lie inside the predicted intervals" in words
+        assert "lie inside the predicted intervals" in words
+        assert "The limit held: at 31.2 % domain text" in words
         assert "MISS" not in words
         assert "OUTSIDE" not in words
 
@@ -186,11 +187,11 @@ def test_json_holds_the_records(missed, predicted, fit, recommendation):
 
 def test_no_share_within_the_limit_is_said_plainly(write):
     page, markdown, record = write(make_recommendation(ratio=None))
-    answer = "No share of domain text keeps the general loss within +3% of the base."
+    answer = "Tentative: no share of domain text keeps the general loss within +3% of the base's."
     assert record["answer"] == answer
     for words in (page.words, markdown):
         assert answer in words
-        assert "The least general loss predicted" in words
+        assert "at any learning rate in the grid" in words
 
 
 def test_bits_per_byte_appear_where_the_bytes_are_known(write, predicted, runs, recommendation):
@@ -233,7 +234,7 @@ def test_a_table_without_rates_and_phases_is_reported(write, runs):
         ratio_interval=Interval(0.3127, None, None),
     )
     page, markdown, record = write(unknown, runs=plain, fit=fitted)
-    assert record["answer"] == "Train with 31% domain text."
+    assert record["answer"] == "Tentative: train with 31.2 % domain text."
     for words in (page.words, markdown):
         assert "as in the runs" in words
         assert "no interval" in words
@@ -257,3 +258,51 @@ def test_sources_that_are_not_installed_have_no_version(fit, monkeypatch):
     made = how_made(fit)
     assert made["dcpt"] == "not installed"
     assert made["scipy"] == "9.9"
+
+
+def test_a_verified_page_leads_with_what_was_measured(held, missed):
+    for (page, markdown, record), verdict in (
+        (held, "keeps the limit of +3% and is the best of the trained pairs."),
+        (missed, "exceeds the limit of +3% by 0.057 nats. None of the trained pairs is within"),
+    ):
+        answer = record["answer"]
+        assert answer.startswith("Measured: 31.2 % domain text at a peak learning rate of 6.4e-4 ")
+        assert verdict in answer
+        assert markdown.startswith(f"# Verse\n\n**{answer}**")
+        body = page.words[page.words.index("Verse ·") :]
+        assert body.split("\n")[1] == answer
+        # The prediction follows.
+        assert body.index("It was predicted: Tentative: train with 31.2 %") > body.index(answer)
+
+
+def test_markdown_shows_the_verification_once(missed):
+    _, markdown, _ = missed
+    assert markdown.count("MISS: 0.050 above the interval") == 1
+    assert "The same in sentences" not in markdown
+    assert markdown.count("| recommendation, 31.2 % at 6.4e-4 | general |") == 1
+
+
+def test_not_enough_evidence_is_the_first_line_and_numbers_are_estimates(write, recommendation):
+    reason = replace(recommendation.evidence.reasons[0], level="not enough evidence")
+    weak = replace(recommendation, evidence=Evidence("not enough evidence", [reason]))
+    page, markdown, record = write(weak)
+    first = (
+        "Not enough evidence to recommend a share of domain text: first train runs with at least "
+        "14.6M parameters."
+    )
+    assert record["answer"] == first
+    assert record["recommendation"]["evidence"]["level"] == "not enough evidence"
+    for words in (page.words, markdown):
+        assert first in words
+        assert "Estimate, not a recommendation: 31.2 % domain text" in words
+        assert "Share of domain text, estimate" in words
+        assert "Train with" not in words
+
+
+def test_more_than_three_warnings_are_folded(write, recommendation):
+    flags = [Flag(f"kind{i}", f"start {i}: the rest") for i in range(5)]
+    page, markdown, _ = write(replace(recommendation, flags=flags))
+    assert page.source.count('<p class="flag">') == 1 + 3  # a reason of the evidence, and three
+    assert "2 more warnings" in page.words
+    for words in (page.words, markdown):
+        assert "Start 4: the rest. (kind4)" in words

@@ -43,6 +43,10 @@ EXPLAINED_BY = {
 }
 """A finding is left out where one of these was found in the same run."""
 
+KNOWN_BEFORE_THE_END = {"not_finite", "known_or_templated", "new_or_dirty", "repeated"}
+"""Findings that hold of a run that has not ended. The others compare its last points with its first
+ones, and early in a run the learning rate has just come back."""
+
 
 def diagnose(
     runs: str | os.PathLike[str] | pd.DataFrame, journals: Mapping[str, Journal] | None = None
@@ -69,12 +73,14 @@ def diagnose(
     bought_nothing = {finding.run: finding for finding in about_rates(table)}
     findings: list[Finding] = []
     for run in dict.fromkeys([*by_run, *told]):
-        curves = by_run.get(run, {})
-        found = list(about_stops(run, told.get(run, Journal())))
+        curves, journal = by_run.get(run, {}), told.get(run, Journal())
+        found = list(about_stops(run, journal))
         found += about_text(curves, weights)
         found += [bought_nothing[run]] if run in bought_nothing else []
         for curve in curves.values():
             found += [*_about_divergence(curve), *about_training(curve), *about_share(curve)]
+        if not journal.ended and journal.stopped is None:
+            found = [*_of_unfinished(found), _unfinished(run)]
         kinds = {one.kind for one in found if one.verdict != "cannot be judged"}
         findings += [one for one in found if not EXPLAINED_BY.get(one.kind, set()) & kinds]
     if journals is None:
@@ -88,6 +94,17 @@ def diagnose(
     domains = (curves[DOMAIN] for curves in by_run.values() if DOMAIN in curves)
     starts = tuple(start for domain in domains if (start := start_of(domain)) is not None)
     return Diagnosis(in_order(list(_gathered(findings))), starts, len(by_run))
+
+
+def _of_unfinished(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What can be said of a run before its end: all but where its losses are going."""
+    return (finding for finding in findings if finding.kind in KNOWN_BEFORE_THE_END)
+
+
+def _unfinished(run: str) -> Finding:
+    lacks = "the end of the run"
+    words = f"cannot be judged without {lacks}"
+    return Finding("unfinished", "cannot be judged", words, run, lacks=lacks)
 
 
 def _about_divergence(curve: Curve) -> Iterator[Finding]:

@@ -9,11 +9,10 @@ import pandas as pd
 
 from dcpt.decide.diagnosis.curves import Curve
 from dcpt.decide.diagnosis.records import Finding
-from dcpt.decide.words import format_rate
 from dcpt.laws.design_flags import flag_design
 from dcpt.laws.flags import explain_flag
 from dcpt.laws.points import SAME, find_general_channel, points_from_table
-from dcpt.quantities import format_count
+from dcpt.quantities import format_count, format_rate, format_share
 
 SHARE_OFF = 0.01
 """One point of share. Mixtures counted in sequences are within .001 of the plan at the end of every
@@ -36,8 +35,9 @@ def about_share(curve: Curve) -> Iterator[Finding]:
         found = _share_after_warmup(curve)
         if abs(found - curve.planned) > SHARE_OFF:
             words = (
-                f"{found:.1%} of the tokens were of this channel and {curve.planned:.1%} were "
-                "planned by ratio and weights: every law would read a wrong share; mend the mixture"
+                f"{format_share(found)} of the tokens are from this channel and "
+                f"{format_share(curve.planned)} were planned by ratio and weights: every law would "
+                "use a wrong share; fix the mixture"
             )
             numbers = {"share": found, "planned": curve.planned}
             yield Finding("share_off_plan", "alarm", words, curve.run, curve.channel, numbers)

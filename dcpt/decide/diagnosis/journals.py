@@ -22,11 +22,13 @@ class Journal:
         lines: (D, channel loss by the table's names) of each line about training, D ascending.
         stopped: Why it, or one of its branches, stopped, where that was a loss that is not finite.
         n_tokens: D of the last point before that; None where there is none.
+        ended: Whether the trunk has all points that were planned.
     """
 
     lines: tuple[tuple[int, dict[str, float]], ...] = ()
     stopped: str | None = None
     n_tokens: int | None = None
+    ended: bool = True
 
 
 def read_journals(runs: Path, asked: Collection[str]) -> dict[str, Journal]:
@@ -52,6 +54,7 @@ def read_journals(runs: Path, asked: Collection[str]) -> dict[str, Journal]:
             lines=_lines(folder, config) if one.kind == "trunk" else before.lines,
             stopped=stopped or before.stopped,
             n_tokens=int(points[-1]["n_tokens"]) if points else before.n_tokens,
+            ended=folder.is_done(config) if one.kind == "trunk" else before.ended,
         )
     return found
 

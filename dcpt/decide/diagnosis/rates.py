@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
+from dcpt.decide.diagnosis.curves import standard_error
 from dcpt.decide.diagnosis.records import Finding
 from dcpt.decide.flags import EVALUATION_NOISE
-from dcpt.decide.words import format_rate
 from dcpt.laws.points import side_of
+from dcpt.quantities import format_rate
 from dcpt.table import GENERAL_TOTAL, channels
 from dcpt.table.channels import without_own_decays
 
@@ -42,20 +44,22 @@ def about_rates(runs: pd.DataFrame) -> Iterator[Finding]:
     losses = [f"loss_{name}" for name in names]
     ends = without_own_decays(runs[runs["phase"] == "annealed"]).dropna(subset=losses)
     ends = ends[(ends["ratio"] > 0) & (ends["ratio"] < 1)]
+    errors = [2 * standard_error(ends, name) for name in names]
+    noise = np.fmax(EVALUATION_NOISE, errors)
     alike = [name for name in runs.columns if name in ALIKE or name.startswith("unique_tokens_")]
     for _, some in ends.groupby(alike, dropna=False):
         by_rate = some.groupby("learning_rate")[losses].mean()
         for rate in by_rate.index[1:].astype(float):
             worse = -by_rate[by_rate.index < rate].sub(by_rate.loc[rate])
-            worse = worse[(worse > EVALUATION_NOISE).all(axis=1)]
+            worse = worse[(worse > noise).all(axis=1)]
             if worse.empty:
                 continue
             gaps = worse.iloc[int(worse.sum(axis=1).argmax())]
             lower = float(str(gaps.name))
             told = ", ".join(f"{name} {gaps[f'loss_{name}']:+.3f}" for name in names)
             words = (
-                f"at {format_rate(rate)} every channel ends its decay worse than at "
-                f"{format_rate(lower)}, all else alike ({told}): this rate buys nothing at this "
+                f"at {format_rate(rate)} every channel ends its decay with a higher loss than at "
+                f"{format_rate(lower)}, all else equal ({told}): this rate has no benefit at this "
                 "size and share"
             )
             numbers = {"lower_rate": lower, **{str(k): float(v) for k, v in gaps.items()}}

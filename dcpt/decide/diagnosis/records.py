@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["alarm", "look", "fact", "cannot be judged"]
-"""Mend it; a thing about the text to know before going on; neutral; a column is lacking."""
+"""A problem; worth checking; neutral; not enough data, such as a missing column."""
 
 VERDICTS: tuple[Verdict, ...] = ("alarm", "look", "cannot be judged", "fact")
 
 KINDS = {
     "not_finite": "NaN, or a loss above 20",
+    "unfinished": "runs that have not ended",
     "oscillating": "oscillating: learning rate too high for this size",
     "spike": "spike",
     "rate_buys_nothing": "learning rate too high: every channel worse than at a lower one",
@@ -37,7 +38,7 @@ class Finding:
 
     Args:
         kind: One of ``KINDS``.
-        verdict: Whether to mend something, to look, or neither.
+        verdict: Whether it is a problem, worth checking, or neither.
         words: A sentence, the numbers in it.
         run: None where it is about the whole table, or about all runs alike.
         channel: None where it is about no single channel.
@@ -101,7 +102,7 @@ class Diagnosis:
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
-        """The findings that ask to mend something."""
+        """The findings that are problems."""
         return self.with_verdict("alarm")
 
     def counts(self) -> list[tuple[Verdict, str, str | None, int]]:

@@ -112,24 +112,28 @@ def _about_change(curve: Curve, change: float) -> Iterator[Finding]:
         full = f"{said}: {words}"
         return Finding(kind, verdict, full, curve.run, curve.channel, numbers)  # type: ignore[arg-type]
 
-    if curve.side == "general" and change < -GENERAL_FALL * curve.base_loss:
+    fall = GENERAL_FALL * curve.base_loss
+    if curve.side == "general" and change < -max(fall, curve.noise):
         yield say(
             "general_unlike_base",
             "look",
-            f"the general loss fell by {-change / curve.base_loss:.1%}: this general text is "
-            "unlike the base's own mix, so a loss that keeps still says little of what the base "
-            "forgets; measure it on text like the base's",
+            f"the general loss fell by {-100 * change / curve.base_loss:.1f} %: this general text "
+            "differs from the base's own mix, so its loss says little about what the base forgets; "
+            "measure the general loss on text like the base's",
         )
     elif change < -EVALUATION_NOISE:
         yield say("learning", "fact", "learning")
+    elif curve.side == "domain" and EVALUATION_NOISE < change < curve.noise - EVALUATION_NOISE:
+        # A loss that stays where it was is no noise: all points are on the same sequences.
+        yield _lacks("not_learning", curve, "more validation text (evaluation.tokens)")
     elif curve.side == "domain":
         yield say(
             "not_learning",
             "alarm",
-            f"no fall beyond what equal runs differ by ({EVALUATION_NOISE:g}); raise the learning "
-            "rate, see whether it is trained at all, or read the text",
+            f"it does not fall by more than equal runs differ by ({EVALUATION_NOISE:g}); raise the "
+            "learning rate, check that the channel is trained, or read the text",
         )
-    elif change > EVALUATION_NOISE:
+    elif change > curve.noise:
         yield say("forgetting", "fact", "the base forgets")
 
 

@@ -10,8 +10,7 @@ from dcpt.decide.diagnosis.curves import EARLY, Array, Curve
 from dcpt.decide.diagnosis.journals import Journal
 from dcpt.decide.diagnosis.records import Finding
 from dcpt.decide.flags import EVALUATION_NOISE
-from dcpt.decide.words import format_rate
-from dcpt.quantities import format_count
+from dcpt.quantities import format_count, format_percent, format_rate
 
 DECAY_DROP = 0.1
 """Share of the base's loss that a final decay takes back, from which the rate was too high. The
@@ -73,17 +72,20 @@ def _about_oscillation(curve: Curve) -> Iterator[Finding]:
     """One finding from whichever of the three signs are there."""
     signs, numbers = [], {}
     drop = _largest_drop(curve)
-    if drop >= DECAY_DROP * curve.base_loss:
+    if drop >= max(DECAY_DROP * curve.base_loss, curve.noise):
         numbers["decay_drop"] = drop
-        signs.append(f"its decay took back {drop:.3f} nats, {drop / curve.base_loss:.0%} of L0")
+        signs.append(
+            f"its decay lowered the loss by {drop:.3f} nats, "
+            f"{format_percent(drop / curve.base_loss)} of the base's loss"
+        )
     over = _overshoot(curve)
-    if over >= OVERSHOOT * curve.base_loss:
+    if over >= max(OVERSHOOT * curve.base_loss, curve.noise):
         numbers["overshoot"] = over
-        signs.append(f"thrown up early it came down by {over:.3f} nats at constant rate")
+        signs.append(f"an early peak fell by {over:.3f} nats at constant learning rate")
     swing = _swing(curve)
     if swing >= SWING:
         numbers["swing"] = swing
-        signs.append(f"its training loss swings by {swing:.1%} from line to line")
+        signs.append(f"its training loss swings by {100 * swing:.1f} % from line to line")
     if signs:
         rate = "" if np.isnan(curve.learning_rate) else f" {format_rate(curve.learning_rate)}"
         words = f"{'; '.join(signs)}: the learning rate{rate} is too high for this size"
@@ -139,7 +141,9 @@ def _spike_of_points(curve: Curve) -> tuple[float, float, str]:
     """D and height of the largest rise from one late point to the next that then falls again."""
     rises, falls = np.diff(curve.losses)[:-1], -np.diff(curve.losses)[1:]
     late = curve.late[:-2]  # the rise begins there already
-    there = late & (rises >= SPIKE * curve.losses[:-2]) & (falls > EVALUATION_NOISE)
+    there = (
+        late & (rises >= np.maximum(SPIKE * curve.losses[:-2], curve.noise)) & (falls > curve.noise)
+    )
     if not there.any():
         return np.nan, np.nan, ""
     at = int(np.argmax(np.where(there, rises, -np.inf)))
@@ -181,12 +185,12 @@ def _about_overfitting(curve: Curve) -> Iterator[Finding]:
     best = int(np.argmin(curve.losses))
     rise = float(curve.losses[-1] - curve.losses[best])
     fall = float(curve.train_losses[best] - curve.train_losses[-1])
-    if rise >= OVERFITTED and fall >= OVERFITTED:
+    if rise >= max(OVERFITTED, curve.noise) and fall >= OVERFITTED:
         seen = "" if np.isnan(curve.epochs) else f", its text seen {curve.epochs:.1f} times"
         words = (
             f"from {format_count(curve.tokens[best])} tokens on the training loss fell by "
-            f"{fall:.3f} and the validation loss rose by {rise:.3f}{seen}: the text is learnt by "
-            "heart; a smaller share, a shorter run or more text"
+            f"{fall:.3f} and the validation loss rose by {rise:.3f}{seen}: the model overfits; use "
+            "a smaller share, a shorter run or more text"
         )
         numbers = {"rise": rise, "train_fall": fall, "epochs": curve.epochs}
         known = {name: value for name, value in numbers.items() if not np.isnan(value)}
