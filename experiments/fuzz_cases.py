@@ -103,7 +103,7 @@ ODD_NAMES = (
 )
 _TRACEBACK = re.compile(
     r"Traceback \(most recent call last\)|"
-    r"\b(?!InputError|DamagedFileError|OSError)[A-Z][A-Za-z]*(?:Error|Exception): "
+    r"\b(?!InputError|DamagedFileError|TrainingError|OSError)[A-Z][A-Za-z]*(?:Error|Exception): "
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
 

@@ -58,7 +58,7 @@ COMMANDS = {
     "prepare": ["prepare", "study.yaml", "--workers", "1", "--json"],
     "evaluate": ["evaluate", f"{BASE}/model", "--study", "study.yaml", "--json"],
 }
-MENDING = ("run-grid", "prepare", "verify")
+MENDING = ("run-grid", "prepare")
 OTHER_CONTENT = ("{}", "[]", "null", '"text"', "1", '{"n_tokens": "many"}', '{"loss": [1]}')
 _TIMES = re.compile(
     r'"(?:seconds|tokens_per_s)": [\d.e+-]+|\d+ s gone.*|\d[\d,]* +(?=en )|'
@@ -165,9 +165,10 @@ class FilesPart:
             for path in sorted(folder.glob("*/*/*.bin")):
                 digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
                 left[path.name + path.parent.name] = digest
-        if command in MENDING:
+        if command == "run-grid":
             after = call_in_study(["runs", "study.yaml", "--out", "after.csv"], folder)
-            left["table"] = _read(folder / "after.csv") if after.code == 0 else after.err
+            left["table"] = _read(folder / "after.csv")
+            left["refusal"] = after.err if after.code else ""
         return left
 
     def check(self, number: int, folder: Path, seed: int) -> Outcome:
@@ -192,10 +193,10 @@ def judge(tear: Tear, found: Whole, whole: Whole, said: Said) -> str:
     """The outcome of a case without a traceback, beside the same command on whole files."""
     if found == whole:
         return "equal"
-    named = names_file(tear.file, said.words, whole.out)
-    if tear.command in MENDING and found.code == 0:
-        same = found.left == whole.left
-        return "healed" if same else "silent"
+    refusal = found.left.get("refusal", "")
+    if tear.command in MENDING and found.code == 0 and not refusal:
+        return "healed" if found.left == whole.left else "silent"
+    named = names_file(tear.file, said.words + refusal, whole.out)
     if found.code == 0:
         return "named" if named else "silent"
     return "named" if named else "unnamed"
@@ -206,7 +207,7 @@ def names_file(file: str, words: str, known: str) -> bool:
     new = "\n".join(line for line in words.splitlines() if line not in known.splitlines())
     path = Path(file)
     top, parent = path.parts[0], path.parent.name
-    names = [path.name, str(path.parent) if "/" in str(path.parent) else f"{parent}: "]
+    names = [path.name, str(path.parent) if "/" in str(path.parent) else f"{parent}:"]
     if top == "runs":
         names.append(path.parts[1])
     elif len(path.parts) > 2:
