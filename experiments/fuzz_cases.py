@@ -196,7 +196,8 @@ def load_modules() -> None:
 
     for module in pkgutil.walk_packages(dcpt.__path__, "dcpt."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            with suppress(ImportError):  # of an optional package
+                importlib.import_module(module.name)
     for name in ("matplotlib.pyplot", "pyarrow.parquet", "scipy.optimize", "safetensors.torch"):
         importlib.import_module(name)
     import transformers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -56,13 +56,13 @@ class Cells:
 
 
 # --------------------------------------------------------------------------------- sound tables
-def sound_table(rng: Random) -> Cells:
+def sound_table(rng: Random, sizes: Sequence[int]) -> Cells:
     """A small valid table: some runs of a bundled one, or made ones."""
     import dcpt
 
     name = rng.choice(["code", "code_lr", "zh_annealed", "made", "made"])
     if name == "made":
-        return _made_table(rng)
+        return _made_table(rng, sizes)
     frame = dcpt.bundled_runs(name)
     runs = sorted(set(frame["run"]))
     frame = frame[frame["run"].isin(rng.sample(runs, min(len(runs), 8)))]
@@ -71,14 +71,14 @@ def sound_table(rng: Random) -> Cells:
     return Cells(list(read.columns), read.to_numpy().tolist())
 
 
-def _made_table(rng: Random) -> Cells:
-    """Two sizes x three shares of a law with noise, with one to three general channels."""
+def _made_table(rng: Random, sizes: Sequence[int]) -> Cells:
+    """Some sizes x three shares of a law with noise, with one to three general channels."""
     names = ["general", "domain"] if rng.random() < 0.6 else ["en", "zh", "code_text", "domain"]
     weights = [name for name in names if name != "domain"] if len(names) > 2 else []
     header = ["run", "n_params", "n_tokens", "ratio", "learning_rate", "phase", "base"]
     header += [f"loss_{name}" for name in names] + [f"weight_{name}" for name in weights]
     rows = []
-    for size in (1_000_000, 4_000_000):
+    for size in sizes:
         for ratio in (0.25, 0.5, 0.75):
             for tokens in (0, 1_000_000, 2_000_000, 4_000_000, 8_000_000):
                 phase = "constant" if tokens else "base"
@@ -239,9 +239,13 @@ PASSING: tuple[Mutation, ...] = (
 """Mutations after which a table often still passes the check."""
 
 
-def mutated(rng: Random, mutations: tuple[Mutation, ...] = MUTATIONS) -> tuple[Cells, str]:
+def mutated(
+    rng: Random,
+    mutations: tuple[Mutation, ...] = MUTATIONS,
+    sizes: Sequence[int] = (1_000_000, 4_000_000),
+) -> tuple[Cells, str]:
     """A table with one to three mutations, and what they are."""
-    table = sound_table(rng)
+    table = sound_table(rng, sizes)
     count = rng.choice([1, 1, 1, 2, 3])
     return table, "; ".join(rng.choice(mutations)(table, rng) for _ in range(count))
 

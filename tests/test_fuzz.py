@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="cases are forked processes")
+
 FUZZ = Path(__file__).parents[1] / "experiments" / "fuzz.py"
 COUNTS = {"tables": 150, "studies": 150, "arguments": 60, "files": 40}
 FAULTS = {
@@ -29,7 +31,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("fuzzed")
     words = ["--only", *(f"{part}={count}" for part, count in COUNTS.items())]
     command = [sys.executable, str(FUZZ), *words, "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=os.environ)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
 
