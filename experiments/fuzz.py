@@ -51,7 +51,7 @@ from fuzz_tables import check_table
 
 HERE = Path(__file__).parent
 COUNTS = {"tables": 5000, "fits": 300, "studies": 2000, "arguments": 1000, "files": 10_000}
-LIMITS_S = {"tables": 20, "fits": 90, "studies": 10, "arguments": 120, "files": 60}
+LIMITS_S = {"tables": 20, "fits": 300, "studies": 10, "arguments": 120, "files": 60}
 Records = list[dict[str, Any]]
 
 

@@ -270,7 +270,7 @@ def find_kinds(study: Path) -> dict[str, str]:
     """One file of each kind: the first of its name in runs of its kind, bases and channels."""
     found: dict[str, str] = {}
     for path in sorted(study.rglob("*"), key=lambda path: ("-branch" in str(path), path)):
-        if path.is_file() and not is_persons(path):
+        if path.is_file() and not is_persons(path) and path.suffix != ".partial":
             file = path.relative_to(study)
             found.setdefault(_kind_of(file), str(file))
     return found
