@@ -18,7 +18,7 @@ sentence with the place), ``healed`` (trained or prepared again, losses equal). 
 (control characters in the terminal, script in the page), ``user file changed``, ``traceback``,
 ``hang``.
 
-Command, 25 minutes on two cores (``TMPDIR=/dev/shm`` spares the disk)::
+Command, some 40 minutes on two cores (``TMPDIR=/dev/shm`` spares the disk)::
 
     TMPDIR=/dev/shm python experiments/fuzz.py --out fuzzed --column after
     python experiments/fuzz.py --replay files:17
