@@ -1,0 +1,286 @@
+"""Part ``files`` of ``fuzz.py``: every file of a trained study torn, under every command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from random import Random
+
+from fuzz_cases import Outcome, Said, find_fault, note_about, random_of, run_cases
+from fuzz_study import (
+    BASE,
+    LAWS,
+    call_in_study,
+    find_lost_file,
+    fork_workers,
+    hash_own_files,
+    interrupt_study,
+    is_persons,
+    make_study,
+)
+
+TEARS = ("emptied", "halved", "flipped", "replaced", "folder")
+QUESTION = [
+    "--n-params",
+    "40k",
+    "--n-tokens",
+    "6144",
+    "--ratio",
+    "0.5",
+    "--learning-rate",
+    "3e-3",
+    "--base-loss",
+    "general=1.7",
+    "--base-loss",
+    "domain=8.5",
+    "--base-peak-learning-rate",
+    "1e-2",
+    "--base-n-tokens",
+    "8192",
+]
+COMMANDS = {
+    "status": ["status", "study.yaml"],
+    "runs": ["runs", "study.yaml", "--out", "out.csv"],
+    "fit": ["fit", "study.yaml", *LAWS, "--json"],
+    "recommend": ["recommend", "study.yaml", "--json"],
+    "predict": ["predict", "study.yaml", *QUESTION, "--json"],
+    "diagnose": ["diagnose", "study.yaml", "--json"],
+    "report": ["report", "study.yaml"],
+    "verify": ["verify", "study.yaml", "--workers", "1", "--json"],
+    "run-grid --dry-run": ["run-grid", "study.yaml", "--dry-run", "--json"],
+    "run-grid": ["run-grid", "study.yaml", "--workers", "1", "--json"],
+    "prepare": ["prepare", "study.yaml", "--workers", "1", "--json"],
+    "evaluate": ["evaluate", f"{BASE}/model", "--study", "study.yaml", "--json"],
+}
+MENDING = ("run-grid", "prepare")
+OTHER_CONTENT = ("{}", "[]", "null", '"text"', "1", '{"n_tokens": "many"}', '{"loss": [1]}')
+_TIMES = re.compile(
+    r'"(?:seconds|tokens_per_s)": [\d.e+-]+|\d+ s gone.*|\d[\d,]* +(?=en )|'
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?"
+)
+
+
+@dataclass(frozen=True)
+class Tear:
+    """One case: which file of which study is torn how, and what is asked then."""
+
+    study: str
+    file: str
+    how: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a command does: its exit code, what it prints and what it leaves, without times."""
+
+    code: int | None
+    out: str
+    left: dict[str, str]
+
+
+def find_study(name: str, studies: Path) -> Path:
+    """The ``trained`` or the ``interrupted`` study, made if it is not there."""
+    path = studies / name
+
+    def make(number: int, empty: Path) -> Outcome:
+        if name == "trained":
+            make_study(empty)
+        else:
+            shutil.copytree(studies / "trained", empty, dirs_exist_ok=True)
+            interrupt_study(empty)
+        shutil.copytree(empty, path)
+        return Outcome("equal", "")
+
+    if not path.exists():
+        (_, outcome, _), *_ = list(run_cases([0], make, 300, 1))
+        if outcome.kind != "equal":
+            raise RuntimeError(outcome.words)
+    return path
+
+
+class FilesPart:
+    """The trained studies, and what every command says about them undamaged.
+
+    Args:
+        folder: Where they are made.
+        seed: Chooses the order of the cases.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        for name in ("trained", "interrupted"):
+            find_study(name, folder)
+        self.cases = list(self._all_cases())
+        Random(seed).shuffle(self.cases)
+        self.whole: dict[tuple[str, str], Whole] = {}
+
+    def _all_cases(self) -> Iterator[Tear]:
+        for file in find_kinds(self.folder / "trained").values():
+            for how, command in product(TEARS, COMMANDS):
+                yield Tear("trained", file, how, command)
+        for file in find_kinds(self.folder / "interrupted").values():
+            new = "checkpoint" in file or "error.json" in file
+            if not new and file.startswith(("fit", "bases")):
+                continue
+            for how in TEARS:
+                for command in COMMANDS if new else ("run-grid", "status", "diagnose"):
+                    yield Tear("interrupted", file, how, command)
+
+    def learn(self, numbers: list[int]) -> None:
+        """Run the commands of these cases on undamaged copies."""
+        wanted = sorted({(self.cases[n].study, self.cases[n].command) for n in numbers})
+
+        def run(number: int, empty: Path) -> Outcome:
+            study, command = wanted[number]
+            shutil.copytree(self.folder / study, empty, dirs_exist_ok=True)
+            whole, _ = self._run(command, empty)
+            return Outcome("equal", "", json.dumps(vars(whole)))
+
+        for number, outcome, _ in run_cases(range(len(wanted)), run, 120, 2):
+            if outcome.kind != "equal":
+                raise RuntimeError(f"{wanted[number]}: {outcome.words}")
+            self.whole[wanted[number]] = Whole(**json.loads(outcome.words))
+
+    def _run(self, command: str, folder: Path) -> tuple[Whole, Said]:
+        fork_workers()
+        said = call_in_study(COMMANDS[command], folder)
+        text = said.out.replace(f"{folder}/", "")
+        return Whole(said.code, _TIMES.sub("", text), self._find_left(command, folder)), said
+
+    def _find_left(self, command: str, folder: Path) -> dict[str, str]:
+        """What a command left behind and others go on from."""
+        left = {}
+        if command == "runs":
+            left["table"] = _read(folder / "out.csv")
+        if command == "report":
+            left["page"] = _TIMES.sub("", _read(folder / "fit" / "report" / "report.md"))
+        if command == "prepare":
+            for path in sorted(folder.glob("*/*/*.bin")):
+                digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+                left[path.name + path.parent.name] = digest
+        if command == "run-grid":
+            after = call_in_study(["runs", "study.yaml", "--out", "after.csv"], folder)
+            left["table"] = _read(folder / "after.csv")
+            left["refusal"] = after.err if after.code else ""
+        return left
+
+    def check(self, number: int, folder: Path, seed: int) -> Outcome:
+        """One torn file under one command."""
+        tear = self.cases[number]
+        shutil.copytree(self.folder / tear.study, folder, dirs_exist_ok=True)
+        about = f"{tear.study} study, {tear.file} {tear.how}"
+        about += tear_file(folder / tear.file, tear.how, random_of(seed, "files", number))
+        about += f"; {tear.command}"
+        note_about(folder.parent, about)
+        own = hash_own_files(folder)
+        found, said = self._run(tear.command, folder)
+        lost = find_lost_file(folder, own)
+        if lost is not None:
+            return Outcome("user file changed", about, f"{lost}: {said.words[-600:]}")
+        whole = self.whole[tear.study, tear.command]
+        kind = find_fault(said) or judge(tear, found, whole, said)
+        return Outcome(kind, about, _difference(said, found, whole))
+
+
+def judge(tear: Tear, found: Whole, whole: Whole, said: Said) -> str:
+    """The outcome of a case without a traceback, beside the same command on whole files."""
+    if found == whole:
+        return "equal"
+    refusal = found.left.get("refusal", "")
+    if tear.command in MENDING and found.code == 0 and not refusal:
+        return "healed" if found.left == whole.left else "silent"
+    named = names_file(tear.file, said.words + refusal, whole.out)
+    if found.code == 0:
+        return "named" if named else "silent"
+    return "named" if named else "unnamed"
+
+
+def names_file(file: str, words: str, known: str) -> bool:
+    """Whether new words name a file, or the run or the channel that it belongs to."""
+    new = "\n".join(line for line in words.splitlines() if line not in known.splitlines())
+    path = Path(file)
+    top, parent = path.parts[0], path.parent.name
+    names = [path.name, str(path.parent) if "/" in str(path.parent) else f"{parent}:"]
+    if top == "runs":
+        names.append(path.parts[1])
+    elif len(path.parts) > 2:
+        names += [f"channel {parent}", f"{parent}/"]
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", new) for name in names)
+
+
+def _difference(said: Said, found: Whole, whole: Whole) -> str:
+    """The first line that differs, and the errors."""
+    known = whole.out.splitlines()
+    new = [line for line in found.out.splitlines() if line not in known][:3]
+    left = [f"{key} differs" for key in whole.left if found.left.get(key) != whole.left[key]]
+    return "\n".join([f"exit code {said.code}", *new, *left, said.err[-1200:]])[:2000]
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+# --------------------------------------------------------------------------------- tearing
+def tear_file(path: Path, how: str, rng: Random) -> str:
+    """Damage a file in one of five ways; returns what a reader needs beside the way's name."""
+    content = path.read_bytes()
+    if how == "emptied":
+        path.write_bytes(b"")
+    elif how == "halved":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        return _flip(path, content, rng)
+    elif how == "replaced":
+        return _replace(path, content, rng)
+    else:
+        path.unlink()
+        path.mkdir()
+        (path / "theirs.txt").write_text("a person's own\n", encoding="utf-8")
+    return ""
+
+
+def _flip(path: Path, content: bytes, rng: Random) -> str:
+    """Flip bits of three bytes; of a text the highest, which leaves no UTF-8."""
+    damaged = bytearray(content)
+    text = path.suffix in (".json", ".jsonl", ".csv", ".md", ".html")
+    places = sorted({rng.randrange(len(content)) for _ in range(3)} if content else ())
+    for place in places:
+        damaged[place] ^= 0x80 if text else 1 << rng.randrange(8)
+    path.write_bytes(bytes(damaged))
+    return f" in bytes {places}"
+
+
+def _replace(path: Path, content: bytes, rng: Random) -> str:
+    if path.suffix == ".bin":
+        path.write_bytes(bytes(len(content)))
+        return " by zeros"
+    other = rng.choice(OTHER_CONTENT)
+    path.write_text(other + "\n", encoding="utf-8")
+    return f" by {other}"
+
+
+def find_kinds(study: Path) -> dict[str, str]:
+    """One file of each kind: the first of its name in runs of its kind, bases and channels."""
+    found: dict[str, str] = {}
+    for path in sorted(study.rglob("*"), key=lambda path: ("-branch" in str(path), path)):
+        if path.is_file() and not is_persons(path) and path.suffix != ".partial":
+            file = path.relative_to(study)
+            found.setdefault(_kind_of(file), str(file))
+    return found
+
+
+def _kind_of(file: Path) -> str:
+    if file.parts[0] != "runs" or len(file.parts) < 3:
+        return str(file)
+    run, name = file.parts[1], file.parts[-1]
+    if name == "lock" or name.startswith("events.out"):
+        return name[:10]
+    kind = "branch" if "branch" in run else "base" if run.startswith("pretrain") else "trunk"
+    return "/".join([kind, *file.parts[2:-1], re.sub(r"\d+", "", name)])
