@@ -48,11 +48,11 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except InputError as error:
         for problem in error.problems:
-            print(f"dcpt: {escape_controls(problem)}", file=sys.stderr)
+            print(f"dcpt: {problem}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        remedy = "mend this and give the same command again"
+        remedy = "fix this and rerun the command"
         words = f"{place}{error.strerror or error}; {remedy}"
         print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
         sys.exit(2)
@@ -157,6 +157,7 @@ def run_grid(
     from dcpt.study import StudyFolder
 
     console, slots = display.open_console(json), choose_slots(workers)
+    display.note_damaged(stations.damaged_files(study))
     if dry_run:
         estimates = stations.estimate_study(study, slots[0])
         if json:
@@ -165,7 +166,6 @@ def run_grid(
             console.print(display.estimate_table(estimates))
             console.print(display.estimate_words(estimates, len(slots)))
         return
-    display.note_damaged(stations.damaged_files(study))
     with display_grid.watch_grid(console, slots, "grid") as view:
         outcome = stations.train_study(study, slots, on_tick=view.tick)
     if json:
@@ -217,6 +217,7 @@ def verify(
     from dcpt.grid.slots import choose_slots
 
     console, slots = display.open_console(json), choose_slots(workers)
+    display.note_damaged(stations.damaged_files(study))
     if dry_run:
         estimates = stations.estimate_verification(study, slots[0])
         if json:
@@ -225,7 +226,6 @@ def verify(
             console.print(display.estimate_table(estimates))
             console.print(display.estimate_words(estimates, len(slots)))
         return
-    display.note_damaged(stations.damaged_files(study))
     with display_grid.watch_grid(console, slots, "verification") as view:
         checked, outcome = stations.verify_study(study, slots, on_tick=view.tick, laws=law or ())
     _end(outcome, console)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dcpt.names import escape_controls
+
 
 class InputError(ValueError):
     """Bad input from a person: says where, which value, which rule, and what to do.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. Control characters of the
+    input are shown escaped, so that they change nothing in a terminal.
 
     Args:
         problems: One sentence, or several that were found together.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        sentences = [problems] if isinstance(problems, str) else problems
+        self.problems = [escape_controls(sentence) for sentence in sentences]
         super().__init__("\n".join(self.problems))
 
 

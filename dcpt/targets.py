@@ -161,8 +161,8 @@ def check_bases(study: Study, folder: StudyFolder, fitted: Path) -> None:
     bases = bases_by_size(run.config for run in plan_runs(study, folder))
     try:
         with fitted.open(encoding="utf-8", newline="") as lines:
-            seen = {(row.get("size", ""), row.get("base", "")) for row in csv.DictReader(lines)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            seen = {(row["size"], row["base"]) for row in csv.DictReader(lines, strict=True)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         remedy = f"run `dcpt fit {folder.file}` again"
         raise DamagedFileError(fitted, str(error), remedy) from None
     changed = sorted({size for size, base in seen if base not in bases.get(size, {base})})

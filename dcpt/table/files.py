@@ -134,14 +134,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    import pyarrow as pa
-
     try:
         frame: pd.DataFrame = pd.read_parquet(path)
-    except pa.ArrowException as error:
+    except OSError:
+        raise
+    except Exception as error:  # damaged metadata make pyarrow and pandas raise a dozen kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"{path.name} is not a parquet file ({str(error).splitlines()[0]}); write it again, "
-            "or give a CSV"
+            f"{path.name} is not a parquet file ({reason}); write it again, or give a CSV"
         ) from error
     return frame.reset_index(drop=True)
 

@@ -57,6 +57,12 @@ def check_output(folder: Path, names: Iterable[str]) -> None:
         for name in [*names, TOKENIZER_FOLDER, UNFINISHED]
         if (foreign := _find_foreign(folder, name)) is not None
     ]
+    record = folder / "prepared.json"
+    if problems and os.path.lexists(record) and read_record(folder) is None:
+        problems.append(
+            f"{record}: the file is damaged; `dcpt prepare` writes it again once the files above "
+            "are moved"
+        )
     if problems:
         raise InputError(problems)
 

@@ -130,7 +130,7 @@ def test_one_number_reads_alike_in_every_place(known_fit, target) -> None:
 def test_the_chance_is_explained_and_the_safer_pair_is_in_the_table(known_fit, target) -> None:
     answer = recommend(known_fit(), target())
     assert "about even" in summarise(answer)[2]
-    titles = [column.header for column in cost_table(answer).columns]
+    titles = [str(column.header) for column in cost_table(answer).columns]
     assert "chance of staying within the limit" in titles
     labels = [row[0] for row in choices_table(answer).rows]
     assert sum(label.startswith("safer, at ") for label in labels) == 1

@@ -100,7 +100,7 @@ def test_the_costliest_size_is_known(prepared: Path) -> None:
     [
         ("branches: {", "branches: {at: [256], ", "within the warmup of 256"),
         ("tokens: 1024,", "tokens: 90k,", "evaluation.tokens: 90000 are asked of channel en"),
-        ("ratios: [0.25,", "ratios: [0.123456789,", "ratio 0.123456789: .*round it"),
+        ("ratios: [0.25,", "ratios: [0.123456789,", "ratio 0.123456789: .*round the ratio"),
     ],
 )
 def test_what_no_run_could_do_is_refused_before_any_is_trained(

@@ -65,7 +65,7 @@ def test_a_limit_on_each_channel_is_that_of_the_one_that_rises_most(
     assert set(each.ratio_by_law) == {"saturating-general (en)", "saturating-general (zh)"}
     (flag,) = (flag for flag in each.flags if flag.name == "limit_on_each")
     assert "(en at the recommendation)" in flag.words
-    said = summarise(each)[0]
+    said = " ".join(summarise(each))
     assert "en, which rises most of the general channels, rises by 0.081, within" in said
     assert "and the general loss rises by" in summarise(total)[0]
     # In draws, the worst of both is never within the limit where one of them is not.

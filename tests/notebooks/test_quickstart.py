@@ -54,7 +54,7 @@ def test_the_figures_are_drawn(cells: list[nbformat.NotebookNode]) -> None:
 def test_the_recommendation_is_given_in_words(cells: list[nbformat.NotebookNode]) -> None:
     (said,) = [cell.outputs[0].text for cell in cells if "dcpt.recommend(" in cell.source]
     assert "domain text" in said
-    assert "90% interval" in said
+    assert "90 % interval" in said
     assert "29.1M parameters" in said
 
 

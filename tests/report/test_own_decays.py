@@ -204,4 +204,4 @@ def test_seeds_are_told_apart_where_there_are_several() -> None:
 
 def test_shares_are_not_rounded_away() -> None:
     said = own_decays_section([MADE]).parts[1]
-    assert said.items == ["best: 62.5% domain, 37.5% en"]
+    assert said.items == ["best: 62.5 % domain, 37.5 % en"]
