@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcpt.bundled import bundled_runs
-    from dcpt.decide.diagnosis import diagnose
     from dcpt.decide.recommend import recommend
     from dcpt.decide.records import Target
+    from dcpt.diagnosis import diagnose
     from dcpt.errors import InputError
     from dcpt.laws import Law, Parameter, fit, load_fit
     from dcpt.limit import Limit
@@ -29,7 +29,7 @@ _HOMES = {
     "Parameter": "dcpt.laws",
     "Target": "dcpt.decide.records",
     "bundled_runs": "dcpt.bundled",
-    "diagnose": "dcpt.decide.diagnosis",
+    "diagnose": "dcpt.diagnosis",
     "fit": "dcpt.laws",
     "load_fit": "dcpt.laws",
     "load_runs": "dcpt.table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from dcpt.names import escape_controls
@@ -39,3 +40,9 @@ class Stopped(BaseException):
     def __init__(self, number: int, words: str) -> None:
         super().__init__(words)
         self.exit_code = 128 + number
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """A hint that ends an error: the valid name nearest to what was written, if any."""
+    found = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -123,5 +123,12 @@ def format_factor(factor: float) -> str:
     return f"{factor:.3g}".replace("e+0", "e").replace("e+", "e")
 
 
+def format_seconds(seconds: float) -> str:
+    """Time for people: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 Count = Annotated[int, BeforeValidator(parse_count)]
 """A pydantic field that accepts human numbers."""

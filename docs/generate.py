@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpt.laws.formulas import LAWS, NOTATION
 from dcpt.laws.law import Law
-from dcpt.study_file import study_template
+from dcpt.study.files import study_template
 from dcpt.table.columns import COLUMNS
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 
 import dcpt
 from dcpt.laws import LAWS, References
-from dcpt.laws.plant import Truth, plant_runs
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
+from dcpt.laws.synthetic import Truth, plant_runs
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 ASKED = (0.25, 0.5, 0.75)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcpt import demo
+from dcpt.cli.demo import run as run_demo
 from dcpt.decide import Recommendation, Verification, read_recommendation, read_verification
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ def main() -> None:
     for seed in args.seeds:
         folder = args.out / f"seed{seed}"
         if read_verification(folder / "fit") is None:
-            _, outcome = demo.run(folder, "icd", seed, None, Console())
+            _, outcome = run_demo(folder, "icd", seed, None, Console())
             assert not outcome.failed, outcome.failed
         checked = read_verification(folder / "fit")
         assert checked is not None, f"seed {seed} recommended nothing"

@@ -11,8 +11,9 @@ Command, some 10 minutes on one core (finished runs are only read)::
 
     OMP_NUM_THREADS=1 python experiments/diagnose.py --out made
 
-Result: ``diagnose.md`` beside this file, and the runs as ``tests/decide/data/diagnose_runs.csv``,
-which the tests read. ``--read`` trains nothing: it reads that table and the bundled ones.
+Result: ``diagnose.md`` beside this file, and the runs as
+``tests/diagnosis/data/diagnose_runs.csv``, which the tests read. ``--read`` trains nothing: it
+reads that table and the bundled ones.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ import pandas as pd
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dcpt import stations
 from dcpt.bundled import bundled_runs
-from dcpt.decide.diagnosis import Diagnosis, diagnose
+from dcpt.diagnosis import Diagnosis, diagnose
 from dcpt.grid.slots import choose_slots
-from dcpt.run_folders import RunFolder
-from dcpt.study import StudyFolder
+from dcpt.pipeline.answer import collect_runs, diagnose_runs
+from dcpt.pipeline.train import prepare_study, train_study
+from dcpt.pipeline.workspace import plan_study
+from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
 from dcpt.table import load_runs, write_runs
 from dcpt.training.loop import train
 
@@ -211,8 +214,8 @@ def write_study(
 
 def train_all(file: Path) -> None:
     """Prepare the text and train every run of a study, one process."""
-    stations.prepare_study(file, workers=1)
-    outcome = stations.train_study(file, choose_slots(1))
+    prepare_study(file, workers=1)
+    outcome = train_study(file, choose_slots(1))
     print(f"{file.parent.name}: {len(outcome.finished)} finished, {outcome.failed}", flush=True)
 
 
@@ -221,7 +224,7 @@ def damage(file: Path, seed: int, factor: float) -> None:
 
     The step after it ends at an evaluation point.
     """
-    configs = (one.config for one in stations.plan_study(file))
+    configs = (one.config for one in plan_study(file))
     config = next(c for c in configs if c.identity.kind == "trunk" and c.identity.seed == seed)
     folder = RunFolder.of(config, StudyFolder(file).runs)
     if folder.result() is not None or folder.error() is not None:
@@ -244,9 +247,9 @@ def make_runs(out: Path) -> pd.DataFrame:
         low=RATE / 3, rate=RATE, high=RATE * 30, none=RATE / 1e5, spiked=SPIKED, broken=BROKEN
     )
     healthy = write_study(out, "healthy", DOMAIN.documents, grid=grid)
-    stations.prepare_study(healthy, workers=1)
+    prepare_study(healthy, workers=1)
     if not list(healthy.parent.glob("runs/pretrain-a-*/model")):
-        for one in stations.plan_study(healthy):
+        for one in plan_study(healthy):
             if one.config.identity.kind == "pretrain":
                 train(one.config, healthy.parent)
     damage(healthy, SPIKED, factor=8.0)
@@ -269,11 +272,11 @@ def make_runs(out: Path) -> pd.DataFrame:
             "grid": ONE.format(ratio=0.75, rate=3 * RATE),
         },
     }
-    tables = {"healthy": stations.collect_runs(healthy)}
+    tables = {"healthy": collect_runs(healthy)}
     for name, how in texts.items():
         file = write_study(out, name, **{"base": base, "grid": plain, **how})
         train_all(file)
-        tables[name] = stations.collect_runs(file)
+        tables[name] = collect_runs(file)
     return slim(pd.concat(split_cases(tables), ignore_index=True))
 
 
@@ -330,7 +333,7 @@ def tell(made: pd.DataFrame, out: Path | None) -> None:
     for name, runs in made.groupby("case", sort=False):
         print_findings(str(name), diagnose(runs))
     if out is not None:
-        print_findings("healthy, folders", stations.diagnose_runs(out / "healthy/study.yaml"))
+        print_findings("healthy, folders", diagnose_runs(out / "healthy/study.yaml"))
     for name in ("code", "code_lr", "zh_annealed"):
         print_findings(name, diagnose(bundled_runs(name)))
 

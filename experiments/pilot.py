@@ -37,9 +37,9 @@ import dcpt
 from dcpt.decide.question import ratio_grid
 from dcpt.decide.trade_off import best_share, largest_share
 from dcpt.laws import LAWS, Fit, Points, offer_laws
-from dcpt.laws.carry import say_refusals
 from dcpt.laws.law import evaluate
-from dcpt.laws.points import ChannelData, points_from_table
+from dcpt.laws.points.channel_data import ChannelData, points_from_table
+from dcpt.laws.suitable import say_refusals
 from dcpt.quantities import format_rate
 
 Array = NDArray[np.float64]

@@ -34,8 +34,8 @@ from dcpt.grid.local import LocalEngine
 from dcpt.grid.plan import plan_runs
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.slots import choose_slots
-from dcpt.run_folders import RunFolder
-from dcpt.stations import open_study
+from dcpt.pipeline.workspace import open_study
+from dcpt.runs.folders import RunFolder
 
 HERE = Path(__file__).parent
 FOUND = """## What it says

@@ -25,8 +25,8 @@
 # %%
 # %matplotlib inline
 import dcpt
-from dcpt.decide.words import summarise
-from dcpt.report.figures import plot_frontier, plot_trade_off
+from dcpt.decide.sentences import summarise
+from dcpt.report.decision_figures import plot_frontier, plot_trade_off
 from dcpt.report.fit_figures import plot_loss_curves, plot_predicted_measured
 from dcpt.table import describe
 

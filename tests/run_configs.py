@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcpt.runs import ChannelIdentity, Identity, Recorded, RunConfig
+from dcpt.runs.identity import ChannelIdentity, Identity, Recorded, RunConfig
 
 
 def run_config(purpose: str = "grid", n_tokens: int = 100, **changes: object) -> RunConfig:

@@ -1,11 +1,18 @@
-"""Imports go one way: read from the import statements of the package itself.
+"""Packages import only packages of lower layers, and what has to stay light stays light.
 
-``sys.modules`` would tell less: transformers imports scipy on its own.
+Read from the import statements of the package itself and followed from module to module.
+``sys.modules`` would tell less: transformers imports scipy on its own, and an import inside a
+function is there only once the function was called.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,81 +20,263 @@ import pytest
 import dcpt
 
 PACKAGE = Path(dcpt.__file__).parent
-ROOMS = sorted({path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")})
 
-EVIDENCE = {"dcpt.laws", "dcpt.decide", "dcpt.report"}
-TRAINING = {"dcpt.training", "dcpt.text", "dcpt.grid"}
-TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets"}
+LAYERS = (
+    {"runs", "text"},
+    {"study", "table", "training"},
+    {"laws", "grid", "bundled"},
+    {"decide", "diagnosis"},
+    {"report"},
+    {"pipeline"},
+    {"cli"},
+)
+"""From low to high, above the modules that lie beside them: those import no package."""
+
+TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "tensorboard"}
 FITTING = {"scipy", "matplotlib"}
-BOTH_HALVES = {"__init__.py", "cli.py", "stations.py", "display.py", "display_grid.py", "demo.py"}
-"""The command line (what it calls, what it shows, the demo) and the public names."""
+TRAINING_HALF = {"dcpt.text", "dcpt.training", "dcpt.grid"}
+FITTING_HALF = {"dcpt.laws", "dcpt.decide", "dcpt.diagnosis", "dcpt.report"}
 
-FORBIDDEN = {
-    "laws": TORCH | TRAINING | {"dcpt.decide", "dcpt.report"},
-    "decide": TORCH | TRAINING | {"dcpt.report"},
-    "report": TORCH | TRAINING,
-    "text": FITTING | EVIDENCE | {"dcpt.training", "dcpt.grid"},
-    "training": FITTING | EVIDENCE | {"dcpt.grid"},
-    "grid": FITTING | EVIDENCE,
-    "cli_laws.py": TORCH | TRAINING,
-    "cli_runs.py": TORCH | TRAINING,
-    "display_diagnosis.py": TORCH | TRAINING,
-    "display_laws.py": TORCH | TRAINING,
-    "targets.py": TORCH | FITTING | EVIDENCE | {"dcpt.training"},
+NEVER_REACHED = {
+    "runs": TORCH | FITTING | {"pandas"},
+    "study": TORCH | FITTING | {"pandas"},
+    "text": FITTING,
+    "training": FITTING,
+    "grid": FITTING | FITTING_HALF,
+    "table": TORCH | FITTING | TRAINING_HALF,
+    "bundled": TORCH | FITTING | TRAINING_HALF,
+    "laws": TORCH | TRAINING_HALF,
+    "diagnosis": TORCH | TRAINING_HALF,
+    "decide": TORCH | TRAINING_HALF,
+    "report": TORCH | TRAINING_HALF,
+    "cli.console": TORCH | TRAINING_HALF | FITTING_HALF,
+    "cli.options": TORCH | TRAINING_HALF | FITTING_HALF,
+    "cli.show_fit": TORCH | TRAINING_HALF,
+    "cli.show_laws": TORCH | TRAINING_HALF,
+    "cli.show_diagnosis": TORCH | TRAINING_HALF,
 }
-"""What a room never imports; any room that is not listed stands between the halves."""
-BETWEEN = TORCH | FITTING | EVIDENCE | TRAINING
+"""What a package or module may not import in any number of steps, inside functions or not."""
+
+HEAVY = TORCH | FITTING | {"numpy", "pandas", "pyarrow"}
+
+NEVER_LOADED = {
+    "cli.entry": HEAVY | {"pydantic", "yaml", "dcpt.pipeline"},
+    "grid": TORCH,
+    "pipeline": TORCH | FITTING | {"pandas"},
+}
+"""What is not loaded with the modules of a package; functions in them may import it."""
 
 
-def imports(path: Path, root: Path) -> set[str]:
-    """The modules named by the import statements of a file, wherever they stand in it."""
-    found = set()
-    package = ["dcpt", *path.relative_to(root).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {f"{module}.{alias.name}" for alias in node.names}
-    return found
+@dataclass(frozen=True)
+class Import:
+    """One import of a module.
+
+    Attributes:
+        name: What is imported: a module, or a name in one.
+        kind: ``eager``, ``lazy`` (inside a function) or ``typing`` (for type checkers alone).
+    """
+
+    name: str
+    kind: str
 
 
-def crossings(path: Path, forbidden: set[str], root: Path = PACKAGE) -> set[str]:
-    return {
-        name
-        for name in imports(path, root)
-        if any(name == other or name.startswith(f"{other}.") for other in forbidden)
+class Graph:
+    """The modules of a package named ``dcpt``, and what each imports."""
+
+    def __init__(self, root: Path) -> None:
+        paths = {_module(path, root): path for path in sorted(root.rglob("*.py"))}
+        self.imports = {
+            name: set(_imports(ast.parse(path.read_text(encoding="utf-8")), path, root))
+            for name, path in paths.items()
+        }
+
+    def module(self, name: str) -> str:
+        """The module of ours that ``name`` is or lies in, or else the name as it is."""
+        parts = name.split(".")
+        found = (".".join(parts[:size]) for size in range(len(parts), 0, -1))
+        return next((one for one in found if one in self.imports), name)
+
+    def inside(self, place: str) -> set[str]:
+        """The modules of a package, or a module alone."""
+        return {name for name in self.imports if _is_in(name, {f"dcpt.{place}"})}
+
+    def reached(self, starts: set[str], kinds: set[str]) -> set[str]:
+        """All modules that some modules lead to, in any number of steps.
+
+        A package is loaded with each of its modules; that calls no function of the package.
+        """
+        seen = self._closure(starts, kinds)
+        while (
+            around := {one for name in seen for one in _parents(name)} & self.imports.keys() - seen
+        ):
+            seen |= self._closure(around, {"eager"})
+        return seen
+
+    def _closure(self, starts: set[str], kinds: set[str]) -> set[str]:
+        seen, left = set(starts), sorted(starts)
+        while left:
+            found = self.imports.get(left.pop(), set())
+            new = {self.module(one.name) for one in found if one.kind in kinds} - seen
+            seen |= new
+            left += new
+        return seen
+
+    def circles(self) -> list[list[str]]:
+        """Modules that import themselves in the end, what is for type checkers alone left out."""
+        edges = {
+            name: {self.module(one.name) for one in found if one.kind != "typing"} - {name}
+            for name, found in self.imports.items()
+        }
+        while leaves := [name for name, to in edges.items() if not to & edges.keys()]:
+            for name in leaves:
+                del edges[name]
+        return [[name, *sorted(to & edges.keys())] for name, to in edges.items()]
+
+
+def _module(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(["dcpt", *(part for part in parts if part != "__init__")])
+
+
+def _parents(module: str) -> set[str]:
+    parts = module.split(".")
+    return {".".join(parts[:size]) for size in range(1, len(parts))}
+
+
+def _is_in(name: str, places: set[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def _imports(node: ast.AST, path: Path, root: Path, kind: str = "eager") -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, kind)
+        elif isinstance(child, ast.ImportFrom):
+            package = ["dcpt", *path.relative_to(root).parts[:-1]]
+            above = package[: len(package) - child.level + 1] if child.level else []
+            module = ".".join([*above, *([child.module] if child.module else [])])
+            for alias in child.names:
+                yield Import(f"{module}.{alias.name}", kind)
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _imports(child, path, root, "lazy" if kind == "eager" else kind)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            yield from _imports(child, path, root, "typing")
+        else:
+            yield from _imports(child, path, root, kind)
+
+
+GRAPH = Graph(PACKAGE)
+PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def package_of(module: str) -> str | None:
+    """``laws`` of ``dcpt.laws.fits.draws``; None of a module that lies in no package."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "dcpt" and parts[1] in PACKAGES else None
+
+
+def layer_of(package: str | None) -> int:
+    return -1 if package is None else next(i for i, one in enumerate(LAYERS) if package in one)
+
+
+def test_every_package_has_a_layer() -> None:
+    assert sorted(name for layer in LAYERS for name in layer) == PACKAGES
+
+
+def test_imports_go_from_higher_layers_to_lower_ones() -> None:
+    wrong = {
+        f"{module} imports {target}"
+        for module, found in GRAPH.imports.items()
+        if module not in ("dcpt", "dcpt.__main__")
+        for target in (GRAPH.module(one.name) for one in found)
+        if (package_of(target) is not None and package_of(target) != package_of(module))
+        and layer_of(package_of(target)) >= layer_of(package_of(module))
     }
+    assert wrong == set()
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room not in BOTH_HALVES])
-def test_a_room_imports_only_what_it_may(room: str) -> None:
-    place = PACKAGE / room
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-    crossed = {
-        str(path.relative_to(PACKAGE)): crossings(path, FORBIDDEN.get(room, BETWEEN))
-        for path in files
+def test_no_module_imports_itself_in_the_end() -> None:
+    assert GRAPH.circles() == []
+
+
+@pytest.mark.parametrize("place", NEVER_REACHED)
+def test_a_package_reaches_only_what_it_may(place: str) -> None:
+    assert f"dcpt.{place}" in GRAPH.imports
+    reached = GRAPH.reached(GRAPH.inside(place), {"eager", "lazy"})
+    assert sorted(name for name in reached if _is_in(name, NEVER_REACHED[place])) == []
+
+
+@pytest.mark.parametrize("place", NEVER_LOADED)
+def test_a_package_loads_only_what_it_may(place: str) -> None:
+    assert f"dcpt.{place}" in GRAPH.imports
+    loaded = GRAPH.reached(GRAPH.inside(place), {"eager"})
+    assert sorted(name for name in loaded if _is_in(name, NEVER_LOADED[place])) == []
+
+
+def test_import_dcpt_loads_nothing_but_the_standard_library() -> None:
+    loaded = {name.partition(".")[0] for name in GRAPH.reached({"dcpt"}, {"eager"})}
+    assert loaded - {"dcpt"} <= sys.stdlib_module_names
+    assert GRAPH.reached({"dcpt"}, {"eager"}) & GRAPH.imports.keys() == {"dcpt"}
+
+
+def test_no_module_needs_what_windows_lacks() -> None:
+    lacking = {"fcntl", "grp", "pwd", "resource", "termios"}
+    found = {
+        module
+        for module, imports in GRAPH.imports.items()
+        if any(one.kind == "eager" and _is_in(one.name, lacking) for one in imports)
     }
-    assert {name: sorted(found) for name, found in crossed.items() if found} == {}
+    assert found == set()
 
 
-def test_the_rooms_are_there() -> None:
-    assert set(FORBIDDEN) <= set(ROOMS)
+def test_the_formula_of_a_law_is_shown_without_the_training_half() -> None:
+    code = (
+        "import sys, json\n"
+        "from dcpt.cli import app\n"
+        "app(['laws', 'd-cpt'], standalone_mode=False)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert [name for name in loaded if _is_in(name, TRAINING_HALF | {"torch"})] == []
 
 
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
-        ("import torch.nn as nn", {"torch.nn"}),
-        ("def f():\n    from dcpt.training import loop", {"dcpt.training.loop"}),
-        ("from dcpt import grid", {"dcpt.grid"}),
-        ("from ..text import corpora", {"dcpt.text.corpora"}),
-        ("import torchmetrics, dcpt.table", set()),
+        ("import torch.nn as nn", Import("torch.nn", "eager")),
+        ("def f():\n    from dcpt.training import loop", Import("dcpt.training.loop", "lazy")),
+        ("from dcpt import grid", Import("dcpt.grid", "eager")),
+        ("from ..text import prepare", Import("dcpt.text.prepare", "eager")),
+        ("if TYPE_CHECKING:\n    import torch", Import("torch", "typing")),
+        ("try:\n    import fcntl\nexcept ImportError:\n    pass", Import("fcntl", "eager")),
+        ("class A:\n    def f(self):\n        import torch", Import("torch", "lazy")),
     ],
 )
-def test_every_form_of_import_is_seen(tmp_path: Path, statement: str, found: set[str]) -> None:
-    path = tmp_path / "laws" / "x.py"
-    path.parent.mkdir()
-    path.write_text(statement)
-    assert crossings(path, FORBIDDEN["laws"], tmp_path) == found
+def test_every_form_of_import_is_seen(tmp_path: Path, statement: str, found: Import) -> None:
+    (tmp_path / "laws").mkdir()
+    (tmp_path / "laws" / "x.py").write_text(statement)
+    assert Graph(tmp_path).imports["dcpt.laws.x"] == {found}
+
+
+def test_imports_are_followed_from_module_to_module(tmp_path: Path) -> None:
+    for name, text in {
+        "__init__": "",
+        "a": "from dcpt.b import name",
+        "b": "def f():\n    from dcpt.p.c import name",
+        "p/__init__": "import yaml",
+        "p/c": "if TYPE_CHECKING:\n    import torch\nimport dcpt.a, scipy.optimize",
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    graph = Graph(tmp_path)
+    ours = {"dcpt", "dcpt.a", "dcpt.b", "dcpt.p", "dcpt.p.c"}
+    assert graph.reached({"dcpt.a"}, {"eager", "lazy"}) == ours | {"scipy.optimize", "yaml"}
+    assert graph.reached({"dcpt.a"}, {"eager"}) == {"dcpt", "dcpt.a", "dcpt.b"}
+    assert graph.circles() == [
+        ["dcpt.a", "dcpt.b"],
+        ["dcpt.b", "dcpt.p.c"],
+        ["dcpt.p.c", "dcpt.a"],
+    ]

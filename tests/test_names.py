@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from dcpt.cli.options import read_base_losses, read_channels
 from dcpt.errors import InputError
 from dcpt.names import escape_controls, read_channel_name, same_but_case, shorten
-from dcpt.options import read_base_losses, read_channels
 from dcpt.table import channels, check_runs, load_runs
 
 HOSTILE = [

@@ -10,8 +10,8 @@ from dcpt.decide.files import (
 )
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Recommendation, Target, Verification
+from dcpt.decide.sentences import summarise
 from dcpt.decide.verify import Planned, compare_verification, plan_verification
-from dcpt.decide.words import summarise
 from dcpt.quantities import format_rate
 
 __all__ = [

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dcpt.decide.records import Target
-from dcpt.decide.worst import GENERAL_WORST
+from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.errors import InputError
 from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 
 if TYPE_CHECKING:
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
 
 TOTAL_OFF = 0.005
 """Nats: a total further off its parts is another number."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dcpt.decide.question import Question
 from dcpt.decide.records import Evidence, Level, Reason, Recommendation
-from dcpt.laws.points import SAME
+from dcpt.laws.points.record import SAME
 from dcpt.quantities import (
     format_count,
     format_factor,
@@ -25,7 +25,7 @@ from dcpt.quantities import (
 )
 
 if TYPE_CHECKING:
-    from dcpt.laws.channel_fit import ChannelFit
+    from dcpt.laws.fits.channel_fit import ChannelFit
 
 CHECKED_FACTOR = 2.0
 """N and D this many times beyond the runs: recommended. At twice the largest size and at twice the

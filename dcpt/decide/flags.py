@@ -7,8 +7,9 @@ import numpy as np
 from dcpt.decide.evidence import WIDE_INTERVAL
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
-from dcpt.decide.words import binding_channel, limit_binds
-from dcpt.laws.points import SAME
+from dcpt.decide.sentences import binding_channel, limit_binds
+from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
+from dcpt.laws.points.record import SAME
 from dcpt.quantities import (
     format_count,
     format_difference,
@@ -24,21 +25,12 @@ NEAR_CLIFF = 0.95
 """Above it the general loss rises steeply: in the pilot the last 3 % of general text were worth
 .9 to 1.6 nats."""
 
-EVALUATION_NOISE = 0.01
-"""Nats: twice what two equal runs differed by in the pilot (.005)."""
-
 RESOLUTION = 0.03
 """Nats: a limit this close to the rise without any domain text cannot be resolved."""
 
 FAR_IN_TOKENS = 2.0
 """Domain losses this many times beyond the longest D seen are guesses: from 11M to 44M tokens the
 laws missed those of the pilot by .14 nats and more."""
-
-GENERAL_FALL = 0.04
-"""Share of the base's general loss. A base goes on learning from its own mix: by up to .7 % at
-constant rate in the pilot, 1.5 % in the demo and 2.6 % in runs made for ``dcpt diagnose``, whose
-base is under-trained; on another mix a made run fell by 31 %, and SmolLM2-135M by 14 %
-(``experiments/smollm2.md``)."""
 
 LAWS_DISAGREE = 0.1
 """Largest minus smallest share that the general laws allow, each alone."""

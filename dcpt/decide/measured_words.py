@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dcpt.decide.records import Recommendation, Verification, Verified
-from dcpt.decide.words import most_risen
-from dcpt.decide.worst import GENERAL_WORST
+from dcpt.decide.sentences import most_risen
+from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.quantities import (
     format_count,
     format_difference,

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from dcpt.decide.checks import impossible, missing, named_losses
 from dcpt.decide.records import LARGEST_RATIO, Target
-from dcpt.decide.worst import GENERAL_WORST, risen_as
+from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
 from dcpt.errors import InputError
 from dcpt.laws.law import evaluate
-from dcpt.laws.points import SAME, Points
-from dcpt.laws.rates import RateRule, rate_rule
+from dcpt.laws.points.rate_rule import RateRule, rate_rule
+from dcpt.laws.points.record import SAME, Points
 from dcpt.table.channels import GENERAL_TOTAL
 
 if TYPE_CHECKING:
-    from dcpt.laws.compare import Comparison
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
+    from dcpt.laws.fits.stack import Comparison
 
 Array = NDArray[np.float64]
 

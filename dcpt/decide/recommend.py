@@ -33,7 +33,7 @@ from dcpt.quantities import format_rate
 from dcpt.table.study_rows import LARGEST_LOSS
 
 if TYPE_CHECKING:
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
 
 SAFE_PROBABILITY = 0.9
 """The ``safe`` alternative keeps within the limit in at least this share of the draws."""

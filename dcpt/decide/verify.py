@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dcpt.decide.flags import EVALUATION_NOISE
 from dcpt.decide.measured_words import verification_words
 from dcpt.decide.question import Question, ask
 from dcpt.decide.recommend import Pair, describe_choices
@@ -22,15 +21,16 @@ from dcpt.decide.records import (
     Verification,
     Verified,
 )
-from dcpt.decide.words import most_risen
-from dcpt.decide.worst import GENERAL_WORST
+from dcpt.decide.sentences import most_risen
+from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.errors import InputError
-from dcpt.laws.points import SAME
+from dcpt.laws.flags.noise import EVALUATION_NOISE
+from dcpt.laws.points.record import SAME
 from dcpt.quantities import format_count
 from dcpt.table.channels import GENERAL_TOTAL, without_own_decays
 
 if TYPE_CHECKING:
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
 
 SMALLEST_NEIGHBOUR = 0.02
 NOISE = 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dcpt.decide.records import Flag, Recommendation
-from dcpt.laws.flags import explain_flag, together
+from dcpt.laws.flags.explain import explain_flag, together
 
 SHOWN_IN_FULL = 3
 """More warnings than these are named, with their sentences folded away."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dcpt.grid.planned import PlannedRun, unfinished
 from dcpt.grid.slots import Slot
-from dcpt.study import StudyFolder
+from dcpt.study.folder import StudyFolder
 
 _STATE_FACTOR = 3  # weights and two moments, fp32
 _BYTES = 4

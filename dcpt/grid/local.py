@@ -23,8 +23,8 @@ from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.worker import READY, work
 from dcpt.processes import block_signals, note_signals
-from dcpt.run_folders import write_error
-from dcpt.study import StudyFolder
+from dcpt.runs.folders import write_error
+from dcpt.study.folder import StudyFolder
 
 _LEAVE_S = 5.0
 _SAVE_S = 10.0

@@ -10,17 +10,11 @@ from typing import Any
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.grid.warmup import Warmup, read_warmup, write_warmup
-from dcpt.run_folders import RunFolder, stored_configs
-from dcpt.runs import (
-    Architecture,
-    ChannelIdentity,
-    Decay,
-    Identity,
-    Recorded,
-    RunConfig,
-    channel_shares,
-)
-from dcpt.study import GridPart, Study, StudyFolder
+from dcpt.runs.course import channel_shares
+from dcpt.runs.folders import RunFolder, stored_configs
+from dcpt.runs.identity import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
+from dcpt.study.folder import StudyFolder
+from dcpt.study.schema import GridPart, Study
 from dcpt.text.manifest import Manifest, Prepared, load_prepared
 from dcpt.text.mixture import LONGEST_PERIOD
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dcpt.run_folders import RunFolder
-from dcpt.runs import RunConfig
-from dcpt.study import StudyFolder
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import RunConfig
+from dcpt.study.folder import StudyFolder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from dcpt.atomic_files import DamagedFileError
 from dcpt.grid.planned import PlannedRun, find_folders
-from dcpt.study import StudyFolder
+from dcpt.study.folder import StudyFolder
 
 _RETRY_ELSEWHERE_S = 1.0
 

@@ -1,4 +1,4 @@
-"""What workers run on: one slot per GPU, or per core."""
+"""The devices and cores of this machine, as places where a worker can train."""
 
 from __future__ import annotations
 

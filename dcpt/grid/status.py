@@ -12,8 +12,8 @@ from dcpt.atomic_files import DamagedFileError
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
-from dcpt.run_folders import RunFolder
-from dcpt.study import StudyFolder
+from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
 
 State = Literal["done", "running", "failed", "interrupted", "waiting", "damaged"]
 _TAIL_BYTES = 16_384

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from dcpt.atomic_files import DamagedFileError, read_record, set_aside, write_record
 from dcpt.errors import InputError
-from dcpt.run_records import first_problem
-from dcpt.runs import Frozen, RunConfig
-from dcpt.study import StudyFolder
+from dcpt.runs.identity import Frozen, RunConfig
+from dcpt.runs.records import first_problem
+from dcpt.study.folder import StudyFolder
 
 REMEDY = "`dcpt run-grid` sets it aside and reads the warmup from the stored runs"
 

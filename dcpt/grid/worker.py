@@ -9,7 +9,7 @@ from typing import Any
 
 from dcpt.grid.slots import Slot
 from dcpt.processes import STOP_SIGNALS, end_with_parent, ignore_signals
-from dcpt.runs import RunConfig
+from dcpt.runs.identity import RunConfig
 
 READY = ("", "ready", "")
 """The first message of a worker: from here on a run that it was sent may have begun."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dcpt.laws.fit_files import load_fit
-from dcpt.laws.fitted import Fit
-from dcpt.laws.fitting import fit, offer_laws
-from dcpt.laws.flags import explain_flag
+from dcpt.laws.fits.files import load_fit, write_fit
+from dcpt.laws.fits.fit_runs import fit, offer_laws
+from dcpt.laws.fits.result import Fit
+from dcpt.laws.flags.explain import explain_flag
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter, Range, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 __all__ = [
     "LAWS",
@@ -22,4 +22,5 @@ __all__ = [
     "fit",
     "load_fit",
     "offer_laws",
+    "write_fit",
 ]

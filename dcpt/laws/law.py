@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 Array = NDArray[np.float64]
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.carry import references_of
-from dcpt.laws.duals import Dual, slopes_of, value_of
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
+from dcpt.laws.solver.autodiff import Dual, slopes_of, value_of
+from dcpt.laws.suitable import references_of
 
 Array = NDArray[np.float64]
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from dcpt.decide.measured_words import measured_headline, verification_findings
 from dcpt.decide.records import Choice, Recommendation, Verification
+from dcpt.decide.sentences import binding_channel, expectation, headline, limit_binds, reasons
 from dcpt.decide.warnings import as_sentence, split_warnings
-from dcpt.decide.words import binding_channel, expectation, headline, limit_binds, reasons
-from dcpt.decide.worst import GENERAL_WORST
+from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.quantities import format_count, format_factor, format_percent
-from dcpt.report.figures import (
+from dcpt.report.cells import channel_name, nats, percent, probability, rate, share_span, span
+from dcpt.report.decision_figures import (
     base_general_loss,
     draw_verified,
     frontier_at,
@@ -22,8 +23,7 @@ from dcpt.report.figures import (
     plot_general_rise,
     verified_channels,
 )
-from dcpt.report.parts import Bullets, Group, Part, Picture, Section, Tabled, Text, Tile, Warned
-from dcpt.report.tables import (
+from dcpt.report.decision_tables import (
     alternatives_table,
     choice_notes,
     choices_table,
@@ -32,16 +32,8 @@ from dcpt.report.tables import (
     rates_table,
     verification_table,
 )
+from dcpt.report.parts import Bullets, Group, Part, Picture, Section, Tabled, Text, Tile, Warned
 from dcpt.report.theme import new_axes, scale_roles, to_svg
-from dcpt.report.words import (
-    channel_name,
-    nats,
-    percent,
-    probability,
-    rate,
-    share_span,
-    span,
-)
 
 
 def answer_sentence(recommendation: Recommendation, verification: Verification | None) -> str:

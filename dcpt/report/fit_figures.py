@@ -18,13 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from dcpt.laws.points import ChannelData, points_from_table
+from dcpt.laws.points.channel_data import ChannelData, points_from_table
 from dcpt.quantities import format_count
+from dcpt.report.cells import channel_name, nats, percent, rate
 from dcpt.report.theme import COLOURS, INK, MUTED, PAPER, dress, new_axes, scale_roles
-from dcpt.report.words import channel_name, nats, percent, rate
 
 if TYPE_CHECKING:
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
 
 Array = NDArray[np.float64]
 _CURVE_POINTS = 32

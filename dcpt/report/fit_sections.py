@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dcpt.quantities import format_count
+from dcpt.report.cells import channel_name, nats, percent, rate
 from dcpt.report.fit_figures import (
     Panel,
     compare_points,
@@ -18,14 +19,18 @@ from dcpt.report.fit_figures import (
     ratio_roles,
     size_limits,
 )
-from dcpt.report.law_tables import laws_table, left_out_table, parameters_table
+from dcpt.report.fit_tables import (
+    laws_table,
+    left_out_table,
+    parameters_table,
+    runs_table,
+    sizes_table,
+)
 from dcpt.report.parts import Group, Heading, Part, Picture, Section, Tabled, Text
-from dcpt.report.tables import runs_table, sizes_table
 from dcpt.report.theme import INK, new_axes, to_svg
-from dcpt.report.words import channel_name, nats, percent, rate
 
 if TYPE_CHECKING:
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
 
 MOST_PANELS = 12
 """Panels of loss curves that a channel shows; beyond it three learning rates of each size."""

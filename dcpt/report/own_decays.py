@@ -7,9 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dcpt.quantities import format_count
-from dcpt.report.parts import Bullets, Part, Section, Tabled, Text
-from dcpt.report.tables import Table
-from dcpt.report.words import channel_name, nats, percent, rate
+from dcpt.report.cells import channel_name, nats, percent, rate
+from dcpt.report.parts import Bullets, Part, Section, Table, Tabled, Text
 
 if TYPE_CHECKING:
     from dcpt.table.study_rows import OwnDecay

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from dcpt.atomic_files import write_text
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
-from dcpt.laws.fit_files import installed_version
+from dcpt.laws.fits.files import installed_version
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -37,14 +37,14 @@ from dcpt.report.fit_sections import (
     residuals_section,
     runs_section,
 )
+from dcpt.report.fit_tables import bytes_per_token
 from dcpt.report.markdown import code_span, escape_markdown
 from dcpt.report.own_decays import own_decay_record, own_decays_section
 from dcpt.report.parts import Bullets, Section, Text, Tile
-from dcpt.report.tables import bytes_per_token
 from dcpt.report.theme import css_variables, number_ids
 
 if TYPE_CHECKING:
-    from dcpt.laws.fitted import Fit
+    from dcpt.laws.fits.result import Fit
     from dcpt.table.study_rows import OwnDecay
 
 _PACKAGES = ("dcpt", "numpy", "scipy", "pandas", "matplotlib")

@@ -5,7 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from dcpt.report.tables import Table
+
+@dataclass(frozen=True)
+class Table:
+    """A heading row and rows of text.
+
+    Args:
+        head: Column names.
+        rows: One list a row, as long as ``head``.
+        words: How many leading columns hold words (left-aligned); the others hold numbers.
+        strong: Rows to be set apart.
+        bad: Rows that report a miss.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+    words: int = 1
+    strong: frozenset[int] = field(default_factory=frozenset)
+    bad: frozenset[int] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.table.cells import Cells, Mask, read_cells, says_unreadable, show, typed
 from dcpt.table.channels import add_general_totals
 from dcpt.table.columns import KIND_RULES, Column, Rule, channels_of, in_normal_form, known_column
-from dcpt.table.rows import Finding, row_findings
+from dcpt.table.row_rules import Finding, row_findings
 
 MOST_SHOWN = 20
 """Problems that one error spells out; the others are counted."""

@@ -22,7 +22,7 @@ from pydantic import (
 from dcpt.errors import InputError
 from dcpt.names import shorten
 from dcpt.quantities import Count
-from dcpt.table.curves import Curve
+from dcpt.table.rate_curves import Curve
 from dcpt.yaml_files import read_yaml
 
 Array = NDArray[np.float64]

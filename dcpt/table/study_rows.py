@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpt.run_folders import damaged_runs, stored_runs, trunk_names
-from dcpt.runs import RunConfig, bases_by_size, hash_record, table_names
+from dcpt.runs.folders import damaged_runs, stored_runs, trunk_names
+from dcpt.runs.identity import RunConfig, hash_record
+from dcpt.runs.names import bases_by_size, table_names
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0

@@ -1,1 +1,1 @@
-
+"""Training: models, the training loop, and losses of every channel (torch)."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
-from dcpt.runs import RunConfig, mixture_phases
+from dcpt.runs.course import mixture_phases
+from dcpt.runs.identity import RunConfig
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
 from dcpt.text.mixture import Mixture, Phase
 from dcpt.training.evaluate import Validation, count_ids, open_validation

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dcpt.errors import InputError
-from dcpt.runs import Packing, hash_record
+from dcpt.runs.identity import Packing, hash_record
 from dcpt.text.manifest import Prepared, load_prepared, open_shard
 from dcpt.text.tokenizer import check_same_tokenizer
 from dcpt.training.checkpoints import checkpoint_files

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dcpt.atomic_files import set_aside
-from dcpt.run_folders import RunFolder
+from dcpt.runs.folders import RunFolder
 
 
 class Journal:

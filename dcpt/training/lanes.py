@@ -19,9 +19,10 @@ from typing import Any, Literal
 import torch
 
 from dcpt.errors import InputError
-from dcpt.run_folders import ErrorKind, RunFolder, write_error
-from dcpt.runs import RunConfig
-from dcpt.training.loop import TrainingError, own_stream, train_stepwise
+from dcpt.runs.folders import ErrorKind, RunFolder, write_error
+from dcpt.runs.identity import RunConfig
+from dcpt.training.loop import own_stream, train_stepwise
+from dcpt.training.watch import TrainingError
 
 State = Literal["finished", "failed", "elsewhere", "crowded", "stopped"]
 

@@ -13,8 +13,9 @@ import transformers
 from safetensors import SafetensorError
 
 from dcpt.atomic_files import DamagedFileError, set_aside
-from dcpt.run_folders import RunFolder
-from dcpt.runs import Identity, RunConfig, learning_rate_at
+from dcpt.runs.course import learning_rate_at
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import Identity, RunConfig
 from dcpt.training.data import RunData, open_data
 from dcpt.training.evaluate import describe_evaluation
 from dcpt.training.journal import Journal

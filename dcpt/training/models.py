@@ -15,8 +15,8 @@ from torch import nn
 
 from dcpt.atomic_files import set_aside, sync_file, sync_folder
 from dcpt.errors import InputError
-from dcpt.run_folders import RunFolder
-from dcpt.runs import Architecture, RunConfig
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import Architecture, RunConfig
 from dcpt.training.checkpoints import checkpoint_files, checkpoint_sha256, locate_checkpoint
 
 MLP_MULTIPLE = 16

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dcpt.atomic_files import DamagedFileError, make_room, replace_file
 from dcpt.file_hashes import remembered_digest
-from dcpt.runs import Identity
+from dcpt.runs.identity import Identity
 from dcpt.training.forward import Forward, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
 

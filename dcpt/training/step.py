@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcpt.runs import Identity, learning_rate_at
+from dcpt.runs.course import learning_rate_at
+from dcpt.runs.identity import Identity
 from dcpt.text.mixture import Batch
 from dcpt.training.compiling import compiled_on_cuda
 from dcpt.training.state import TrainingState

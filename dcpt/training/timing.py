@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcpt.runs import RunConfig
+from dcpt.runs.identity import RunConfig
 from dcpt.text.mixture import Batch
 from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
 from dcpt.training.loop import own_stream

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcpt.run_folders import ErrorKind
-from dcpt.runs import RunConfig, learning_rate_at
+from dcpt.runs.course import learning_rate_at
+from dcpt.runs.folders import ErrorKind
+from dcpt.runs.identity import RunConfig
 from dcpt.training.state import TrainingState
 
 LOG_EVERY_S = 1.0

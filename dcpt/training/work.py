@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcpt.run_folders import RunFolder
-from dcpt.runs import RunConfig
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import RunConfig
 from dcpt.training.state import read_step
 
 

@@ -63,9 +63,9 @@ from rivals import (
     points_at,
 )
 
-from dcpt.laws.draws import draw_run_weights, refit
+from dcpt.laws.fits.draws import draw_run_weights, refit
 from dcpt.laws.formulas import LAWS
-from dcpt.laws.search import fit_law
+from dcpt.laws.solver.search import fit_law
 
 Array = NDArray[np.float64]
 
@@ -129,7 +129,7 @@ def measure_refits(table: Table, seed: int, n_draws: int = 1000) -> dict[str, An
     began = time.process_time()
     quick = refit(fitted, weights)
     cpu_s = time.process_time() - began
-    with mock.patch.multiple("dcpt.laws.draws", ITERATIONS=300, SMALLEST_GAIN=1e-10):
+    with mock.patch.multiple("dcpt.laws.fits.draws", ITERATIONS=300, SMALLEST_GAIN=1e-10):
         full = refit(fitted, weights)
     assert not np.array_equal(quick, full), "the refits did not take the iterations given here"
     share = np.unique(table.ratio)

@@ -34,14 +34,14 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from dcpt.display_grid import LiveView
+from dcpt.cli.show_grid import LiveView
 from dcpt.grid.local import LocalEngine, _Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_status
-from dcpt.runs import ChannelIdentity, Identity, Recorded, RunConfig
-from dcpt.study import StudyFolder
+from dcpt.runs.identity import ChannelIdentity, Identity, Recorded, RunConfig
+from dcpt.study.folder import StudyFolder
 
 N_TOKENS = 1_000_000
 TRAIN_LINES = 300

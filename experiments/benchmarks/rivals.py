@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy.optimize import curve_fit, least_squares, minimize
 
 from dcpt.laws.formulas import LAWS
-from dcpt.laws.points import ChannelData, Points
-from dcpt.laws.search import N_STARTS, fit_law
+from dcpt.laws.points.channel_data import ChannelData
+from dcpt.laws.points.record import Points
+from dcpt.laws.solver.search import N_STARTS, fit_law
 
 Array = NDArray[np.float64]
 Axes = tuple[Array, Array, Array]

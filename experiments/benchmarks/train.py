@@ -45,7 +45,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dcpt.runs import Architecture, ChannelIdentity, Identity, Packing, Recorded, RunConfig
+from dcpt.runs.identity import Architecture, ChannelIdentity, Identity, Packing, Recorded, RunConfig
 from dcpt.text.mixture import Mixture, Phase
 from dcpt.training import step as steps
 from dcpt.training.models import build_llama

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from dcpt.bundled import bundled_runs
 from dcpt.cli import app
-from dcpt.decide.diagnosis import diagnose
+from dcpt.diagnosis import diagnose
 from dcpt.errors import InputError
 from dcpt.table import write_runs
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from dcpt.laws.ask import ask_points
-from dcpt.laws.compare import Comparison
-from dcpt.laws.points import Points
+from dcpt.laws.fits.stack import Comparison
+from dcpt.laws.points.questions import ask_points
+from dcpt.laws.points.record import Points
 
 BASE_GENERAL = 2.8
 COST, GAIN_RATE, GAIN_SHARE = 0.06, 0.3, 0.6

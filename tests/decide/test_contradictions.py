@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from known_truth import BASE_GENERAL, KnownFit, spread_costs
 
+from dcpt.cli.show_fit import cost_notes, cost_table
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Flag
+from dcpt.decide.sentences import limit_binds, summarise
 from dcpt.decide.warnings import rank_flags, split_warnings
-from dcpt.decide.words import limit_binds, summarise
-from dcpt.display import cost_notes, cost_table
 from dcpt.limit import Limit
 from dcpt.report.decision_sections import answer_tiles, trade_off_section
-from dcpt.report.tables import choices_table, losses_table, rates_table
+from dcpt.report.decision_tables import choices_table, losses_table, rates_table
 
 
 def cells(table) -> dict[str, dict[str, str]]:

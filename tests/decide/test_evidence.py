@@ -12,7 +12,7 @@ from dcpt.decide.evidence import Facts, judge
 from dcpt.decide.files import read_recommendation, write_recommendation
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Recommendation
-from dcpt.decide.words import headline, summarise
+from dcpt.decide.sentences import headline, summarise
 
 SOUND = Facts(
     extrapolation={"n_params": 1.0, "n_tokens": 1.0, "learning_rate": 1.0},

@@ -8,8 +8,8 @@ import pytest
 from dcpt.bundled import bundled_runs
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Target
+from dcpt.decide.sentences import summarise
 from dcpt.decide.verify import compare_verification
-from dcpt.decide.words import summarise
 from dcpt.errors import InputError
 from dcpt.laws import LAWS
 from dcpt.laws import fit as fit_laws

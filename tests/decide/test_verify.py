@@ -13,7 +13,7 @@ from dcpt.decide.verify import compare_verification, plan_verification
 from dcpt.errors import InputError
 from dcpt.limit import Limit
 from dcpt.quantities import format_rate
-from dcpt.runs import channel_shares
+from dcpt.runs.course import channel_shares
 from dcpt.text.mixture import LONGEST_PERIOD
 
 ALLOWED = BASE_GENERAL * 1.03

@@ -14,8 +14,8 @@ from typing import Any
 from dcpt.grid.local import LocalEngine, _Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.slots import Slot
-from dcpt.run_folders import RunFolder
-from dcpt.study import StudyFolder
+from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
 
 
 class Remembering(LocalEngine):

@@ -12,12 +12,13 @@ import pytest
 import torch
 from tiny_study import write_tiny_study
 
-from dcpt import stations
 from dcpt.grid.plan import plan_runs, settle_warmup
 from dcpt.grid.status import read_status
-from dcpt.run_folders import RunFolder
-from dcpt.study import StudyFolder
-from dcpt.study_file import load_study
+from dcpt.pipeline.train import prepare_study
+from dcpt.pipeline.workspace import damaged_files, plan_study
+from dcpt.runs.folders import RunFolder
+from dcpt.study.files import load_study
+from dcpt.study.folder import StudyFolder
 from dcpt.table.study_rows import StudyRows, read_study_rows
 from dcpt.training.loop import train
 
@@ -62,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = file.read_text(encoding="utf-8")
     text = text.replace("bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 1]")
     file.write_text(text[: text.index("target:")], encoding="utf-8")
-    stations.prepare_study(file, workers=1)
+    prepare_study(file, workers=1)
     train_all(file)
     return file
 
@@ -111,7 +112,7 @@ def test_a_damaged_file_is_named_and_trained_again(
     before = contents(study.parent)
 
     found = read_rows(study)
-    statuses = read_status(stations.plan_study(study), StudyFolder(study))
+    statuses = read_status(plan_study(study), StudyFolder(study))
     assert len(found.damaged) == 1
     assert str(path) in found.damaged[0]
     assert [str(path) in one.words for one in statuses if one.state == "damaged"] == [True]
@@ -156,18 +157,18 @@ def test_a_damaged_state_is_not_trained_on(study: Path, trained: Path, way: str)
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_warmup_outlives_its_file(study: Path, trained: Path, way: str) -> None:
-    hashes = [run.config.identity.hash for run in stations.plan_study(trained)]
+    hashes = [run.config.identity.hash for run in plan_study(trained)]
     longer = study.read_text(encoding="utf-8").replace("tokens: 5120", "tokens: 51200")
     study.write_text(longer, encoding="utf-8")
     path = study.parent / "resolved.json"
     WAYS[way](path)
-    again = [run.config.identity.hash for run in stations.plan_study(study)]
+    again = [run.config.identity.hash for run in plan_study(study)]
     assert again[:2] == hashes[:2]  # the base and a trunk
-    assert str(path) in stations.damaged_files(study)[0]
+    assert str(path) in damaged_files(study)[0]
     settle_warmup(load_study(study), StudyFolder(study))
     assert path.with_name("resolved.json.damaged").exists()
-    assert stations.damaged_files(study) == []
-    assert [run.config.identity.hash for run in stations.plan_study(study)] == again
+    assert damaged_files(study) == []
+    assert [run.config.identity.hash for run in plan_study(study)] == again
 
 
 def test_a_line_in_the_middle_that_is_no_json(study: Path, trained: Path) -> None:

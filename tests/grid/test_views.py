@@ -11,19 +11,20 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from dcpt import display, display_grid, stations
+from dcpt.cli.show_grid import LiveView, LogView, _end_live, time, watch_progress
 from dcpt.errors import Stopped
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_run_status
-from dcpt.run_folders import RunFolder, write_error
-from dcpt.study import StudyFolder
+from dcpt.pipeline.workspace import plan_study
+from dcpt.runs.folders import RunFolder, write_error
+from dcpt.study.folder import StudyFolder
 
 
 @pytest.fixture
 def queue(study: Path) -> RunQueue:
     """Five planned runs: a base, two trunks and a branch of each."""
-    return RunQueue(stations.plan_study(study), StudyFolder(study))
+    return RunQueue(plan_study(study), StudyFolder(study))
 
 
 def finish(queue: RunQueue, index: int) -> None:
@@ -41,13 +42,13 @@ def finish(queue: RunQueue, index: int) -> None:
     queue.end(run, "finished")
 
 
-def log_view(out: io.StringIO) -> display_grid.LogView:
-    return display_grid.LogView(Console(file=out, width=40), [Slot(), Slot()], "grid")
+def log_view(out: io.StringIO) -> LogView:
+    return LogView(Console(file=out, width=40), [Slot(), Slot()], "grid")
 
 
 def test_lines_where_there_is_no_terminal(queue: RunQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(display_grid.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     out = io.StringIO()
     view = log_view(out)
     base, trunk, *_ = queue.planned
@@ -87,7 +88,7 @@ def test_a_redraw_reads_only_the_runs_in_training(
     monkeypatch.setattr(RunFolder, "result", counted)
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     live = Live(console=console, auto_refresh=False)
-    view = display_grid.LiveView(console, [Slot()], "grid", live)
+    view = LiveView(console, [Slot()], "grid", live)
     view.tick(queue)
     assert set(read) == {run.name for run in queue.planned}  # once, at the beginning
 
@@ -120,7 +121,7 @@ def test_a_redraw_reads_only_the_runs_in_training(
 
 
 def test_one_listing_finds_all_folders(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = stations.plan_study(study)
+    runs = plan_study(study)
     renamed = StudyFolder(study).runs / f"another-slug-{runs[1].identity_hash}"
     renamed.mkdir(parents=True)
     (StudyFolder(study).runs / "stray").touch()
@@ -148,7 +149,7 @@ def test_a_torn_result_is_a_state_and_is_trained_again(queue: RunQueue, study: P
 
 def test_a_line_for_each_channel_where_there_is_no_terminal() -> None:
     out = io.StringIO()
-    with display.watch_progress(Console(file=out, width=40)) as progress:
+    with watch_progress(Console(file=out, width=40)) as progress:
         progress("en", 1_000_000, 3_000_000)
         progress("en", 3_000_000, 3_000_000)
         assert not out.getvalue()
@@ -169,7 +170,7 @@ class Gone:
 
 def test_a_closed_terminal_hides_no_stop() -> None:
     with pytest.raises(OSError, match="the terminal is gone"):
-        display_grid._end_live(Gone())
+        _end_live(Gone())
     with pytest.raises(Stopped):
         stop_under(Gone())
 
@@ -178,4 +179,4 @@ def stop_under(live: Any) -> None:
     try:
         raise Stopped(1, "saved 1 run")
     finally:
-        display_grid._end_live(live)
+        _end_live(live)

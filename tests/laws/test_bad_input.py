@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from dcpt.cli import main
 from dcpt.errors import InputError
-from dcpt.laws import LAWS, Fit, explain_flag, fit, offer_laws
+from dcpt.laws import LAWS, Fit, explain_flag, fit, offer_laws, write_fit
 from dcpt.laws.law import References, evaluate
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 REFERENCES = References(n_params=4e6, n_tokens=4e6, learning_rate=3e-4)
 TRUTH = [1.8, 0.4, 0.3, 0.5, 0.25, 0.3, 0.1, 0.05, 0.5]
@@ -200,7 +200,7 @@ def test_a_law_that_explodes_where_it_is_held_out_is_weighed_by_it(tmp_path: Pat
     found = fit(frame, "anchored-general", ["general"], n_draws=2)
     errors = found.by_channel["general"].comparisons["constant"].errors["anchored-general"]
     assert max(errors.values()) > 1e4
-    found.to_json(tmp_path)
+    write_fit(found, tmp_path)
 
 
 def test_annealed_points_that_no_law_could_use_are_no_phase(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_annealed_points_that_no_law_could_use_are_no_phase(tmp_path: Path) -> N
     found = fit(frame, "lr-annealing", ["domain"], n_draws=5)
     assert list(found.by_channel["domain"].comparisons) == ["constant"]
     assert found.phase_for_decisions == "constant"
-    found.to_json(tmp_path)
+    write_fit(found, tmp_path)
 
 
 def some(values: list[float], *counts: int) -> st.SearchStrategy[list[float]]:

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from dcpt import fit
 from dcpt.laws import LAWS, References
-from dcpt.laws.plant import Truth, plant_runs
+from dcpt.laws.synthetic import Truth, plant_runs
 
 SIZES = {1.8e6: 3.4, 6.6e6: 3.1, 29.1e6: 2.9}
 RUN_NOISE, POINT_NOISE = 0.005, 0.002

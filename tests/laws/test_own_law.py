@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 import dcpt
 from dcpt.cli import app
-from dcpt.laws import LAWS, Points, Range, References
-from dcpt.laws.flags import together
+from dcpt.laws import LAWS, Points, Range, References, write_fit
+from dcpt.laws.flags.explain import together
 from dcpt.laws.menu import laws_named
 from dcpt.table import write_runs
 
@@ -101,7 +101,7 @@ def test_a_law_named_by_hand_is_not_left_out_in_silence(runs: pd.DataFrame) -> N
 
 def test_the_fit_is_read_back_with_its_law_only(runs: pd.DataFrame, tmp_path: Path) -> None:
     fitted = dcpt.fit(runs, ["d-cpt", MINE], n_draws=5)
-    fitted.to_json(tmp_path)
+    write_fit(fitted, tmp_path)
     with pytest.raises(dcpt.InputError, match=r"uses the law mine, .* laws= or --law module:name"):
         dcpt.load_fit(tmp_path)
     back = dcpt.load_fit(tmp_path, laws=[MINE])
@@ -119,7 +119,7 @@ def test_the_fit_is_read_back_with_its_law_only(runs: pd.DataFrame, tmp_path: Pa
 def test_another_law_of_its_name_does_not_answer_for_it(
     runs: pd.DataFrame, tmp_path: Path, other: dcpt.Law
 ) -> None:
-    dcpt.fit(runs, MINE, n_draws=5).to_json(tmp_path)
+    write_fit(dcpt.fit(runs, MINE, n_draws=5), tmp_path)
     with pytest.raises(dcpt.InputError, match="the law mine was fitted as E"):
         dcpt.load_fit(tmp_path, laws=[other])
 

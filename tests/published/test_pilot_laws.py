@@ -7,9 +7,9 @@ import pandas as pd
 
 from dcpt.bundled import bundled_runs
 from dcpt.laws import LAWS, fit
-from dcpt.laws.carry import data_for
-from dcpt.laws.points import ChannelData, points_from_table
-from dcpt.laws.search import LawFit, fit_law
+from dcpt.laws.points.channel_data import ChannelData, points_from_table
+from dcpt.laws.solver.search import LawFit, fit_law
+from dcpt.laws.suitable import data_for
 
 
 def rmse(fitted: LawFit, data: ChannelData) -> float:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import dcpt
 from dcpt.decide.trade_off import best_share, largest_share
 from dcpt.laws import Law, Parameter, Points, References
-from dcpt.laws.points import points_from_table
-from dcpt.laws.search import fit_law
+from dcpt.laws.points.channel_data import points_from_table
+from dcpt.laws.solver.search import fit_law
 
 # D-CPT (arXiv 2406.01375), chemistry: 1.8B parameters, 10B tokens, measured.
 CHEMISTRY = pd.DataFrame(

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 import dcpt
 from dcpt.laws import LAWS
-from dcpt.laws.flags import flag_law
-from dcpt.laws.points import points_from_table
-from dcpt.laws.search import fit_law
+from dcpt.laws.flags.law_flags import flag_law
+from dcpt.laws.points.channel_data import points_from_table
+from dcpt.laws.solver.search import fit_law
 
 DATA = Path(__file__).parent / "data" / "datablations"
 CORPORA = ("c4", "python")

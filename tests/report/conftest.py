@@ -5,8 +5,8 @@ import pytest
 from made_report import make_recommendation, make_runs
 
 from dcpt.decide.records import Recommendation
-from dcpt.laws.fitted import Fit
-from dcpt.laws.fitting import fit as fit_laws
+from dcpt.laws.fits.fit_runs import fit as fit_laws
+from dcpt.laws.fits.result import Fit
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from dcpt.decide.records import (
     Flag,
     Frontier,
     Interval,
-    Limit,
     Reason,
     Recommendation,
     Target,
     Verification,
     Verified,
 )
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
+from dcpt.limit import Limit
 
 LEVEL = 0.9
 

@@ -9,11 +9,12 @@ import numpy as np
 from made_report import law
 from tiny_study import write_tiny_study
 
-from dcpt import stations
 from dcpt.grid.planned import PlannedRun
-from dcpt.laws.points import Points
-from dcpt.run_folders import RunFolder
-from dcpt.runs import RunConfig
+from dcpt.laws.points.record import Points
+from dcpt.pipeline.train import prepare_study
+from dcpt.pipeline.workspace import plan_study
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import RunConfig
 
 MIXTURES = """decay: 20%
   mixtures:
@@ -38,8 +39,8 @@ def write_made_study(folder: Path, mixtures: bool) -> Path:
         extra = "  - {name: code, side: extra, train: general.jsonl, valid_fraction: 10%}\n"
         text = text.replace("tokenizer: 300", f"{extra}tokenizer: 300")
     file.write_text(text, encoding="utf-8")
-    stations.prepare_study(file, workers=1)
-    leave_points(file, stations.plan_study(file))
+    prepare_study(file, workers=1)
+    leave_points(file, plan_study(file))
     return file
 
 

@@ -18,10 +18,10 @@ from made_report import make_recommendation, make_runs, make_verification
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dcpt import display
 from dcpt.cli import app
+from dcpt.cli.console import make_table, print_line
 from dcpt.decide.records import Recommendation
-from dcpt.laws.fitting import fit
+from dcpt.laws.fits.fit_runs import fit
 from dcpt.report.markdown import code_span, escape_markdown
 from dcpt.report.page import write_report
 from dcpt.table import load_runs, write_runs
@@ -176,9 +176,9 @@ def test_commands_print_hostile_names_as_text(reports: Any, words: list[str]) ->
 def test_tables_and_lines_show_names_as_they_are(name: str) -> None:
     out = StringIO()
     console = Console(file=out, width=400, force_terminal=True, color_system=None)
-    table = display.make_table(name, [name, name], [(name, name)])
+    table = make_table(name, [name, name], [(name, name)])
     console.print(table)
-    display.print_line(console, name, "red")
+    print_line(console, name, "red")
     shown = name.replace("\x1b", "\\x1b").replace("\r", "\\r").replace("\u202e", "\\u202e")
     assert out.getvalue().count(shown) == 6
     assert "\x1b[31mb" not in out.getvalue()

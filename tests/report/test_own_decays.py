@@ -9,13 +9,14 @@ import pytest
 from made_report import make_recommendation
 from made_study import CODE, MOVED, leave_points, ordinary_losses, write_made_study
 
-from dcpt import stations
 from dcpt.decide import write_recommendation
 from dcpt.grid.planned import Trunk
+from dcpt.pipeline.answer import collect_runs, fit_runs, report_on
+from dcpt.pipeline.workspace import left_out_runs, own_decays, plan_study
 from dcpt.report.own_decays import own_decay_record, own_decays_section, own_decays_table
 from dcpt.report.parts import Text
-from dcpt.run_folders import RunFolder
-from dcpt.runs import RunConfig
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import RunConfig
 from dcpt.table.study_rows import OwnDecay
 
 TITLE = "Decays with mixtures of their own"
@@ -24,12 +25,10 @@ LABEL = "Measured after each decay, nats per token, and the difference from the 
 
 def report(file: Path, place: Path | None = None) -> tuple[str, str, dict]:
     """Fit the study's table and write its page, or that of its fit folder."""
-    fitted = stations.fit_runs(stations.collect_runs(file), file.parent / "fit", n_draws=5)
+    fitted = fit_runs(collect_runs(file), file.parent / "fit", n_draws=5)
     answer = replace(make_recommendation(), fit_sha256=fitted.sha256)
     write_recommendation(answer, file.parent / "fit")
-    page, markdown, record = (
-        path.read_text(encoding="utf-8") for path in stations.report_on(place or file)
-    )
+    page, markdown, record = (path.read_text(encoding="utf-8") for path in report_on(place or file))
     return page, markdown, json.loads(record)
 
 
@@ -46,7 +45,7 @@ def written(study: Path) -> tuple[str, str, dict]:
 @pytest.fixture(scope="module")
 def ends(study: Path) -> list[RunConfig]:
     """The ordinary branches of the grid."""
-    planned = [run.config for run in stations.plan_study(study)]
+    planned = [run.config for run in plan_study(study)]
     return [c for c in planned if c.identity.kind == "branch" and not c.recorded.mixture_name]
 
 
@@ -109,14 +108,14 @@ def test_the_table_of_all_runs_keeps_the_ordinary_decay(written, ends) -> None:
 
 
 def test_no_law_sees_them(study: Path) -> None:
-    runs = stations.collect_runs(study)
+    runs = collect_runs(study)
     own = runs["excluded"].notna()
     assert set(runs.loc[own, "excluded"]) == {
         "decay with a mixture of its own: best",
         "decay with a mixture of its own: calm",
     }
-    without = stations.fit_runs(runs[~own].reset_index(drop=True), None, n_draws=1)
-    fitted = stations.fit_runs(runs, None, n_draws=1)
+    without = fit_runs(runs[~own].reset_index(drop=True), None, n_draws=1)
+    fitted = fit_runs(runs, None, n_draws=1)
     parameters = [[one["parameters"] for one in fit.records()] for fit in (fitted, without)]
     assert parameters[0] == parameters[1]
 
@@ -136,11 +135,11 @@ def test_a_study_without_any_has_no_section(tmp_path: Path, study: Path) -> None
 def test_a_verification_trains_no_decays_with_other_mixtures(tmp_path: Path) -> None:
     file = write_made_study(tmp_path, mixtures=True)
     runs, trunk = file.parent / "runs", Trunk("big", 0.4, 3e-3, 0, 5120)
-    planned = stations.plan_study(file, [trunk])
+    planned = plan_study(file, [trunk])
     assert [run.config.recorded.mixture_name for run in planned] == [None] * len(planned)
     leave_points(file, planned)
-    assert not [own for own in stations.own_decays(file) if own.n_params == 29_100_000]
-    table = stations.collect_runs(file)
+    assert not [own for own in own_decays(file) if own.n_params == 29_100_000]
+    table = collect_runs(file)
     name = next(
         RunFolder.of(run.config, runs).path.name
         for run in planned
@@ -154,8 +153,8 @@ def test_a_mixture_that_the_study_no_longer_has_is_not_its_own(tmp_path: Path) -
     file = write_made_study(tmp_path, mixtures=True)
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("code: 0.2, en: 0.3", "code: 0.3, en: 0.2"), encoding="utf-8")
-    assert {own.mixture for own in stations.own_decays(file)} == {"calm"}
-    assert len(stations.left_out_runs(file)) == 6
+    assert {own.mixture for own in own_decays(file)} == {"calm"}
+    assert len(left_out_runs(file)) == 6
 
 
 MADE = OwnDecay(

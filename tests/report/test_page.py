@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from dcpt.decide.records import Evidence, Flag, Interval, Recommendation, Verification
 from dcpt.errors import InputError
-from dcpt.laws.fitting import fit as fit_laws
+from dcpt.laws.fits.fit_runs import fit as fit_laws
 from dcpt.report.page import how_made, write_report
 
 
@@ -254,7 +254,7 @@ def test_sources_that_are_not_installed_have_no_version(fit, monkeypatch):
             raise PackageNotFoundError(name)
         return "9.9"
 
-    monkeypatch.setattr("dcpt.laws.fit_files.version", version)
+    monkeypatch.setattr("dcpt.laws.fits.files.version", version)
     made = how_made(fit)
     assert made["dcpt"] == "not installed"
     assert made["scipy"] == "9.9"

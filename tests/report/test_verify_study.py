@@ -11,10 +11,12 @@ from made_report import make_recommendation
 from made_study import write_made_study
 from typer.testing import CliRunner
 
-from dcpt import stations
 from dcpt.cli import app
 from dcpt.decide import plan_verification, read_recommendation, write_recommendation
 from dcpt.grid.estimate import Estimate
+from dcpt.pipeline import verify
+from dcpt.pipeline.train import prepare_study
+from dcpt.pipeline.workspace import fit_folder
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     answer = replace(made, target=replace(made.target, base="big", n_tokens=6144))
     (tmp_path / "fit").mkdir()
     write_recommendation(answer, tmp_path / "fit")
-    monkeypatch.setattr(stations, "known_base", lambda *_: {"n_params": 29.1e6})
+    monkeypatch.setattr(verify, "known_base", lambda *_: {"n_params": 29.1e6})
     return file
 
 
@@ -48,7 +50,7 @@ def test_a_dry_run_lists_the_runs_and_trains_nothing(study: Path, estimated: lis
     assert result.exit_code == 0
     assert [one["name"] for one in json.loads(result.stdout)] == [r.config.name for r in estimated]
     trunks = [run.config for run in estimated if run.config.identity.kind == "trunk"]
-    answer = read_recommendation(stations.fit_folder(study))
+    answer = read_recommendation(fit_folder(study))
     assert [trunk.identity.ratio for trunk in trunks] == [
         run.ratio for run in plan_verification(answer)
     ]
@@ -73,7 +75,7 @@ def test_weights_that_cannot_be_mixed_are_named_before_anything_is_trained(
         "weight: 0.123457}\ntokenizer: 300",
     )
     study.write_text(text, encoding="utf-8")
-    stations.prepare_study(study, workers=1)
+    prepare_study(study, workers=1)
     result = CliRunner().invoke(app, ["verify", str(study), "--dry-run"])
     assert result.exit_code != 0
     assert any(

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from dcpt.errors import InputError
-from dcpt.runs import ChannelIdentity, Decay, Identity, learning_rate_at
+from dcpt.runs.course import learning_rate_at
+from dcpt.runs.identity import ChannelIdentity, Decay, Identity
 from dcpt.table.checks import check_runs
-from dcpt.table.curves import FINEST, MOST_DROPS, Curve, history_at
-from dcpt.table.histories import read_history
+from dcpt.table.rate_curves import FINEST, MOST_DROPS, Curve, history_at
+from dcpt.table.rate_histories import read_history
 from dcpt.table.schedules import MOST_STEPS, Schedule, load_schedules
 
 FILE = """

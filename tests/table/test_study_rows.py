@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from run_configs import run_config
 
-from dcpt.run_folders import RunFolder
-from dcpt.runs import Decay, RunConfig
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import Decay, RunConfig
 from dcpt.table.study_rows import read_study_rows
 
 

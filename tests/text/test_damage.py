@@ -12,7 +12,9 @@ from made_text import TEXTS, hashes, make_old, write_json_lines
 
 from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
-from dcpt.text.corpora import ChannelSource, load_prepared, open_shard, prepare
+from dcpt.text.manifest import load_prepared, open_shard
+from dcpt.text.prepare import prepare
+from dcpt.text.sources import ChannelSource
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ import pytest
 from made_text import TEXTS, hashes, make_old, write_json_lines
 
 from dcpt.errors import InputError
-from dcpt.text.corpora import ChannelSource, load_prepared, prepare
+from dcpt.text.manifest import load_prepared
+from dcpt.text.prepare import prepare
+from dcpt.text.sources import ChannelSource
 
 
 @pytest.fixture

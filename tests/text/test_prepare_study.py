@@ -10,20 +10,23 @@ from typing import Any
 import pytest
 from made_text import TEXTS, hashes, make_old
 
-from dcpt import demo, display, stations
+from dcpt.cli.console import open_console
+from dcpt.cli.demo import run_bundled, write_study
 from dcpt.errors import InputError
-from dcpt.study import StudyFolder
-from dcpt.text.corpora import Prepared
+from dcpt.pipeline.train import prepare_study
+from dcpt.pipeline.workspace import plan_study
+from dcpt.study.folder import StudyFolder
+from dcpt.text.manifest import Prepared
 from dcpt.text.tokenizer import train_tokenizer
 from dcpt.text.tokenizer_files import name_tokenizer
 
 
 def prepare(study: Path) -> Prepared:
-    return stations.prepare_study(study, workers=1)
+    return prepare_study(study, workers=1)
 
 
 def planned(study: Path) -> list[tuple[str, str]]:
-    runs = stations.plan_study(study)
+    runs = plan_study(study)
     return [(run.config.name, run.config.recorded.data_path) for run in runs]
 
 
@@ -126,7 +129,7 @@ def test_a_base_with_another_tokenizer_is_refused_before_text_is_encoded(
     seen: set[str] = set()
     says = r"bases\.checkpoints\.own: its tokenizer .*write `tokenizer: models/base` in the study"
     with pytest.raises(InputError, match=says):
-        stations.prepare_study(tiny_study, workers=1, progress=lambda name, *_: seen.add(name))
+        prepare_study(tiny_study, workers=1, progress=lambda name, *_: seen.add(name))
     assert seen == {"tokenizer"}
     edit(tiny_study, "tokenizer: 300", "tokenizer: models/base")  # the remedy
     prepared = prepare(tiny_study)
@@ -170,7 +173,7 @@ def test_text_that_an_older_version_encoded_otherwise_is_prepared_again(
     edit(tiny_study, "tokenizer: 300", "tokenizer: models/base")
     text = tiny_study.read_text()
     with monkeypatch.context() as patch:
-        patch.setattr("dcpt.text.corpora.copy_tokenizer", copy_as_before)
+        patch.setattr("dcpt.text.prepare.copy_tokenizer", copy_as_before)
         edit(tiny_study, "  checkpoints: {own: {model: models/base}}\n", "")
         edit(tiny_study, "[own]", "[a]")
         old = prepare(tiny_study)
@@ -217,13 +220,13 @@ def test_a_missing_tokenizer_is_not_looked_for_on_the_hub(
 
 
 def test_the_demo_writes_only_to_a_folder_of_its_own(tmp_path: Path) -> None:
-    console = display.open_console(True)
+    console = open_console(True)
     for name in ("runs/a.txt", "bundled/fit.json"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("mine")
     before = hashes(tmp_path)
     with pytest.raises(InputError, match=r"holds runs, .*choose another folder with --out"):
-        demo.write_study(tmp_path, "icd", 0)
+        write_study(tmp_path, "icd", 0)
     with pytest.raises(InputError, match=r"bundled: holds fit\.json, .*choose another folder"):
-        demo.run_bundled(tmp_path, console)
+        run_bundled(tmp_path, console)
     assert hashes(tmp_path) == before

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcpt.run_folders import RunFolder
-from dcpt.runs import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
-from dcpt.text.corpora import ChannelSource, load_prepared, prepare
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
+from dcpt.text.manifest import load_prepared
+from dcpt.text.prepare import prepare
+from dcpt.text.sources import ChannelSource
 from dcpt.training.checkpoints import checkpoint_sha256
 from dcpt.training.models import build_llama, save_model
 

@@ -13,7 +13,7 @@ from test_families import FAMILIES
 from test_resume import elsewhere
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from dcpt.runs import RunConfig
+from dcpt.runs.identity import RunConfig
 from dcpt.training.forward import forward_of
 from dcpt.training.lanes import Lanes
 from dcpt.training.loop import own_stream, train

@@ -9,7 +9,7 @@ from made_runs import ARCHITECTURE, Made
 from torch import nn
 
 from dcpt.errors import InputError
-from dcpt.text.corpora import load_prepared, open_shard
+from dcpt.text.manifest import load_prepared, open_shard
 from dcpt.training.evaluate import (
     ChannelLoss,
     cut_windows,

@@ -10,10 +10,11 @@ from made_runs import BATCH_TOKENS, Made, points_of
 from test_resume import assert_same_weights, elsewhere
 
 from dcpt.errors import InputError
-from dcpt.runs import RunConfig
+from dcpt.runs.identity import RunConfig
 from dcpt.training.lanes import Ended, Lanes, kind_of
-from dcpt.training.loop import TrainingError, train
+from dcpt.training.loop import train
 from dcpt.training.state import read_step
+from dcpt.training.watch import TrainingError
 
 
 @pytest.fixture

@@ -16,15 +16,17 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dcpt.errors import InputError
-from dcpt.runs import RunConfig, channel_shares, learning_rate_at
+from dcpt.runs.course import channel_shares, learning_rate_at
+from dcpt.runs.identity import RunConfig
 from dcpt.table.study_rows import read_study_rows
-from dcpt.text.corpora import open_shard
+from dcpt.text.manifest import open_shard
 from dcpt.text.mixture import Mixture, Phase
 from dcpt.training import loop, watch
 from dcpt.training.evaluate import evaluate_model
-from dcpt.training.loop import TrainingError, train
+from dcpt.training.loop import train
 from dcpt.training.models import save_model
 from dcpt.training.timing import time_steps
+from dcpt.training.watch import TrainingError
 
 
 def train_slowly(made: Made, config: RunConfig) -> tuple[dict[str, torch.Tensor], dict[str, float]]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from test_resume import assert_same_weights, elsewhere
 
 from dcpt.errors import InputError
-from dcpt.runs import Decay, RunConfig
+from dcpt.runs.identity import Decay, RunConfig
 from dcpt.table.study_rows import read_study_rows
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train

@@ -14,14 +14,15 @@ import torch
 from made_runs import BATCH_TOKENS, Made, points_of
 from safetensors.torch import load_file
 
-from dcpt.run_folders import RunFolder
-from dcpt.runs import RunConfig
-from dcpt.training.loop import TrainingError, train
+from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import RunConfig
+from dcpt.training.loop import train
+from dcpt.training.watch import TrainingError
 
 CHILD = """
 import sys, torch
 from pathlib import Path
-from dcpt.runs import RunConfig
+from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import train
 torch.set_num_threads(1)
 train(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

@@ -28,7 +28,7 @@ from dcpt.laws.formulas.coordinates import (
     tokens_power,
 )
 from dcpt.laws.law import Law, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 
 def _anchored_general(points: Points, p: Values, ref: References) -> Array:

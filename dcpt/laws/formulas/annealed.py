@@ -27,7 +27,7 @@ from dcpt.laws.formulas.coordinates import (
     relative_rate,
 )
 from dcpt.laws.law import Law, Parameter, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 
 def _forgotten(points: Points, p: Values, ref: References) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.laws.law import Parameter, Range, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 Array = NDArray[np.float64]
 Values = Mapping[str, Array]

@@ -42,7 +42,7 @@ from dcpt.laws.formulas.coordinates import (
     rewarmed,
 )
 from dcpt.laws.law import Law, Parameter, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 FORGETTING_TOKENS = 0.5
 """Exponent of D in forgetting and in the gain of more general text."""

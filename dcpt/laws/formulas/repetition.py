@@ -19,7 +19,7 @@ from dcpt.laws.formulas.coordinates import (
 )
 from dcpt.laws.formulas.shares import FX2_PARAMETERS, ONE_RATE_AND_PHASE, PLAIN_AXES, fx2
 from dcpt.laws.law import Law, Parameter, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 
 def _repetition_penalty(points: Points, p: Values, ref: References) -> Array:

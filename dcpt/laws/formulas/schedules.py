@@ -19,7 +19,7 @@ from dcpt.laws.formulas.coordinates import (
     power,
 )
 from dcpt.laws.law import Law, Parameter, Range, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 NOTHING = 1e-100
 """Stands for a rate or an area of 0 inside a logarithm: a drop to 0 counts in full at once."""

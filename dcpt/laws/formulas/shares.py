@@ -23,7 +23,7 @@ from dcpt.laws.formulas.coordinates import (
     tokens_power,
 )
 from dcpt.laws.law import Law, Parameter, Range, References
-from dcpt.laws.points import Points
+from dcpt.laws.points.record import Points
 
 
 def without_share(points: Points, p: Values, ref: References) -> Array:

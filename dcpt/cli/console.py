@@ -1,0 +1,80 @@
+"""The console: where output goes, plain tables, and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dcpt.names import escape_controls
+
+_FILE_WIDTH = 120
+"""Columns of a table where it goes to a file or another program, which have no width."""
+
+
+def open_console(json: bool = False) -> Console:
+    """Where people's output goes: with ``--json`` standard output belongs to the JSON."""
+    console = Console(stderr=json)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    return console
+
+
+def note_left_out(names: Sequence[str]) -> None:
+    """Say on standard error which runs of the folder the study does not ask for."""
+    if names:
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        print_line(
+            Console(stderr=True),
+            f"note: {len(names)} runs in the folder are not the study's (another text, batch or "
+            f"evaluation, or no longer in its grid) and are left out: {shown}",
+        )
+
+
+def print_line(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it is: names in it are not markup, and control characters are shown."""
+    console.print(_plain(line), highlight=False, soft_wrap=True, style=style)
+
+
+def note_damaged(sentences: Sequence[str]) -> None:
+    """Say on standard error which runs a damaged file leaves out."""
+    console = Console(stderr=True, highlight=False)
+    for sentence in sentences:
+        print_line(console, f"warning: {sentence}", "yellow")
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table; columns after the first are right-aligned, and no cell is markup."""
+    head = _plain(title, "table.title")
+    table = Table(title=head, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        first = index == 0
+        table.add_column(_plain(column), justify="left" if first else "right", no_wrap=first)
+    for row in rows:
+        table.add_row(*map(_plain, row))
+    return table
+
+
+def _plain(text: str, style: str = "") -> Text:
+    return Text(escape_controls(text), style=style)
+
+
+def in_words(value: Any) -> str:
+    """A value of a description, for people."""
+    if isinstance(value, dict):
+        pairs = (f"{escape_controls(str(name))} ({in_words(one)})" for name, one in value.items())
+        return "; ".join(pairs) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else escape_controls(str(value))
+
+
+def as_json(value: Any) -> str:
+    """The ``--json`` form of a result."""
+    return json.dumps(value, indent=1, allow_nan=False, default=str)

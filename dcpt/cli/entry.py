@@ -1,0 +1,79 @@
+"""The ``dcpt`` command: its subcommands, and how it ends. Programs get ``--json``.
+
+Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+
+import typer
+
+from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recommend, report, runs
+from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
+from dcpt.errors import InputError, Stopped
+from dcpt.names import escape_controls
+from dcpt.processes import STOP_SIGNALS
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="How much domain text goes into a continual pre-training run? Train small, fit, decide.",
+)
+
+
+def main() -> None:
+    """Run the command; bad input ends with one sentence and exit code 2."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
+    try:
+        app()
+    except Stopped as stop:
+        with suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(f"dcpt: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except InputError as error:
+        for problem in error.problems:
+            print(f"dcpt: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = "fix this and rerun the command"
+        words = f"{place}{error.strerror or error}; {remedy}"
+        print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """Stop a command that has nothing to save; a second signal ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number, "stopped")
+
+
+COMMANDS = (
+    init,
+    prepare,
+    evaluate,
+    run_grid,
+    status,
+    runs,
+    laws,
+    compare,
+    fit,
+    predict,
+    recommend,
+    report,
+    diagnose,
+    verify,
+    demo,
+)
+"""In the order of the help."""
+
+for command in COMMANDS:
+    app.command(command.__name__.replace("_", "-"))(command)

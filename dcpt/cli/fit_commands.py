@@ -1,0 +1,337 @@
+"""The commands on runs tables and fits: parse, call, print. None of them needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dcpt.cli.options import (
+    BaseLosses,
+    BasePeak,
+    BaseTokens,
+    Channels,
+    Columns,
+    Json,
+    Laws,
+    OwnLaws,
+    Place,
+    Schedules,
+    Table,
+    WarmupTokens,
+    is_table,
+    read_base_losses,
+    read_bounds,
+    read_channels,
+    read_count,
+    read_mapping,
+    read_numbers,
+    read_schedules,
+)
+
+
+def runs(
+    table: Table,
+    out: Annotated[Path | None, typer.Option(help="Write it as .csv or .parquet.")] = None,
+    column: Columns = None,
+    json: Json = False,
+) -> None:
+    """Export the runs table of a study, or check a table from any other trainer.
+
+    Example: dcpt runs study.yaml --out runs.csv
+    """
+    from dcpt.cli.console import as_json, in_words, note_damaged, note_left_out
+    from dcpt.pipeline.answer import collect_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs
+    from dcpt.table import describe, write_runs
+
+    frame = collect_runs(table, read_mapping(column))
+    note_left_out(left_out_runs(table))
+    note_damaged(damaged_files(table))
+    if out is not None:
+        write_runs(frame, out)
+    found = describe(frame)
+    if json:
+        typer.echo(as_json(found))
+        return
+    for name, value in found.items():
+        typer.echo(f"{name}: {in_words(value)}")
+
+
+def laws(
+    about: Annotated[
+        str | None, typer.Argument(help="A law's name, or a table of runs (default: the menu).")
+    ] = None,
+    law: Laws = None,
+    channel: Channels = None,
+    column: Columns = None,
+    schedules: Schedules = None,
+    json: Json = False,
+) -> None:
+    """List the laws, show one, or say which of them a table carries.
+
+    Example: dcpt laws runs.csv --channel domain (or: dcpt laws d-cpt)
+    """
+    from dcpt.cli.console import as_json, note_damaged, open_console
+    from dcpt.cli.show_laws import law_record, show_carried, show_law, show_laws
+    from dcpt.laws import offer_laws
+    from dcpt.laws.menu import laws_named
+    from dcpt.table import channels
+
+    wanted, place = list(law or []), None
+    if about is not None and is_table(about):
+        place = Path(about)
+    elif about is not None:
+        wanted.append(about)
+    shown = laws_named(wanted or "auto")
+    found: dict[str, Any] = {"laws": [law_record(one) for one in shown.values()]}
+    if place is not None:
+        from dcpt.pipeline.answer import collect_runs
+        from dcpt.pipeline.workspace import damaged_files
+
+        note_damaged(damaged_files(place))
+        frame = collect_runs(place, read_mapping(column))
+        named = read_schedules(schedules)
+        found["channels"] = {
+            name: offer_laws(frame, name, wanted or "auto", named)
+            for name in read_channels(channel) or channels(frame)
+        }
+    console = open_console(json)
+    if json:
+        typer.echo(as_json(found))
+    elif place is not None:
+        show_carried(console, found["channels"])
+    elif wanted:
+        for one in shown.values():
+            show_law(console, one)
+    else:
+        show_laws(console, shown)
+
+
+def compare(
+    table: Table,
+    law: Laws = None,
+    channel: Channels = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search's starts.")] = 0,
+    column: Columns = None,
+    schedules: Schedules = None,
+    json: Json = False,
+) -> None:
+    """Show which law is which on runs that the fit never saw.
+
+    Example: dcpt compare runs.csv --law auto --law my_laws:cmr
+    """
+    from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
+    from dcpt.cli.show_fit import flag_records
+    from dcpt.cli.show_laws import comparison_records, show_comparisons
+    from dcpt.pipeline.answer import collect_runs, fit_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs
+
+    note_left_out(left_out_runs(table))
+    note_damaged(damaged_files(table))
+    fitted = fit_runs(
+        collect_runs(table, read_mapping(column)),
+        None,
+        law=law or "auto",
+        channels=read_channels(channel),
+        n_draws=1,
+        seed=seed,
+        schedules=read_schedules(schedules),
+    )
+    if json:
+        found = {"comparisons": comparison_records(fitted)}
+        typer.echo(as_json({**found, "flags": flag_records(fitted.flags)}))
+    else:
+        show_comparisons(open_console(), fitted)
+
+
+def fit(
+    table: Table,
+    law: Laws = None,
+    channel: Channels = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for fit.json; a study has its own.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=20, help="Refits on resampled runs.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of starts and draws.")] = 0,
+    fixed: Annotated[
+        list[str] | None, typer.Option(help="kappa=0.7: hold a parameter. Repeatable.")
+    ] = None,
+    bounds: Annotated[
+        list[str] | None, typer.Option(help="gamma=0.1:2: a parameter's bounds. Repeatable.")
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="Huber's threshold in log loss; inf is least squares.")
+    ] = 1e-3,
+    column: Columns = None,
+    schedules: Schedules = None,
+    json: Json = False,
+) -> None:
+    """Fit laws to every channel, choose by held-out error, draw intervals.
+
+    Example: dcpt fit runs.csv --law d-cpt --channel domain --json
+    """
+    from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
+    from dcpt.cli.show_fit import fit_record, show_fit
+    from dcpt.pipeline.answer import collect_runs, fit_runs
+    from dcpt.pipeline.workspace import damaged_files, fit_folder, is_study, left_out_runs
+
+    note_left_out(left_out_runs(table))
+    note_damaged(damaged_files(table))
+    folder = out or (fit_folder(table) if is_study(table) else None)
+    fitted = fit_runs(
+        collect_runs(table, read_mapping(column)),
+        folder,
+        law=law or "auto",
+        channels=read_channels(channel),
+        n_draws=draws,
+        seed=seed,
+        fixed=read_numbers("--fixed", fixed, "kappa=0.7"),
+        bounds=read_bounds(bounds),
+        delta=delta,
+        schedules=read_schedules(schedules),
+    )
+    if json:
+        typer.echo(as_json(fit_record(fitted)))
+    else:
+        show_fit(open_console(), fitted)
+        if folder is None:
+            typer.echo("Nothing was saved: --out FOLDER keeps the fit for predict and recommend.")
+
+
+def predict(
+    place: Place,
+    n_params: Annotated[str | None, typer.Option(help="Parameters, e.g. 1.5B.")] = None,
+    n_tokens: Annotated[str | None, typer.Option(help="CPT tokens, e.g. 10B.")] = None,
+    ratio: Annotated[list[float] | None, typer.Option(help="Share of domain tokens.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="constant or annealed (default: annealed where known).")
+    ] = None,
+    base_loss: BaseLosses = None,
+    base_peak_learning_rate: BasePeak = None,
+    base_n_tokens: BaseTokens = None,
+    warmup_tokens: WarmupTokens = None,
+    batch_tokens: Annotated[str | None, typer.Option(help="Tokens of one step.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="A name in --schedules.")] = None,
+    schedules: Schedules = None,
+    law: OwnLaws = None,
+    json: Json = False,
+) -> None:
+    """Predict every channel's loss, with 90 % intervals.
+
+    Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5 --base-loss general=1.9
+    """
+    from dcpt.cli.console import as_json, open_console
+    from dcpt.cli.show_laws import flags_of_question, prediction_record, show_prediction
+    from dcpt.laws import load_fit
+    from dcpt.pipeline.workspace import fit_folder
+
+    given: dict[str, Any] = {
+        "n_params": read_count("--n-params", n_params),
+        "n_tokens": read_count("--n-tokens", n_tokens),
+        "ratio": ratio or None,
+        "learning_rate": learning_rate,
+        "phase": phase,
+        "base_peak_learning_rate": base_peak_learning_rate,
+        "base_n_tokens": read_count("--base-n-tokens", base_n_tokens),
+        "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
+        "batch_tokens": read_count("--batch-tokens", batch_tokens),
+        "schedule": schedule,
+    }
+    for name, loss in read_base_losses(base_loss).items():
+        given[f"base_loss_{name}"] = loss
+    fitted, named = load_fit(fit_folder(place), law or ()), read_schedules(schedules)
+    frame = fitted.predict(schedules=named, **given)
+    flags = flags_of_question(fitted, frame, named)
+    if json:
+        typer.echo(as_json(prediction_record(frame, flags)))
+    else:
+        show_prediction(open_console(), frame, flags)
+
+
+def recommend(
+    place: Place,
+    n_params: Annotated[str | None, typer.Option(help="Target: parameters, e.g. 7B.")] = None,
+    n_tokens: Annotated[str | None, typer.Option(help="Target: tokens, decay included.")] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Rise of general loss: +3%, +0.05, -5%.")
+    ] = None,
+    base_loss: BaseLosses = None,
+    base_peak_learning_rate: BasePeak = None,
+    base_n_tokens: BaseTokens = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Hold the rate at this.")] = None,
+    warmup_tokens: WarmupTokens = None,
+    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Level of intervals.")] = 0.9,
+    law: OwnLaws = None,
+    json: Json = False,
+) -> None:
+    """Recommend the share of domain text and the learning rate for the target.
+
+    Options override the study's target; a fit folder needs them.
+
+    Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3% --base-loss general=1.9
+    """
+    from dcpt.cli.console import as_json, note_damaged, open_console
+    from dcpt.cli.show_fit import show_answer
+    from dcpt.pipeline.answer import read_target, recommend_for
+    from dcpt.pipeline.workspace import damaged_files
+
+    note_damaged(damaged_files(place))
+    target = read_target(
+        place,
+        n_params=read_count("--n-params", n_params),
+        n_tokens=read_count("--n-tokens", n_tokens),
+        limit=limit,
+        base_losses=read_base_losses(base_loss),
+        base_peak_learning_rate=base_peak_learning_rate,
+        base_n_tokens=read_count("--base-n-tokens", base_n_tokens),
+        learning_rate=learning_rate,
+        warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
+    )
+    answer = recommend_for(place, target, level, law or ())
+    if json:
+        typer.echo(as_json(answer.as_dict()))
+    else:
+        show_answer(open_console(), answer)
+
+
+def report(
+    place: Place,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    law: OwnLaws = None,
+) -> None:
+    """Write the page that people act on: HTML, Markdown and JSON.
+
+    Example: dcpt report study.yaml
+    """
+    from dcpt.cli.console import note_damaged
+    from dcpt.pipeline.answer import report_on
+    from dcpt.pipeline.workspace import damaged_files
+
+    note_damaged(damaged_files(place))
+    for path in report_on(place, out=out, title=title, laws=law or ()):
+        typer.echo(str(path))
+
+
+def diagnose(table: Table, column: Columns = None, json: Json = False) -> None:
+    """Say what the channel losses of runs mean: text, training and plan.
+
+    A study's run folders tell more than its table: spikes between points, runs that stopped.
+
+    Example: dcpt diagnose study.yaml (or: dcpt diagnose runs.csv --column n_params=N)
+    """
+    from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
+    from dcpt.cli.show_diagnosis import show_diagnosis
+    from dcpt.pipeline.answer import diagnose_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs
+
+    note_left_out(left_out_runs(table))
+    note_damaged(damaged_files(table))
+    found = diagnose_runs(table, read_mapping(column))
+    if json:
+        typer.echo(as_json(found.as_dict()))
+    else:
+        show_diagnosis(open_console(), found)

@@ -1,0 +1,327 @@
+"""What the commands on a study show: texts, runs, costs, and a grid under way."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from rich.text import Text
+
+from dcpt.cli.console import make_table
+from dcpt.errors import Stopped
+from dcpt.grid.planned import PlannedRun
+from dcpt.grid.queue import RunQueue
+from dcpt.grid.slots import Slot
+from dcpt.grid.status import GridStatus, RunStatus, seconds_left
+from dcpt.quantities import format_count, format_seconds
+
+if TYPE_CHECKING:
+    from dcpt.grid.estimate import Estimate
+    from dcpt.text.manifest import Prepared
+
+_REFRESH_S = 0.5
+_TOTALS_EVERY_S = 60.0
+
+
+def status_table(statuses: Sequence[RunStatus]) -> Table:
+    """Every planned run: what is planned and what is done."""
+    rows = [
+        (
+            status.name,
+            status.state,
+            f"{format_count(status.n_tokens)} / "
+            f"{format_count(status.planned.config.recorded.n_tokens)}",
+            f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
+            _losses(status.losses),
+        )
+        for status in statuses
+    ]
+    return make_table("", ("run", "state", "tokens", "tokens/s", "losses"), rows)
+
+
+def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
+    """Why runs failed, a line each."""
+    return [f"{status.name}: {status.words}" for status in statuses if status.words]
+
+
+def count_states(statuses: Sequence[RunStatus]) -> str:
+    """One line: how many runs are in which state."""
+    states = [status.state for status in statuses]
+    found = {state: states.count(state) for state in dict.fromkeys(states)}
+    return ", ".join(f"{count} {state}" for state, count in found.items())
+
+
+def status_record(status: RunStatus) -> dict[str, Any]:
+    """One run's status, for programs."""
+    return {
+        "run": status.name,
+        "state": status.state,
+        "n_tokens": status.n_tokens,
+        "expected_n_tokens": status.planned.config.recorded.n_tokens,
+        "tokens_per_s": status.tokens_per_s,
+        "losses": status.losses,
+        "error": status.words or None,
+    }
+
+
+class GridView:
+    """Shows how the training of a grid goes; what it shows it takes from the engine's memory.
+
+    Args:
+        console: Where to show it.
+        slots: The workers.
+        title: What is trained.
+    """
+
+    def __init__(self, console: Console, slots: Sequence[Slot], title: str) -> None:
+        self.console, self.slots, self.title = console, slots, title
+        self.started = time.monotonic()
+        self.status: GridStatus | None = None
+        self.planned: Sequence[PlannedRun] = ()
+
+    def tick(self, queue: RunQueue) -> None:
+        """Show what is new; called by the engine several times a second."""
+        if self.status is None:
+            self.status, self.planned = GridStatus(queue), queue.planned
+            self.begin(queue)
+        self.show(queue, self.status)
+
+    def begin(self, queue: RunQueue) -> None:
+        """Show what is to be done."""
+
+    def show(self, queue: RunQueue, status: GridStatus) -> None:
+        """Show what is new since the last call."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Show how the training ended."""
+        raise NotImplementedError
+
+    def totals(self, status: GridStatus) -> str:
+        """All runs in one line, with the time left."""
+        statuses = status.statuses
+        done = sum(run.state == "done" for run in statuses)
+        failed = f", {status.n_failed} failed" if status.n_failed else ""
+        elapsed = format_seconds(time.monotonic() - self.started)
+        seconds = seconds_left(statuses, self.slots)
+        left = "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
+        return (
+            f"{self.title}: {done} of {len(statuses)} runs done{failed}; {elapsed} elapsed, {left}"
+        )
+
+
+class LiveView(GridView):
+    """A table in the terminal: the runs in training, how far, tokens/s, losses, time left."""
+
+    def __init__(self, console: Console, slots: Sequence[Slot], title: str, live: Live) -> None:
+        super().__init__(console, slots, title)
+        self.live, self.drawn = live, 0.0
+
+    def show(self, queue: RunQueue, status: GridStatus) -> None:
+        """Redraw, at most twice a second."""
+        if time.monotonic() - self.drawn >= _REFRESH_S:
+            self.draw(status)
+
+    def draw(self, status: GridStatus) -> None:
+        """Draw the view as things are now."""
+        self.drawn = time.monotonic()
+        status.update()
+        rows = [
+            (
+                run.name,
+                f"{1 - run.left_tokens / run.planned.trained_tokens:.0%}",
+                f"{run.tokens_per_s:,.0f}" if run.tokens_per_s else "",
+                _losses(run.losses),
+            )
+            for run in status.statuses
+            if run.state == "running"
+        ]
+        text = Text(self.totals(status), style="bold")
+        columns = ("running", "done", "tokens/s", "training losses")
+        parts = [text, make_table("", columns, rows)] if rows else [text]
+        self.live.update(Group(*parts), refresh=True)
+
+    def finish(self) -> None:
+        """Leave the last state in the terminal."""
+        if self.status is None:
+            self.live.update(Text(f"{self.title}: nothing left to train"), refresh=True)
+        else:
+            self.draw(self.status)
+
+
+class LogView(GridView):
+    """Lines where there is no terminal: one for each run that ends, and totals once a minute."""
+
+    def __init__(self, console: Console, slots: Sequence[Slot], title: str) -> None:
+        super().__init__(console, slots, title)
+        self.last_totals = self.started
+        self.n_ended = 0
+
+    def begin(self, queue: RunQueue) -> None:
+        """Say how much is to be done."""
+        n_done = len(queue.planned) - len(queue.pending) - len(queue.running)
+        self._print(
+            f"{self.title}: {len(queue.planned) - n_done} runs to train, {n_done} done, "
+            f"{len(self.slots)} workers"
+        )
+
+    def show(self, queue: RunQueue, status: GridStatus) -> None:
+        """Print a line for every run that ended, and the totals when they are due."""
+        n_ended = len(queue.outcome.finished) + len(queue.outcome.failed)
+        totals_are_due = time.monotonic() - self.last_totals >= _TOTALS_EVERY_S
+        if n_ended == self.n_ended and not totals_are_due:
+            return
+        self.n_ended = n_ended
+        for run in status.update():
+            name = run.planned.name
+            words = queue.outcome.failed.get(name)
+            self._print(f"failed {name}: {words}" if words else f"finished {name}: {_end(run)}")
+        if totals_are_due:
+            self.last_totals = time.monotonic()
+            self._print(self.totals(status))
+
+    def finish(self) -> None:
+        """Print the last totals."""
+        if self.status is None:
+            self._print(f"{self.title}: nothing left to train")
+        else:
+            self.status.update()
+            self._print(self.totals(self.status))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watch_grid(console: Console, slots: Sequence[Slot], title: str) -> Iterator[GridView]:
+    """Show how a grid trains: a live view in a terminal, else lines."""
+    if not console.is_terminal:
+        log = LogView(console, slots, title)
+        yield log
+        log.finish()
+        return
+    live = Live(console=console, auto_refresh=False, transient=False)
+    view = LiveView(console, slots, title, live)
+    live.start()
+    try:
+        yield view
+        view.finish()
+    finally:
+        _end_live(live)
+
+
+def _end_live(live: Live) -> None:
+    """End the live view; where SIGHUP stopped the work, the terminal may be gone."""
+    is_stopped = isinstance(sys.exception(), Stopped)
+    try:
+        live.stop()
+    except OSError:
+        if not is_stopped:
+            raise
+
+
+def _end(run: RunStatus) -> str:
+    """Tokens, time and losses of a finished run."""
+    time_taken = "" if run.wall_s is None else f", {format_seconds(run.wall_s)}"
+    return f"{run.n_tokens:,} tokens{time_taken}, {_losses(run.losses)}"
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+
+
+def estimate_table(estimates: Sequence[Estimate]) -> Table:
+    """What every run would cost."""
+    rows = [
+        (
+            one.name,
+            format_count(one.n_params),
+            format_count(one.n_tokens),
+            f"{one.flops:.2e}",
+            f"{one.disk_bytes / 1e6:.1f} MB",
+            "done" if one.done else format_seconds(one.seconds),
+        )
+        for one in estimates
+    ]
+    return make_table("", ("run", "parameters", "tokens", "FLOPs", "disk", "time"), rows)
+
+
+@contextmanager
+def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far every channel is prepared: bars in a terminal, else a line for each."""
+    if not console.is_terminal:
+        with _log_progress(console) as note:
+            yield note
+        return
+    with Progress(console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(channel: str, done: int, total: int) -> None:
+            if channel not in tasks:
+                tasks[channel] = bars.add_task(channel, total=total or None)
+            bars.update(tasks[channel], completed=done)
+
+        yield show
+
+
+@contextmanager
+def _log_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Print a line when a channel is finished: when the next one begins, or at the end."""
+    current, n_bytes, started = "", 0, time.monotonic()
+
+    def note(channel: str, done: int, total: int) -> None:
+        nonlocal current, n_bytes, started
+        if channel != current:
+            say()
+            current, started = channel, time.monotonic()
+        n_bytes = done
+
+    def say() -> None:
+        if current:
+            seconds = format_seconds(time.monotonic() - started)
+            line = f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    yield note
+    say()
+
+
+def prepared_table(prepared: Prepared) -> Table:
+    """Documents, tokens and bytes of every channel."""
+    rows = [
+        (
+            f"{name} {split}",
+            f"{counts.documents:,}",
+            f"{counts.tokens:,}",
+            f"{counts.text_bytes / 1e6:.2f} MB",
+            counts.sha256[:8],
+        )
+        for name, manifest in prepared.channels.items()
+        for split, counts in (("train", manifest.train), ("valid", manifest.valid))
+    ]
+    return make_table("", ("channel", "documents", "tokens", "text", "sha256"), rows)
+
+
+def prepared_record(prepared: Prepared) -> dict[str, Any]:
+    """What was prepared, for programs."""
+    return {**prepared.model_dump(mode="json"), "did_nothing": prepared.did_nothing}
+
+
+def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
+    """The whole grid in one sentence."""
+    left = [one for one in estimates if not one.done]
+    seconds = sum(one.seconds for one in left) / workers
+    return (
+        f"{len(estimates)} runs, {len(estimates) - len(left)} done; left: "
+        f"{format_count(sum(one.n_tokens for one in left))} tokens, "
+        f"{sum(one.flops for one in left):.2e} FLOPs, "
+        f"{sum(one.disk_bytes for one in left) / 1e6:.1f} MB of disk, about "
+        f"{format_seconds(seconds)} with {workers} workers on this machine"
+    )

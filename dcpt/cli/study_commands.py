@@ -1,0 +1,215 @@
+"""The commands that prepare, train and verify a study: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcpt.cli.options import Json, OwnLaws, StudyFile, Workers
+from dcpt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dcpt.grid.queue import Outcome
+
+
+def _end(outcome: Outcome, console: Console) -> None:
+    """Tell what failed and end with code 1 if anything did."""
+    from dcpt.cli.console import print_line
+
+    for name, words in outcome.failed.items():
+        print_line(console, f"failed: {name}: {words}", "red")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("study.yaml"),
+) -> None:
+    """Write a commented study file to start from.
+
+    Example: dcpt init study.yaml
+    """
+    from dcpt.study.files import study_template
+
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(study_template(file.name))
+    except FileExistsError:
+        raise InputError(f"{file} is there already; choose another name") from None
+    typer.echo(f"wrote {file}; edit it, then: dcpt prepare {file}")
+
+
+def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> None:
+    """Turn the text of every channel into token shards; a second call does nothing.
+
+    Example: dcpt prepare study.yaml
+    """
+    from dcpt.cli.console import as_json, open_console, print_line
+    from dcpt.cli.show_grid import prepared_record, prepared_table, watch_progress
+    from dcpt.grid.slots import count_cores
+    from dcpt.pipeline.train import prepare_study
+
+    console = open_console(json)
+    with watch_progress(console) as progress:
+        prepared = prepare_study(study, workers=workers or count_cores(), progress=progress)
+    if json:
+        typer.echo(as_json(prepared_record(prepared)))
+        return
+    if prepared.did_nothing:
+        console.print("nothing to do: the texts are prepared and unchanged")
+    console.print(prepared_table(prepared))
+    for warning in prepared.warnings:
+        print_line(console, f"note: {warning}", "yellow")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder or hub id.")],
+    study: Annotated[Path, typer.Option(help="Study whose validation shards are used.")],
+    label: Annotated[str | None, typer.Option(help="Name of the base in the study.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure a base's own loss on every channel: its row at D = 0.
+
+    Example: dcpt evaluate models/base --study study.yaml --label base
+    """
+    from dcpt.cli.console import as_json, make_table, open_console
+    from dcpt.pipeline.train import evaluate_base
+
+    row = evaluate_base(study, model, label)
+    if json:
+        typer.echo(as_json(row))
+        return
+    rows = [(name, f"{loss:.4f}", f"{row['se'][name]:.4f}") for name, loss in row["loss"].items()]
+    title = f"{row['base']}: {row['n_params']:,} parameters, nats per token"
+    open_console().print(make_table(title, ("channel", "loss", "standard error"), rows))
+
+
+def run_grid(
+    study: StudyFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained.")] = False,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Train every run of the study that is not done; failed ones are tried again.
+
+    Example: dcpt run-grid study.yaml --dry-run
+    """
+    from dcpt.cli.console import as_json, note_damaged, open_console, print_line
+    from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
+    from dcpt.grid.slots import choose_slots
+    from dcpt.grid.status import repeated_text
+    from dcpt.pipeline.train import estimate_study, train_study
+    from dcpt.pipeline.workspace import damaged_files
+    from dcpt.study.folder import StudyFolder
+
+    console, slots = open_console(json), choose_slots(workers)
+    note_damaged(damaged_files(study))
+    if dry_run:
+        estimates = estimate_study(study, slots[0])
+        if json:
+            typer.echo(as_json([vars(one) for one in estimates]))
+        else:
+            console.print(estimate_table(estimates))
+            console.print(estimate_words(estimates, len(slots)))
+        return
+    with watch_grid(console, slots, "grid") as view:
+        outcome = train_study(study, slots, on_tick=view.tick)
+    if json:
+        typer.echo(as_json(vars(outcome)))
+    else:
+        console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
+        for sentence in repeated_text(view.planned, StudyFolder(study)):
+            print_line(console, f"note: {sentence}", "yellow")
+    _end(outcome, console)
+
+
+def status(study: StudyFile, json: Json = False) -> None:
+    """Put the runs that the study expects beside what is found.
+
+    Example: dcpt status study.yaml
+    """
+    from dcpt.cli.console import as_json, open_console
+    from dcpt.cli.show_grid import count_states, error_lines, status_record, status_table
+    from dcpt.grid.status import read_status
+    from dcpt.pipeline.workspace import plan_study
+    from dcpt.study.folder import StudyFolder
+
+    statuses = read_status(plan_study(study), StudyFolder(study))
+    if json:
+        typer.echo(as_json([status_record(run) for run in statuses]))
+        return
+    open_console().print(status_table(statuses))
+    for line in error_lines(statuses):
+        typer.echo(line)
+    typer.echo(count_states(statuses))
+
+
+def verify(
+    study: StudyFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained.")] = False,
+    workers: Workers = None,
+    law: OwnLaws = None,
+    json: Json = False,
+) -> None:
+    """Train the recommended pair and its neighbours; compare measured and predicted losses.
+
+    Example: dcpt verify study.yaml --dry-run
+    """
+    from dcpt.cli.console import as_json, note_damaged, open_console
+    from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
+    from dcpt.grid.slots import choose_slots
+    from dcpt.pipeline.verify import estimate_verification, verify_study
+    from dcpt.pipeline.workspace import damaged_files
+
+    console, slots = open_console(json), choose_slots(workers)
+    note_damaged(damaged_files(study))
+    if dry_run:
+        estimates = estimate_verification(study, slots[0])
+        if json:
+            typer.echo(as_json([vars(estimate) for estimate in estimates]))
+        else:
+            console.print(estimate_table(estimates))
+            console.print(estimate_words(estimates, len(slots)))
+        return
+    with watch_grid(console, slots, "verification") as view:
+        checked, outcome = verify_study(study, slots, on_tick=view.tick, laws=law or ())
+    _end(outcome, console)
+    assert checked is not None
+    if json:
+        typer.echo(as_json(checked.as_dict()))
+        return
+    for line in checked.words:
+        typer.echo(line)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    bundled: Annotated[
+        bool, typer.Option("--bundled", help="No training: fit our own runs in the package.")
+    ] = False,
+    domain: Annotated[str, typer.Option(help="icd (medical code book) or pronunciations.")] = "icd",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of bases and runs.")] = 0,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """From nothing to a recommendation, made of real text and real runs on this machine.
+
+    Example: dcpt demo
+    """
+    from dcpt.cli.console import as_json, open_console
+    from dcpt.cli.demo import run, run_bundled
+
+    console = open_console(json)
+    outcome = None
+    if bundled:
+        answer = run_bundled(out, console)
+    else:
+        answer, outcome = run(out, domain, seed, workers, console)
+    if json:
+        typer.echo(as_json(answer.as_dict()))
+    if outcome is not None:
+        _end(outcome, console)

@@ -1,0 +1,249 @@
+"""A recommendation as sentences that a newcomer understands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcpt.decide.records import LARGEST_RATIO, Choice, Recommendation
+from dcpt.decide.warnings import fold_warnings, split_warnings, warning_line
+from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
+from dcpt.quantities import (
+    format_chance,
+    format_count,
+    format_difference,
+    format_differences,
+    format_loss,
+    format_losses,
+    format_percent,
+    format_rate,
+    format_share,
+    format_shares,
+)
+from dcpt.table.channels import GENERAL_TOTAL
+
+SAFE_CHANCE = 0.9
+"""Chance of staying within the limit from which no safer pair is named."""
+
+
+def summarise(recommendation: Recommendation) -> list[str]:
+    """Say a recommendation in sentences: headline, reasons, intervals, other pairs, warnings.
+
+    Args:
+        recommendation: Of :func:`dcpt.decide.recommend.recommend`.
+
+    Returns:
+        Sentences, at least one.
+    """
+    full, folded = split_warnings(recommendation)
+    return [
+        headline(recommendation),
+        *expectation(recommendation),
+        *reasons(recommendation),
+        *_certainty(recommendation),
+        *_elsewhere(recommendation),
+        *(warning_line(flag.words) for flag in full),
+        *([warning_line(fold_warnings(folded))] if folded else []),
+    ]
+
+
+def headline(recommendation: Recommendation) -> str:
+    """The answer in one line, as strong as its evidence."""
+    evidence, best = recommendation.evidence, recommendation.best
+    if evidence.level == "not enough evidence":
+        needed = "; ".join(dict.fromkeys(reason.needed for reason in evidence.reasons))
+        return f"Not enough evidence to recommend a share of domain text: first {needed}."
+    limit = recommendation.target.limit
+    if best is None:
+        text = f"no share of domain text keeps the general loss within {limit} of the base's."
+    else:
+        text = f"train with {_pair(best)}."
+    return f"Tentative: {text}" if evidence.level == "tentative" else text[0].upper() + text[1:]
+
+
+def _pair(choice: Choice) -> str:
+    rate = choice.learning_rate
+    at = "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
+    return f"{format_share(choice.ratio)} domain text{at}"
+
+
+def expectation(recommendation: Recommendation) -> list[str]:
+    """What is predicted at the answer; marked as an estimate where it is no recommendation."""
+    best, weak = recommendation.best, recommendation.evidence.level == "not enough evidence"
+    if best is None:
+        held = recommendation.target.learning_rate
+        where = "any learning rate in the grid" if held is None else f"{format_rate(held)}"
+        text = (
+            f"No share of domain text is within the limit {_limit(recommendation)} for "
+            f"{_size(recommendation)} at {where}."
+        )
+        return [f"Estimate: {text[0].lower()}{text[1:]}" if weak else text]
+    domain = best.losses[recommendation.domain_channel]
+    general = binding_channel(recommendation, best)
+    rise = general.loss - general.base
+    limit = recommendation.target.limit
+    within = f"{limit}" if limit.each else _limit(recommendation)
+    losses = (
+        f"the domain loss is predicted to be {format_loss(domain.value)} nats per token "
+        f"{_moment(recommendation)}, and {general.name} {'rises' if rise >= 0 else 'falls'} by "
+        f"{format_loss(abs(rise))} to {format_loss(general.loss)}; the limit is {within}."
+    )
+    start = f"For {_size(recommendation)}"
+    if weak:
+        return [
+            f"Estimate, not a recommendation: {_pair(best)}. {start} {losses}",
+            odds(recommendation, best),
+        ]
+    return [f"{start} {losses}", odds(recommendation, best)]
+
+
+def _size(recommendation: Recommendation) -> str:
+    target = recommendation.target
+    return f"{format_count(target.n_params)} parameters and {format_count(target.n_tokens)} tokens"
+
+
+def _moment(recommendation: Recommendation) -> str:
+    decayed = recommendation.phase == "annealed"
+    return "after the final decay" if decayed else "at constant learning rate"
+
+
+def _limit(recommendation: Recommendation) -> str:
+    allowed = format_loss(recommendation.allowed_general_loss)
+    return f"{recommendation.target.limit} (general loss {allowed})"
+
+
+def reasons(recommendation: Recommendation) -> list[str]:
+    """Why the answer is not called recommended, as one sentence."""
+    evidence = recommendation.evidence
+    if not evidence.reasons:
+        return []
+    why = " ".join(reason.sentence for reason in evidence.reasons)
+    start = "Why tentative" if evidence.level == "tentative" else "Why not enough"
+    return [f"{start}: {why}"]
+
+
+@dataclass(frozen=True)
+class General:
+    """What a limit is on.
+
+    Args:
+        channel: The channel.
+        name: What a sentence calls it.
+        loss: Its loss, nats per token.
+        base: The base's own loss of it, nats per token.
+    """
+
+    channel: str
+    name: str
+    loss: float
+    base: float
+
+
+def binding_channel(recommendation: Recommendation, choice: Choice) -> General:
+    """The general loss; where the limit is on each channel, that of the one that rises most."""
+    losses = {name: interval.value for name, interval in choice.losses.items()}
+    known = {name: loss for name, loss in losses.items() if loss is not None}
+    return most_risen(recommendation, known)
+
+
+def most_risen(recommendation: Recommendation, losses: dict[str, float]) -> General:
+    """The general loss among some losses; under a limit on each, the one that rises most.
+
+    Args:
+        recommendation: With the base's losses and its limit.
+        losses: Predicted or measured ones by channel, nats per token.
+    """
+    known, limit = recommendation.target.base_losses, recommendation.target.limit
+    channel = recommendation.general_channel
+    name = "the general loss"
+    if channel == GENERAL_WORST:
+        apart = {recommendation.domain_channel, GENERAL_WORST, GENERAL_TOTAL}
+        risen = {
+            part: float(risen_as(np.array(loss), known[part], known[channel], limit))
+            for part, loss in losses.items()
+            if part not in apart and part in known
+        }
+        channel = max(risen, key=lambda part: risen[part])
+        name = f"the loss of {channel}, which rises most of the general channels,"
+    return General(channel, name, losses.get(channel, known[channel]), known[channel])
+
+
+def limit_binds(recommendation: Recommendation) -> bool:
+    """Whether the recommended share is the largest within the limit, so that the limit decides it.
+
+    The shares are compared, not the losses: on a cliff the general loss may be far below the limit
+    a thousandth of a share before it crosses it.
+    """
+    best = recommendation.best
+    if best is None or best.ratio >= LARGEST_RATIO - 1e-6:
+        return False
+    for frontier in recommendation.frontiers:
+        if frontier.learning_rate == best.learning_rate:
+            largest = frontier.largest_ratio.value
+            return largest is not None and best.ratio >= largest - 1e-6
+    return False
+
+
+def odds(recommendation: Recommendation, best: Choice) -> str:
+    """The chance of staying within the limit, and a safer pair where there is one."""
+    chance = format_chance(best.probability)
+    if limit_binds(recommendation):
+        words = (
+            "This is the largest share that the limit allows, so the chance of staying within the "
+            f"limit is {'about even, ' if 0.4 <= best.probability <= 0.6 else ''}{chance}"
+        )
+    else:
+        words = f"The chance of staying within the limit is {chance}"
+    if best.probability >= SAFE_CHANCE:
+        return f"{words}."
+    safe = recommendation.alternatives.get("safe")
+    if safe is None:
+        return f"{words}; no pair reaches {format_percent(SAFE_CHANCE)}."
+    cost = safe.regret.value
+    price = "" if cost is None else f", at a cost of {format_loss(cost)} nats of domain loss"
+    if cost is not None and cost < 0:
+        price = f", with a domain loss {format_loss(-cost)} nats lower"
+    return f"{words}. For {format_chance(safe.probability)}, take {_pair(safe)}{price}."
+
+
+def _certainty(recommendation: Recommendation) -> list[str]:
+    best, percent = recommendation.best, format_percent(recommendation.level)
+    if best is None:
+        return []
+    share, rise = recommendation.ratio_interval, best.general_rise
+    domain = best.losses[recommendation.domain_channel]
+    words = [
+        f"{percent} intervals: share {format_shares(share.low, share.high)}, domain loss "
+        f"{format_losses(domain.low, domain.high)}, general rise "
+        f"{format_differences(rise.low, rise.high)}.",
+    ]
+    rates = recommendation.learning_rate_interval
+    if rates and rates.low is not None and rates.high is not None and rates.low < rates.high:
+        words.append(
+            f"When share and learning rate are both optimized again in each bootstrap draw, "
+            f"{percent} of the rates lie between {format_rate(rates.low)} and "
+            f"{format_rate(rates.high)}."
+        )
+    return words
+
+
+def _elsewhere(recommendation: Recommendation) -> list[str]:
+    best = recommendation.best
+    words = []
+    for name, choice in recommendation.alternatives.items():
+        rate = choice.learning_rate
+        if rate is None or name == "safe" or (best and best.learning_rate == rate):
+            continue
+        how = f"is fixed at {format_rate(rate)}"
+        if not name.endswith("held"):
+            how = f"is chosen freely ({format_rate(rate)})"
+        domain = choice.losses[recommendation.domain_channel].value
+        regret = choice.regret.value
+        cost = "" if regret is None else f" ({format_difference(regret)} nats)"
+        outside = ", outside those of the runs" if choice.outside_runs else ""
+        words.append(
+            f"If the learning rate {how}, the best share is {format_share(choice.ratio)}{outside}, "
+            f"with a domain loss of {format_loss(domain)}{cost}."
+        )
+    return words

@@ -1,0 +1,129 @@
+"""All findings of a runs table, sorted, each with its numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+import pandas as pd
+
+from dcpt.diagnosis.curves import Curve, read_curves
+from dcpt.diagnosis.design import about_design, about_share
+from dcpt.diagnosis.journals import Journal, read_journals
+from dcpt.diagnosis.rates import about_rates
+from dcpt.diagnosis.records import KINDS, VERDICTS, Diagnosis, DomainStart, Finding, in_order
+from dcpt.diagnosis.text import about_text, start_of
+from dcpt.diagnosis.training import about_stops, about_training
+from dcpt.table import DOMAIN, load_runs
+from dcpt.table.channels import general_weights
+from dcpt.table.study_rows import LARGEST_LOSS
+
+__all__ = [
+    "KINDS",
+    "VERDICTS",
+    "Diagnosis",
+    "DomainStart",
+    "Finding",
+    "Journal",
+    "diagnose",
+    "read_journals",
+]
+
+EXPLAINED_BY = {
+    "not_learning": {"known_or_templated", "oscillating", "spike"},
+    "general_unlike_base": {"oscillating", "spike"},
+    "rate_buys_nothing": {"not_finite", "oscillating", "spike"},
+}
+"""A finding is left out where one of these was found in the same run."""
+
+KNOWN_BEFORE_THE_END = {"not_finite", "known_or_templated", "new_or_dirty", "repeated"}
+"""Findings that hold of a run that has not ended. The others compare its last points with its first
+ones, and early in a run the learning rate has just come back."""
+
+
+def diagnose(
+    runs: str | os.PathLike[str] | pd.DataFrame, journals: Mapping[str, Journal] | None = None
+) -> Diagnosis:
+    """Say what the channel losses of runs mean.
+
+    Args:
+        runs: A runs table: a ``.csv`` or ``.parquet`` file, or a frame. Rows with a reason in
+            ``excluded`` are looked at too.
+        journals: What the run folders of a study know beyond the table
+            (:func:`read_journals`); None where there are none.
+
+    Returns:
+        The findings, alarms and facts alike, and the two numbers of the cross-domain D-CPT law.
+
+    Raises:
+        InputError: If the table is not sound.
+    """
+    table, told = load_runs(runs), dict(journals or {})
+    weights = general_weights(table)
+    by_run: dict[str, dict[str, Curve]] = {}
+    for curve in read_curves(table, told):
+        by_run.setdefault(curve.run, {})[curve.channel] = curve
+    bought_nothing = {finding.run: finding for finding in about_rates(table)}
+    findings: list[Finding] = []
+    for run in dict.fromkeys([*by_run, *told]):
+        curves, journal = by_run.get(run, {}), told.get(run, Journal())
+        found = list(about_stops(run, journal))
+        found += about_text(curves, weights)
+        found += [bought_nothing[run]] if run in bought_nothing else []
+        for curve in curves.values():
+            found += [*_about_divergence(curve), *about_training(curve), *about_share(curve)]
+        if not journal.ended and journal.stopped is None:
+            found = [*_of_unfinished(found), _unfinished(run)]
+        kinds = {one.kind for one in found if one.verdict != "cannot be judged"}
+        findings += [one for one in found if not EXPLAINED_BY.get(one.kind, set()) & kinds]
+    if journals is None:
+        lacks = "the run folders (error.json): give the study's file, not its table"
+        findings.append(
+            Finding(
+                "not_finite", "cannot be judged", f"cannot be judged without {lacks}", lacks=lacks
+            )
+        )
+    findings += about_design(table)
+    domains = (curves[DOMAIN] for curves in by_run.values() if DOMAIN in curves)
+    starts = tuple(start for domain in domains if (start := start_of(domain)) is not None)
+    return Diagnosis(in_order(list(_gathered(findings))), starts, len(by_run))
+
+
+def _of_unfinished(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What can be said of a run before its end: all but where its losses are going."""
+    return (finding for finding in findings if finding.kind in KNOWN_BEFORE_THE_END)
+
+
+def _unfinished(run: str) -> Finding:
+    lacks = "the end of the run"
+    words = f"cannot be judged without {lacks}"
+    return Finding("unfinished", "cannot be judged", words, run, lacks=lacks)
+
+
+def _about_divergence(curve: Curve) -> Iterator[Finding]:
+    if curve.largest > LARGEST_LOSS:
+        words = f"the loss reached {curve.largest:.3g}: the run diverged; lower the learning rate"
+        numbers = {"largest": curve.largest}
+        yield Finding("not_finite", "alarm", words, curve.run, curve.channel, numbers)
+
+
+def _gathered(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings; what cannot be judged for the same lack once, with the number of runs."""
+    lacking: dict[tuple[str, str | None, str | None], int] = {}
+    for one in findings:
+        if one.verdict == "cannot be judged":
+            key = (one.kind, one.channel, one.lacks)
+            lacking[key] = lacking.get(key, 0) + (one.run is not None)
+        else:
+            yield one
+    for (kind, channel, lacks), count in lacking.items():
+        where = f" in {count} runs" if count else ""
+        yield Finding(
+            kind,
+            "cannot be judged",
+            f"cannot be judged{where} without {lacks}",
+            None,
+            channel,
+            {"runs": float(count)} if count else {},
+            lacks,
+        )

@@ -1,0 +1,78 @@
+"""What only the run folders of a study know: lines of training, and runs that stopped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcpt.runs.folders import RunFolder, stored_runs, trunk_names
+from dcpt.runs.identity import RunConfig
+from dcpt.runs.names import table_names
+
+NOT_FINITE = re.compile(r"\b(loss|gradient)\b.* is (nan|-?inf)\b")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One trunk beyond its points.
+
+    Args:
+        lines: (D, channel loss by the table's names) of each line about training, D ascending.
+        stopped: Why it, or one of its branches, stopped, where that was a loss that is not finite.
+        n_tokens: D of the last point before that; None where there is none.
+        ended: Whether the trunk has all points that were planned.
+    """
+
+    lines: tuple[tuple[int, dict[str, float]], ...] = ()
+    stopped: str | None = None
+    n_tokens: int | None = None
+    ended: bool = True
+
+
+def read_journals(runs: Path, asked: Collection[str]) -> dict[str, Journal]:
+    """Read the journals of a study's runs, by the run names of its table.
+
+    Args:
+        runs: The study's ``runs`` folder.
+        asked: Hashes of the trunks and branches that the study asks for; its verification runs are
+            read as well.
+    """
+    stored = stored_runs(runs)
+    trunks = trunk_names(stored)
+    found: dict[str, Journal] = {}
+    for folder, config in stored:
+        one = config.identity
+        if one.hash not in asked and config.recorded.purpose != "verify":
+            continue
+        name = trunks.get(one.trunk or one.hash, folder.path.name)
+        before = found.get(name, Journal())
+        stopped = _why_stopped(folder)
+        points = folder.points() if stopped is not None else []
+        found[name] = Journal(
+            lines=_lines(folder, config) if one.kind == "trunk" else before.lines,
+            stopped=stopped or before.stopped,
+            n_tokens=int(points[-1]["n_tokens"]) if points else before.n_tokens,
+            ended=folder.is_done(config) if one.kind == "trunk" else before.ended,
+        )
+    return found
+
+
+def _why_stopped(folder: RunFolder) -> str | None:
+    message = str((folder.error() or {}).get("message", ""))
+    return message if NOT_FINITE.search(message) else None
+
+
+def _lines(folder: RunFolder, config: RunConfig) -> tuple[tuple[int, dict[str, float]], ...]:
+    """Lines about training; of a resumed run the later telling of the same tokens counts."""
+    names = table_names(config.identity.channels)
+    lines: list[tuple[int, dict[str, float]]] = []
+    events: list[dict[str, Any]] = [one for one in folder.events() if one["event"] == "train"]
+    for event in events:
+        while lines and lines[-1][0] >= event["n_tokens"]:
+            lines.pop()
+        losses = {names[name]: loss for name, loss in event["channel_loss"].items()}
+        lines.append((event["n_tokens"], losses))
+    return tuple(lines)

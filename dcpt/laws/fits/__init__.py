@@ -1,0 +1,1 @@
+"""Fits: laws fitted to every channel, compared, weighted, drawn and kept."""

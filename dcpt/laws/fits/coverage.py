@@ -1,0 +1,153 @@
+"""What the points of a channel covered, and which questions lie outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.laws.fits.folds import Fold
+from dcpt.laws.fits.stack import Comparison
+from dcpt.laws.points.record import SAME, Points, distinct
+from dcpt.laws.solver.search import LawFit
+
+Array = NDArray[np.float64]
+
+PHASES = {"constant": False, "annealed": True}
+RANGED = ("n_params", "n_tokens", "ratio", "learning_rate")
+OF_A_SIZE = ("n_params", "base_loss", "base_loss_general", "base_peak_learning_rate")
+
+AXES = {
+    "largest_n": "n_params",
+    "longest_d": "n_tokens",
+    "ratios": "ratio",
+    "learning_rate": "learning_rate",
+}
+"""The axis along which each split holds points out."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the points of a channel covered.
+
+    Args:
+        values: Per phase and axis, the distinct values seen, ascending (two for n_tokens: the
+            lowest and the highest).
+        steps: Per split, how far the held-out points lay from the nearest ones kept: a log of a
+            quotient, for ratios a difference.
+        largest: Fields of the largest size seen (n_params, base losses, base peak learning rate).
+        residuals: Per phase, RMSE of its chosen law on the phase's own points, nats.
+    """
+
+    values: Mapping[str, Mapping[str, tuple[float, ...]]]
+    steps: Mapping[str, float]
+    largest: Mapping[str, float]
+    residuals: Mapping[str, float]
+
+    def ranges_in(self, phase: str) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each axis among the points of a phase; else of any."""
+        if phase in self.values:
+            return {axis: (v[0], v[-1]) for axis, v in self.values[phase].items()}
+        ranges: dict[str, tuple[float, float]] = {}
+        for one in self.values.values():
+            for axis, v in one.items():
+                low, high = ranges.get(axis, (v[0], v[-1]))
+                ranges[axis] = (min(low, v[0]), max(high, v[-1]))
+        return ranges
+
+    def distance(self, points: Points, axis: str, phase: str) -> Array:
+        """How far points of a phase lie from the nearest value seen, shape (M,).
+
+        Along n_tokens a run is a curve: any D between the lowest and the highest is seen.
+        """
+        values = getattr(points, axis)
+        seen = self.values.get(phase, {}).get(axis)
+        if values is None or not seen:
+            return np.zeros(len(points))
+        if axis == "ratio":
+            away = np.abs(values[:, None] - np.array(seen)).min(axis=1)
+        elif axis == "n_tokens":
+            away = np.maximum(np.log(values / seen[-1]), np.log(seen[0] / values))
+        else:
+            away = np.abs(np.log(values[:, None] / np.array(seen))).min(axis=1)
+        return np.where(away > np.log1p(SAME), away, 0.0)
+
+    def remoteness(self, points: Points, split: str, phase: str) -> Array:
+        """Distance along a split's axis in units of the one that was held out, shape (M,).
+
+        Without such a split one factor e of the axis, or a quarter of the shares, is the unit.
+        """
+        unit = self.steps.get(split, 0.25 if split == "ratios" else 1.0)
+        return self.distance(points, AXES[split], phase) / unit
+
+
+def what_was_seen(
+    points: Points,
+    tested: Points,
+    folds: Sequence[Fold],
+    fits: Mapping[str, LawFit],
+    comparisons: Mapping[str, Comparison],
+) -> Seen:
+    """The record of one channel: all its points, those that folds were made of, chosen laws."""
+    values = {
+        phase: _values(points.take((points.get("annealed") > 0) == is_annealed))
+        for phase, is_annealed in PHASES.items()
+        if phase in comparisons
+    }
+    residuals = {
+        phase: _residual(fits[one.choice], PHASES[phase]) for phase, one in comparisons.items()
+    }
+    return Seen(values, _steps(tested, folds), _of_the_largest(points), residuals)
+
+
+def _residual(fitted: LawFit, annealed: bool) -> float:
+    used = fitted.data
+    there = (used.points.get("annealed") > 0) == annealed
+    miss = (fitted.predict(used.points) - used.losses)[there]
+    return float(np.sqrt(np.mean(miss**2)))
+
+
+def _values(points: Points) -> dict[str, tuple[float, ...]]:
+    values = {}
+    for axis in RANGED:
+        found = distinct(points, axis)
+        if np.isfinite(found).all():
+            values[axis] = tuple(map(float, found[[0, -1]] if axis == "n_tokens" else found))
+    return values
+
+
+def _steps(points: Points, folds: Sequence[Fold]) -> dict[str, float]:
+    squares: dict[str, list[Array]] = {}
+    for fold in folds:
+        kept = _values(points.take(~fold.held))
+        around = Seen({"kept": kept}, {}, {}, {})
+        away = around.distance(points.take(fold.held), AXES[fold.split], "kept")
+        squares.setdefault(fold.split, []).append(away[away > 0] ** 2)
+    # A split whose held-out values are all within 2 % of kept ones has no step.
+    there = {split: np.concatenate(parts) for split, parts in squares.items()}
+    return {split: float(np.sqrt(np.mean(one))) for split, one in there.items() if len(one)}
+
+
+def _of_the_largest(points: Points) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    if points.n_params is not None:
+        at_top = points.n_params >= points.n_params.max() * (1 - 1e-6)
+        for name in OF_A_SIZE:
+            values = getattr(points, name)
+            if values is not None and np.isfinite(values[at_top]).any():
+                largest[name] = float(np.nanmean(values[at_top]))
+    return largest
+
+
+def flag_question(points: Points, ranges: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Which fields of a question lie outside the ranges seen (2 % aside)."""
+    flags = []
+    for name, (low, high) in ranges.items():
+        values = getattr(points, name)
+        if values is None:
+            continue
+        if (values > high * (1 + SAME)).any() or (values < low * (1 - SAME)).any():
+            flags.append(f"extrapolates:{name}")
+    return tuple(flags)

@@ -1,0 +1,297 @@
+"""A fit on disk: ``fit.json`` for people and programs, ``draws.npz`` beside it (no pickle)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.atomic_files import DamagedFileError, make_room, read_record, write_bytes, write_record
+from dcpt.errors import InputError
+from dcpt.laws.fits.channel_fit import ChannelFit, Member
+from dcpt.laws.fits.coverage import Seen
+from dcpt.laws.fits.folds import SPLITS
+from dcpt.laws.fits.result import Fit
+from dcpt.laws.fits.stack import Comparison
+from dcpt.laws.formulas import LAWS
+from dcpt.laws.formulas.coordinates import NOTATION
+from dcpt.laws.law import Law, References
+from dcpt.laws.menu import laws_named
+from dcpt.laws.points.rate_rule import RateRule
+
+Array = NDArray[np.float64]
+
+FORMAT = 2
+
+REMEDY = "fit the runs again (`dcpt fit`)"
+"""Ends the message about a damaged file of a fit."""
+
+
+def write_fit(fit: Fit, folder: str | Path) -> Path:
+    """Write a fit; both files appear whole or not at all.
+
+    Args:
+        fit: The fit.
+        folder: Made if it is not there.
+
+    Returns:
+        The path of ``fit.json``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Array] = {}
+    for channel, one in fit.by_channel.items():
+        arrays[f"{channel}/ranks"], arrays[f"{channel}/errors"] = one.ranks, one.errors
+        for name, member in one.members.items():
+            arrays[f"{channel}/law/{name}"] = member.draws
+        for phase, compared in one.comparisons.items():
+            for split, gaps in compared.gaps.items():
+                arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **arrays)
+    content = packed.getvalue()
+    record = {**_fit_record(fit), "draws_sha256": hashlib.sha256(content).hexdigest()}
+    make_room(folder / "draws.npz")
+    write_bytes(folder / "draws.npz", content)
+    write_record(folder / "fit.json", record)
+    return folder / "fit.json"
+
+
+def _fit_record(fit: Fit) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "software": {name: installed_version(name) for name in ("dcpt", "numpy", "scipy")},
+        "runs_sha256": fit.table_sha256,
+        "notation": NOTATION,
+        "transform": f"sum of Huber({fit.delta:g}) on log-loss residuals",
+        "delta": fit.delta if np.isfinite(fit.delta) else None,
+        "seed": fit.seed,
+        "n_draws": fit.n_draws,
+        "general_channel": fit.general_channel,
+        "domain_channel": fit.domain_channel,
+        "phase_for_decisions": fit.phase_for_decisions,
+        "seen_rates": [list(one) for one in fit.seen_rates],
+        "warmup_tokens": fit.warmup_tokens,
+        "batch_tokens": fit.batch_tokens,
+        "general_weights": dict(fit.general_weights),
+        "flags": list(fit.flags),
+        "channels": {name: _channel_record(one) for name, one in fit.by_channel.items()},
+    }
+
+
+def _channel_record(one: ChannelFit) -> dict[str, Any]:
+    return {
+        "side": one.side,
+        "laws": {name: _member_record(member) for name, member in one.members.items()},
+        "comparisons": {
+            phase: {name: v for name, v in c.__dict__.items() if name != "gaps"}
+            for phase, c in one.comparisons.items()
+        },
+        "seen": {
+            "values": {
+                phase: {axis: list(values) for axis, values in by_axis.items()}
+                for phase, by_axis in one.seen.values.items()
+            },
+            "steps": dict(one.seen.steps),
+            "largest": dict(one.seen.largest),
+            "residuals": dict(one.seen.residuals),
+        },
+        "left_out": [list(pair) for pair in one.left_out],
+        "points": {name: list(values) for name, values in one.residuals.items()},
+    }
+
+
+def _member_record(member: Member) -> dict[str, Any]:
+    law = member.law
+    return {
+        "formula": law.formula,
+        "source": law.source,
+        "holds_on": [str(one) for one in law.holds_on],
+        "parameters": [
+            {
+                "name": one.name,
+                "value": float(member.values[i]),
+                "lower": float(member.lower[i]),
+                "upper": float(member.upper[i]),
+                "unit": one.unit,
+                "role": one.role,
+                "meaning": one.meaning,
+            }
+            for i, one in enumerate(law.parameters)
+        ],
+        "references": dict(member.references.__dict__),
+        "objective": member.objective,
+        "n_points": member.n_points,
+        "held_at": dict(member.held_at),
+        "rate_rule": None if member.rate_rule is None else member.rate_rule.__dict__,
+        "flags": list(member.flags),
+    }
+
+
+def installed_version(name: str) -> str | None:
+    """Version of a package; None where it runs from its sources without being installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
+    """Read a fit that :meth:`Fit.to_json` wrote.
+
+    Args:
+        folder: Where ``fit.json`` and ``draws.npz`` are (or the path of ``fit.json``).
+        laws: A person's own laws that the fit uses (records, or ``module:name``). A file never
+            names code to run.
+
+    Raises:
+        InputError: If a file is missing or damaged, of another format, or names a law that is not
+            known, or is another one by now.
+    """
+    place = Path(folder)
+    place = place.parent if place.name == "fit.json" else place
+    there = {**LAWS, **(laws_named(laws) if laws else {})}
+    try:
+        record = read_record(place / "fit.json", REMEDY)
+        if record is None:
+            raise FileNotFoundError(2, "no such file", str(place / "fit.json"))
+        content = (place / "draws.npz").read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename} is not there: give the folder that `dcpt fit --out` wrote"
+        ) from error
+    except OSError as error:
+        raise _unreadable(place / "draws.npz", f"{error.strerror}") from error
+    if record.get("format") != FORMAT:
+        raise InputError(
+            f"{place / 'fit.json'} has format {record.get('format')!r} and this version reads "
+            f"{FORMAT}: fit the runs again"
+        )
+    if record.get("draws_sha256") != hashlib.sha256(content).hexdigest():
+        raise _unreadable(place / "draws.npz", "fit.json and draws.npz are not of one fit")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            draws = {name: arrays[name] for name in arrays.files}
+        return _read_fit(record, draws, there, place)
+    except InputError:
+        raise
+    except (BadZipFile, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _unreadable(place / "fit.json", f"{type(error).__name__}: {error}") from error
+
+
+def _unreadable(file: Path, reason: str) -> DamagedFileError:
+    return DamagedFileError(file, reason, REMEDY)
+
+
+def _read_fit(
+    record: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
+) -> Fit:
+    by_channel = {
+        name: _read_channel(name, one, draws, laws, place)
+        for name, one in record["channels"].items()
+    }
+    return Fit(
+        by_channel=by_channel,
+        general_channel=record["general_channel"],
+        domain_channel=record["domain_channel"],
+        seen_rates=tuple((size, rate, phase) for size, rate, phase in record["seen_rates"]),
+        flags=tuple(record["flags"]),
+        warmup_tokens=record["warmup_tokens"],
+        batch_tokens=record["batch_tokens"],
+        general_weights=record["general_weights"],
+        n_draws=record["n_draws"],
+        seed=record["seed"],
+        table_sha256=record["runs_sha256"],
+        delta=float("inf") if record["delta"] is None else record["delta"],
+    )
+
+
+def _read_rule(record: Mapping[str, list[float]] | None) -> RateRule | None:
+    return None if record is None else RateRule(tuple(record["sizes"]), tuple(record["rates"]))
+
+
+def _read_gaps(
+    place: str, laws: Sequence[str], draws: Mapping[str, Array]
+) -> dict[str, dict[str, Array]]:
+    """Held-out gaps of a channel and phase by split and law."""
+    return {
+        split: dict(zip(laws, draws[f"{place}/{split}"], strict=True))
+        for split in SPLITS
+        if f"{place}/{split}" in draws
+    }
+
+
+def _check_same(law: Law, record: Mapping[str, Any], place: Path) -> None:
+    """Refuse a law that is no longer the one that was fitted."""
+    then = record["formula"], tuple(one["name"] for one in record["parameters"])
+    if then != (law.formula, law.names):
+        raise InputError(
+            f"{place / 'fit.json'}: the law {law.name} was fitted as {then[0]} with the parameters "
+            f"{', '.join(then[1])}, and is now {law.formula} with {', '.join(law.names)}: fit the "
+            "runs again"
+        )
+
+
+def _read_channel(
+    channel: str,
+    record: Mapping[str, Any],
+    draws: Mapping[str, Array],
+    laws: Mapping[str, Law],
+    place: Path,
+) -> ChannelFit:
+    unknown = [name for name in record["laws"] if name not in laws]
+    if unknown:
+        raise InputError(
+            f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which is not in the menu "
+            f"({', '.join(LAWS)}); if it is your own, name it with laws= or --law module:name"
+        )
+    for name, one in record["laws"].items():
+        _check_same(laws[name], one, place)
+    members = {
+        name: Member(
+            law=laws[name],
+            values=np.array([p["value"] for p in one["parameters"]]),
+            draws=draws[f"{channel}/law/{name}"],
+            references=References(**one["references"]),
+            lower=np.array([p["lower"] for p in one["parameters"]]),
+            upper=np.array([p["upper"] for p in one["parameters"]]),
+            objective=one["objective"],
+            n_points=one["n_points"],
+            held_at=one["held_at"],
+            flags=tuple(one["flags"]),
+            rate_rule=_read_rule(one["rate_rule"]),
+        )
+        for name, one in record["laws"].items()
+    }
+    seen = record["seen"]
+    return ChannelFit(
+        channel=channel,
+        side=record["side"],
+        members=members,
+        comparisons={
+            phase: Comparison(
+                **one, gaps=_read_gaps(f"{channel}/{phase}", list(one["weights"]), draws)
+            )
+            for phase, one in record["comparisons"].items()
+        },
+        seen=Seen(
+            values={
+                phase: {axis: tuple(values) for axis, values in by_axis.items()}
+                for phase, by_axis in seen["values"].items()
+            },
+            steps=seen["steps"],
+            largest=seen["largest"],
+            residuals=seen["residuals"],
+        ),
+        ranks=draws[f"{channel}/ranks"],
+        errors=draws[f"{channel}/errors"],
+        left_out=tuple((row, reason) for row, reason in record["left_out"]),
+        residuals=record["points"],
+    )

@@ -1,0 +1,386 @@
+"""From a runs table to a fit: which laws, each fitted, compared, weighed and drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.fits.channel_fit import ChannelFit, Member
+from dcpt.laws.fits.coverage import PHASES, what_was_seen
+from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refit
+from dcpt.laws.fits.folds import list_folds, predict_held_out
+from dcpt.laws.fits.result import Fit
+from dcpt.laws.fits.stack import compare_laws, saw_phase
+from dcpt.laws.flags.design_flags import flag_design, flag_evaluations
+from dcpt.laws.flags.law_flags import flag_law
+from dcpt.laws.formulas import LAWS
+from dcpt.laws.law import Law
+from dcpt.laws.menu import check_formula, laws_named, named_by_hand
+from dcpt.laws.points.channel_data import ChannelData, find_general_channel, points_from_table
+from dcpt.laws.points.rate_rule import rule_of
+from dcpt.laws.points.record import distinct
+from dcpt.laws.solver.search import LawFit, fit_law
+from dcpt.laws.suitable import carried_laws, check_names, data_for, say_refusals
+from dcpt.table.channels import DOMAIN, general_weights
+from dcpt.table.channels import channels as table_channels
+from dcpt.table.checks import check_runs
+from dcpt.table.schedules import Schedule
+
+Array = NDArray[np.float64]
+
+SIZE_AXES = ("n_params", "base_loss", "base_loss_general")
+"""One size has one value along these: who gives all their parameters may ask other sizes."""
+
+MOST_DRAWN = 5_000
+"""Points of a channel that folds and draws are made of: runs vary, not points."""
+
+
+def fit(
+    runs: pd.DataFrame,
+    law: str | Law | Sequence[str | Law] = "auto",
+    channels: Sequence[str] | None = None,
+    *,
+    n_draws: int = 200,
+    seed: int = 0,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    delta: float = 1e-3,
+    schedules: Mapping[str, Schedule] | None = None,
+) -> Fit:
+    """Fit laws to every channel of a runs table.
+
+    Args:
+        runs: A runs table (``dcpt.load_runs``).
+        law: ``auto`` fits every law the table carries and weighs them by held-out error; or one
+            law, or several: a name of the menu, ``module:name`` of a person's own record, a
+            :class:`Law` record, and ``auto`` beside one's own.
+        channels: Channels to fit; None takes all that the laws are for.
+        n_draws: Refits on resampled runs, for the intervals.
+        seed: Of starts and draws; the same seed gives the same numbers.
+        fixed: Parameters held at a value, by name.
+        bounds: Bounds that replace a parameter's own, by name.
+        delta: Huber's threshold, in log loss; ``float("inf")`` is least squares.
+        schedules: Learning-rate schedules that the table's column ``schedule`` names
+            (``dcpt.table.schedules.load_schedules``); None: rows that name one have no history.
+
+    Returns:
+        The fit.
+
+    Raises:
+        InputError: If a law or channel is unknown, or a channel carries none of the laws: which
+            column or axis is missing, and which laws the channel could carry.
+    """
+    _check_arguments(runs, n_draws, seed, bounds or {}, delta)
+    runs = check_runs(runs, "runs")
+    laws = laws_named(law)
+    by_hand = named_by_hand(law, laws)
+    check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
+    data = _data_by_channel(runs, laws, channels, schedules)
+    several = flag_evaluations(runs, list(data))
+    weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
+    how = How(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
+    chosen = _laws_by_channel(data, laws, how)
+    order = table_channels(runs)
+    by_channel = {
+        name: _fit_channel(one, chosen[name], how, order.index(name)) for name, one in data.items()
+    }
+    return Fit(
+        by_channel=by_channel,
+        general_channel=find_general_channel(runs),
+        domain_channel=DOMAIN if DOMAIN in by_channel else None,
+        seen_rates=_seen_rates(list(data.values())),
+        flags=(*_phase_flags(runs, schedules), *several, *_all_flags(data, chosen, by_channel)),
+        warmup_tokens=_one_value(runs, "warmup_tokens"),
+        batch_tokens=_one_value(runs, "batch_tokens"),
+        n_draws=n_draws,
+        seed=seed,
+        table_sha256=_hash_table(runs),
+        delta=delta,
+        general_weights=general_weights(runs),
+    )
+
+
+def _check_arguments(
+    runs: object,
+    n_draws: int,
+    seed: int,
+    bounds: Mapping[str, tuple[float, float]],
+    delta: float,
+) -> None:
+    problems = []
+    if not isinstance(runs, pd.DataFrame):
+        problems.append(f"runs is a {type(runs).__name__}; read a file with dcpt.load_runs first")
+    if n_draws < 1:
+        problems.append(f"n_draws is {n_draws}; at least 1 is needed")
+    if seed < 0:
+        problems.append(f"seed is {seed}; it must be 0 or more")
+    problems += [
+        f"bounds of {name} are {pair!r}; give a pair (low, high)"
+        for name, pair in bounds.items()
+        if len(pair) != 2
+    ]
+    if not isinstance(delta, float | int) or not delta > 0:
+        problems.append(f"delta is {delta!r}; it must be a number above 0 (inf is least squares)")
+    if problems:
+        raise InputError(problems)
+
+
+@dataclass(frozen=True)
+class How:
+    """How every channel is fitted.
+
+    Args:
+        fixed: Parameters held at a value, by name.
+        bounds: Bounds that replace a parameter's own, by name.
+        delta: Huber's threshold, in log loss.
+        seed: Of starts and draws.
+        run_weights: Of every draw and run, shape (n_draws, n_runs).
+        by_hand: Laws that were asked for one by one.
+    """
+
+    fixed: Mapping[str, float]
+    bounds: Mapping[str, tuple[float, float]]
+    delta: float
+    seed: int
+    run_weights: Array
+    by_hand: frozenset[str]
+
+
+def _phase_flags(runs: pd.DataFrame, schedules: Mapping[str, Schedule] | None) -> list[str]:
+    named = "schedule" in runs.columns and bool(runs["schedule"].notna().any())
+    if named and schedules is None:
+        return ["schedules_not_given"]
+    return [] if named or "phase" in runs.columns else ["phase_not_named"]
+
+
+def _data_by_channel(
+    runs: pd.DataFrame,
+    laws: Mapping[str, Law],
+    channels: Sequence[str] | None,
+    schedules: Mapping[str, Schedule] | None,
+) -> dict[str, ChannelData]:
+    there = table_channels(runs)
+    if not there:
+        raise InputError("the table has no loss_<channel> column, so there is nothing to fit")
+    sides = {law.side for law in laws.values()}
+    wanted = list(channels) if channels is not None else there
+    data = {name: points_from_table(runs, name, schedules) for name in wanted}
+    if channels is None and "any" not in sides:
+        data = {name: one for name, one in data.items() if one.side in sides}
+    if not data:
+        raise InputError(
+            f"law {', '.join(laws)} is for the {' or '.join(sorted(sides))} side and the table "
+            f"has the channels {', '.join(there)}"
+        )
+    return data
+
+
+def _laws_by_channel(
+    data: Mapping[str, ChannelData], laws: Mapping[str, Law], how: How
+) -> dict[str, list[Law]]:
+    """Laws to fit per channel; all refusals of laws named by hand are raised together."""
+    chosen: dict[str, list[Law]] = {}
+    problems = []
+    for channel, one in data.items():
+        reasons = carried_laws(one, {**LAWS, **laws}, how.fixed, how.bounds)
+        able = [law for name, law in laws.items() if reasons[name] is None]
+        refused = {
+            name: reasons[name] for name, law in laws.items() if law.side in ("any", one.side)
+        } or {name: reasons[name] for name in laws}
+        stopping = {
+            name: reason
+            for name, reason in refused.items()
+            if reason is not None and (name in how.by_hand or not able)
+        }
+        if not stopping:
+            chosen[channel] = able
+            continue
+        offered = [name for name, reason in reasons.items() if reason is None]
+        words = "; ".join(say_refusals(stopping, {**LAWS, **laws}, one))
+        end = (
+            f"laws that the table can carry for it: {', '.join(offered)}"
+            if offered
+            else "the table carries no law for it: add the runs or columns that one of them needs"
+        )
+        problems.append(f"channel {channel}: {words}; {end}")
+    if problems:
+        raise InputError(problems)
+    return chosen
+
+
+def _fit_channel(data: ChannelData, laws: Sequence[Law], how: How, stream: int) -> ChannelFit:
+    fits: dict[str, LawFit] = {}
+    held_out: dict[str, list[Array]] = {}
+    few = _few_points(data, how.seed)
+    folds = list_folds(few)
+    for law in laws:
+        if law.name not in LAWS:
+            check_formula(law, data_for(law, data).points, how.fixed)
+        one = fit_law(law, data, fixed=how.fixed, bounds=how.bounds, delta=how.delta, seed=how.seed)
+        if not np.isfinite(one.objective):
+            continue  # no start gives a loss above 0 at every point: no law for this channel
+        fits[law.name] = one if few is data else replace(one, data=data_for(law, few))
+        held_out[law.name] = predict_held_out(
+            fits[law.name], few, folds, how.fixed, how.bounds, how.seed
+        )
+    lost = [one.name for one in laws if one.name not in fits]
+    if lost and (not fits or not how.by_hand.isdisjoint(lost)):
+        raise InputError(
+            f"channel {data.channel}: no parameters of {', '.join(lost)} give losses above 0 at "
+            "every point; look at the table's losses of this channel, or name another law"
+        )
+    comparisons = {
+        phase: compare_laws(few, fits, folds, held_out, annealed)
+        for phase, annealed in PHASES.items()
+        if any(saw_phase(one, annealed) for one in fits.values())
+    }
+    members = {name: _make_member(one, how) for name, one in fits.items()}
+    n_draws = len(how.run_weights)
+    return ChannelFit(
+        channel=data.channel,
+        side=data.side,
+        members=members,
+        comparisons=comparisons,
+        seen=what_was_seen(data.points, few.points, folds, fits, comparisons),
+        ranks=draw_ranks(n_draws, how.seed, stream),
+        errors=draw_errors(n_draws, how.seed, stream),
+        left_out=_left_out(data, fits),
+        residuals=_residuals(fits),
+    )
+
+
+def _few_points(data: ChannelData, seed: int) -> ChannelData:
+    """The points that folds, draws and residuals are made of: of very many a random part."""
+    size = len(data.losses)
+    if size <= MOST_DRAWN:
+        return data
+    mask = np.zeros(size, dtype=bool)
+    mask[np.random.default_rng([seed, 4]).permutation(size)[:MOST_DRAWN]] = True
+    return data.take(mask)
+
+
+def _make_member(fitted: LawFit, how: How) -> Member:
+    """A fitted law with its draws and the values at which alone it may be asked."""
+    law, points = fitted.law, fitted.data.points
+    rule = rule_of(points) if "learning_rate" in law.one_value else None
+    held = {
+        n: float(distinct(points, n)[0])
+        for n in law.one_value
+        if getattr(points, n) is not None and not (n == "learning_rate" and rule is not None)
+    }
+    sizes = distinct(points, "n_params")
+    of_size = {p.name for p in law.parameters if p.axis in SIZE_AXES}
+    told = of_size and of_size <= how.fixed.keys()
+    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all() and not told:
+        held["n_params"] = float(sizes[0])
+    if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
+        held["learning_rate"] = float(distinct(points, "learning_rate")[0])
+    return Member(
+        law=law,
+        values=fitted.values,
+        draws=refit(fitted, how.run_weights),
+        references=fitted.references,
+        lower=fitted.lower,
+        upper=fitted.upper,
+        objective=fitted.objective,
+        n_points=fitted.n_points,
+        held_at={name: value for name, value in held.items() if np.isfinite(value)},
+        rate_rule=rule,
+        flags=tuple(flag_law(fitted)),
+    )
+
+
+def _left_out(data: ChannelData, fits: Mapping[str, LawFit]) -> tuple[tuple[int, str], ...]:
+    rows = dict.fromkeys(data.left_out)
+    for one in fits.values():
+        rows.update(dict.fromkeys(one.data.left_out))
+    return tuple(sorted(rows))
+
+
+def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        name: [] for name in ("row", "channel", "run", "phase", "law", "measured", "predicted")
+    }
+    for name, one in fits.items():
+        used = one.data
+        columns["row"] += used.rows.tolist()
+        columns["channel"] += [used.channel] * len(used.rows)
+        columns["run"] += [used.run_names[i] for i in used.runs]
+        annealed = used.points.get("annealed") > 0
+        columns["phase"] += np.where(annealed, "annealed", "constant").tolist()
+        columns["law"] += [name] * len(used.rows)
+        columns["measured"] += used.losses.tolist()
+        columns["predicted"] += one.predict(used.points).tolist()
+    return columns
+
+
+def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float, str], ...]:
+    seen: set[tuple[float | None, float, str]] = set()
+    for one in data:
+        if one.points.learning_rate is None:
+            continue
+        points = one.points.take(np.isfinite(one.points.learning_rate))
+        phases = np.where(points.get("annealed") > 0, "annealed", "constant").tolist()
+        sizes = [None] * len(phases) if points.n_params is None else points.n_params.tolist()
+        seen |= set(zip(sizes, points.get("learning_rate").tolist(), phases, strict=True))
+    return tuple(sorted(seen, key=lambda one: (one[0] or 0.0, one[1], one[2])))
+
+
+def _all_flags(
+    data: Mapping[str, ChannelData],
+    chosen: Mapping[str, Sequence[Law]],
+    by_channel: Mapping[str, ChannelFit],
+) -> tuple[str, ...]:
+    flags = dict.fromkeys(flag for one in data.values() for flag in flag_design(one))
+    for channel, one in by_channel.items():
+        if len(data[channel].losses) > MOST_DRAWN:
+            flags[f"drawn_from_part:{channel}"] = None
+        lost = [law.name for law in chosen[channel] if law.name not in one.members]
+        flags.update({f"{channel}/{name}/not_fitted": None for name in lost})
+        flags.update(
+            {
+                f"{channel}/not_held_out:{phase}": None
+                for phase, compared in one.comparisons.items()
+                if not compared.spread
+            }
+        )
+        for name, member in one.members.items():
+            if any(c.weights.get(name, 0.0) > 0 for c in one.comparisons.values()):
+                flags.update({f"{channel}/{name}/{flag}": None for flag in member.flags})
+    return tuple(flags)
+
+
+def _one_value(runs: pd.DataFrame, column: str) -> float | None:
+    """The value of a column that all trained rows share; None where there are several or none."""
+    if column not in runs.columns:
+        return None
+    values = runs.loc[runs["n_tokens"] > 0, column].dropna().unique()
+    return float(values[0]) if len(values) == 1 else None
+
+
+def _hash_table(runs: pd.DataFrame) -> str:
+    content = runs.to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(content.encode("utf-8")).hexdigest()
+
+
+def offer_laws(
+    runs: pd.DataFrame,
+    channel: str,
+    law: str | Law | Sequence[str | Law] = "auto",
+    schedules: Mapping[str, Schedule] | None = None,
+) -> dict[str, str | None]:
+    """Laws by name: None if the table carries it for a channel, else why not.
+
+    Args:
+        runs: A runs table.
+        channel: One of its channels.
+        law: As in :func:`fit`.
+        schedules: Those that the table's column ``schedule`` names.
+    """
+    return carried_laws(points_from_table(runs, channel, schedules), laws_named(law))

@@ -1,0 +1,1 @@
+"""Warnings about the design of the runs and about fitted laws."""

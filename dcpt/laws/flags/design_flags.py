@@ -1,0 +1,196 @@
+"""Warnings about a table before any law is fitted: what its design cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dcpt.errors import InputError
+from dcpt.laws.points.channel_data import ChannelData
+from dcpt.laws.points.record import SAME, Points, distinct
+
+Array = NDArray[np.float64]
+
+CONFOUNDED = 0.9
+"""Correlation of log N and log LR over points from which their effects cannot be told apart."""
+
+SAME_MULTIPLE = 1.1
+"""Sizes whose D / N all lie within this factor were trained on the same multiple of N."""
+
+REPEATED = 2.0
+"""Epochs from which repetition matters: by arXiv 2305.16264, two of them are worth 1.97."""
+
+EARLIER = 6
+"""Points of a run before its last one through which its own curve is drawn."""
+
+OFF_CURVE = 4.0
+"""A last point this many expected errors below its curve is off it: 4 of 182 curves of the bundled
+runs at constant rate are, and 38 of the 50 general ones that end in a decay."""
+
+NO_SCATTER = 1e-3
+"""Share of the loss: a last point nearer to its curve than this is on it."""
+
+FEWEST_RUNS = 5
+"""With one run a 90 % interval held 3 of 30 new planted runs, with two 18, with four 24."""
+
+FEWEST_TOKENS = 1000
+"""A table whose longest run saw fewer tokens counts them in millions or billions."""
+
+SAME_BASE = 0.005
+"""Nats: what equal runs differ by; one base measured twice on the same tokens differs by less."""
+
+
+def flag_design(data: ChannelData) -> list[str]:
+    """Flags of one channel's points: axes without values, axes that move together, odd ends."""
+    points = data.points
+    flags = [*_about_sizes(points), *_about_rates(points)]
+    if points.get("n_tokens").max() < FEWEST_TOKENS:
+        flags.append("few_tokens")
+    if len(np.unique(data.runs)) < FEWEST_RUNS:
+        flags.append("few_runs")
+    if _ends_off_their_curves(data):
+        flags.append(f"undeclared_decay:{data.channel}")
+    if _repeats_with_the_share(points):
+        flags.append(f"epochs_follow_ratio:{data.channel}")
+    return flags
+
+
+def _about_sizes(points: Points) -> Iterator[str]:
+    sizes = distinct(points, "n_params")
+    if not np.isfinite(sizes).all():
+        yield "no_sizes"
+    elif len(sizes) == 1:
+        yield "one_size"
+    elif len(sizes) == 2:
+        yield "few_sizes"
+    if len(sizes) > 1:
+        multiples = points.get("n_tokens") / points.get("n_params")
+        if multiples.max() <= SAME_MULTIPLE * multiples.min():
+            yield "confounded:n_params,n_tokens"
+
+
+def _about_rates(points: Points) -> Iterator[str]:
+    rates = distinct(points, "learning_rate")
+    if not np.isfinite(rates).all():
+        yield "no_learning_rates"
+    elif len(rates) == 1:
+        yield "one_learning_rate"
+    elif len(distinct(points, "n_params")) > 1:
+        both = np.log([points.get("n_params"), points.get("learning_rate")])
+        if abs(float(np.corrcoef(both)[0, 1])) > CONFOUNDED:
+            yield "confounded:n_params,learning_rate"
+
+
+def _repeats_with_the_share(points: Points) -> bool:
+    """Whether text is repeated and the share alone decides how much of it there was."""
+    epochs, unique = points.epochs, points.unique_tokens
+    if epochs is None or unique is None or not (epochs > REPEATED).any():
+        return False
+    ratio = np.zeros(len(points)) if points.ratio is None else points.ratio
+    amounts = pd.Series(unique).groupby(ratio)
+    return bool((amounts.max() <= (1 + SAME) * amounts.min()).all())
+
+
+def _ends_off_their_curves(data: ChannelData) -> bool:
+    """Whether half of the runs end below their own curves."""
+    off = _off_curve(data)
+    return len(off) > 1 and int(off.sum()) >= max(2.0, len(off) / 2)
+
+
+def _off_curve(data: ChannelData) -> NDArray[np.bool_]:
+    """Which runs end below their own curve, of those long enough to tell, shape (R,).
+
+    The curve of a run is a parabola in log D through its last points at constant rate; it is
+    judged by its own scatter and by how far it is drawn beyond them. A power law in D lies below
+    that parabola and above the cubic: without any noise that alone tells it from a decay.
+    """
+    log_d, losses = _last_points(data)
+    gap, expected = _beyond_curve(log_d, losses, degree=2)
+    least = NO_SCATTER * losses[:, -1]
+    below_cubic = _beyond_curve(log_d, losses, degree=3)[0] < 0
+    return np.asarray((gap < -np.maximum(OFF_CURVE * expected, least)) & below_cubic)
+
+
+def _beyond_curve(log_d: Array, losses: Array, degree: int) -> tuple[Array, Array]:
+    """How far last points lie above a polynomial through those before, and its error, (R,)."""
+    before = log_d[:, :-1]
+    scaled = (log_d - before.mean(axis=1, keepdims=True)) / before.std(axis=1, keepdims=True)
+    terms = scaled[:, :, None] ** np.arange(degree + 1)
+    inverse = np.linalg.pinv(terms[:, :-1])
+    solved = np.einsum("rtp,rp->rt", inverse, losses[:, :-1])
+    curve = np.einsum("rpt,rt->rp", terms, solved)
+    squares = ((losses - curve)[:, :-1] ** 2).sum(axis=1) / (EARLIER - degree - 1)
+    leverage = (np.einsum("rt,rtp->rp", terms[:, -1], inverse) ** 2).sum(axis=1)
+    return losses[:, -1] - curve[:, -1], np.sqrt(squares * (1 + leverage))
+
+
+def _last_points(data: ChannelData) -> tuple[Array, Array]:
+    """Log D and losses of the last points at constant rate, (R, EARLIER + 1), of runs so long."""
+    declared = data.points.get("annealed") > 0
+    if data.points.anneal_area is not None:
+        declared |= data.points.anneal_area > 0  # a schedule that has come down
+    constant, tokens = np.flatnonzero(~declared), data.points.get("n_tokens")
+    order = constant[np.lexsort((tokens[constant], data.runs[constant]))]
+    _, length = np.unique(data.runs[order], return_counts=True)
+    last = np.cumsum(length)[length > EARLIER] - 1
+    rows = order[last[:, None] + np.arange(-EARLIER, 1)]
+    return np.log(tokens[rows]), data.losses[rows]
+
+
+def flag_evaluations(runs: pd.DataFrame, channels: Sequence[str]) -> list[str]:
+    """Flags of losses that were measured on several sets of tokens (column ``eval_id``).
+
+    A base that was measured on all of them says whether they may be compared.
+
+    Args:
+        runs: A checked runs table.
+        channels: Those that are fitted.
+
+    Raises:
+        InputError: If one base (column ``base``) has different losses on two sets.
+    """
+    if "eval_id" not in runs.columns:
+        return []
+    if "excluded" in runs.columns:
+        runs = runs[runs["excluded"].isna()]
+    names = runs["eval_id"].dropna().unique()
+    if len(names) < 2:
+        return []
+    found = _losses_of_bases(runs, channels)
+    by_place = found.groupby(["channel", "base"])
+    problems = [_say_different(part) for _, part in by_place if np.ptp(part["loss"]) > SAME_BASE]
+    if problems:
+        raise InputError(problems)
+    on_all = (by_place["eval_id"].nunique() == len(names)).groupby("channel").any()
+    return [] if len(on_all) == len(channels) and on_all.all() else ["several_evaluations"]
+
+
+def _losses_of_bases(runs: pd.DataFrame, channels: Sequence[str]) -> pd.DataFrame:
+    """Columns channel, base, eval_id, loss: one row per base and set, nats per token."""
+    runs = runs.reindex(columns=[*runs.columns.difference(["base"]), "base"])
+    parts = []
+    for channel in channels:
+        at_base = runs[runs["n_tokens"] == 0].rename(columns={f"loss_{channel}": "loss"})
+        told = runs.rename(columns={f"base_loss_{channel}": "loss"})
+        parts += [
+            one[["base", "eval_id", "loss"]].dropna().assign(channel=channel)
+            for one in (at_base, told)
+            if "loss" in one.columns
+        ]
+    keys = ["channel", "base", "eval_id"]
+    return pd.concat(parts).groupby(keys)["loss"].mean().reset_index()
+
+
+def _say_different(part: pd.DataFrame) -> str:
+    said = ", ".join(
+        f"{loss:.4g} on {name}" for name, loss in zip(part["eval_id"], part["loss"], strict=True)
+    )
+    channel, base = part[["channel", "base"]].iloc[0]
+    return (
+        f"channel {channel}: base {base!r} has different losses by eval_id ({said}), so losses of "
+        "these runs were not measured on the same tokens and cannot be compared; evaluate all "
+        "runs on one set, or fit one eval_id at a time (give the other rows a reason in excluded)"
+    )

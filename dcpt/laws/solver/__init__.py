@@ -1,0 +1,1 @@
+"""The solver: bounded least squares over many starts, with exact slopes."""

@@ -1,0 +1,166 @@
+"""From runs to an answer: the table, diagnosis, fit, recommendation and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcpt.atomic_files import make_room
+from dcpt.errors import InputError
+from dcpt.pipeline.bases import (
+    check_fit,
+    study_target,
+)
+from dcpt.pipeline.workspace import fit_folder, is_study, own_decays, plan_study, study_rows
+from dcpt.study.files import load_study
+from dcpt.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dcpt.decide.records import Recommendation, Target
+    from dcpt.diagnosis import Diagnosis
+    from dcpt.laws import Fit
+
+
+def collect_runs(place: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The runs table of a study file, or of a CSV or parquet file from any trainer."""
+    import pandas as pd
+
+    from dcpt.table import check_runs, load_runs
+
+    if not is_study(place):
+        return load_runs(place, columns or {})
+    rows = study_rows(place).rows
+    if not rows:
+        raise InputError(
+            f"{StudyFolder(place).runs} holds no points yet; train with `dcpt run-grid {place}`"
+        )
+    return check_runs(pd.DataFrame(rows), str(StudyFolder(place).runs))
+
+
+def diagnose_runs(place: Path, columns: Mapping[str, str] | None = None) -> Diagnosis:
+    """What the channel losses of a study's runs, or of a table's, say.
+
+    Of a study the run folders are read as well: lines about training, and runs that stopped.
+    """
+    from dcpt.diagnosis import diagnose, read_journals
+
+    runs = collect_runs(place, columns)
+    if not is_study(place):
+        return diagnose(runs)
+    asked = {one.config.identity.hash for one in plan_study(place)}
+    return diagnose(runs, read_journals(StudyFolder(place).runs, asked))
+
+
+def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
+    """Fit the laws to a runs table, and write the fit beside its table where a folder is named.
+
+    Args:
+        runs: The table, as :func:`collect_runs` gives it.
+        folder: Where ``fit.json``, ``draws.npz`` and ``runs.csv`` go; None writes nothing.
+        how: Options of :func:`dcpt.laws.fit`.
+    """
+    from dcpt.laws import fit, write_fit
+    from dcpt.table import write_runs
+
+    fitted = fit(runs, **how)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        make_room(folder / "runs.csv")
+        write_runs(runs, folder / "runs.csv")
+        write_fit(fitted, folder)
+    return fitted
+
+
+def read_target(place: Path, **given: Any) -> Target:
+    """The large run that a recommendation is for.
+
+    Args:
+        place: A study file, whose target section and measured base losses are read; or a fit
+            folder, which has none.
+        given: Fields of :class:`dcpt.decide.records.Target` set by hand; None and empty ones are
+            not given. They win over the study's.
+
+    Raises:
+        InputError: If something that a decision needs is neither given nor measured.
+    """
+    from dcpt.decide.records import Target
+    from dcpt.limit import Limit
+
+    check_fit(place)
+    known = study_target(place) if is_study(place) else {}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("n_params", known.get("n_params")) != known.get("n_params"):
+        # Another size is another base: nothing that was measured on the study's own holds for it.
+        known = {name: known.get(name) for name in ("n_tokens", "limit", "learning_rate")}
+    fields = {**known, **given}
+    fields["base_losses"] = {**known.get("base_losses", {}), **given.get("base_losses", {})}
+    for name in ("n_params", "n_tokens", "limit"):
+        if fields.get(name) is None:
+            option = name.replace("_", "-")
+            raise InputError(f"{place}: the target's {name} is not known; give --{option}")
+    return Target(**{**fields, "limit": Limit.parse(fields["limit"])})
+
+
+def recommend_for(
+    place: Path, target: Target, level: float = 0.9, laws: Sequence[str] = ()
+) -> Recommendation:
+    """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
+    from dcpt.decide import recommend, write_recommendation
+    from dcpt.laws import load_fit
+
+    folder = fit_folder(place)
+    answer = recommend(load_fit(folder, laws), target, level)
+    write_recommendation(answer, folder)
+    return answer
+
+
+def report_on(
+    place: Path,
+    *,
+    out: Path | None = None,
+    title: str | None = None,
+    laws: Sequence[str] = (),
+) -> list[Path]:
+    """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
+
+    A person's own laws in the fit are named in ``laws``.
+
+    Raises:
+        InputError: If the recommendation was made from another fit than the one that is there.
+    """
+    from dcpt.decide import plan_verification, read_recommendation, read_verification
+    from dcpt.laws import load_fit
+    from dcpt.report.page import write_report
+    from dcpt.table import load_runs
+
+    check_fit(place)
+    folder, notes = fit_folder(place), []
+    fitted, answer = load_fit(folder, laws), read_recommendation(folder)
+    if answer.fit_sha256 != fitted.sha256:
+        raise InputError(
+            f"{folder}: recommendation.json was made from another fit than fit.json; "
+            f"run `dcpt recommend {place}` again"
+        )
+    checked = read_verification(folder)
+    if checked is not None:
+        planned = [] if answer.best is None else plan_verification(answer)
+        asked = {(one.ratio, one.learning_rate) for one in planned}
+        if {(run.ratio, run.learning_rate) for run in checked.runs} != asked:
+            checked = None
+            notes.append(
+                "verification.json checks another recommendation and is left out of this page; "
+                "`dcpt verify` checks this one"
+            )
+    return write_report(
+        out or folder / "report",
+        runs=collect_runs(place) if is_study(place) else load_runs(folder / "runs.csv"),
+        fit=fitted,
+        recommendation=answer,
+        verification=checked,
+        own_decays=own_decays(place),
+        title=title or (load_study(place).name if is_study(place) else folder.name),
+        notes=notes,
+    )

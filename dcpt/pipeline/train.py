@@ -1,0 +1,153 @@
+"""From text to trained runs: prepare, estimate, train, evaluate a base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcpt.atomic_files import DamagedFileError, set_aside, write_record
+from dcpt.errors import InputError
+from dcpt.grid.plan import plan_runs, settle_warmup
+from dcpt.grid.planned import Trunk
+from dcpt.pipeline.bases import measured_file, measured_on, read_measured
+from dcpt.pipeline.workspace import fit_folder, open_study, plan_study
+from dcpt.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from dcpt.grid.estimate import Estimate
+    from dcpt.grid.queue import Outcome, RunQueue
+    from dcpt.grid.slots import Slot
+    from dcpt.text.manifest import Prepared
+
+Tick = Callable[["RunQueue"], None]
+
+
+def prepare_study(
+    file: Path, *, workers: int, progress: Callable[[str, int, int], None] | None = None
+) -> Prepared:
+    """Tokenise every channel of the study into ``prepared``; a second call does nothing."""
+    from dcpt.text.bases import StudyBase
+    from dcpt.text.prepare import prepare
+    from dcpt.text.sources import ChannelSource
+
+    study, folder = open_study(file)
+    sources = [
+        ChannelSource(
+            name=channel.name,
+            train=_resolve(channel.train, folder),
+            valid=None if channel.valid is None else _resolve(channel.valid, folder),
+            text_field=channel.text_field,
+            valid_fraction=channel.valid_fraction,
+            max_tokens=channel.max_tokens,
+        )
+        for channel in study.channels
+    ]
+    tokenizer = study.tokenizer
+    if isinstance(tokenizer, str):
+        tokenizer = _resolve(tokenizer, folder, must_exist=False)
+    return prepare(
+        sources,
+        folder.prepared,
+        tokenizer,
+        sequence_tokens=study.training.sequence_tokens,
+        workers=workers,
+        progress=progress,
+        bases=[
+            StudyBase(f"bases.checkpoints.{label}", place, checkpoint.model)
+            for label, checkpoint in study.bases.checkpoints.items()
+            if (place := Path(_resolve(checkpoint.model, folder, must_exist=False))).is_dir()
+        ],
+        own_folders=[
+            folder.runs,
+            fit_folder(file),
+            folder.path / "bases",
+            folder.path / "resolved.json",
+        ],
+    )
+
+
+def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
+    """A path relative to the study's folder; hub ids stay as they are.
+
+    Args:
+        path: As it is written.
+        folder: The study's folder.
+        must_exist: Whether it can only be a path. If not, what exists neither in the study's folder
+            nor in the working folder is a hub id, unless its first part is a folder of the study.
+    """
+    if path.startswith("hf:"):
+        return path
+    local = folder.path / Path(path).expanduser()
+    if must_exist or local.exists():
+        return str(local)
+    looks_local = "/" in path and local.parent.is_dir() and not Path(path).exists()
+    return str(local) if looks_local else path
+
+
+def estimate_study(file: Path, slot: Slot) -> list[Estimate]:
+    """What every run of the study would cost on one worker of this machine."""
+    from dcpt.grid.estimate import estimate_runs
+
+    return estimate_runs(plan_study(file), StudyFolder(file), slot)
+
+
+def train_study(
+    file: Path,
+    slots: Sequence[Slot],
+    *,
+    trunks: Sequence[Trunk] | None = None,
+    on_tick: Tick | None = None,
+) -> Outcome:
+    """Train all runs of the study, or only those of some trunks, that are not done."""
+    from dcpt.grid.local import LocalEngine
+
+    study, folder = open_study(file)
+    settle_warmup(study, folder)
+    return LocalEngine(folder, slots, on_tick).run(plan_runs(study, folder, trunks))
+
+
+def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str, Any]:
+    """Measure a base on the study's validation shards: its row at D = 0.
+
+    Args:
+        file: The study.
+        model: Folder or hub id.
+        label: The base's name in the study; None finds it by its model.
+
+    Returns:
+        The row; that of a base of the study is kept in ``bases/<label>.json`` for recommending.
+
+    Raises:
+        InputError: If the label is no base of the study, or the model does not fit the text.
+    """
+    from dcpt.grid.slots import choose_slots
+    from dcpt.training.checkpoints import locate_checkpoint
+    from dcpt.training.evaluate import evaluate_model
+
+    study, folder = open_study(file)
+    if label is not None and label not in study.bases.names:
+        raise InputError(f"--label {label}: the study's bases are {', '.join(study.bases.names)}")
+    if label is None:
+        found = study.bases.checkpoints.items()
+        label = next((name for name, one in found if one.model == model), None)
+    channels = [channel.name for channel in study.channels]
+    row = evaluate_model(
+        locate_checkpoint(model, folder.path),
+        folder.prepared,
+        channels,
+        sequence_tokens=study.training.sequence_tokens,
+        validation_tokens=study.evaluation.tokens,
+        device=choose_slots(1)[0].device,
+        dtype=study.training.dtype,
+        packing=study.training.packing,
+    )
+    row = {"base": label or model, "measured_on": measured_on(study, folder), **row}
+    if label is not None:
+        (folder.path / "bases").mkdir(exist_ok=True)
+        try:
+            read_measured(folder, label)
+        except DamagedFileError as damaged:
+            set_aside(damaged.path)
+        write_record(measured_file(folder, label), row)
+    return row

@@ -1,0 +1,101 @@
+"""Verification: which runs to train, and measured losses against predicted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcpt.errors import InputError
+from dcpt.grid.planned import Trunk
+from dcpt.pipeline.answer import collect_runs
+from dcpt.pipeline.bases import check_fit, known_base
+from dcpt.pipeline.train import Tick, train_study
+from dcpt.pipeline.workspace import fit_folder, open_study, plan_study
+from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from dcpt.decide.records import Recommendation, Verification
+    from dcpt.grid.estimate import Estimate
+    from dcpt.grid.queue import Outcome
+    from dcpt.grid.slots import Slot
+
+
+def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
+    """The trunks to train in order to check a recommendation, by label.
+
+    Raises:
+        InputError: If the recommendation is not for a base of the study, or there is none.
+    """
+    from dcpt.decide import plan_verification
+
+    study, folder = open_study(file)
+    base = answer.target.base
+    if base is None or base not in study.bases.names:
+        raise InputError(
+            f"{file}: target.base: {base!r} is not a base of the study, so nothing can be trained "
+            "to verify the recommendation; add it under bases and name it in target.base"
+        )
+    n_params = known_base(study, folder, base).get("n_params")
+    if n_params != answer.target.n_params:
+        raise InputError(
+            f"the recommendation is for {answer.target.n_params:g} parameters, base {base!r} has "
+            f"{n_params}; call `dcpt recommend {file}` without --n-params first"
+        )
+    if answer.best is None:
+        raise InputError(f"{file}: no share is recommended, so there is nothing to verify")
+    # The target's tokens count its decay: the trunk ends where a decay of that share begins.
+    n_tokens = round(answer.target.n_tokens / (1 + study.branches.decay))
+    seed, trunks = study.grid[0].seeds[0], {}
+    for run in plan_verification(answer):
+        assert run.learning_rate is not None  # every run of a study has one
+        trunks[run.label] = Trunk(base, run.ratio, run.learning_rate, seed, n_tokens)
+    return trunks
+
+
+def estimate_verification(file: Path, slot: Slot) -> list[Estimate]:
+    """What the runs that check the recommendation would cost on one worker of this machine.
+
+    Args:
+        file: The study, with a recommendation.
+        slot: The device to time on.
+    """
+    from dcpt.decide import read_recommendation
+    from dcpt.grid.estimate import estimate_runs
+
+    check_fit(file)
+    trunks = verification_trunks(file, read_recommendation(fit_folder(file)))
+    return estimate_runs(plan_study(file, list(trunks.values())), StudyFolder(file), slot)
+
+
+def verify_study(
+    file: Path,
+    slots: Sequence[Slot],
+    *,
+    on_tick: Tick | None = None,
+    laws: Sequence[str] = (),
+) -> tuple[Verification | None, Outcome]:
+    """Train the recommended pair and its neighbours, and compare measured with predicted losses.
+
+    Returns:
+        The verification (None if one of its runs failed), and how the training ended.
+    """
+    from dcpt.decide import compare_verification, read_recommendation, write_verification
+    from dcpt.laws import load_fit
+
+    check_fit(file)
+    folder = fit_folder(file)
+    answer = read_recommendation(folder)
+    trunks = verification_trunks(file, answer)
+    outcome = train_study(file, slots, trunks=list(trunks.values()), on_tick=on_tick)
+    if outcome.failed:
+        return None, outcome
+    labels = {}
+    for label, trunk in trunks.items():
+        configs = (run.config for run in plan_study(file, [trunk]))
+        config = next(config for config in configs if config.identity.kind == "trunk")
+        labels[RunFolder.of(config, StudyFolder(file).runs).path.name] = label
+    checked = compare_verification(load_fit(folder, laws), answer, collect_runs(file), labels)
+    write_verification(checked, folder)
+    return checked, outcome

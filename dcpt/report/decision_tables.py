@@ -1,0 +1,224 @@
+"""The tables of a decision: losses, other shares, rates and verified runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dcpt.decide.records import Choice, Frontier, Recommendation, Verification, Verified
+from dcpt.decide.sentences import SAFE_CHANCE, limit_binds
+from dcpt.decide.worst_channel import GENERAL_WORST
+from dcpt.quantities import format_percent
+from dcpt.report.cells import channel_name, nats, percent, probability, rate, share_span, span
+from dcpt.report.parts import Table
+from dcpt.table.study_rows import LARGEST_LOSS
+
+
+def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, float]) -> Table:
+    """Predicted losses at the recommendation beside the base's own.
+
+    Args:
+        recommendation: With a ``best``.
+        size_of_token: Bytes per token by channel; where any is known, bits per byte are shown.
+    """
+    best = recommendation.best
+    assert best is not None
+    level = format_percent(recommendation.level)
+    head = ["channel", "base", "predicted", f"{level} interval", "change"]
+    if size_of_token:
+        head.append("bits per byte")
+    rows = []
+    for name, interval in best.losses.items():
+        if name == GENERAL_WORST:  # no model has such a loss
+            continue
+        base = recommendation.target.base_losses.get(name)
+        known = base is not None and interval.value is not None
+        change = interval.value - base if known and interval.value and base else None
+        row = [
+            channel_name(name),
+            nats(base),
+            nats(interval.value),
+            span(interval),
+            nats(change, sign=True),
+        ]
+        if size_of_token:
+            size = size_of_token.get(name)
+            bits = interval.value / math.log(2) / size if size and interval.value else None
+            row.append(nats(bits))
+        rows.append(row)
+    return Table(head, rows)
+
+
+OUTSIDE_MARK = " *"
+BEYOND = "beyond the laws"
+"""Said where a number would be, and what follows a share, in tables of choices."""
+
+
+def choice_notes(choices: Sequence[Choice]) -> list[str]:
+    """What the marks in a table of choices mean; only those that are in it."""
+    notes = []
+    if any(choice.outside_runs for choice in choices):
+        notes.append("* This share is outside those of the runs.")
+    if any(choice.beyond_laws for choice in choices):
+        notes.append(
+            f"{BEYOND[0].upper()}{BEYOND[1:]}: the predicted loss is above {LARGEST_LOSS:g} nats "
+            "per token, which the laws cannot predict."
+        )
+    return notes
+
+
+def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, str]:
+    """A share with what it costs, as the terminal and the page show it."""
+    general, domain = recommendation.general_channel, recommendation.domain_channel
+    compared = choice.regret.value is not None and choice is not recommendation.best
+    within = "yes" if choice.within_limit else "no"
+    if choice is recommendation.best and limit_binds(recommendation):
+        within = "at the limit"
+
+    def cell(channel: str, text: str) -> str:
+        return BEYOND if channel in choice.beyond_laws else text
+
+    return {
+        "domain share": percent(choice.ratio) + (OUTSIDE_MARK if choice.outside_runs else ""),
+        "general rise": cell(general, nats(choice.general_rise.value, sign=True)),
+        "within limit": within,
+        "chance of staying within the limit": probability(choice.probability),
+        "domain loss": cell(domain, nats(choice.losses[domain].value)),
+        "domain regret": nats(choice.regret.value, sign=True) if compared else "",
+        f"{format_percent(recommendation.level)} interval": (
+            span(choice.regret, sign=True) if compared else ""
+        ),
+    }
+
+
+def compared_choices(recommendation: Recommendation) -> list[tuple[str, Choice]]:
+    """The recommendation, the usual shares at its learning rate and the safe pair, by share."""
+    best, safe = recommendation.best, recommendation.alternatives.get("safe")
+    rows = [
+        (f"{format_percent(1 - habit.ratio)} general text", habit)
+        for habit in recommendation.habits
+    ]
+    if best is not None:
+        weak = recommendation.evidence.level == "not enough evidence"
+        rows.append(("estimate" if weak else "recommended", best))
+        if safe is not None and best.probability < SAFE_CHANCE:
+            at = "" if safe.learning_rate is None else f", at {rate(safe.learning_rate)}"
+            rows.append((f"safer{at}", safe))
+    return sorted(rows, key=lambda row: row[1].ratio)
+
+
+def choices_table(recommendation: Recommendation) -> Table:
+    """What the recommendation, the safe pair and the usual shares cost, in order of the share."""
+    rows, strong, head = [], set(), ["choice"]
+    for i, (label, choice) in enumerate(compared_choices(recommendation)):
+        cells = choice_cells(recommendation, choice)
+        head = ["choice", *cells]
+        rows.append([label, *cells.values()])
+        if choice is recommendation.best:
+            strong.add(i)
+    return Table(head, rows, strong=frozenset(strong))
+
+
+def alternatives_table(recommendation: Recommendation) -> Table | None:
+    """Other pairs of share and learning rate worth a look, if any."""
+    if not recommendation.alternatives:
+        return None
+    rows, head = [], ["choice"]
+    for label, choice in recommendation.alternatives.items():
+        words = "rate fixed" if label.endswith("held") else label
+        share, *names = (cells := choice_cells(recommendation, choice))
+        head = ["choice", share, "learning rate", *names]
+        others = [cells[name] for name in names]
+        rows.append([words, cells[share], rate(choice.learning_rate), *others])
+    return Table(head, rows)
+
+
+def rates_table(recommendation: Recommendation) -> Table:
+    """The largest share within the limit at every learning rate, and the domain loss there."""
+    rows: list[list[str]] = []
+    best = recommendation.best
+    strong = set()
+    for i, frontier in enumerate(recommendation.frontiers):
+        share = frontier.largest_ratio
+        if best is not None and best.learning_rate == frontier.learning_rate:
+            strong.add(i)
+        rows.append(
+            [
+                rate(frontier.learning_rate),
+                percent(share.value) if share.value is not None else "none",
+                share_span(share),
+                _domain_loss_there(recommendation, frontier),
+            ]
+        )
+    head = [
+        "learning rate",
+        "largest share",
+        f"{format_percent(recommendation.level)} interval",
+        "domain loss there",
+    ]
+    return Table(head, rows, strong=frozenset(strong))
+
+
+def _domain_loss_there(recommendation: Recommendation, frontier: Frontier) -> str:
+    """The domain loss at a learning rate's largest share; empty where there is none."""
+    share, rate_there = frontier.largest_ratio.value, frontier.learning_rate
+    if share is None:
+        return ""
+    best = [] if recommendation.best is None else [recommendation.best]
+    for choice in (*best, *recommendation.alternatives.values()):
+        if (choice.ratio, choice.learning_rate) == (share, rate_there):
+            return choice_cells(recommendation, choice)["domain loss"]
+    domain = np.array(frontier.domain, dtype=np.float64)
+    loss = float(np.interp(share, frontier.ratio, domain))
+    return BEYOND if np.isnan(loss) else nats(loss)
+
+
+def verdict(run: Verified, name: str) -> str:
+    """Whether a measured loss lies in its interval, in words, and by how much it misses."""
+    interval, measured = run.predicted[name], run.measured[name]
+    inside = run.inside.get(name)
+    if inside is None or interval.low is None or interval.high is None:
+        return "no interval"
+    if inside:
+        return "inside"
+    if measured > interval.high:
+        return f"MISS: {nats(measured - interval.high)} above the interval"
+    return f"MISS: {nats(interval.low - measured)} below the interval"
+
+
+def verification_table(verification: Verification) -> Table:
+    """Predicted and measured losses, a row per run and channel."""
+    rows: list[list[str]] = []
+    bad: set[int] = set()
+    for run in verification.runs:
+        for name, interval in run.predicted.items():
+            if name not in run.measured or name == GENERAL_WORST:
+                continue
+            measured = run.measured[name]
+            off = None if interval.value is None else measured - interval.value
+            said = verdict(run, name)
+            if said.startswith("MISS"):
+                bad.add(len(rows))
+            rows.append(
+                [
+                    f"{run.label}, {percent(run.ratio)} at {rate(run.learning_rate)}",
+                    channel_name(name),
+                    said,
+                    nats(interval.value),
+                    span(interval),
+                    nats(measured),
+                    nats(off, sign=True),
+                ]
+            )
+    head = [
+        "run",
+        "channel",
+        "verdict",
+        "predicted",
+        f"{format_percent(verification.level)} interval",
+        "measured",
+        "difference",
+    ]
+    return Table(head, rows, words=3, bad=frozenset(bad))

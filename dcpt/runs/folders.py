@@ -1,0 +1,402 @@
+"""A run's folder on disk: training writes it, the runs table is read from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from filelock import lock_descriptor
+
+from dcpt.atomic_files import (
+    DamagedFileError,
+    make_room,
+    read_record,
+    set_aside,
+    write_bytes,
+    write_record,
+)
+from dcpt.file_hashes import file_sha256, file_state
+from dcpt.runs.identity import RunConfig, drifted_fields, hash_record
+from dcpt.runs.records import check_result, first_problem, read_events, read_lines, readable_lines
+
+REMEDY = "`dcpt run-grid` (or `verify`) sets it aside and trains what is missing"
+"""Ends the message about a damaged file of a run."""
+
+NAME = re.compile(r"-([0-9a-f]{8})$")
+"""How the name of a run's folder ends."""
+
+
+_SOUND: dict[Path, tuple[list[list[int]], dict[str, str]]] = {}
+"""Folders whose records were found sound: the states of these files, and the hashes of others that
+the result names. They are not read again while they stay as they are."""
+
+ErrorKind = Literal["not_finite", "out_of_memory", "device", "disk", "killed", "input", "other"]
+"""What made a run fail, as ``error.json`` says it; older files do not."""
+
+
+class RunFolder:
+    """One run on disk: configuration, metrics, states, and how it ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, config: RunConfig, runs: Path) -> RunFolder:
+        """The run's folder below ``runs``: the one that holds its hash, under whatever slug."""
+        return cls.find(config.identity.hash, runs) or cls(runs / config.name)
+
+    @classmethod
+    def find(cls, identity_hash: str, runs: Path) -> RunFolder | None:
+        """The folder below ``runs`` of the run with this hash, None if there is none."""
+        found = sorted(path for path in runs.glob(f"*-{identity_hash}") if path.is_dir())
+        return cls(found[0]) if found else None
+
+    @property
+    def metrics(self) -> Path:
+        """``metrics.jsonl``: one JSON object a line, append-only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state written every so often, to resume from."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The finished run as an ordinary model folder."""
+        return self.path / "model"
+
+    def state(self, n_tokens: int) -> Path:
+        """The full state kept at ``n_tokens``."""
+        return self.path / f"state-{n_tokens}.safetensors"
+
+    def states(self) -> dict[int, Path]:
+        """All kept states by their tokens; files of other names are not ours."""
+        found = {p.stem.removeprefix("state-"): p for p in self.path.glob("state-*.safetensors")}
+        return {int(tokens): path for tokens, path in found.items() if tokens.isdecimal()}
+
+    # ------------------------------------------------------------------ records
+    def config(self) -> RunConfig | None:
+        """The run's stored configuration, None if nothing was written yet.
+
+        Raises:
+            DamagedFileError: If it cannot be read, is of another run, or is gone.
+        """
+        path = self.path / "config.json"
+        stored = read_record(path, REMEDY)
+        if stored is None:
+            if self.metrics.exists() or (self.path / "result.json").exists():
+                raise DamagedFileError(path, "it is gone", REMEDY)
+            return None
+        try:
+            # As it was hashed then: a later version may know more fields.
+            found = hash_record(stored.get("identity"))
+            config = RunConfig.model_validate(stored)
+        except ValueError as error:  # pydantic's errors are ValueErrors
+            raise DamagedFileError(path, first_problem(error), REMEDY) from None
+        if not self.path.name.endswith(f"-{found}"):
+            reason = f"its {path.name} is of run {found}, which its name does not end in"
+            remedy = (
+                "give it its name again, or move it away; `dcpt run-grid` trains what is missing"
+            )
+            raise DamagedFileError(self.path, reason, remedy)
+        return config
+
+    def write_config(self, config: RunConfig) -> None:
+        """Store the configuration. What is recorded may change between calls, the identity not."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        stored = self.config() if (self.path / "config.json").exists() else None
+        if stored is not None:
+            drift = drifted_fields(stored.identity, config.identity)
+            assert not drift, f"{self.path} holds another run: {', '.join(drift)} differ"
+        if stored != config:
+            write_record(self.path / "config.json", config.model_dump(mode="json"))
+
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``, written last: its presence means done.
+
+        Raises:
+            DamagedFileError: If it is not as training writes it.
+        """
+        path = self.path / "result.json"
+        found = read_record(path, REMEDY)
+        if found is not None:
+            try:
+                check_result(found)
+            except ValueError as error:
+                raise DamagedFileError(path, first_problem(error), REMEDY) from None
+        return found
+
+    def write_result(self, result: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
+        """Declare the run done and clear what only an unfinished run needs.
+
+        Args:
+            result: How it ended.
+            files: What other runs start from: its hashes are checked before they do.
+        """
+        about: dict[str, Any] = {
+            "files": {path.relative_to(self.path).as_posix(): file_sha256(path) for path in files}
+        }
+        if self.metrics.exists():
+            with self.metrics.open("rb+") as metrics:
+                content = metrics.read()
+                os.fsync(metrics.fileno())  # a result on the disk never stands without its points
+            digest = hashlib.sha256(content).hexdigest()
+            about["metrics"] = {"bytes": len(content), "sha256": digest}
+        write_record(self.path / "result.json", {**result, **about})
+        make_room(self.checkpoint)
+        self.checkpoint.unlink(missing_ok=True)
+        self.clear_error()
+
+    def error(self) -> dict[str, Any] | None:
+        """``error.json``: message and traceback after a failure; of a damaged file, that it is."""
+        path = self.path / "error.json"
+        try:
+            found = read_record(path, REMEDY)
+            if found is not None and not isinstance(found.get("message"), str):
+                raise DamagedFileError(path, "it holds no message", REMEDY)
+        except DamagedFileError as damaged:
+            return {"message": str(damaged), "traceback": ""}
+        return found
+
+    def clear_error(self) -> None:
+        """Remove the error of an earlier attempt."""
+        make_room(self.path / "error.json")
+        (self.path / "error.json").unlink(missing_ok=True)
+
+    def is_done(self, config: RunConfig) -> bool:
+        """Whether the run reached its length, is sound, and holds the states and model asked."""
+        try:
+            result = self.result()
+        except DamagedFileError:
+            return False
+        if result is None or result["n_tokens"] < config.recorded.n_tokens:
+            return False
+        if config.recorded.save_model and not self.model.is_dir():
+            return False
+        if not all(self.state(n).exists() for n in config.recorded.keep_state_at):
+            return False
+        return self.damage() is None
+
+    # ------------------------------------------------------------------ metrics
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Lines of ``metrics.jsonl`` in order; a torn last line is forgiven.
+
+        Raises:
+            DamagedFileError: At a line that cannot be read.
+        """
+        yield from read_events(self.metrics, REMEDY)
+
+    def open_metrics(self) -> IO[str]:
+        """Open ``metrics.jsonl`` for appending; a torn last line of a killed process goes first."""
+        if self.metrics.exists():
+            content = self.metrics.read_bytes()
+            os.truncate(self.metrics, content.rfind(b"\n") + 1)
+        return self.metrics.open("a", encoding="utf-8", buffering=1)
+
+    def points(self) -> list[dict[str, Any]]:
+        """Evaluations by rising tokens; a resumed run's repeated point counts once."""
+        found = {event["n_tokens"]: event for event in self.events() if event["event"] == "point"}
+        return [found[n] for n in sorted(found)]
+
+    # ------------------------------------------------------------------- damage
+    def damage(self) -> DamagedFileError | None:
+        """The first damaged file of the run, None if there is none.
+
+        What was found sound is not read again while its files stay as they are. States are checked
+        when they are loaded.
+        """
+        try:
+            self.check()
+        except DamagedFileError as damaged:
+            return damaged
+        return None
+
+    def check(self) -> None:
+        """Refuse a damaged run.
+
+        Raises:
+            DamagedFileError: Names its first damaged file.
+        """
+        names = ("config.json", "result.json", "metrics.jsonl")
+        states = [file_state(p) for name in names if (p := self.path / name).exists()]
+        known, files = _SOUND.get(self.path, (None, {}))
+        if known != states:
+            files = self._check_records()
+            _SOUND[self.path] = states, files
+        for name, digest in files.items():
+            path = self.path / name
+            # A state or a model that was deleted to free space is made again: nothing is damaged.
+            if not (self.model if path.parent == self.model else path).exists():
+                continue
+            if not path.is_file() or file_sha256(path) != digest:
+                raise DamagedFileError(path, "its content is not what was written", REMEDY)
+
+    def _check_records(self) -> dict[str, str]:
+        """Refuse damaged records; returns the hashes that the result names."""
+        config, result = self.config(), self.result()
+        if result is None:
+            list(self.events())
+            return {}
+        assert config is not None  # else its file is gone, which is damage
+        written, points = result.get("metrics"), {point["n_tokens"] for point in self.points()}
+        if written is None:
+            missing = self._must_have(config, result) - points
+            if missing:
+                reason = f"the run is done, and its point at {min(missing)} tokens is missing"
+                raise DamagedFileError(self.metrics, reason, REMEDY)
+        elif (
+            hashlib.sha256(read_lines(self.metrics, REMEDY)[: written["bytes"]]).hexdigest()
+            != written["sha256"]
+        ):
+            reason = f"it does not begin with the {written['bytes']} bytes of the finished run"
+            raise DamagedFileError(self.metrics, reason, REMEDY)
+        files: dict[str, str] = result.get("files", {})
+        return files
+
+    def _must_have(self, config: RunConfig, result: Mapping[str, Any]) -> set[int]:
+        """Tokens of points that a done run of an earlier version has, which hashed no metrics.
+
+        A trunk that was made longer went on from a kept state, and points that were planned later
+        may be missing before that.
+        """
+        end = result["n_tokens"]
+        since = max((n for n in self.states() if n < end), default=0)
+        planned = {n for n in config.recorded.evaluation_at if since < n <= end}
+        return planned | {end} | ({0} if config.identity.kind == "trunk" else set())
+
+    def set_damaged_aside(self, config: RunConfig) -> list[str]:
+        """Rename what is damaged to ``.damaged``, so that training makes it again.
+
+        Metrics keep the lines before the first that cannot be read, unless they were hashed: then
+        none can be trusted. The result goes with the metrics, since the run is not done any more.
+
+        Args:
+            config: The run; its configuration is written again where that was damaged.
+
+        Returns:
+            A sentence on each file that was damaged.
+        """
+        sentences = []
+        while (damaged := self.damage()) is not None:
+            sentences.append(str(damaged))
+            if damaged.path == self.metrics:
+                self._set_metrics_aside()
+            elif damaged.path == self.path:  # of another run, with all that is in it
+                for path in sorted(self.path.iterdir()):
+                    if path.name != "lock" and ".damaged" not in path.name:
+                        set_aside(path)
+            else:
+                set_aside(self.model if damaged.path.parent == self.model else damaged.path)
+            if damaged.path in (self.path, self.path / "config.json"):
+                self.write_config(config)
+        if sentences:
+            with self.open_metrics() as metrics:
+                for words in sentences:
+                    metrics.write(json.dumps({"event": "note", "words": words}) + "\n")
+        return sentences
+
+    def _set_metrics_aside(self) -> None:
+        result, kept = self.result(), b""
+        if result is None or "metrics" not in result:
+            kept = readable_lines(self.metrics)
+        if result is not None:
+            set_aside(self.path / "result.json")
+        if self.metrics.exists():
+            set_aside(self.metrics)
+        if kept:
+            write_bytes(self.metrics, kept)
+
+    # -------------------------------------------------------------------- locks
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the run's lock; yields False if another process holds it. Death releases it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        make_room(self.path / "lock")
+        with (self.path / "lock").open("a") as handle:
+            yield lock_descriptor(handle.fileno(), blocking=False)
+
+    def is_locked(self) -> bool:
+        """Whether some process is training the run now; looking needs no right to write."""
+        try:
+            with (self.path / "lock").open() as handle:
+                return _is_held(handle)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return False
+
+
+def _is_held(handle: IO[str]) -> bool:
+    """Whether another process holds the lock of a file that is open for reading."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return not lock_descriptor(handle.fileno(), blocking=False)
+    try:
+        # A shared lock: two that look do not see each other, and NFS grants it to readers.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def stored_runs(runs: Path) -> list[tuple[RunFolder, RunConfig]]:
+    """All sound runs below a study's ``runs``, by the names of their folders."""
+    sound = [folder for folder in _run_folders(runs) if folder.damage() is None]
+    return [(folder, config) for folder in sound if (config := folder.config()) is not None]
+
+
+def damaged_runs(runs: Path) -> dict[str, DamagedFileError]:
+    """What is wrong with each damaged run below ``runs``, by the hash in its folder's name."""
+    found = {}
+    for folder in _run_folders(runs):
+        damaged, name = folder.damage(), NAME.search(folder.path.name)
+        if damaged is not None:
+            found[name[1] if name else folder.path.name] = damaged
+    return found
+
+
+def stored_configs(runs: Path) -> list[RunConfig]:
+    """The configurations below ``runs`` that can be read, whatever became of the runs."""
+    found = []
+    for folder in _run_folders(runs):
+        with suppress(DamagedFileError):
+            found.append(folder.config())
+    return [config for config in found if config is not None]
+
+
+def _run_folders(runs: Path) -> list[RunFolder]:
+    """Folders that are named as runs are, or look like runs inside; all else is not ours."""
+    below = sorted(runs.iterdir()) if runs.is_dir() else []
+    return [
+        RunFolder(path)
+        for path in below
+        if (path.is_dir() and NAME.search(path.name))
+        or all((path / name).exists() for name in ("config.json", "metrics.jsonl"))
+    ]
+
+
+def trunk_names(stored: Sequence[tuple[RunFolder, RunConfig]]) -> dict[str, str]:
+    """What the runs table calls each trunk, by its hash: the name of its folder."""
+    return {
+        config.identity.hash: folder.path.name
+        for folder, config in stored
+        if config.identity.kind == "trunk"
+    }
+
+
+def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:
+    """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_record(
+            folder.path / "error.json", {"message": message, "traceback": trace, "kind": kind}
+        )
+    except OSError as full:  # a full disk takes the error file too
+        message += f" (and error.json could not be written: {full})"
+    return message

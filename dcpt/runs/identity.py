@@ -1,0 +1,193 @@
+"""What defines a run, and what is written down beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+NUMERICS = 2
+"""Raised by hand when a change to training alters losses: old runs are then trained anew."""
+
+Packing = Literal["concatenated", "documents"]
+"""Whether tokens of a sequence see all that comes before them in it, or their own document alone.
+"""
+
+Side = Literal["general", "domain", "extra"]
+
+
+class Frozen(BaseModel):
+    """A record that refuses unknown keys and changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChannelIdentity(Frozen):
+    """One stream of text as a run sees it.
+
+    ``weight`` counts among the general channels only. An ``extra`` channel is read by decays with
+    a mixture of their own, and by nothing else.
+    """
+
+    name: str
+    side: Side
+    weight: float
+    train_sha256: str
+    valid_sha256: str
+
+
+class Optimizer(Frozen):
+    """AdamW and gradient clipping."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+
+class Architecture(Frozen):
+    """A Llama-type base that the study pre-trains itself (tied embeddings)."""
+
+    width: int
+    layers: int
+    heads: int
+    vocab_size: int
+    max_sequence_tokens: int
+
+
+class Decay(Frozen):
+    """A linear decay of the learning rate from its peak to ``final_fraction`` of it.
+
+    Args:
+        mixture: Shares of all channels in it, by name; None goes on with the trunk's mixture.
+        optimizer: Whether AdamW's moments are taken over from the trunk or start anew.
+    """
+
+    start_tokens: int
+    n_tokens: int
+    final_fraction: float = 0.0
+    mixture: dict[str, float] | None = None
+    optimizer: Literal["carried", "reset"] = "carried"
+
+
+class Identity(Frozen):
+    """All that defines a run: two runs with equal identities have equal losses.
+
+    Args:
+        base: ``ladder`` (pretrain, with its architecture), ``run:<hash of the pretrain run>``,
+            or ``weights:<sha256>`` of a checkpoint.
+        trunk: Hash of the trunk that a branch leaves.
+        base_state_tokens: Tokens at which the base's full state was kept, moments included, if a
+            trunk starts from that and not from the finished base.
+        warmup_tokens: Tokens over which the learning rate rises linearly to its peak.
+        warmup_ratio: Share of domain tokens during the warmup; None is ``ratio``.
+        decay: None on a trunk; a branch's final decay; the end of a pre-training.
+        validation_tokens: Tokens of each channel's validation shard that every point evaluates.
+    """
+
+    kind: Literal["pretrain", "trunk", "branch"]
+    base: str
+    architecture: Architecture | None = None
+    base_state_tokens: int | None = None
+    trunk: str | None = None
+    tokenizer_sha256: str
+    channels: tuple[ChannelIdentity, ...]
+    ratio: float
+    learning_rate: float
+    warmup_tokens: int
+    warmup_ratio: float | None = None
+    decay: Decay | None = None
+    batch_sequences: int
+    sequence_tokens: int
+    optimizer: Optimizer = Optimizer()
+    packing: Packing = "concatenated"
+    validation_tokens: int
+    seed: int
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    numerics: int = NUMERICS
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch_sequences * self.sequence_tokens
+
+    @property
+    def hash(self) -> str:
+        """8 hex digits of the canonical JSON of the identity."""
+        return hash_record(self.model_dump())
+
+
+class Recorded(Frozen):
+    """What is written down beside a run but does not define it.
+
+    Args:
+        size: Label of the base's size, as in the study.
+        n_tokens: Tokens at the end of the run (a branch's decay included).
+        evaluation_at: Tokens at which every channel's validation loss is measured.
+        keep_state_at: Tokens at which the full state is kept, for branches.
+        base_path: Checkpoint folder or hub id; a pre-training run's folder name for a ladder.
+        mixture_name: What the study calls a branch's own mixture.
+    """
+
+    size: str
+    n_tokens: int
+    evaluation_at: tuple[int, ...]
+    keep_state_at: tuple[int, ...] = ()
+    base_path: str | None = None
+    mixture_name: str | None = None
+    base_peak_learning_rate: float | None = None
+    base_n_tokens: int | None = None
+    data_path: str = "data"
+    checkpoint_every_s: float = 60.0
+    save_model: bool = False
+    purpose: Literal["base", "grid", "verify"] = "grid"
+
+
+class RunConfig(Frozen):
+    """One run, ready to be trained."""
+
+    identity: Identity
+    recorded: Recorded
+
+    @property
+    def slug(self) -> str:
+        """What a person reads in the folder's name; nothing is ever parsed from it."""
+        one, size = self.identity, self.recorded.size
+        if one.kind == "pretrain":
+            return f"pretrain-{size}"
+        name = f"{size}-r{one.ratio:g}-lr{one.learning_rate:g}-seed{one.seed}"
+        if one.decay is None:
+            return name
+        own = f"-{self.recorded.mixture_name}" if self.recorded.mixture_name else ""
+        return f"{name}-branch{one.decay.start_tokens}{own}"
+
+    @property
+    def name(self) -> str:
+        """The folder's name: ``<slug>-<8 hex>``."""
+        return f"{self.slug}-{self.identity.hash}"
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps from D = 0 to the end of the run."""
+        return self.recorded.n_tokens // self.identity.batch_tokens
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; refuses NaN and whatever JSON cannot hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def hash_record(value: Any) -> str:
+    """8 hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:8]
+
+
+def drifted_fields(old: Identity, new: Identity) -> list[str]:
+    """Names of the fields in which two identities differ."""
+    one, two = old.model_dump(), new.model_dump()
+    return [name for name in one if one[name] != two[name]]

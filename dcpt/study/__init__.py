@@ -1,0 +1,1 @@
+"""The study: what a person asks for, in one YAML file."""

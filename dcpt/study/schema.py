@@ -1,0 +1,320 @@
+"""The keys of a study file, and the rules between them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from dcpt.errors import InputError, nearest
+from dcpt.limit import Limit
+from dcpt.names import read_channel_name, same_but_case, shorten
+from dcpt.quantities import Count
+from dcpt.runs.identity import Optimizer, Packing
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
+ChannelName = Annotated[str, AfterValidator(read_channel_name)]
+
+
+def _parse_fraction(value: object) -> float:
+    text = str(value).strip()
+    try:
+        # In decimals: 2.2 % is .022, not .022000000000000002, which no mixture can be exact in.
+        return float(Decimal(text[:-1]) / 100) if text.endswith("%") else float(text)
+    except (ValueError, ArithmeticError):
+        raise ValueError(f"{shorten(value)} is not a share; write 0.02 or 2%") from None
+
+
+Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+# A step's own seed is about a million times larger and has to fit 64 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**40)]
+
+
+def _check_limit(value: object) -> str:
+    """Take a limit that can be asked; YAML reads ``+0.05`` as a number."""
+    try:
+        wrong = Limit.parse(value).problem()
+    except InputError as error:
+        wrong = str(error)
+    if wrong is not None:
+        raise ValueError(wrong.removeprefix("limit "))
+    return str(value)
+
+
+class Section(BaseModel):
+    """A part of the study; unknown keys and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Channel(Section):
+    """One stream of text. Weights count among the general channels.
+
+    An ``extra`` channel (the best of the domain, instructions) is read only by decays whose
+    mixture names it.
+    """
+
+    name: ChannelName
+    side: Literal["general", "domain", "extra"]
+    train: str
+    valid: str | None = None
+    text_field: str = "text"
+    weight: float = Field(default=1.0, gt=0)
+    valid_fraction: Fraction = Field(default=0.02, gt=0, lt=1)
+    max_tokens: Count | None = None
+
+
+class LadderSize(Section):
+    """One base of the ladder: a small Llama."""
+
+    width: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    learning_rate: Rate | None = None
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} is not a multiple of twice the heads ({self.heads}); "
+                "rotary embeddings need an even head size"
+            )
+        return self
+
+
+class Ladder(Section):
+    """Bases that the study pre-trains itself on the general text, all on the same tokens.
+
+    ``start: before_decay`` lets runs go on from where the base's own decay began, with AdamW's
+    moments as they were there, and without a warmup unless one is asked for.
+    """
+
+    sizes: dict[Name, LadderSize] = Field(min_length=1)
+    tokens: Count
+    learning_rate: Rate = 3e-3
+    warmup: Fraction = Field(default=0.02, ge=0, lt=1)
+    decay: Fraction = Field(default=0.2, ge=0, lt=1)
+    final_fraction: Fraction = Field(default=0.1, ge=0, lt=1)
+    start: Literal["end", "before_decay"] = "end"
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.start == "before_decay" and not self.decay:
+            raise ValueError("start: before_decay needs a decay of the bases; give decay > 0")
+        return self
+
+
+class Checkpoint(Section):
+    """An open checkpoint as a base: a local folder, or a hub id."""
+
+    model: str
+    peak_learning_rate: Rate | None = None
+    n_tokens: Count | None = None
+
+
+class Bases(Section):
+    """Either a ladder or checkpoints (or both)."""
+
+    ladder: Ladder | None = None
+    checkpoints: dict[Name, Checkpoint] = {}
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if self.ladder is None and not self.checkpoints:
+            raise ValueError("name at least one base, under ladder or under checkpoints")
+        twice = set(self.checkpoints) & set(self.ladder.sizes if self.ladder else ())
+        if twice:
+            raise ValueError(f"{sorted(twice)[0]!r} names both a ladder size and a checkpoint")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Labels of all bases."""
+        return [*(self.ladder.sizes if self.ladder else ()), *self.checkpoints]
+
+
+class GridPart(Section):
+    """A block of the grid: its bases, ratios, learning rates and seeds are crossed.
+
+    Learning rates are absolute, or multiples of each base's own peak (that rule is what the
+    table then follows: a target off it is an extrapolation).
+    """
+
+    bases: list[Name] = Field(min_length=1)
+    ratios: list[Annotated[Fraction, Field(ge=0, le=1)]] = Field(min_length=1)
+    learning_rates: list[Rate] = []
+    learning_rate_multiples: list[Annotated[float, Field(gt=0)]] = []
+    seeds: list[Seed] = Field(default=[0], min_length=1)
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        if bool(self.learning_rates) == bool(self.learning_rate_multiples):
+            raise ValueError(
+                "give learning_rates (absolute) or learning_rate_multiples, one of them"
+            )
+        return self
+
+
+class Branches(Section):
+    """Decays to zero. Every trunk ends with one; more may leave at chosen tokens.
+
+    ``mixtures`` names further decays at the trunk's end, each with shares of its own for the
+    channels it reads; they are trained and reported, and no law is fitted to them.
+    """
+
+    at: list[Count] = []
+    decay: Fraction = Field(default=0.1, gt=0, le=1)
+    optimizer: Literal["carried", "reset"] = "carried"
+    mixtures: dict[Name, dict[ChannelName, Annotated[Fraction, Field(gt=0, le=1)]]] = {}
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name, shares in self.mixtures.items():
+            total = sum(Decimal(repr(share)) for share in shares.values())
+            if total != 1:
+                raise ValueError(f"mixtures.{name}: its shares sum to {total}; they must sum to 1")
+        return self
+
+
+class Training(Section):
+    """How every run is trained."""
+
+    batch_sequences: int = Field(default=32, ge=1)
+    sequence_tokens: int = Field(default=512, ge=8)
+    warmup: Fraction | None = Field(default=None, ge=0, lt=1)
+    warmup_tokens: Count | None = None
+    warmup_ratio: Fraction | None = Field(default=None, ge=0, le=1)
+    packing: Packing = "concatenated"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Optimizer = Optimizer()
+    checkpoint_every_s: float = Field(default=60.0, gt=0)
+    save_models: bool = False
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup is not None and self.warmup_tokens is not None:
+            raise ValueError("give warmup (a share of the trunk) or warmup_tokens, not both")
+        return self
+
+
+class Evaluation(Section):
+    """The fixed validation tokens of each channel, and where on a trunk they are read."""
+
+    tokens: Count = 262_144
+    points_per_doubling: float = Field(default=1.0, gt=0, le=8)
+    first_tokens: Count | None = None
+
+
+class TargetSection(Section):
+    """The large run. ``base`` names a base of the study, or sizes and losses are given."""
+
+    base: Name | None = None
+    n_params: Count | None = None
+    tokens: Count
+    limit: Annotated[str, BeforeValidator(_check_limit)] = "+3%"
+    learning_rate: Rate | None = None
+    base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
+    base_peak_learning_rate: Rate | None = None
+    base_n_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.base is None and self.n_params is None:
+            raise ValueError("name a base of the study, or give n_params (and base_losses)")
+        return self
+
+
+class Study(Section):
+    """A whole study. Paths in it are relative to the folder of its file."""
+
+    name: Name
+    channels: list[Channel] = Field(min_length=1)
+    tokenizer: str | int
+    bases: Bases
+    grid: list[GridPart] = Field(min_length=1)
+    tokens: Count
+    branches: Branches = Branches()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    target: TargetSection | None = None
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [channel.name for channel in self.channels]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two channels are called {name!r}; give each a name of its own")
+        for one, other in same_but_case(names):
+            raise ValueError(
+                f"the channels {one!r} and {other!r} differ in case alone, and folders are named "
+                "after them; rename one"
+            )
+        for channel in self.channels:
+            lone = len(self.general) == 1
+            taken = {"total", "general_total", "general_worst"} | (
+                {"domain"} if channel.side != "domain" else set()
+            )
+            if channel.side != "general" or not lone:
+                taken.add("general")  # the name of the side
+            if channel.name.casefold() in taken:
+                raise ValueError(
+                    f"a channel of side {channel.side} may not be called {channel.name!r}, which "
+                    "the runs table uses for something else; rename it"
+                )
+        domains = [channel.name for channel in self.channels if channel.side == "domain"]
+        if len(domains) != 1 or not self.general:
+            raise ValueError(
+                "one channel of side domain and at least one of side general are needed, "
+                f"found {len(domains)} and {len(self.general)}"
+            )
+        read = {name for shares in self.branches.mixtures.values() for name in shares}
+        for name in sorted(read - set(names)):
+            raise ValueError(
+                f"branches.mixtures: {name!r} is not among the channels ({', '.join(names)})"
+                + nearest(name, names)
+            )
+        for channel in self.channels:
+            if channel.side == "extra" and channel.name not in read:
+                raise ValueError(
+                    f"channel {channel.name!r} of side extra is in no mixture of "
+                    "branches.mixtures; name it there, or take it out"
+                )
+        wanted = [name for part in self.grid for name in part.bases]
+        if self.target is not None and self.target.base is not None:
+            wanted.append(self.target.base)
+        for name in wanted:
+            if name not in self.bases.names:
+                raise ValueError(
+                    f"base {name!r} is not among the study's bases ({', '.join(self.bases.names)})"
+                    + nearest(name, self.bases.names)
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        batch = self.training.batch_sequences * self.training.sequence_tokens
+        lengths = {"tokens": self.tokens}
+        if self.bases.ladder is not None:
+            lengths["bases.ladder.tokens"] = self.bases.ladder.tokens
+        if self.target is not None:
+            lengths["target.tokens"] = self.target.tokens
+        for name, tokens in lengths.items():
+            if tokens < 4 * batch:
+                raise ValueError(
+                    f"{name}: {tokens} is under four steps of {batch} tokens; "
+                    "lengthen the run or make the batch smaller"
+                )
+        return self
+
+    @property
+    def general(self) -> list[Channel]:
+        """Channels of the general side."""
+        return [channel for channel in self.channels if channel.side == "general"]
+
+    @property
+    def domain(self) -> Channel:
+        """The one domain channel."""
+        return next(channel for channel in self.channels if channel.side == "domain")

@@ -1,0 +1,393 @@
+"""Prepare: the text of every channel becomes token shards, once.
+
+The folder holds ``tokenizer/`` (an ordinary tokenizer folder), ``<channel>/train.bin``,
+``<channel>/valid.bin`` and ``<channel>/manifest.json`` for every channel, and ``prepared.json``.
+All of it is made in ``.unfinished/`` inside the folder and moved into place at the end: a kill
+leaves what was there before, and the next call goes on behind the last channel that was finished.
+Nothing is written to, replaced or removed that ``prepare`` did not make (``dcpt.text.output``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import lock_descriptor
+
+from dcpt.atomic_files import replace_file, sync_folder, write_text
+from dcpt.errors import InputError
+from dcpt.file_hashes import hash_file
+from dcpt.own_folders import is_marked, mark_folder
+from dcpt.text.bases import StudyBase, check_bases, sample_documents
+from dcpt.text.manifest import (
+    SPLITS,
+    TOKENIZER_FOLDER,
+    Manifest,
+    Overlap,
+    Prepared,
+    Split,
+    check_sizes,
+    check_tokenizer,
+    count_overlaps,
+    count_shared,
+    is_whole,
+    load_prepared,
+    open_shard,
+    read_manifest,
+    read_record,
+)
+from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
+from dcpt.text.reading import read_documents
+from dcpt.text.shards import ShardWriter, encode_documents, start_pool
+from dcpt.text.sources import (
+    Channel,
+    ChannelSource,
+    channel_keys,
+    check_sources,
+    describe_split,
+    find_channels,
+    sample_texts,
+)
+from dcpt.text.tokenizer import (
+    Vocabulary,
+    read_vocabulary,
+    shard_dtype,
+    train_tokenizer,
+)
+from dcpt.text.tokenizer_files import (
+    TOKENIZER_FILES,
+    copy_tokenizer,
+    encodes_as_files,
+    name_tokenizer,
+)
+
+__all__ = [
+    "ChannelSource",
+    "Manifest",
+    "Overlap",
+    "Prepared",
+    "Progress",
+    "StudyBase",
+    "load_prepared",
+    "open_shard",
+    "prepare",
+]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a channel (or ``tokenizer``), bytes of text files read, bytes in all (0: unknown)."""
+
+
+def prepare(
+    sources: Sequence[ChannelSource],
+    folder: Path,
+    tokenizer: str | int,
+    *,
+    workers: int = 1,
+    sequence_tokens: int = 1,
+    progress: Progress | None = None,
+    bases: Sequence[StudyBase] = (),
+    own_folders: Sequence[Path] = (),
+) -> Prepared:
+    """Tokenise the text of all channels into a folder, unless it is there already.
+
+    Args:
+        sources: The channels.
+        folder: Where to put the shards; made if need be.
+        tokenizer: A tokenizer folder or hub id, or the size of a vocabulary to train on a sample of
+            all channels' training text.
+        workers: Processes that encode; with 1 it happens in this one. The shards do not depend on
+            it. As with all spawned processes, a script that asks for more keeps its own work
+            under ``if __name__ == "__main__"``.
+        sequence_tokens: Each split of each channel must hold at least one sequence of so many
+            targets.
+        progress: Called after every batch of documents.
+        bases: Models whose own tokenizers must give the ids that the text gets.
+        own_folders: Further files and folders that dcpt writes: no text is read from them.
+
+    Returns:
+        What is in the folder.
+
+    Raises:
+        InputError: If a source is missing, broken, empty or too small, or lies in the folder; if
+            the tokenizer cannot be used or is not that of a base; if the folder holds what dcpt
+            did not write, or cannot be written. What was prepared before is still there.
+    """
+    check_sources(sources, workers)
+    tokenizer_name = name_tokenizer(tokenizer)
+    known = read_record(folder)
+    names = [source.name for source in sources]
+    channels = find_channels(sources, known, [*own_places(folder, names), *own_folders])
+    keys = channel_keys(channels, tokenizer_name)
+    work = _Work(
+        folder, channels, keys, tokenizer, tokenizer_name, workers, progress or _report_nothing
+    )
+    try:
+        return work.find_done(sequence_tokens, bases) or work.do(sequence_tokens, bases)
+    except OSError as error:
+        remedy = "choose another folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "make room on it, or choose another folder"
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); {remedy}. What was prepared "
+            "before is still there"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One call of ``prepare`` that has something to do."""
+
+    folder: Path
+    channels: Sequence[Channel]
+    keys: dict[str, str]
+    tokenizer: str | int
+    tokenizer_name: str
+    workers: int
+    progress: Progress
+
+    @property
+    def unfinished(self) -> Path:
+        return self.folder / UNFINISHED
+
+    def find_done(self, sequence_tokens: int, bases: Sequence[StudyBase]) -> Prepared | None:
+        """What is in the folder, if that is all that is asked for, and whole."""
+        try:
+            known = load_prepared(self.folder)
+        except (InputError, OSError):
+            return None
+        if (
+            known.channels.keys() != self.keys.keys()
+            or any(manifest.key != self.keys[name] for name, manifest in known.channels.items())
+            or not self.keeps_tokenizer(known)
+            or not all(is_whole(self.folder / name, m) for name, m in known.channels.items())
+        ):
+            return None
+        check_bases(bases, known.tokenizer_path)
+        check_sizes(known.channels, sequence_tokens)
+        return known.model_copy(update={"did_nothing": True})
+
+    def keeps_tokenizer(self, known: Prepared) -> bool:
+        """Whether the tokenizer in the folder is undamaged and the one that is asked for."""
+        try:
+            check_tokenizer(known)
+        except (InputError, OSError):
+            return False
+        return known.tokenizer_name == self.tokenizer_name and (
+            isinstance(self.tokenizer, int)
+            or encodes_as_files(known.tokenizer_path, self.tokenizer)
+        )
+
+    def do(self, sequence_tokens: int, bases: Sequence[StudyBase]) -> Prepared:
+        check_output(self.folder, self.keys)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if read_record(self.folder) is None and not is_marked(self.folder):
+            mark_folder(self.folder)
+        with _lock(self.folder):
+            if done := self.find_done(sequence_tokens, bases):  # another process was faster
+                return done
+            self.unfinished.mkdir(exist_ok=True)
+            mark_folder(self.unfinished)
+            tokenizer = self.place_tokenizer()
+            if bases:
+                check_bases(bases, tokenizer, sample_documents(self.channels))
+            vocabulary = read_vocabulary(tokenizer)
+            places: dict[str, Path] = {}
+            with start_pool(self.workers) as pool:
+                for channel in self.channels:
+                    places[channel.asked.name] = self.place_channel(channel, vocabulary, pool)
+            manifests = {}
+            for name, place in places.items():
+                manifest = read_manifest(place)
+                assert manifest is not None, place
+                manifests[name] = manifest
+            check_sizes(manifests, sequence_tokens)
+            overlaps = count_overlaps(places)
+            warnings = _warn(self.channels, manifests, overlaps, self.tokenizer, vocabulary)
+            prepared = Prepared(
+                folder=self.folder,
+                channels=manifests,
+                tokenizer_name=self.tokenizer_name,
+                tokenizer_files={
+                    path.name: hash_file(path)
+                    for path in sorted(tokenizer.iterdir())
+                    if path.name in TOKENIZER_FILES
+                },
+                overlaps=overlaps,
+                warnings=tuple(warnings),
+            )
+            self.put_in_place(prepared, {TOKENIZER_FOLDER: tokenizer, **places})
+            return prepared
+
+    def place_tokenizer(self) -> Path:
+        """Train or copy the tokenizer, unless it is there; returns the folder that holds it now."""
+        known = read_record(self.folder)
+        if (
+            known is not None
+            and not isinstance(self.tokenizer, int)
+            and self.keeps_tokenizer(known)
+        ):
+            return known.tokenizer_path
+        folder = self._make_folder(TOKENIZER_FOLDER)
+        if isinstance(self.tokenizer, int):
+            train_tokenizer(sample_texts(self.channels, self.progress), self.tokenizer, folder)
+        else:
+            copy_tokenizer(self.tokenizer, folder)
+        return folder
+
+    def _make_folder(self, name: str) -> Path:
+        """An empty folder of ours to make something in."""
+        folder = self.unfinished / name
+        remove_folder(folder)
+        folder.mkdir()
+        mark_folder(folder)
+        return folder
+
+    def place_channel(
+        self, channel: Channel, vocabulary: Vocabulary, pool: Executor | None
+    ) -> Path:
+        """Encode a channel, unless it is there; returns the folder that holds it now."""
+        name = channel.asked.name
+        for place in (self.folder / name, self.unfinished / name):
+            if self.is_made(place, name, vocabulary):
+                return place
+        place = self._make_folder(name)
+        try:
+            self.encode_channel(channel, vocabulary, pool, place)
+        except BaseException:
+            remove_folder(place)  # gives a full disk its room back
+            raise
+        return place
+
+    def is_made(self, place: Path, name: str, vocabulary: Vocabulary) -> bool:
+        """Whether a folder holds a channel as it is asked for, whole."""
+        manifest, known = read_manifest(place), read_record(self.folder)
+        recorded = None if known is None else known.channels.get(name)
+        if manifest is None or (manifest.key, manifest.tokenizer_sha256, manifest.eos_id) != (
+            self.keys[name],
+            vocabulary.sha256,
+            vocabulary.eos_id,
+        ):
+            return False
+        if recorded is not None and recorded.key == manifest.key and recorded != manifest:
+            return False  # one of the two was changed
+        return is_whole(place, manifest)
+
+    def encode_channel(
+        self, channel: Channel, vocabulary: Vocabulary, pool: Executor | None, place: Path
+    ) -> None:
+        """Write both shards of a channel, the hashes of its documents, then its manifest."""
+        asked = channel.asked
+        total = sum(source.size for source, _ in channel.parts)
+        caps: dict[Split, int | None] = {"train": asked.max_tokens, "valid": None}
+        writers = {split: ShardWriter(place, split, caps[split]) for split in SPLITS}
+        empty = start = 0
+        with closing(writers["train"]), closing(writers["valid"]):
+            for source, rule in channel.parts:
+                documents = read_documents(source, asked.text_field)
+                for batch in encode_documents(documents, vocabulary, rule, pool, self.workers):
+                    for split, encoded in batch.splits.items():
+                        writers[split].write(encoded)
+                    empty += batch.empty_documents
+                    self.progress(asked.name, start + batch.position, total)
+                    if writers["train"].full and rule.valid_fraction < 1:
+                        break
+                start += source.size
+            counts = {split: writer.finish() for split, writer in writers.items()}
+        hashes = {split: distinct for split, (_, distinct) in counts.items()}
+        with replace_file(place / "documents.npz") as partial, partial.open("wb") as file:
+            np.savez(file, train=hashes["train"], valid=hashes["valid"])
+        manifest = Manifest(
+            channel=asked.name,
+            key=self.keys[asked.name],
+            source=asked.train,
+            valid_source=asked.valid,
+            text_field=asked.text_field,
+            split_rule=describe_split(asked),
+            max_tokens=asked.max_tokens,
+            dtype="uint16" if shard_dtype(vocabulary.size).itemsize == 2 else "uint32",
+            vocab_size=vocabulary.size,
+            eos_id=vocabulary.eos_id,
+            tokenizer_sha256=vocabulary.sha256,
+            empty_documents=empty,
+            documents_in_both_splits=count_shared(hashes["train"], hashes["valid"]),
+            train=counts["train"][0],
+            valid=counts["valid"][0],
+            inputs=channel.inputs,
+        )
+        write_text(place / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+
+    def put_in_place(self, prepared: Prepared, places: dict[str, Path]) -> None:
+        """Move what was made into the folder; the record, written last, makes it valid."""
+        check_output(self.folder, self.keys)  # encoding takes hours, and files may have come in
+        old = self.unfinished / ".old"
+        remove_folder(old)
+        old.mkdir()
+        for name, source in places.items():
+            target = self.folder / name
+            if source == target:  # already there, whatever a killed call left unfinished
+                continue
+            if os.path.lexists(target):
+                os.replace(target, old / name)
+            os.replace(source, target)
+        sync_folder(self.folder)
+        write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2) + "\n")
+        remove_folder(self.unfinished)
+        # Hashed while they are in memory, and remembered, so that training starts at once.
+        check_tokenizer(prepared)
+        for name, manifest in prepared.channels.items():
+            if not is_whole(self.folder / name, manifest):
+                raise InputError(
+                    f"{self.folder / name}: these files are not what was written a moment ago; "
+                    "check the disk and prepare again"
+                )
+
+
+def _report_nothing(name: str, done: int, total: int) -> None:
+    """The progress of callers that asked for none."""
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time prepare a folder; others wait."""
+    with (folder / ".lock").open("a") as file:
+        lock_descriptor(file.fileno())
+        yield
+
+
+def _warn(
+    channels: Sequence[Channel],
+    manifests: dict[str, Manifest],
+    overlaps: Sequence[Overlap],
+    asked_tokenizer: str | int,
+    vocabulary: Vocabulary,
+) -> Iterator[str]:
+    for channel in channels:
+        name, manifest = channel.asked.name, manifests[channel.asked.name]
+        left_out = [path for source, _ in channel.parts for path in source.left_out]
+        if left_out:
+            shown = ", ".join(path.name for path in left_out[:3])
+            yield f"channel {name}: {len(left_out)} files hold no readable text ({shown}); left out"
+        if manifest.empty_documents:
+            yield f"channel {name}: {manifest.empty_documents} empty documents; left out"
+        if manifest.documents_in_both_splits:
+            yield (
+                f"channel {name}: {manifest.documents_in_both_splits} documents are in training "
+                "and in validation; its validation loss will look too good"
+            )
+    for overlap in overlaps:
+        yield (
+            f"channels {' and '.join(overlap.channels)}: {overlap.documents} documents are in both"
+            f", {overlap.trained_and_validated} of them trained on in one and validated on in the "
+            "other"
+        )
+    if isinstance(asked_tokenizer, int) and vocabulary.size < asked_tokenizer:
+        yield (
+            f"tokenizer: the text yields a vocabulary of {vocabulary.size}, not of "
+            f"{asked_tokenizer}; there is too little of it"
+        )

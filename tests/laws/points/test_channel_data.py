@@ -1,0 +1,115 @@
+"""The rules of a channel, and what a table can carry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dcpt.errors import InputError
+from dcpt.laws import fit, offer_laws
+from dcpt.laws.points.channel_data import points_from_table
+from dcpt.laws.points.record import distinct
+
+
+def small_table() -> pd.DataFrame:
+    rows = [
+        {"run": run, "n_tokens": tokens, "ratio": ratio, "warmup_tokens": 1_000}
+        for run, ratio in (("a", 0.0), ("b", 0.5), ("c", 1.0))
+        for tokens in (0, 1_000, 3_000, 6_000)
+    ]
+    frame = pd.DataFrame(rows)
+    frame["loss_general"] = 3.0 + frame["n_tokens"] * 1e-5
+    frame["loss_domain"] = 4.0 - frame["n_tokens"] * 1e-5
+    return frame
+
+
+def test_rules_of_a_channel_leave_rows_out_with_their_reason() -> None:
+    frame = small_table()
+    frame.loc[6, "excluded"] = "diverged"
+    general, domain = (points_from_table(frame, c) for c in ("general", "domain"))
+    assert general.rows.tolist() == [4, 5, 9]  # header is row 1; rows 2, 6, 10 are D = 0
+    assert dict(general.left_out) == {
+        3: "D below 2.5 x warmup tokens",
+        7: "D below 2.5 x warmup tokens",
+        8: "excluded: diverged",
+        11: "ratio 1: no text of this channel",
+        12: "ratio 1: no text of this channel",
+        13: "ratio 1: no text of this channel",
+    }
+    assert domain.rows.tolist() == [9, 12, 13]
+    assert dict(domain.left_out)[4] == "ratio 0: no text of this channel"
+
+
+def test_share_is_the_channels_own_and_base_losses_come_from_d_0() -> None:
+    general, domain = (points_from_table(small_table(), c) for c in ("general", "domain"))
+    assert np.allclose(general.points.get("share"), 1 - general.points.get("ratio"))
+    assert np.allclose(domain.points.get("share"), domain.points.get("ratio"))
+    assert set(general.points.get("base_loss")) == {3.0}
+    assert set(domain.points.get("base_loss")) == {4.0}
+    assert set(domain.points.get("base_loss_general")) == {3.0}
+
+
+def test_base_loss_column_stands_in_for_rows_at_d_0() -> None:
+    frame = small_table().query("n_tokens > 0").assign(base_loss_general=2.5)
+    data = points_from_table(frame, "general")
+    assert set(data.points.get("base_loss")) == {2.5}
+    assert points_from_table(frame, "domain").points.base_loss is None
+
+
+def test_an_excluded_row_at_d_0_anchors_nothing() -> None:
+    frame = small_table()
+    frame.loc[4, ["excluded", "loss_general"]] = ["bad evaluation", 9.0]
+    data = points_from_table(frame, "general")
+    of_b = data.runs == data.run_names.index("b")
+    assert np.isnan(data.points.get("base_loss")[of_b]).all()
+    assert set(data.points.get("base_loss")[~of_b]) == {3.0}
+    anchored = points_from_table(frame.assign(base="tiny"), "general")
+    assert set(anchored.points.get("base_loss")) == {3.0}
+
+
+def test_distinct_forgives_rounding_and_takes_quotients() -> None:
+    data = points_from_table(small_table(), "general").points
+    data = type(data)(**{**data.__dict__, "n_params": np.array([1e6, 1e6 * (1 + 1e-9), 4e6, 4e6])})
+    assert len(distinct(data, "n_params")) == 2
+    assert np.isnan(distinct(data, "learning_rate")).all()
+
+
+def test_refusal_names_the_column_and_offers_others(ladder: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="base_peak_learning_rate") as caught:
+        fit(ladder.drop(columns="base_peak_learning_rate"), "joint-general", ["general"])
+    assert "anchored-general-lr" in str(caught.value)
+    with pytest.raises(InputError, match=r"one learning_rate and the table has \d+"):
+        fit(ladder, "d-cpt", ["general"])
+
+
+def test_one_ratio_refuses_laws_with_a_ratio_and_offers_chinchilla(ladder: pd.DataFrame) -> None:
+    run = ladder[ladder["run"] == ladder["run"].iloc[0]].query("phase != 'annealed'")
+    with pytest.raises(InputError, match="3 ratios or more") as caught:
+        fit(run, "d-cpt", ["general"])
+    assert "chinchilla" in str(caught.value)
+    offered = offer_laws(run, "general")
+    assert offered["chinchilla"] is None
+    assert offered["joint-general"] is not None
+
+
+def test_two_sizes_refuse_a_law_that_needs_three(ladder: pd.DataFrame) -> None:
+    rate = ladder["learning_rate"].iloc[0]
+    two = ladder.query("n_params < 2e5 and phase != 'annealed'").assign(learning_rate=rate)
+    with pytest.raises(InputError, match="3 sizes or more along n_params and the table has 2"):
+        fit(two, "d-cpt", ["domain"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"law": "chinchila"}, "law chinchila is not known"),
+        ({"channels": ["german"]}, "channel 'german' is not in the table"),
+        ({"fixed": {"gamma2": 1.0}}, "parameter gamma2 is in none of the laws"),
+        ({"bounds": {"k": (0.0, 1.0)}, "law": "joint-general"}, "above 0"),
+        ({"n_draws": 0}, "n_draws is 0"),
+    ],
+)
+def test_bad_arguments_are_named(ladder: pd.DataFrame, arguments: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        fit(ladder, **arguments)

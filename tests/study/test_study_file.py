@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_study import STUDY
+
+from dcpt.errors import InputError
+from dcpt.limit import Limit
+from dcpt.study.files import load_study, study_template
+
+
+def load(tmp_path: Path, text: str) -> object:
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_study(file)
+
+
+def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
+    study = load(tmp_path, study_template("study.yaml"))
+    assert study.tokens == 40_000_000
+    assert study.bases.ladder.sizes["29M"].learning_rate == 1e-3
+    assert study.grid[0].learning_rates == [3e-4, 9e-4, 2.7e-3]
+    assert study.branches.decay == 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("tokens: 5120", "token: 5120", "token: unknown key.*did you mean 'tokens'"),
+        (
+            "ratios: [0.25,",
+            "ratios: [1.25,",
+            r"grid\.0\.ratios\.0: 1\.25 .*less than or equal to 1",
+        ),
+        ("ratios: [0.25,", "ratios: [-10%,", r"grid\.0\.ratios\.0: .*greater than or equal to 0"),
+        ("name: law", "name: en", "two channels are called 'en'"),
+        ("name: law", "name: general", "may not be called 'general'"),
+        ("name: en", "name: domain", "may not be called 'domain'"),
+        ("target: {base: big, ", "target: {", "name a base of the study, or give n_params"),
+        ("tokens: 5120", "tokens: 5120\ntokens: 6000", "line 18: the key 'tokens' is there twice"),
+        ("limit: +20%", "limit: banana", r"target\.limit: 'banana'"),
+        ("  - {name: law, side: domain", "  - {name: zh, side: general", "one channel of side"),
+        ("tokens: 8192", "tokens: 0", r"bases\.ladder\.tokens: 0 is under four steps"),
+        ("tokens: 6144", "tokens: 7", r"target\.tokens: 7 is under four steps"),
+        ("name: law", "name: 'l w'", r"channels\.1\.name: 'l w'"),
+        ("side: domain", "side: general", "one channel of side domain"),
+        ("bases: [a, b]", "bases: [a, bg]", "base 'bg' is not among.*did you mean 'big'"),
+        ("learning_rates: [3e-3]", "learning_rates: [3]", "less than or equal to 1"),
+        ("tokens: 5120", "tokens: ten", "tokens: .*'ten' is not a count; write a number such as"),
+        ("tokens: 5120", "tokens: 512", "under four steps of 256 tokens"),
+        ("width: 16", "width: 17", "not a multiple of twice the heads"),
+        ("learning_rates: [3e-3]", "seeds: [1]", "learning_rates .absolute. or"),
+        ("name: tiny", "name: tiny\n  x: 1", "line 3: is not valid YAML"),
+        ("name: law", "name: 'a\"><script>'", r"channels\.1\.name: .*is not a name of a channel"),
+        ("name: law", "name: ..", r"channels\.1\.name: '\.\.' is not a name of a channel"),
+        ("name: law", "name: EN", "channels 'en' and 'EN' differ in case alone"),
+        ("name: law", f"name: {'l' * 41}", "at most 40 characters"),
+        ("name: en", "name: Domain", "may not be called 'Domain'"),
+        ("name: tiny", "name: 12", r"name: 12 input should be a valid string; put it in quotes"),
+        ("name: tiny", "name: true", "name: True input should be a valid string; put it in"),
+        ("tokens: 5120", "tokens: .inf", "line 17: '.inf' is not a finite number"),
+        ("valid_fraction: 10%", "weight: inf", "weight: 'inf' input should be a finite number"),
+        ("warmup: 5%", "optimizer: {eps: inf}", r"training\.optimizer\.eps: .*finite number"),
+        ("learning_rates: [3e-3]", f"seeds: [{2**40}]", r"grid\.0\.seeds\.0: .*less than"),
+        ("valid_fraction: 10%", "valid_fraction: 1e9999999%", "is not a share; write 0.02"),
+        ("warmup: 5%", "warmup: 5%, warmup_tokens: 10", "not both"),
+        (
+            "decay: 20%}",
+            "decay: 20%, mixtures: {best: {en: 0.5, lw: 0.5}}}",
+            "branches.mixtures: 'lw' is not among the channels .*did you mean 'law'",
+        ),
+        (
+            "decay: 20%}",
+            "decay: 20%, mixtures: {best: {en: 0.1, law: 0.2}}}",
+            r"branches: mixtures\.best: its shares sum to 0\.3; they must sum to 1",
+        ),
+        (
+            "tokenizer: 300",
+            "  - {name: more, side: extra, train: more.jsonl}\ntokenizer: 300",
+            "channel 'more' of side extra is in no mixture",
+        ),
+        ("tokens: 8192", "tokens: 8192\n    decay: 0\n    start: before_decay", "needs a decay"),
+    ],
+)
+def test_bad_studies_are_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    assert old in STUDY
+    with pytest.raises(InputError, match=words):
+        load(tmp_path, STUDY.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("name", ["3e-4-sweep", "on", "no", "2024-01-01", "1e", "0x1F", "n.1"])
+def test_names_that_look_like_other_types_are_text(tmp_path: Path, name: str) -> None:
+    study = load(tmp_path, STUDY.replace("name: tiny", f"name: {name}"))
+    assert study.name == name
+
+
+def test_labels_of_digits_are_text(tmp_path: Path) -> None:
+    text = STUDY.replace("a: {width", "010: {width").replace("bases: [a, b]", "bases: ['010', b]")
+    assert load(tmp_path, text).bases.names == ["010", "b", "big"]
+
+
+def test_channels_have_letters_of_any_script_in_one_normal_form(tmp_path: Path) -> None:
+    study = load(tmp_path, STUDY.replace("name: law", "name: re\u0301sume\u0301-v1.2"))
+    assert study.domain.name == "r\xe9sum\xe9-v1.2"
+    twice = STUDY.replace("name: en", "name: \xe9").replace("name: law", "name: e\u0301")
+    with pytest.raises(InputError, match="two channels are called '\xe9'"):
+        load(tmp_path, twice)
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    text = STUDY.replace("0.25", "1.25").replace("name: tiny", "name: tiny\nextra: 1")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text)
+    assert len(caught.value.problems) == 2
+
+
+def test_a_missing_study_offers_init(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dcpt init"):
+        load_study(tmp_path / "absent.yaml")
+
+
+def test_a_study_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
+        load_study(tmp_path / "study.yaml")
+
+
+def test_shares_in_per_cent_are_exact(tmp_path: Path) -> None:
+    study = load(tmp_path, STUDY.replace("ratios: [0.25, 0.5,", "ratios: [2.2%, 33.3%,"))
+    assert study.grid[0].ratios == [0.022, 0.333, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("+3%", "+3%"), ("-5%", "-5%"), ("+0.05", "+0.05 nats"), ("-0.1", "-0.1 nats")],
+)
+def test_limits_as_people_write_them(tmp_path: Path, written: str, meant: str) -> None:
+    study = load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
+    assert str(Limit.parse(study.target.limit)) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("-200%", r"target\.limit: .*-200% is not above minus 100 percent"),
+        ("5", r"target\.limit: .*\+5 nats is above 1 nats.* such as \+3%"),
+    ],
+)
+def test_limits_that_cannot_be_meant(tmp_path: Path, written: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
