@@ -1,23 +1,29 @@
-# make demo | test | check: each from a bare clone with Python >= 3.11, make and a C library.
+# make demo | test | fast | check | docs | package: each from a bare clone with Python >= 3.11, make
+# and a C library. `test` runs all tests, `check` what CI runs, `fast` those that train nothing.
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu spares a Linux laptop gigabytes of CUDA.
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test fast check format docs package clean
 
 demo: .venv/installed
 	$(BIN)/dcpt demo
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
+
+FAST := tests/decide tests/diagnosis tests/laws tests/report tests/runs tests/study tests/table \
+	$(filter-out tests/test_fuzz.py,$(wildcard tests/test_*.py))
+fast: .venv/installed
+	$(BIN)/pytest -n 2 -m "not slow" $(FAST)
 
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) docs
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 -m "not slow" --cov=dcpt --cov-report=term:skip-covered
 
 docs: .venv/installed
 	$(BIN)/python docs/generate.py
@@ -33,6 +39,10 @@ format: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
 	touch $@
+
+package: .venv/installed
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/pytest tests/test_packaging.py
 
 clean:
 	rm -rf .venv

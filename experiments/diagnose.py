@@ -41,7 +41,7 @@ from dcpt.table import load_runs, write_runs
 from dcpt.training.loop import train
 
 HERE = Path(__file__).parent
-TABLE = HERE.parent / "tests" / "decide" / "data" / "diagnose_runs.csv"
+TABLE = HERE.parent / "tests" / "diagnosis" / "data" / "diagnose_runs.csv"
 RATE, TRUNK, BATCH = 1e-3, 122_880, 1024
 SPIKED, BROKEN = 7, 8  # seeds of the runs whose weights are damaged half-way
 

@@ -36,6 +36,34 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
         assert f"dcpt/{name}" in held
 
 
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_what_is_built_installs_and_runs_outside_the_checkout(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    built = build(kind, tmp_path)
+    site = tmp_path / "site"
+    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", "pip", *install, str(built)], check=True)
+    code = "import dcpt; print(dcpt.__file__); print(len(dcpt.bundled_runs('zh_annealed')))"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split() == [str(site / "dcpt" / "__init__.py"), "800"]
+
+
+def build(kind: str, folder: Path) -> Path:
+    """Build the package; a source distribution is what `pip install` builds a wheel from."""
+    from hatchling.builders.sdist import SdistBuilder
+    from hatchling.builders.wheel import WheelBuilder
+
+    builder = WheelBuilder(str(ROOT)) if kind == "wheel" else SdistBuilder(str(ROOT))
+    return Path(next(iter(builder.build(directory=str(folder), versions=["standard"]))))
+
+
 def test_an_editable_install_is_the_root_on_the_path() -> None:
     """The finder of setuptools would lose to a clone called dcpt next to a script."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

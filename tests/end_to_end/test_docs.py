@@ -16,7 +16,8 @@ from dcpt.cli import app
 from dcpt.table import write_runs
 
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
-RUN = [page for page in PAGES if commands(page)]
+SLOW = {"docs/how-to/study.md"}
+"""Pages that train: the commands of the README, which are tested too, are nearly the same."""
 
 
 def name_of(page: Path) -> str:
@@ -34,7 +35,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", RUN, ids=name_of)
+RUN = [
+    pytest.param(page, marks=[pytest.mark.slow] if name_of(page) in SLOW else [], id=name_of(page))
+    for page in PAGES
+    if commands(page)
+]
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run(page: Path, folder: Path) -> None:
     for code in blocks(page, "python"):
         (folder / "my_laws.py").write_text(code, encoding="utf-8")
