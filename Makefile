@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: demo test fast check format docs package clean
+.PHONY: demo test fast check coverage format docs package clean
 
 demo: .venv/installed
 	$(BIN)/dcpt demo
@@ -23,7 +23,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) docs
-	$(BIN)/pytest -n 2 -m "not slow" --cov=dcpt --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 -m "not slow"
+
+coverage: .venv/installed
+	$(BIN)/pytest -n 2 --cov=dcpt --cov-report=term:skip-covered
 
 docs: .venv/installed
 	$(BIN)/python docs/generate.py

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,9 +47,6 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(folder)
     try:
         write_runs(bundled_runs("zh_annealed"), Path("runs.csv"))
-        one_size = bundled_runs("code").query("size == '6.6M' and learning_rate == 0.0006")
-        write_runs(one_size, Path("one_size.csv"))
-        Path("my_laws.py").write_text(readme_python()[1], "utf-8")
         for words in readme_commands():
             if words == ["fit", "runs.csv", "--out", "fit"]:
                 (folder / "fit").rename(folder / "fit-of-the-study")
@@ -60,13 +56,12 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         os.chdir(before)
-        sys.modules.pop("my_laws", None)
 
 
-def test_the_readme_names_every_station() -> None:
+def test_the_readme_names_every_step() -> None:
     named = {words[0] for words in readme_commands()}
-    assert named >= {"init", "prepare", "run-grid", "status", "runs", "fit", "predict"}
-    assert named >= {"recommend", "verify", "report", "laws", "compare"}
+    assert named >= {"init", "prepare", "run-grid", "status", "runs", "fit"}
+    assert named >= {"recommend", "verify", "report", "diagnose", "compare"}
 
 
 def test_every_run_is_done_and_what_verifies_is_in_no_fit(walked: Path) -> None:
