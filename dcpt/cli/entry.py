@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -19,18 +20,38 @@ from dcpt.names import escape_controls
 from dcpt.processes import STOP_SIGNALS
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="How much domain text goes into a continual pre-training run? Train small, fit, decide.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from dcpt import __version__
+
+        typer.echo(f"dcpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def take_global_options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """How much domain text goes into a continual pre-training run? Train small, fit, decide."""
 
 
 def main() -> None:
     """Run the command; bad input ends with one sentence and exit code 2."""
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number, handler in handlers.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
     try:
         app()
@@ -48,6 +69,9 @@ def main() -> None:
         words = f"{place}{error.strerror or error}; {remedy}"
         print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _stop(number: int, _: FrameType | None) -> None:

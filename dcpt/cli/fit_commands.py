@@ -37,7 +37,7 @@ def runs(
     column: Columns = None,
     json: Json = False,
 ) -> None:
-    """Export the runs table of a study, or check a table from any other trainer.
+    """Export a study's runs table, or check any table.
 
     Example: dcpt runs study.yaml --out runs.csv
     """
@@ -69,7 +69,7 @@ def laws(
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
-    """List the laws, show one, or say which of them a table carries.
+    """List the laws, show one, or match them to a table.
 
     Example: dcpt laws runs.csv --channel domain (or: dcpt laws d-cpt)
     """
@@ -118,7 +118,7 @@ def compare(
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
-    """Show which law is which on runs that the fit never saw.
+    """Compare the laws' errors on held-out runs.
 
     Example: dcpt compare runs.csv --law auto --law my_laws:cmr
     """
@@ -153,10 +153,10 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(help="Folder for fit.json; a study has its own.")
     ] = None,
-    draws: Annotated[int, typer.Option(min=20, help="Refits on resampled runs.")] = 200,
+    draws: Annotated[int, typer.Option(min=20, help="Number of bootstrap refits.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of starts and draws.")] = 0,
     fixed: Annotated[
-        list[str] | None, typer.Option(help="kappa=0.7: hold a parameter. Repeatable.")
+        list[str] | None, typer.Option(help="kappa=0.7: fix a parameter. Repeatable.")
     ] = None,
     bounds: Annotated[
         list[str] | None, typer.Option(help="gamma=0.1:2: a parameter's bounds. Repeatable.")
@@ -168,7 +168,9 @@ def fit(
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
-    """Fit laws to every channel, choose by held-out error, draw intervals.
+    """Fit laws to every channel.
+
+    Laws are weighted by held-out error; intervals come from bootstrap refits.
 
     Example: dcpt fit runs.csv --law d-cpt --channel domain --json
     """
@@ -261,13 +263,15 @@ def recommend(
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
     base_n_tokens: BaseTokens = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Hold the rate at this.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Fix the learning rate at this value.")
+    ] = None,
     warmup_tokens: WarmupTokens = None,
-    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Level of intervals.")] = 0.9,
+    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Interval probability.")] = 0.9,
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
-    """Recommend the share of domain text and the learning rate for the target.
+    """Recommend the domain share and the learning rate.
 
     Options override the study's target; a fit folder needs them.
 
@@ -303,7 +307,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
     law: OwnLaws = None,
 ) -> None:
-    """Write the page that people act on: HTML, Markdown and JSON.
+    """Write the report: HTML, Markdown and JSON.
 
     Example: dcpt report study.yaml
     """
@@ -317,7 +321,7 @@ def report(
 
 
 def diagnose(table: Table, column: Columns = None, json: Json = False) -> None:
-    """Say what the channel losses of runs mean: text, training and plan.
+    """Check what the losses say of text, training and plan.
 
     A study's run folders tell more than its table: spikes between points, runs that stopped.
 

@@ -44,7 +44,9 @@ def init(
 
 
 def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> None:
-    """Turn the text of every channel into token shards; a second call does nothing.
+    """Turn the text of every channel into token shards.
+
+    A second call does nothing.
 
     Example: dcpt prepare study.yaml
     """
@@ -72,7 +74,7 @@ def evaluate(
     label: Annotated[str | None, typer.Option(help="Name of the base in the study.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure a base's own loss on every channel: its row at D = 0.
+    """Measure a base's own loss on every channel.
 
     Example: dcpt evaluate models/base --study study.yaml --label base
     """
@@ -94,7 +96,9 @@ def run_grid(
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Train every run of the study that is not done; failed ones are tried again.
+    """Train every run of the study that is not done.
+
+    Runs that failed are tried again. Stop it at any time and run it again.
 
     Example: dcpt run-grid study.yaml --dry-run
     """
@@ -128,7 +132,7 @@ def run_grid(
 
 
 def status(study: StudyFile, json: Json = False) -> None:
-    """Put the runs that the study expects beside what is found.
+    """Show planned and finished runs.
 
     Example: dcpt status study.yaml
     """
@@ -155,7 +159,9 @@ def verify(
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
-    """Train the recommended pair and its neighbours; compare measured and predicted losses.
+    """Train the recommended pair and its neighbours.
+
+    The runs never enter the fit. Compares measured and predicted losses.
 
     Example: dcpt verify study.yaml --dry-run
     """
@@ -196,7 +202,7 @@ def demo(
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """From nothing to a recommendation, made of real text and real runs on this machine.
+    """Run the whole path on real text, on this machine.
 
     Example: dcpt demo
     """
