@@ -45,11 +45,13 @@ def runs(
     from dcpt.pipeline.answer import collect_runs
     from dcpt.pipeline.workspace import damaged_files, left_out_runs
     from dcpt.table import describe, write_runs
+    from dcpt.table.files import check_replaceable
 
     frame = collect_runs(table, read_mapping(column))
     note_left_out(left_out_runs(table))
     note_damaged(damaged_files(table))
     if out is not None:
+        check_replaceable(out, table)
         write_runs(frame, out)
     found = describe(frame)
     if json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcpt.atomic_files import make_room
 from dcpt.errors import InputError
+from dcpt.own_folders import check_folder, mark_folder
 from dcpt.pipeline.bases import (
     check_fit,
     study_target,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation, Target
     from dcpt.diagnosis import Diagnosis
     from dcpt.laws import Fit
+
+FIT_FILES = ("runs.csv", "fit.json", "draws.npz")
+"""What a fit writes into its folder."""
 
 
 def collect_runs(place: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -61,13 +65,19 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
         runs: The table, as :func:`collect_runs` gives it.
         folder: Where ``fit.json``, ``draws.npz`` and ``runs.csv`` go; None writes nothing.
         how: Options of :func:`dcpt.laws.fit`.
+
+    Raises:
+        InputError: If the table carries no fit, or a person's file is in the way.
     """
     from dcpt.laws import fit, write_fit
     from dcpt.table import write_runs
 
+    if folder is not None:
+        check_folder(folder, FIT_FILES, "fit.json", {"format", "software"})
     fitted = fit(runs, **how)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        mark_folder(folder)
         make_room(folder / "runs.csv")
         write_runs(runs, folder / "runs.csv")
         write_fit(fitted, folder)

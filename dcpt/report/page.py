@@ -20,6 +20,7 @@ from dcpt.atomic_files import write_text
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.laws.fits.files import installed_version
+from dcpt.own_folders import check_folder, mark_folder
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -89,8 +90,11 @@ def write_report(
         The three paths, the page first.
 
     Raises:
-        InputError: If the folder cannot be written.
+        InputError: If the folder cannot be written, or a person's file is in the way.
     """
+    place = Path(folder)
+    names = ("report.html", "report.md", "report.json")
+    check_folder(place, names, "report.json", {"recommendation", "made"})
     made = how_made(fit)
     report = compose(runs, fit, recommendation, verification, own_decays, title, notes, made)
     record = {
@@ -109,9 +113,9 @@ def write_report(
         "report.md": render_markdown(report),
         "report.json": json.dumps(record, indent=1, ensure_ascii=False, default=_number) + "\n",
     }
-    place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
+        mark_folder(place)
         for name, text in texts.items():
             write_text(place / name, text)
         return [place / name for name in texts]

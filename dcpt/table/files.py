@@ -77,6 +77,23 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
+def check_replaceable(path: Path, source: Path) -> None:
+    """Refuse to write a runs table over the file it comes from, or over what is no runs table.
+
+    Raises:
+        InputError: If the file exists and is one of both.
+    """
+    if not path.exists():
+        return
+    remedy = "choose another name with --out"
+    if path.samefile(source):
+        raise InputError(f"{path}: the table is read from this file; {remedy}")
+    try:
+        load_runs(path)
+    except InputError as error:
+        raise InputError(f"{path}: exists and is no runs table of dcpt; {remedy}") from error
+
+
 def _known_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in _CSV + _PARQUET:
