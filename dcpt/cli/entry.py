@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -19,12 +20,31 @@ from dcpt.names import escape_controls
 from dcpt.processes import STOP_SIGNALS
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="How much domain text goes into a continual pre-training run? Train small, fit, decide.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from dcpt import __version__
+
+        typer.echo(f"dcpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dcpt(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """How much domain text goes into a continual pre-training run? Train small, fit, decide."""
 
 
 def main() -> None:
@@ -45,8 +65,8 @@ def main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         remedy = "fix this and rerun the command"
-        words = f"{place}{error.strerror or error}; {remedy}"
-        print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
+        sentence = f"{place}{error.strerror or error}; {remedy}"
+        print(f"dcpt: {escape_controls(sentence)}", file=sys.stderr)
         sys.exit(2)
 
 
