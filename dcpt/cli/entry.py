@@ -21,14 +21,14 @@ from dcpt.processes import STOP_SIGNALS
 
 app = typer.Typer(
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
         from dcpt import __version__
 
         typer.echo(f"dcpt {__version__}")
@@ -36,11 +36,11 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def take_global_options(
-    version: Annotated[
+def dcpt(
+    _: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
@@ -66,8 +66,8 @@ def main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         remedy = "fix this and rerun the command"
-        words = f"{place}{error.strerror or error}; {remedy}"
-        print(f"dcpt: {escape_controls(words)}", file=sys.stderr)
+        sentence = f"{place}{error.strerror or error}; {remedy}"
+        print(f"dcpt: {escape_controls(sentence)}", file=sys.stderr)
         sys.exit(2)
     finally:
         for number, handler in handlers.items():

@@ -33,11 +33,11 @@ from dcpt.cli.options import (
 
 def runs(
     table: Table,
-    out: Annotated[Path | None, typer.Option(help="Write it as .csv or .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, .csv or .parquet.")] = None,
     column: Columns = None,
     json: Json = False,
 ) -> None:
-    """Export a study's runs table, or check any table.
+    """Export a study's runs table, or check a table of runs.
 
     Example: dcpt runs study.yaml --out runs.csv
     """
@@ -63,7 +63,8 @@ def runs(
 
 def laws(
     about: Annotated[
-        str | None, typer.Argument(help="A law's name, or a table of runs (default: the menu).")
+        str | None,
+        typer.Argument(help="Name of a law, or a table of runs. Default: list all laws."),
     ] = None,
     law: Laws = None,
     channel: Channels = None,
@@ -71,7 +72,7 @@ def laws(
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
-    """List the laws, show one, or match them to a table.
+    """List all laws, show one, or list those a table supports.
 
     Example: dcpt laws runs.csv --channel domain (or: dcpt laws d-cpt)
     """
@@ -115,12 +116,12 @@ def compare(
     table: Table,
     law: Laws = None,
     channel: Channels = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the search's starts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the optimizer's starting points.")] = 0,
     column: Columns = None,
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
-    """Compare the laws' errors on held-out runs.
+    """Compare the errors of laws on held-out runs.
 
     Example: dcpt compare runs.csv --law auto --law my_laws:cmr
     """
@@ -153,26 +154,27 @@ def fit(
     law: Laws = None,
     channel: Channels = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for fit.json; a study has its own.")
+        Path | None, typer.Option(help="Folder for the fit. Default for a study: fit.")
     ] = None,
     draws: Annotated[int, typer.Option(min=20, help="Number of bootstrap refits.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of starts and draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the optimizer and of the bootstrap.")
+    ] = 0,
     fixed: Annotated[
-        list[str] | None, typer.Option(help="kappa=0.7: fix a parameter. Repeatable.")
+        list[str] | None, typer.Option(help="kappa=0.7 fixes a parameter. Repeatable.")
     ] = None,
     bounds: Annotated[
-        list[str] | None, typer.Option(help="gamma=0.1:2: a parameter's bounds. Repeatable.")
+        list[str] | None, typer.Option(help="gamma=0.1:2 bounds a parameter. Repeatable.")
     ] = None,
     delta: Annotated[
-        float, typer.Option(help="Huber's threshold in log loss; inf is least squares.")
+        float,
+        typer.Option(help="Threshold of the Huber loss, in log loss. inf gives least squares."),
     ] = 1e-3,
     column: Columns = None,
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
-    """Fit laws to every channel.
-
-    Laws are weighted by held-out error; intervals come from bootstrap refits.
+    """Fit laws to every channel, weighted by held-out error.
 
     Example: dcpt fit runs.csv --law d-cpt --channel domain --json
     """
@@ -206,26 +208,33 @@ def fit(
 
 def predict(
     place: Place,
-    n_params: Annotated[str | None, typer.Option(help="Parameters, e.g. 1.5B.")] = None,
-    n_tokens: Annotated[str | None, typer.Option(help="CPT tokens, e.g. 10B.")] = None,
-    ratio: Annotated[list[float] | None, typer.Option(help="Share of domain tokens.")] = None,
+    n_params: Annotated[str | None, typer.Option(help="Number of parameters, e.g. 1.5B.")] = None,
+    n_tokens: Annotated[
+        str | None, typer.Option(help="CPT tokens, decay included, e.g. 10B.")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None, typer.Option(help="Share of domain tokens, 0 to 1. Repeatable.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     phase: Annotated[
-        str | None, typer.Option(help="constant or annealed (default: annealed where known).")
+        str | None,
+        typer.Option(help="constant or annealed. Default: annealed if the runs have decays."),
     ] = None,
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
     base_n_tokens: BaseTokens = None,
     warmup_tokens: WarmupTokens = None,
-    batch_tokens: Annotated[str | None, typer.Option(help="Tokens of one step.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="A name in --schedules.")] = None,
+    batch_tokens: Annotated[str | None, typer.Option(help="Tokens per step.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Name of a schedule in the file of --schedules.")
+    ] = None,
     schedules: Schedules = None,
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
     """Predict every channel's loss, with 90 % intervals.
 
-    Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5 --base-loss general=1.9
+    Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5
     """
     from dcpt.cli.console import as_json, open_console
     from dcpt.cli.show_laws import flags_of_question, prediction_record, show_prediction
@@ -257,10 +266,12 @@ def predict(
 
 def recommend(
     place: Place,
-    n_params: Annotated[str | None, typer.Option(help="Target: parameters, e.g. 7B.")] = None,
-    n_tokens: Annotated[str | None, typer.Option(help="Target: tokens, decay included.")] = None,
+    n_params: Annotated[str | None, typer.Option(help="Parameters of the target, e.g. 7B.")] = None,
+    n_tokens: Annotated[
+        str | None, typer.Option(help="CPT tokens of the target, decay included.")
+    ] = None,
     limit: Annotated[
-        str | None, typer.Option(help="Rise of general loss: +3%, +0.05, -5%.")
+        str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
     ] = None,
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
@@ -273,7 +284,7 @@ def recommend(
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
-    """Recommend the domain share and the learning rate.
+    """Recommend the share of domain text and the learning rate.
 
     Options override the study's target; a fit folder needs them.
 
@@ -305,27 +316,31 @@ def recommend(
 
 def report(
     place: Place,
-    out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to. Default: report, in the folder of the fit."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     law: OwnLaws = None,
+    json: Json = False,
 ) -> None:
-    """Write the report: HTML, Markdown and JSON.
+    """Write the report as HTML, Markdown and JSON.
 
     Example: dcpt report study.yaml
     """
-    from dcpt.cli.console import note_damaged
+    from dcpt.cli.console import as_json, note_damaged
     from dcpt.pipeline.answer import report_on
     from dcpt.pipeline.workspace import damaged_files
 
     note_damaged(damaged_files(place))
-    for path in report_on(place, out=out, title=title, laws=law or ()):
-        typer.echo(str(path))
+    pages = report_on(place, out=out, title=title, laws=law or ())
+    typer.echo(as_json({"files": pages}) if json else "\n".join(map(str, pages)))
 
 
 def diagnose(table: Table, column: Columns = None, json: Json = False) -> None:
-    """Check what the losses say of text, training and plan.
+    """Check the losses of runs for problems in text and training.
 
-    A study's run folders tell more than its table: spikes between points, runs that stopped.
+    For a study, the run folders are read too: loss spikes between evaluations, runs that stopped.
 
     Example: dcpt diagnose study.yaml (or: dcpt diagnose runs.csv --column n_params=N)
     """

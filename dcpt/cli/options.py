@@ -15,29 +15,39 @@ if TYPE_CHECKING:
     from dcpt.table.schedules import Schedule
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
-Place = Annotated[Path, typer.Argument(help="A study's YAML file, or a folder made by dcpt fit.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Place = Annotated[
+    Path, typer.Argument(help="A study's YAML file, or a folder written by dcpt fit.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes at once (default: one per GPU, or per core).")
+    int | None,
+    typer.Option(
+        min=1, help="Number of parallel processes. Default: one per GPU, or one per core."
+    ),
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", help="n_params=N: the table's column N is n_params. Repeatable."),
+    typer.Option("--column", help="n_params=N reads the table's column N as n_params. Repeatable."),
 ]
 BaseLosses = Annotated[
     list[str] | None,
-    typer.Option("--base-loss", help="general=2.775: the base's own loss. Repeatable."),
+    typer.Option(
+        "--base-loss", help="general=2.775 is the loss of the base before CPT. Repeatable."
+    ),
 ]
 BasePeak = Annotated[
     float | None,
-    typer.Option("--base-peak-learning-rate", help="Peak rate of the base's own pre-training."),
+    typer.Option(
+        "--base-peak-learning-rate", help="Peak learning rate of the base's pre-training."
+    ),
 ]
 BaseTokens = Annotated[
     str | None,
-    typer.Option("--base-n-tokens", help="Tokens that the base was pre-trained on, e.g. 2T."),
+    typer.Option("--base-n-tokens", help="Tokens of the base's pre-training, e.g. 2T."),
 ]
 WarmupTokens = Annotated[
-    str | None, typer.Option("--warmup-tokens", help="Default: that of the runs.")
+    str | None,
+    typer.Option("--warmup-tokens", help="Tokens of the warmup. Default: as in the runs."),
 ]
 Table = Annotated[
     Path, typer.Argument(help="A study's YAML file, or a CSV or parquet table of runs.")
@@ -46,20 +56,22 @@ Laws = Annotated[
     list[str] | None,
     typer.Option(
         "--law",
-        help="A law by name, auto (all that the table carries), or module:name of your own. "
-        "Repeatable.",
+        help="Name of a law, auto (all that the table supports), or module:name of your own "
+        "law. Repeatable.",
     ),
 ]
 OwnLaws = Annotated[
     list[str] | None,
-    typer.Option("--law", help="module:name of a law of your own in the fit. Repeatable."),
+    typer.Option("--law", help="module:name of your own law, if the fit contains one. Repeatable."),
 ]
 Channels = Annotated[
-    list[str] | None, typer.Option("--channel", help="Only this channel. Repeatable.")
+    list[str] | None, typer.Option("--channel", help="Use only this channel. Repeatable.")
 ]
 Schedules = Annotated[
     Path | None,
-    typer.Option("--schedules", help="File of the schedules that the column schedule names."),
+    typer.Option(
+        "--schedules", help="YAML or JSON file with the schedules that the column schedule names."
+    ),
 ]
 
 
@@ -115,7 +127,7 @@ def read_count(option: str, text: str | None) -> int | None:
 
 
 def read_schedules(file: Path | None) -> dict[str, Schedule] | None:
-    """The learning-rate schedules of a file, where one is named."""
+    """The learning-rate schedules of a file; None without a file."""
     from dcpt.table.schedules import load_schedules
 
     return None if file is None else load_schedules(file)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _end(outcome: Outcome, console: Console) -> None:
-    """Tell what failed and end with code 1 if anything did."""
+    """Print the runs that failed; exit with code 1 if there are any."""
     from dcpt.cli.console import print_line
 
     for name, words in outcome.failed.items():
@@ -28,25 +28,30 @@ def _end(outcome: Outcome, console: Console) -> None:
 
 def init(
     file: Annotated[Path, typer.Argument(help="File to write.")] = Path("study.yaml"),
+    json: Json = False,
 ) -> None:
     """Write a commented study file to start from.
 
     Example: dcpt init study.yaml
     """
+    from dcpt.cli.console import as_json
     from dcpt.study.files import study_template
 
     try:
         with file.open("x", encoding="utf-8") as out:
             out.write(study_template(file.name))
     except FileExistsError:
-        raise InputError(f"{file} is there already; choose another name") from None
-    typer.echo(f"wrote {file}; edit it, then: dcpt prepare {file}")
+        raise InputError(f"{file} exists already; choose another name") from None
+    if json:
+        typer.echo(as_json({"file": file}))
+    else:
+        typer.echo(f"wrote {file}; edit it, then run: dcpt prepare {file}")
 
 
 def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> None:
-    """Turn the text of every channel into token shards.
+    """Tokenize the text of every channel.
 
-    A second call does nothing.
+    Running it again does nothing unless the texts or the settings changed.
 
     Example: dcpt prepare study.yaml
     """
@@ -69,12 +74,14 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder or hub id.")],
-    study: Annotated[Path, typer.Option(help="Study whose validation shards are used.")],
-    label: Annotated[str | None, typer.Option(help="Name of the base in the study.")] = None,
+    model: Annotated[str, typer.Argument(help="Model folder, or id on the Hugging Face Hub.")],
+    study: Annotated[Path, typer.Option(help="Study file whose validation text is used.")],
+    label: Annotated[
+        str | None, typer.Option(help="Name of the base in the study. Default: found by its model.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure a base's own loss on every channel.
+    """Measure the loss of a base model on every channel.
 
     Example: dcpt evaluate models/base --study study.yaml --label base
     """
@@ -92,13 +99,15 @@ def evaluate(
 
 def run_grid(
     study: StudyFile,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
+    ] = False,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Train every run of the study that is not done.
+    """Train the runs of the study that are not done yet.
 
-    Runs that failed are tried again. Stop it at any time and run it again.
+    Runs that were interrupted continue. Runs that failed are tried again.
 
     Example: dcpt run-grid study.yaml --dry-run
     """
@@ -132,7 +141,7 @@ def run_grid(
 
 
 def status(study: StudyFile, json: Json = False) -> None:
-    """Show planned and finished runs.
+    """Show the state of the study's runs, and the time left.
 
     Example: dcpt status study.yaml
     """
@@ -154,14 +163,14 @@ def status(study: StudyFile, json: Json = False) -> None:
 
 def verify(
     study: StudyFile,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
+    ] = False,
     workers: Workers = None,
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
-    """Train the recommended pair and its neighbours.
-
-    The runs never enter the fit. Compares measured and predicted losses.
+    """Train at the recommendation and compare with the prediction.
 
     Example: dcpt verify study.yaml --dry-run
     """
@@ -193,16 +202,18 @@ def verify(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("demo"),
     bundled: Annotated[
-        bool, typer.Option("--bundled", help="No training: fit our own runs in the package.")
+        bool, typer.Option("--bundled", help="Train nothing: fit the runs that come with dcpt.")
     ] = False,
-    domain: Annotated[str, typer.Option(help="icd (medical code book) or pronunciations.")] = "icd",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of bases and runs.")] = 0,
+    domain: Annotated[
+        str, typer.Option(help="Domain text: icd (medical code book) or pronunciations.")
+    ] = "icd",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bases and runs.")] = 0,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Run the whole path on real text, on this machine.
+    """Run every step on a small example, from text to report.
 
     Example: dcpt demo
     """

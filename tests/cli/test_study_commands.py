@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,26 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert f"Example: dcpt {command}" in result.stdout
+    assert CliRunner().invoke(app, [command, "-h"]).stdout == result.stdout
+
+
+def test_every_command_prints_json() -> None:
+    without = [name for name in COMMANDS if "--json" not in _help(name)]
+    assert without == []
+
+
+def test_the_list_of_commands_cuts_no_summary() -> None:
+    told = _help()
+    assert "..." not in told.partition("Commands:")[2]
+    assert "--install-completion" in told
+
+
+def _help(*command: str) -> str:
+    return CliRunner().invoke(app, [*command, "-h"]).stdout
+
+
+def test_the_version_is_shown() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"dcpt {version('dcpt')}\n"
 
 
 @pytest.mark.parametrize(
@@ -81,11 +102,13 @@ def test_bad_input_ends_with_one_sentence_and_code_2(
 
 
 def test_init_writes_a_study_once(tmp_path: Path) -> None:
-    assert dcpt("init", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert json.loads(dcpt("init", "mine.yaml", "--json", cwd=tmp_path).stdout) == {
+        "file": "mine.yaml"
+    }
     assert "dcpt prepare mine.yaml" in (tmp_path / "mine.yaml").read_text()
     again = dcpt("init", "mine.yaml", cwd=tmp_path)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_fit_of_one_law_prints_the_contract(tmp_path: Path) -> None:
@@ -131,11 +154,13 @@ def test_a_recommendation_of_another_fit_is_not_reported(tmp_path: Path) -> None
     for words in (
         ("fit", tmp_path / "zh_annealed.csv", "--out", tmp_path / "fit", "--draws", "20"),
         ("recommend", tmp_path / "fit", *target, *base),
-        ("report", tmp_path / "fit"),
+        ("report", tmp_path / "fit", "--json"),
         ("fit", tmp_path / "code.csv", "--out", tmp_path / "fit", "--draws", "20"),
     ):
         result = runner.invoke(app, [str(word) for word in words], catch_exceptions=False)
         assert result.exit_code == 0, result.output
+        if "report" in words:
+            assert all(Path(file).is_file() for file in json.loads(result.stdout)["files"])
     with pytest.raises(InputError, match="made from another fit"):
         runner.invoke(app, ["report", str(tmp_path / "fit")], catch_exceptions=False)
 
