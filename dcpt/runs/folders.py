@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -343,51 +343,6 @@ def _is_held(handle: IO[str]) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def stored_runs(runs: Path) -> list[tuple[RunFolder, RunConfig]]:
-    """All sound runs below a study's ``runs``, by the names of their folders."""
-    sound = [folder for folder in _run_folders(runs) if folder.damage() is None]
-    return [(folder, config) for folder in sound if (config := folder.config()) is not None]
-
-
-def damaged_runs(runs: Path) -> dict[str, DamagedFileError]:
-    """What is wrong with each damaged run below ``runs``, by the hash in its folder's name."""
-    found = {}
-    for folder in _run_folders(runs):
-        damaged, name = folder.damage(), NAME.search(folder.path.name)
-        if damaged is not None:
-            found[name[1] if name else folder.path.name] = damaged
-    return found
-
-
-def stored_configs(runs: Path) -> list[RunConfig]:
-    """The configurations below ``runs`` that can be read, whatever became of the runs."""
-    found = []
-    for folder in _run_folders(runs):
-        with suppress(DamagedFileError):
-            found.append(folder.config())
-    return [config for config in found if config is not None]
-
-
-def _run_folders(runs: Path) -> list[RunFolder]:
-    """Folders that are named as runs are, or look like runs inside; all else is not ours."""
-    below = sorted(runs.iterdir()) if runs.is_dir() else []
-    return [
-        RunFolder(path)
-        for path in below
-        if (path.is_dir() and NAME.search(path.name))
-        or all((path / name).exists() for name in ("config.json", "metrics.jsonl"))
-    ]
-
-
-def trunk_names(stored: Sequence[tuple[RunFolder, RunConfig]]) -> dict[str, str]:
-    """What the runs table calls each trunk, by its hash: the name of its folder."""
-    return {
-        config.identity.hash: folder.path.name
-        for folder, config in stored
-        if config.identity.kind == "trunk"
-    }
 
 
 def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:
