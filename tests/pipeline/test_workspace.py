@@ -27,7 +27,7 @@ from dcpt.training.loop import train
 
 ONCE = {"study read": 1, "planner": 1, "plan": 1, "pass over the run folders": 1}
 WITH_ROWS = {**ONCE, "rows": 1}
-LAWS = "--law", "anchored-general", "--law", "anchored-domain"
+LAWS = "--law", "joint-general", "--law", "annealed-domain"
 
 
 class InThisProcess:
