@@ -34,7 +34,7 @@ from dcpt.diagnosis import Diagnosis, diagnose
 from dcpt.grid.slots import choose_slots
 from dcpt.pipeline.answer import collect_runs, diagnose_runs
 from dcpt.pipeline.train import prepare_study, train_study
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
 from dcpt.table import load_runs, write_runs
@@ -214,8 +214,9 @@ def write_study(
 
 def train_all(file: Path) -> None:
     """Prepare the text and train every run of a study, one process."""
-    prepare_study(file, workers=1)
-    outcome = train_study(file, choose_slots(1))
+    study = Workspace(file)
+    prepare_study(study, workers=1)
+    outcome = train_study(study, choose_slots(1))
     print(f"{file.parent.name}: {len(outcome.finished)} finished, {outcome.failed}", flush=True)
 
 
@@ -224,7 +225,7 @@ def damage(file: Path, seed: int, factor: float) -> None:
 
     The step after it ends at an evaluation point.
     """
-    configs = (one.config for one in plan_study(file))
+    configs = (run.config for run in Workspace(file).planned)
     config = next(c for c in configs if c.identity.kind == "trunk" and c.identity.seed == seed)
     folder = RunFolder.of(config, StudyFolder(file).runs)
     if folder.result() is not None or folder.error() is not None:
@@ -247,11 +248,11 @@ def make_runs(out: Path) -> pd.DataFrame:
         low=RATE / 3, rate=RATE, high=RATE * 30, none=RATE / 1e5, spiked=SPIKED, broken=BROKEN
     )
     healthy = write_study(out, "healthy", DOMAIN.documents, grid=grid)
-    prepare_study(healthy, workers=1)
+    prepare_study(Workspace(healthy), workers=1)
     if not list(healthy.parent.glob("runs/pretrain-a-*/model")):
-        for one in plan_study(healthy):
-            if one.config.identity.kind == "pretrain":
-                train(one.config, healthy.parent)
+        for run in Workspace(healthy).planned:
+            if run.config.identity.kind == "pretrain":
+                train(run.config, healthy.parent)
     damage(healthy, SPIKED, factor=8.0)
     damage(healthy, BROKEN, factor=float("inf"))
     train_all(healthy)
@@ -272,11 +273,11 @@ def make_runs(out: Path) -> pd.DataFrame:
             "grid": ONE.format(ratio=0.75, rate=3 * RATE),
         },
     }
-    tables = {"healthy": collect_runs(healthy)}
+    tables = {"healthy": collect_runs(Workspace(healthy))}
     for name, how in texts.items():
         file = write_study(out, name, **{"base": base, "grid": plain, **how})
         train_all(file)
-        tables[name] = collect_runs(file)
+        tables[name] = collect_runs(Workspace(file))
     return slim(pd.concat(split_cases(tables), ignore_index=True))
 
 

@@ -31,10 +31,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dcpt.grid.local import LocalEngine
-from dcpt.grid.plan import plan_runs
+from dcpt.grid.plan import Planner
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.slots import choose_slots
-from dcpt.pipeline.workspace import open_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
 
 HERE = Path(__file__).parent
@@ -68,19 +68,21 @@ CHANNELS = {"general": "general", "code": "domain"}
 # ------------------------------------------------------------------------------------ runs
 def plan(file: Path) -> Iterator[tuple[float, str, PlannedRun]]:
     """All runs, each with its warmup."""
-    study, folder = open_study(file)
+    workspace = Workspace(file)
+    study, folder, stored = workspace.study, workspace.folder, workspace.stored
     batch = study.training.batch_sequences * study.training.sequence_tokens
     for share, mixture in WARMUPS:
         tokens = round(share * study.tokens / batch) * batch
         fields = {"warmup_tokens": tokens, "warmup_ratio": MIXTURES[mixture]}
         training = study.training.model_copy(update=fields)
-        for run in plan_runs(study.model_copy(update={"training": training}), folder):
+        changed = study.model_copy(update={"training": training})
+        for run in Planner(changed, folder, stored).plan():
             yield share, mixture, run
 
 
 def train(file: Path, csv: Path) -> None:
     """Train what is missing, and write every point of every run as one row."""
-    _, folder = open_study(file)
+    folder = Workspace(file).folder
     planned = list(plan(file))
     every = {run.config.identity.hash: run for _, _, run in planned}
     outcome = LocalEngine(folder, choose_slots()).run(list(every.values()))

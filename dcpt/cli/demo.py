@@ -18,7 +18,7 @@ from dcpt.own_folders import is_marked, mark_folder
 from dcpt.pipeline.answer import collect_runs, fit_runs, read_target, recommend_for, report_on
 from dcpt.pipeline.train import prepare_study, train_study
 from dcpt.pipeline.verify import verify_study
-from dcpt.pipeline.workspace import fit_folder
+from dcpt.pipeline.workspace import Place, Workspace
 from dcpt.quantities import format_seconds
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
     if corpus is None:
         raise InputError(f"--domain {domain}: choose one of {', '.join(DOMAINS)}")
     steps = _Steps(console)
-    study = write_study(out, corpus, seed)
+    study = Workspace(write_study(out, corpus, seed))
     steps.say(f"texts: State of the Union speeches (general) and {DOMAINS[corpus]} (domain)")
     with watch_progress(console) as progress:
         prepared = prepare_study(study, workers=1, progress=progress)
@@ -82,7 +82,7 @@ def run(
     slots = choose_slots(workers)
     outcome = _train(study, slots, console)
     steps.say("fitting laws to the loss of every channel")
-    fitted = fit_runs(collect_runs(study), fit_folder(study))
+    fitted = fit_runs(collect_runs(study), study.fit_folder)
     console.print(law_table(fitted))  # the answer repeats the warnings about the fit
     answer = recommend_for(study, read_target(study))
     show_answer(console, answer)
@@ -129,12 +129,12 @@ def _check_out(out: Path, known: AbstractSet[str] = frozenset()) -> None:
         )
 
 
-def _train(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
+def _train(study: Workspace, slots: Sequence[Slot], console: Console) -> Outcome:
     with watch_grid(console, slots, "grid") as view:
         return train_study(study, slots, on_tick=view.tick)
 
 
-def _verify(study: Path, slots: Sequence[Slot], console: Console) -> Outcome:
+def _verify(study: Workspace, slots: Sequence[Slot], console: Console) -> Outcome:
     with watch_grid(console, slots, "verification") as view:
         checked, outcome = verify_study(study, slots, on_tick=view.tick)
     for line in checked.words if checked is not None else []:
@@ -172,6 +172,6 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
     return answer
 
 
-def _report(place: Path, steps: _Steps, title: str | None = None) -> None:
+def _report(place: Place, steps: _Steps, title: str | None = None) -> None:
     pages = report_on(place, title=title)
     steps.say("report: " + ", ".join(str(page) for page in pages))

@@ -43,13 +43,14 @@ def runs(
     """
     from dcpt.cli.console import as_json, in_words, note_damaged, note_left_out
     from dcpt.pipeline.answer import collect_runs
-    from dcpt.pipeline.workspace import damaged_files, left_out_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
     from dcpt.table import describe, write_runs
     from dcpt.table.files import check_replaceable
 
-    frame = collect_runs(table, read_mapping(column))
-    note_left_out(left_out_runs(table))
-    note_damaged(damaged_files(table))
+    place = open_place(table)
+    frame = collect_runs(place, read_mapping(column))
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
     if out is not None:
         check_replaceable(out, table)
         write_runs(frame, out)
@@ -91,10 +92,11 @@ def laws(
     found: dict[str, Any] = {"laws": [law_record(one) for one in shown.values()]}
     if place is not None:
         from dcpt.pipeline.answer import collect_runs
-        from dcpt.pipeline.workspace import damaged_files
+        from dcpt.pipeline.workspace import damaged_files, open_place
 
-        note_damaged(damaged_files(place))
-        frame = collect_runs(place, read_mapping(column))
+        opened = open_place(place)
+        note_damaged(damaged_files(opened))
+        frame = collect_runs(opened, read_mapping(column))
         named = read_schedules(schedules)
         found["channels"] = {
             name: offer_laws(frame, name, wanted or "auto", named)
@@ -129,12 +131,13 @@ def compare(
     from dcpt.cli.show_fit import flag_records
     from dcpt.cli.show_laws import comparison_records, show_comparisons
     from dcpt.pipeline.answer import collect_runs, fit_runs
-    from dcpt.pipeline.workspace import damaged_files, left_out_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
 
-    note_left_out(left_out_runs(table))
-    note_damaged(damaged_files(table))
+    place = open_place(table)
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
     fitted = fit_runs(
-        collect_runs(table, read_mapping(column)),
+        collect_runs(place, read_mapping(column)),
         None,
         law=law or "auto",
         channels=read_channels(channel),
@@ -181,13 +184,14 @@ def fit(
     from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
     from dcpt.cli.show_fit import fit_record, show_fit
     from dcpt.pipeline.answer import collect_runs, fit_runs
-    from dcpt.pipeline.workspace import damaged_files, fit_folder, is_study, left_out_runs
+    from dcpt.pipeline.workspace import Workspace, damaged_files, left_out_runs, open_place
 
-    note_left_out(left_out_runs(table))
-    note_damaged(damaged_files(table))
-    folder = out or (fit_folder(table) if is_study(table) else None)
+    place = open_place(table)
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
+    folder = out or (place.fit_folder if isinstance(place, Workspace) else None)
     fitted = fit_runs(
-        collect_runs(table, read_mapping(column)),
+        collect_runs(place, read_mapping(column)),
         folder,
         law=law or "auto",
         channels=read_channels(channel),
@@ -239,7 +243,7 @@ def predict(
     from dcpt.cli.console import as_json, open_console
     from dcpt.cli.show_laws import flags_of_question, prediction_record, show_prediction
     from dcpt.laws import load_fit
-    from dcpt.pipeline.workspace import fit_folder
+    from dcpt.pipeline.workspace import fit_folder, open_place
 
     given: dict[str, Any] = {
         "n_params": read_count("--n-params", n_params),
@@ -255,7 +259,7 @@ def predict(
     }
     for name, loss in read_base_losses(base_loss).items():
         given[f"base_loss_{name}"] = loss
-    fitted, named = load_fit(fit_folder(place), law or ()), read_schedules(schedules)
+    fitted, named = load_fit(fit_folder(open_place(place)), law or ()), read_schedules(schedules)
     frame = fitted.predict(schedules=named, **given)
     flags = flags_of_question(fitted, frame, named)
     if json:
@@ -293,11 +297,12 @@ def recommend(
     from dcpt.cli.console import as_json, note_damaged, open_console
     from dcpt.cli.show_fit import show_answer
     from dcpt.pipeline.answer import read_target, recommend_for
-    from dcpt.pipeline.workspace import damaged_files
+    from dcpt.pipeline.workspace import damaged_files, open_place
 
-    note_damaged(damaged_files(place))
+    opened = open_place(place)
+    note_damaged(damaged_files(opened))
     target = read_target(
-        place,
+        opened,
         n_params=read_count("--n-params", n_params),
         n_tokens=read_count("--n-tokens", n_tokens),
         limit=limit,
@@ -307,7 +312,7 @@ def recommend(
         learning_rate=learning_rate,
         warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
     )
-    answer = recommend_for(place, target, level, law or ())
+    answer = recommend_for(opened, target, level, law or ())
     if json:
         typer.echo(as_json(answer.as_dict()))
     else:
@@ -330,10 +335,11 @@ def report(
     """
     from dcpt.cli.console import as_json, note_damaged
     from dcpt.pipeline.answer import report_on
-    from dcpt.pipeline.workspace import damaged_files
+    from dcpt.pipeline.workspace import damaged_files, open_place
 
-    note_damaged(damaged_files(place))
-    pages = report_on(place, out=out, title=title, laws=law or ())
+    opened = open_place(place)
+    note_damaged(damaged_files(opened))
+    pages = report_on(opened, out=out, title=title, laws=law or ())
     typer.echo(as_json({"files": pages}) if json else "\n".join(map(str, pages)))
 
 
@@ -347,11 +353,12 @@ def diagnose(table: Table, column: Columns = None, json: Json = False) -> None:
     from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
     from dcpt.cli.show_diagnosis import show_diagnosis
     from dcpt.pipeline.answer import diagnose_runs
-    from dcpt.pipeline.workspace import damaged_files, left_out_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
 
-    note_left_out(left_out_runs(table))
-    note_damaged(damaged_files(table))
-    found = diagnose_runs(table, read_mapping(column))
+    place = open_place(table)
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
+    found = diagnose_runs(place, read_mapping(column))
     if json:
         typer.echo(as_json(found.as_dict()))
     else:

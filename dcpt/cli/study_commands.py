@@ -59,10 +59,13 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
     from dcpt.cli.show_grid import prepared_record, prepared_table, watch_progress
     from dcpt.grid.slots import count_cores
     from dcpt.pipeline.train import prepare_study
+    from dcpt.pipeline.workspace import Workspace
 
     console = open_console(json)
     with watch_progress(console) as progress:
-        prepared = prepare_study(study, workers=workers or count_cores(), progress=progress)
+        prepared = prepare_study(
+            Workspace(study), workers=workers or count_cores(), progress=progress
+        )
     if json:
         typer.echo(as_json(prepared_record(prepared)))
         return
@@ -87,8 +90,9 @@ def evaluate(
     """
     from dcpt.cli.console import as_json, make_table, open_console
     from dcpt.pipeline.train import evaluate_base
+    from dcpt.pipeline.workspace import Workspace
 
-    row = evaluate_base(study, model, label)
+    row = evaluate_base(Workspace(study), model, label)
     if json:
         typer.echo(as_json(row))
         return
@@ -116,13 +120,12 @@ def run_grid(
     from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.train import estimate_study, train_study
-    from dcpt.pipeline.workspace import damaged_files
-    from dcpt.study.folder import StudyFolder
+    from dcpt.pipeline.workspace import Workspace
 
-    console, slots = open_console(json), choose_slots(workers)
-    note_damaged(damaged_files(study))
+    console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
+    note_damaged(workspace.damaged)
     if dry_run:
-        estimates = estimate_study(study, slots[0])
+        estimates = estimate_study(workspace, slots[0])
         if json:
             typer.echo(as_json([vars(one) for one in estimates]))
         else:
@@ -130,12 +133,12 @@ def run_grid(
             console.print(estimate_words(estimates, len(slots)))
         return
     with watch_grid(console, slots, "grid") as view:
-        outcome = train_study(study, slots, on_tick=view.tick)
+        outcome = train_study(workspace, slots, on_tick=view.tick)
     if json:
         typer.echo(as_json(vars(outcome)))
     else:
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
-        for sentence in repeated_text(view.planned, StudyFolder(study)):
+        for sentence in repeated_text(view.planned, workspace.folder):
             print_line(console, f"note: {sentence}", "yellow")
     _end(outcome, console)
 
@@ -148,10 +151,10 @@ def status(study: StudyFile, json: Json = False) -> None:
     from dcpt.cli.console import as_json, open_console
     from dcpt.cli.show_grid import count_states, error_lines, status_record, status_table
     from dcpt.grid.status import read_status
-    from dcpt.pipeline.workspace import plan_study
-    from dcpt.study.folder import StudyFolder
+    from dcpt.pipeline.workspace import Workspace
 
-    statuses = read_status(plan_study(study), StudyFolder(study))
+    workspace = Workspace(study)
+    statuses = read_status(workspace.planned, workspace.folder)
     if json:
         typer.echo(as_json([status_record(run) for run in statuses]))
         return
@@ -178,12 +181,12 @@ def verify(
     from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.pipeline.verify import estimate_verification, verify_study
-    from dcpt.pipeline.workspace import damaged_files
+    from dcpt.pipeline.workspace import Workspace
 
-    console, slots = open_console(json), choose_slots(workers)
-    note_damaged(damaged_files(study))
+    console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
+    note_damaged(workspace.damaged)
     if dry_run:
-        estimates = estimate_verification(study, slots[0])
+        estimates = estimate_verification(workspace, slots[0])
         if json:
             typer.echo(as_json([vars(estimate) for estimate in estimates]))
         else:
@@ -191,7 +194,7 @@ def verify(
             console.print(estimate_words(estimates, len(slots)))
         return
     with watch_grid(console, slots, "verification") as view:
-        checked, outcome = verify_study(study, slots, on_tick=view.tick, laws=law or ())
+        checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())
     _end(outcome, console)
     assert checked is not None
     if json:

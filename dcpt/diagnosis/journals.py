@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dcpt.runs.folders import RunFolder, stored_runs, trunk_names
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.runs.names import table_names
+from dcpt.runs.stored import StoredRuns
 
 NOT_FINITE = re.compile(r"\b(loss|gradient)\b.* is (nan|-?inf)\b")
 
@@ -32,18 +32,17 @@ class Journal:
     ended: bool = True
 
 
-def read_journals(runs: Path, asked: Collection[str]) -> dict[str, Journal]:
+def read_journals(stored: StoredRuns, asked: Collection[str]) -> dict[str, Journal]:
     """Read the journals of a study's runs, by the run names of its table.
 
     Args:
-        runs: The study's ``runs`` folder.
+        stored: What the study's run folders hold.
         asked: Hashes of the trunks and branches that the study asks for; its verification runs are
             read as well.
     """
-    stored = stored_runs(runs)
-    trunks = trunk_names(stored)
+    trunks = stored.trunk_names
     found: dict[str, Journal] = {}
-    for folder, config in stored:
+    for folder, config in stored.sound:
         one = config.identity
         if one.hash not in asked and config.recorded.purpose != "verify":
             continue

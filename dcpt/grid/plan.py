@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
+from dcpt.grid.checkpoints import identify_checkpoint
 from dcpt.grid.planned import PlannedRun, Trunk
-from dcpt.grid.warmup import Warmup, read_warmup, write_warmup
+from dcpt.grid.warmup import resolve_warmup, write_warmup
 from dcpt.runs.course import channel_shares
-from dcpt.runs.folders import RunFolder, stored_configs
 from dcpt.runs.identity import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
+from dcpt.runs.stored import StoredRuns
 from dcpt.study.folder import StudyFolder
 from dcpt.study.schema import GridPart, Study
 from dcpt.text.manifest import Manifest, Prepared, load_prepared
 from dcpt.text.mixture import LONGEST_PERIOD
-
-
-def plan_runs(
-    study: Study, folder: StudyFolder, trunks: Sequence[Trunk] | None = None
-) -> list[PlannedRun]:
-    """List every run of the study: pre-trained bases, trunks and their branches.
-
-    Args:
-        study: The study.
-        folder: Where it lives; its texts must be prepared.
-        trunks: Only these, to verify a recommendation, with the bases they start from; None
-            takes the grid, and pre-trains the target's base as well.
-
-    Returns:
-        Runs without duplicates; a run comes after those it needs.
-
-    Raises:
-        InputError: If the texts are not prepared or too short, a checkpoint cannot be read, or
-            the study asks for what cannot be trained.
-    """
-    return _Planner(study, folder).plan(trunks)
-
-
-def settle_warmup(study: Study, folder: StudyFolder) -> None:
-    """Write down how many tokens the warmup takes, before runs with it are trained.
-
-    Planning itself writes nothing. A damaged ``resolved.json`` is set aside.
-
-    Args:
-        study: The study.
-        folder: Where it lives; its texts must be prepared.
-    """
-    write_warmup(folder, _Planner(study, folder).warmup)
 
 
 def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int) -> list[int]:
@@ -71,15 +38,24 @@ def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int)
     return sorted(point for point in points if point <= n_tokens)
 
 
-class _Planner:
-    """Holds what all runs of one study share."""
+class Planner:
+    """Lists the runs of one study, and holds what they share. Planning writes nothing.
 
-    def __init__(self, study: Study, folder: StudyFolder) -> None:
-        self.study, self.folder = study, folder
+    Args:
+        study: The study.
+        folder: Where it lives; its texts must be prepared.
+        stored: The runs that are there already: the warmup, and what a checkpoint was when runs
+            started from it, are theirs.
+
+    Raises:
+        InputError: If the texts are not prepared, or the stored runs have different warmups.
+    """
+
+    def __init__(self, study: Study, folder: StudyFolder, stored: StoredRuns) -> None:
+        self.study, self.folder, self.stored = study, folder, stored
         self.prepared: Prepared = load_prepared(folder.prepared)
         self.batch = study.training.batch_sequences * study.training.sequence_tokens
         self.n_tokens = self._whole_steps(study.tokens)
-        self.stored = stored_configs(folder.runs)
         self._checkpoints: dict[str, tuple[str, str]] = {}
         known = [
             ChannelIdentity(
@@ -93,7 +69,7 @@ class _Planner:
         ]
         self.channels = tuple(channel for channel in known if channel.side != "extra")
         self.extra = {channel.name: channel for channel in known if channel.side == "extra"}
-        self.warmup = self._warmup()
+        self.warmup = resolve_warmup(study, folder, stored, self.channels, self.n_tokens)
         self.warmup_tokens = self.warmup.warmup_tokens
 
     def _manifest(self, name: str) -> Manifest:
@@ -108,39 +84,28 @@ class _Planner:
     def _whole_steps(self, tokens: float) -> int:
         return math.ceil(tokens / self.batch) * self.batch
 
-    def _warmup(self) -> Warmup:
-        """Warmup in tokens. A share is resolved once, so that a longer trunk is the same run."""
-        training = self.study.training
-        if training.warmup_tokens is not None:
-            return Warmup(share=None, warmup_tokens=training.warmup_tokens)
-        ladder = self.study.bases.ladder
-        goes_on = ladder is not None and ladder.start == "before_decay"
-        if training.warmup is None and goes_on and not self.study.bases.checkpoints:
-            return Warmup(share=None, warmup_tokens=0)  # the bases' own moments come along
-        share = 0.01 if training.warmup is None else training.warmup
-        trunks = [config for config in self.stored if config.identity.kind == "trunk"]
-        n_begun = sum(1 for _ in self.folder.runs.glob("*/metrics.jsonl"))
-        if trunks or n_begun > len(self.stored):  # what cannot be read may be a trunk
-            known = read_warmup(self.folder, share, [t for t in trunks if self._is_alike(t)])
-            if known is not None:
-                return known
-        # Until a trunk was begun nothing depends on what was resolved before.
-        tokens = max(self._whole_steps(share * self.n_tokens), self.batch)
-        return Warmup(share=share, of_tokens=self.n_tokens, warmup_tokens=tokens)
+    def settle_warmup(self) -> None:
+        """Write down how many tokens the warmup takes, before runs with it are trained.
 
-    def _is_alike(self, stored: RunConfig) -> bool:
-        """Whether a stored trunk is of this study as it is now, but for base, rate and warmup."""
-        one, training = stored.identity, self.study.training
-        return (one.channels, one.batch_sequences, one.sequence_tokens, one.warmup_ratio) == (
-            self.channels,
-            training.batch_sequences,
-            training.sequence_tokens,
-            training.warmup_ratio,
-        )
+        A damaged ``resolved.json`` is set aside.
+        """
+        write_warmup(self.folder, self.warmup)
 
-    def plan(self, asked: Sequence[Trunk] | None) -> list[PlannedRun]:
-        study = self.study
-        trunks = asked
+    def plan(self, asked: Sequence[Trunk] | None = None) -> list[PlannedRun]:
+        """List runs: pre-trained bases, trunks and their branches.
+
+        Args:
+            asked: Only these trunks, to verify a recommendation, with the bases they start from;
+                None takes the grid, and pre-trains the target's base as well.
+
+        Returns:
+            Runs without duplicates; a run comes after those it needs.
+
+        Raises:
+            InputError: If the texts are too short, a checkpoint cannot be read, or the study asks
+                for what cannot be trained.
+        """
+        study, trunks = self.study, asked
         if trunks is None:
             trunks = [trunk for part in study.grid for trunk in self._cross(part)]
         self._check(trunks)
@@ -281,48 +246,18 @@ class _Planner:
         """Identity of a base, where its weights are, and the tokens it was pre-trained on."""
         if pretrain is not None:
             config = pretrain.config
-            folder = RunFolder.of(config, self.folder.runs).path
+            folder = self.stored.folder_of(config).path
             path = (folder / "model").relative_to(self.folder.path)
             return f"run:{config.identity.hash}", str(path), config.recorded.base_n_tokens
         if label not in self._checkpoints:
-            self._checkpoints[label] = self._check_checkpoint(label)
-        return *self._checkpoints[label], self.study.bases.checkpoints[label].n_tokens
-
-    def _check_checkpoint(self, label: str) -> tuple[str, str]:
-        """Identity of a checkpoint, and where it is."""
-        from dcpt.text.tokenizer import check_same_tokenizer
-        from dcpt.training.checkpoints import checkpoint_files, checkpoint_sha256, locate_checkpoint
-
-        model = self.study.bases.checkpoints[label].model
-        path = locate_checkpoint(model, self.folder.path)
-        place = f"bases.checkpoints.{label}: {path}"
-        check_same_tokenizer(
-            checkpoint_files(path)[0].parent, self.prepared.tokenizer_path, place, model
-        )
-        base = f"weights:{checkpoint_sha256(path)}"
-        self._check_unchanged(label, model, base)
-        return base, path
-
-    def _check_unchanged(self, label: str, model: str, base: str) -> None:
-        """Refuse a checkpoint that changed in its place since runs started from it.
-
-        Raises:
-            InputError: If stored trunks started from other weights of the same name.
-        """
-        parts = Path(model).parts
-        others = [
-            config
-            for config in self.stored
-            if config.identity.kind == "trunk"
-            and config.recorded.size == label
-            and Path(config.recorded.base_path or "").parts[-len(parts) :] == parts
-        ]
-        if others and all(config.identity.base != base for config in others):
-            raise InputError(
-                f"bases.checkpoints.{label}: the files of {model} are not those that "
-                f"{len(others)} stored runs started from; put the old files back, or give the new "
-                "checkpoint a folder of its own"
+            self._checkpoints[label] = identify_checkpoint(
+                label,
+                self.study.bases.checkpoints[label].model,
+                self.folder,
+                self.prepared,
+                self.stored.configs,
             )
+        return *self._checkpoints[label], self.study.bases.checkpoints[label].n_tokens
 
     def _leaves(self, end: int) -> list[int]:
         """Tokens at which branches leave a trunk of the grid."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from pydantic import ValidationError
 
 from dcpt.atomic_files import DamagedFileError, read_record, set_aside, write_record
 from dcpt.errors import InputError
-from dcpt.runs.identity import Frozen, RunConfig
+from dcpt.runs.identity import ChannelIdentity, Frozen, RunConfig
 from dcpt.runs.records import first_problem
+from dcpt.runs.stored import StoredRuns
 from dcpt.study.folder import StudyFolder
+from dcpt.study.schema import Study
 
 REMEDY = "`dcpt run-grid` sets it aside and reads the warmup from the stored runs"
 
@@ -28,6 +31,57 @@ class Warmup(Frozen):
     share: float | None
     of_tokens: int | None = None
     warmup_tokens: int
+
+
+def resolve_warmup(
+    study: Study,
+    folder: StudyFolder,
+    stored: StoredRuns,
+    channels: tuple[ChannelIdentity, ...],
+    n_tokens: int,
+) -> Warmup:
+    """The study's warmup in tokens.
+
+    A share is resolved once, so that a longer trunk is the same run.
+
+    Args:
+        study: The study.
+        folder: Where it lives.
+        stored: The runs that are there.
+        channels: What its trunks read.
+        n_tokens: Tokens of a trunk, whole steps.
+
+    Raises:
+        InputError: If it cannot be known, see :func:`read_warmup`.
+    """
+    training, ladder = study.training, study.bases.ladder
+    if training.warmup_tokens is not None:
+        return Warmup(share=None, warmup_tokens=training.warmup_tokens)
+    goes_on = ladder is not None and ladder.start == "before_decay"
+    if training.warmup is None and goes_on and not study.bases.checkpoints:
+        return Warmup(share=None, warmup_tokens=0)  # the bases' own moments come along
+    share = 0.01 if training.warmup is None else training.warmup
+    trunks = [config for config in stored.configs if config.identity.kind == "trunk"]
+    if trunks or stored.n_begun > len(stored.configs):  # what cannot be read may be a trunk
+        alike = [trunk for trunk in trunks if _is_alike(trunk, study, channels)]
+        known = read_warmup(folder, share, alike)
+        if known is not None:
+            return known
+    # Until a trunk was begun nothing depends on what was resolved before.
+    batch = training.batch_sequences * training.sequence_tokens
+    tokens = max(math.ceil(share * n_tokens / batch) * batch, batch)
+    return Warmup(share=share, of_tokens=n_tokens, warmup_tokens=tokens)
+
+
+def _is_alike(stored: RunConfig, study: Study, channels: tuple[ChannelIdentity, ...]) -> bool:
+    """Whether a stored trunk is of the study as it is now, but for base, rate and warmup."""
+    identity, training = stored.identity, study.training
+    return (
+        identity.channels,
+        identity.batch_sequences,
+        identity.sequence_tokens,
+        identity.warmup_ratio,
+    ) == (channels, training.batch_sequences, training.sequence_tokens, training.warmup_ratio)
 
 
 def read_warmup(folder: StudyFolder, share: float, alike: Sequence[RunConfig]) -> Warmup | None:

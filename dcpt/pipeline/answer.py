@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dcpt.atomic_files import make_room
 from dcpt.errors import InputError
 from dcpt.own_folders import check_folder, mark_folder
-from dcpt.pipeline.bases import (
-    check_fit,
-    study_target,
-)
-from dcpt.pipeline.workspace import fit_folder, is_study, own_decays, plan_study, study_rows
-from dcpt.study.files import load_study
-from dcpt.study.folder import StudyFolder
+from dcpt.pipeline.bases import check_fit, study_target
+from dcpt.pipeline.workspace import Place, Workspace, fit_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,23 +23,21 @@ FIT_FILES = ("runs.csv", "fit.json", "draws.npz")
 """What a fit writes into its folder."""
 
 
-def collect_runs(place: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """The runs table of a study file, or of a CSV or parquet file from any trainer."""
+def collect_runs(place: Place, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The runs table of a study, or of a CSV or parquet file from any trainer."""
     import pandas as pd
 
     from dcpt.table import check_runs, load_runs
 
-    if not is_study(place):
+    if not isinstance(place, Workspace):
         return load_runs(place, columns or {})
-    rows = study_rows(place).rows
+    folder, rows = place.folder.runs, place.rows.rows
     if not rows:
-        raise InputError(
-            f"{StudyFolder(place).runs} holds no points yet; train with `dcpt run-grid {place}`"
-        )
-    return check_runs(pd.DataFrame(rows), str(StudyFolder(place).runs))
+        raise InputError(f"{folder} holds no points yet; train with `dcpt run-grid {place}`")
+    return check_runs(pd.DataFrame(rows), str(folder))
 
 
-def diagnose_runs(place: Path, columns: Mapping[str, str] | None = None) -> Diagnosis:
+def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Diagnosis:
     """What the channel losses of a study's runs, or of a table's, say.
 
     Of a study the run folders are read as well: lines about training, and runs that stopped.
@@ -52,10 +45,10 @@ def diagnose_runs(place: Path, columns: Mapping[str, str] | None = None) -> Diag
     from dcpt.diagnosis import diagnose, read_journals
 
     runs = collect_runs(place, columns)
-    if not is_study(place):
+    if not isinstance(place, Workspace):
         return diagnose(runs)
-    asked = {one.config.identity.hash for one in plan_study(place)}
-    return diagnose(runs, read_journals(StudyFolder(place).runs, asked))
+    asked = {run.identity_hash for run in place.planned}
+    return diagnose(runs, read_journals(place.stored, asked))
 
 
 def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
@@ -84,11 +77,11 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
     return fitted
 
 
-def read_target(place: Path, **given: Any) -> Target:
+def read_target(place: Place, **given: Any) -> Target:
     """The large run that a recommendation is for.
 
     Args:
-        place: A study file, whose target section and measured base losses are read; or a fit
+        place: A study, whose target section and measured base losses are read; or a fit
             folder, which has none.
         given: Fields of :class:`dcpt.decide.records.Target` set by hand; None and empty ones are
             not given. They win over the study's.
@@ -100,7 +93,7 @@ def read_target(place: Path, **given: Any) -> Target:
     from dcpt.limit import Limit
 
     check_fit(place)
-    known = study_target(place) if is_study(place) else {}
+    known = study_target(place) if isinstance(place, Workspace) else {}
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
         # Another size is another base: nothing that was measured on the study's own holds for it.
@@ -115,7 +108,7 @@ def read_target(place: Path, **given: Any) -> Target:
 
 
 def recommend_for(
-    place: Path, target: Target, level: float = 0.9, laws: Sequence[str] = ()
+    place: Place, target: Target, level: float = 0.9, laws: Sequence[str] = ()
 ) -> Recommendation:
     """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
     from dcpt.decide import recommend, write_recommendation
@@ -128,7 +121,7 @@ def recommend_for(
 
 
 def report_on(
-    place: Path,
+    place: Place,
     *,
     out: Path | None = None,
     title: str | None = None,
@@ -164,13 +157,14 @@ def report_on(
                 "verification.json checks another recommendation and is left out of this page; "
                 "`dcpt verify` checks this one"
             )
+    study = place if isinstance(place, Workspace) else None
     return write_report(
         out or folder / "report",
-        runs=collect_runs(place) if is_study(place) else load_runs(folder / "runs.csv"),
+        runs=load_runs(folder / "runs.csv") if study is None else collect_runs(study),
         fit=fitted,
         recommendation=answer,
         verification=checked,
-        own_decays=own_decays(place),
-        title=title or (load_study(place).name if is_study(place) else folder.name),
+        own_decays=[] if study is None else study.rows.own_decays,
+        title=title or (folder.name if study is None else study.study.name),
         notes=notes,
     )

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dcpt.atomic_files import DamagedFileError, set_aside, write_record
 from dcpt.errors import InputError
-from dcpt.grid.plan import plan_runs, settle_warmup
 from dcpt.grid.planned import Trunk
 from dcpt.pipeline.bases import measured_file, measured_on, read_measured
-from dcpt.pipeline.workspace import fit_folder, open_study, plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -24,14 +23,17 @@ Tick = Callable[["RunQueue"], None]
 
 
 def prepare_study(
-    file: Path, *, workers: int, progress: Callable[[str, int, int], None] | None = None
+    workspace: Workspace,
+    *,
+    workers: int,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Prepared:
     """Tokenise every channel of the study into ``prepared``; a second call does nothing."""
     from dcpt.text.bases import StudyBase
     from dcpt.text.prepare import prepare
     from dcpt.text.sources import ChannelSource
 
-    study, folder = open_study(file)
+    study, folder = workspace.study, workspace.folder
     sources = [
         ChannelSource(
             name=channel.name,
@@ -60,7 +62,7 @@ def prepare_study(
         ],
         own_folders=[
             folder.runs,
-            fit_folder(file),
+            workspace.fit_folder,
             folder.path / "bases",
             folder.path / "resolved.json",
         ],
@@ -85,15 +87,15 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
     return str(local) if looks_local else path
 
 
-def estimate_study(file: Path, slot: Slot) -> list[Estimate]:
+def estimate_study(workspace: Workspace, slot: Slot) -> list[Estimate]:
     """What every run of the study would cost on one worker of this machine."""
     from dcpt.grid.estimate import estimate_runs
 
-    return estimate_runs(plan_study(file), StudyFolder(file), slot)
+    return estimate_runs(workspace.planned, workspace.folder, slot)
 
 
 def train_study(
-    file: Path,
+    workspace: Workspace,
     slots: Sequence[Slot],
     *,
     trunks: Sequence[Trunk] | None = None,
@@ -102,16 +104,19 @@ def train_study(
     """Train all runs of the study, or only those of some trunks, that are not done."""
     from dcpt.grid.local import LocalEngine
 
-    study, folder = open_study(file)
-    settle_warmup(study, folder)
-    return LocalEngine(folder, slots, on_tick).run(plan_runs(study, folder, trunks))
+    planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks)
+    workspace.planner.settle_warmup()
+    try:
+        return LocalEngine(workspace.folder, slots, on_tick).run(planned)
+    finally:
+        workspace.forget_runs()
 
 
-def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str, Any]:
+def evaluate_base(workspace: Workspace, model: str, label: str | None = None) -> dict[str, Any]:
     """Measure a base on the study's validation shards: its row at D = 0.
 
     Args:
-        file: The study.
+        workspace: The study.
         model: Folder or hub id.
         label: The base's name in the study; None finds it by its model.
 
@@ -125,7 +130,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
     from dcpt.training.checkpoints import locate_checkpoint
     from dcpt.training.evaluate import evaluate_model
 
-    study, folder = open_study(file)
+    study, folder = workspace.study, workspace.folder
     if label is not None and label not in study.bases.names:
         raise InputError(f"--label {label}: the study's bases are {', '.join(study.bases.names)}")
     if label is None:
@@ -142,7 +147,7 @@ def evaluate_base(file: Path, model: str, label: str | None = None) -> dict[str,
         dtype=study.training.dtype,
         packing=study.training.packing,
     )
-    row = {"base": label or model, "measured_on": measured_on(study, folder), **row}
+    row = {"base": label or model, "measured_on": measured_on(workspace), **row}
     if label is not None:
         (folder.path / "bases").mkdir(exist_ok=True)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcpt.errors import InputError
@@ -11,9 +10,7 @@ from dcpt.grid.planned import Trunk
 from dcpt.pipeline.answer import collect_runs
 from dcpt.pipeline.bases import check_fit, known_base
 from dcpt.pipeline.train import Tick, train_study
-from dcpt.pipeline.workspace import fit_folder, open_study, plan_study
-from dcpt.runs.folders import RunFolder
-from dcpt.study.folder import StudyFolder
+from dcpt.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation, Verification
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
     from dcpt.grid.slots import Slot
 
 
-def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
+def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[str, Trunk]:
     """The trunks to train in order to check a recommendation, by label.
 
     Raises:
@@ -30,21 +27,21 @@ def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
     """
     from dcpt.decide import plan_verification
 
-    study, folder = open_study(file)
+    study = workspace.study
     base = answer.target.base
     if base is None or base not in study.bases.names:
         raise InputError(
-            f"{file}: target.base: {base!r} is not a base of the study, so nothing can be trained "
-            "to verify the recommendation; add it under bases and name it in target.base"
+            f"{workspace}: target.base: {base!r} is not a base of the study, so nothing can be "
+            "trained to verify the recommendation; add it under bases and name it in target.base"
         )
-    n_params = known_base(study, folder, base).get("n_params")
+    n_params = known_base(workspace, base).get("n_params")
     if n_params != answer.target.n_params:
         raise InputError(
             f"the recommendation is for {answer.target.n_params:g} parameters, base {base!r} has "
-            f"{n_params}; call `dcpt recommend {file}` without --n-params first"
+            f"{n_params}; call `dcpt recommend {workspace}` without --n-params first"
         )
     if answer.best is None:
-        raise InputError(f"{file}: no share is recommended, so there is nothing to verify")
+        raise InputError(f"{workspace}: no share is recommended, so there is nothing to verify")
     # The target's tokens count its decay: the trunk ends where a decay of that share begins.
     n_tokens = round(answer.target.n_tokens / (1 + study.branches.decay))
     seed, trunks = study.grid[0].seeds[0], {}
@@ -54,23 +51,24 @@ def verification_trunks(file: Path, answer: Recommendation) -> dict[str, Trunk]:
     return trunks
 
 
-def estimate_verification(file: Path, slot: Slot) -> list[Estimate]:
+def estimate_verification(workspace: Workspace, slot: Slot) -> list[Estimate]:
     """What the runs that check the recommendation would cost on one worker of this machine.
 
     Args:
-        file: The study, with a recommendation.
+        workspace: The study, with a recommendation.
         slot: The device to time on.
     """
     from dcpt.decide import read_recommendation
     from dcpt.grid.estimate import estimate_runs
 
-    check_fit(file)
-    trunks = verification_trunks(file, read_recommendation(fit_folder(file)))
-    return estimate_runs(plan_study(file, list(trunks.values())), StudyFolder(file), slot)
+    check_fit(workspace)
+    trunks = verification_trunks(workspace, read_recommendation(workspace.fit_folder))
+    planned = workspace.plan_trunks(list(trunks.values()))
+    return estimate_runs(planned, workspace.folder, slot)
 
 
 def verify_study(
-    file: Path,
+    workspace: Workspace,
     slots: Sequence[Slot],
     *,
     on_tick: Tick | None = None,
@@ -84,18 +82,19 @@ def verify_study(
     from dcpt.decide import compare_verification, read_recommendation, write_verification
     from dcpt.laws import load_fit
 
-    check_fit(file)
-    folder = fit_folder(file)
+    check_fit(workspace)
+    folder = workspace.fit_folder
     answer = read_recommendation(folder)
-    trunks = verification_trunks(file, answer)
-    outcome = train_study(file, slots, trunks=list(trunks.values()), on_tick=on_tick)
+    trunks = verification_trunks(workspace, answer)
+    outcome = train_study(workspace, slots, trunks=list(trunks.values()), on_tick=on_tick)
     if outcome.failed:
         return None, outcome
     labels = {}
     for label, trunk in trunks.items():
-        configs = (run.config for run in plan_study(file, [trunk]))
+        configs = (run.config for run in workspace.plan_trunks([trunk]))
         config = next(config for config in configs if config.identity.kind == "trunk")
-        labels[RunFolder.of(config, StudyFolder(file).runs).path.name] = label
-    checked = compare_verification(load_fit(folder, laws), answer, collect_runs(file), labels)
+        labels[workspace.stored.folder_of(config).path.name] = label
+    runs = collect_runs(workspace)
+    checked = compare_verification(load_fit(folder, laws), answer, runs, labels)
     write_verification(checked, folder)
     return checked, outcome

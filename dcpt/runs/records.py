@@ -112,10 +112,10 @@ def readable_lines(path: Path) -> bytes:
 
 
 def _read_event(line: bytes) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(line)
-    kind = _KINDS.get(_Event.model_validate(event).event)
-    if kind is not None:
-        kind.model_validate(event)
+    event: dict[str, Any] = json.loads(line.decode())  # bytes take a third longer
+    kind = event.get("event") if isinstance(event, dict) else None
+    record = _KINDS.get(kind, _Event) if isinstance(kind, str) else _Event
+    record.model_validate(event)
     return event
 
 

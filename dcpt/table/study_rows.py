@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dcpt.runs.folders import damaged_runs, stored_runs, trunk_names
 from dcpt.runs.identity import RunConfig, hash_record
 from dcpt.runs.names import bases_by_size, table_names
+from dcpt.runs.stored import StoredRuns
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0
@@ -85,7 +84,7 @@ class _End:
     point: Mapping[str, Any]
 
 
-def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
+def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRows:
     """Read the points of every trunk and branch; unfinished runs give those they have.
 
     A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
@@ -96,18 +95,17 @@ def read_study_rows(runs: Path, planned: Sequence[RunConfig]) -> StudyRows:
     or diverged. Losses of extra channels stay in the run folders.
 
     Args:
-        runs: The study's ``runs`` folder.
+        stored: What the study's run folders hold.
         planned: What the study's grid asks for.
     """
     asked = {config.identity.hash: config for config in planned}
-    stored, damaged = stored_runs(runs), damaged_runs(runs)
-    trunks = trunk_names(stored)
+    trunks, damaged = stored.trunk_names, stored.damaged
     mixtures, bases = _mixture_names(planned), bases_by_size(planned)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     ends: list[_End] = []
     unread: list[str] = []
-    for folder, config in stored:
+    for folder, config in stored.sound:
         if config.identity.kind == "pretrain":
             continue
         grid = asked.get(config.identity.hash)

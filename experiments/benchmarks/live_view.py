@@ -40,6 +40,7 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_status
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import ChannelIdentity, Identity, Recorded, RunConfig
 from dcpt.study.folder import StudyFolder
 
@@ -72,14 +73,14 @@ def make_run(seed: int, size: int) -> PlannedRun:
 
 def write_folder(run: PlannedRun, folder: Path, is_done: bool) -> None:
     """What a run that is done, or in training, leaves on the disk."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(run.config.model_dump_json(), encoding="utf-8")
+    stored = RunFolder(folder)
+    stored.write_config(run.config)
     losses = {"en": 3.0, "law": 2.0}
     line = {"event": "train", "n_tokens": 1000, "tokens_per_s": 5e4, "channel_loss": losses}
-    (folder / "metrics.jsonl").write_text((json.dumps(line) + "\n") * TRAIN_LINES)
+    stored.metrics.write_text((json.dumps(line) + "\n") * TRAIN_LINES)
     if is_done:
         result = {"n_tokens": N_TOKENS, "loss": losses, "tokens_per_s": 5e4, "wall_s": 20.0}
-        (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        stored.write_result(result)
 
 
 class Taking:

@@ -19,6 +19,7 @@ import dcpt
 from dcpt.diagnosis import KINDS, Diagnosis, Journal, diagnose, read_journals
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Decay, RunConfig
+from dcpt.runs.stored import read_stored
 
 MADE = Path(__file__).parent / "data" / "diagnose_runs.csv"
 
@@ -334,7 +335,7 @@ def test_a_run_that_stopped_at_a_nan_is_found_by_its_folder(tmp_path: Path) -> N
     broken = leave(tmp_path, branch)
     message = "TrainingError: run x: the training loss of step 63 is nan at a learning rate of 1"
     (broken.path / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
-    journals = read_journals(tmp_path, {trunk.identity.hash, branch.identity.hash})
+    journals = read_journals(read_stored(tmp_path), {trunk.identity.hash, branch.identity.hash})
     (found,) = diagnose(planted(), journals).of("not_finite")
     assert (found.run, found.words) == (folder.path.name, message)
     assert journals[folder.path.name].lines == ((20, {"domain": 3.0}),)
@@ -345,7 +346,7 @@ def test_another_failure_is_no_nan(tmp_path: Path) -> None:
     folder = leave(tmp_path, trunk)
     message = "OSError: a file cannot be written while the loss is reported"
     (folder.path / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
-    found = diagnose(planted(), read_journals(tmp_path, {trunk.identity.hash}))
+    found = diagnose(planted(), read_journals(read_stored(tmp_path), {trunk.identity.hash}))
     assert not found.of("not_finite")
     assert [one.kind for one in found.with_verdict("cannot be judged")] == ["unfinished"]
 
@@ -353,9 +354,9 @@ def test_another_failure_is_no_nan(tmp_path: Path) -> None:
 def test_lines_that_a_resumed_run_told_twice_count_once(tmp_path: Path) -> None:
     trunk = run_config()
     folder = leave(tmp_path, trunk, line(10, 3.0), line(30, 2.9), line(20, 2.8), line(30, 2.7))
-    lines = read_journals(tmp_path, {trunk.identity.hash})[folder.path.name].lines
+    lines = read_journals(read_stored(tmp_path), {trunk.identity.hash})[folder.path.name].lines
     assert lines == ((10, {"domain": 3.0}), (20, {"domain": 2.8}), (30, {"domain": 2.7}))
-    assert read_journals(tmp_path, set()) == {}
+    assert read_journals(read_stored(tmp_path), set()) == {}
 
 
 def test_a_decay_with_a_mixture_of_its_own_says_nothing_of_the_rate() -> None:
@@ -411,5 +412,5 @@ def test_a_run_that_has_not_ended_raises_no_alarm() -> None:
 def test_a_journal_knows_whether_its_run_has_ended(tmp_path: Path) -> None:
     trunk = run_config()
     leave(tmp_path, trunk)
-    (journal,) = read_journals(tmp_path, {trunk.identity.hash}).values()
+    (journal,) = read_journals(read_stored(tmp_path), {trunk.identity.hash}).values()
     assert not journal.ended

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dcpt.pipeline.train import prepare_study
+from dcpt.pipeline.workspace import Workspace
 
 ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 0.5]"
 
@@ -17,7 +18,7 @@ def study(tiny_study: Path) -> Path:
     text = tiny_study.read_text(encoding="utf-8").replace(*ONE_SIZE)
     text = text[: text.index("target:")]
     tiny_study.write_text(text, encoding="utf-8")
-    prepare_study(tiny_study, workers=1)
+    prepare_study(Workspace(tiny_study), workers=1)
     return tiny_study
 
 

@@ -12,14 +12,12 @@ import pytest
 import torch
 from tiny_study import write_tiny_study
 
-from dcpt.grid.plan import plan_runs, settle_warmup
 from dcpt.grid.status import read_status
 from dcpt.pipeline.train import prepare_study
-from dcpt.pipeline.workspace import damaged_files, plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
-from dcpt.study.files import load_study
 from dcpt.study.folder import StudyFolder
-from dcpt.table.study_rows import StudyRows, read_study_rows
+from dcpt.table.study_rows import StudyRows
 from dcpt.training.loop import train
 
 PRETRAIN, TRUNK, BRANCH = "pretrain-a-*", "a-*-seed0-????????", "a-*-branch*"
@@ -63,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = file.read_text(encoding="utf-8")
     text = text.replace("bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.25, 1]")
     file.write_text(text[: text.index("target:")], encoding="utf-8")
-    prepare_study(file, workers=1)
+    prepare_study(Workspace(file), workers=1)
     train_all(file)
     return file
 
@@ -77,10 +75,10 @@ def study(trained: Path, tmp_path: Path) -> Path:
 
 def train_all(file: Path) -> list[str]:
     """What `run-grid` trains, in this process; returns the runs that were not done."""
-    study, folder = load_study(file), StudyFolder(file)
-    settle_warmup(study, folder)
+    workspace, folder = Workspace(file), StudyFolder(file)
+    workspace.planner.settle_warmup()
     trained = []
-    for run in plan_runs(study, folder):
+    for run in workspace.planned:
         run_folder = RunFolder.of(run.config, folder.runs)
         with run_folder.lock():
             if not run_folder.is_done(run.config):
@@ -90,8 +88,7 @@ def train_all(file: Path) -> list[str]:
 
 
 def read_rows(file: Path) -> StudyRows:
-    planned = plan_runs(load_study(file), StudyFolder(file))
-    return read_study_rows(StudyFolder(file).runs, [run.config for run in planned])
+    return Workspace(file).rows
 
 
 def find(file: Path, pattern: str) -> Path:
@@ -112,7 +109,7 @@ def test_a_damaged_file_is_named_and_trained_again(
     before = contents(study.parent)
 
     found = read_rows(study)
-    statuses = read_status(plan_study(study), StudyFolder(study))
+    statuses = read_status(Workspace(study).planned, StudyFolder(study))
     assert len(found.damaged) == 1
     assert str(path) in found.damaged[0]
     assert [str(path) in one.words for one in statuses if one.state == "damaged"] == [True]
@@ -157,18 +154,18 @@ def test_a_damaged_state_is_not_trained_on(study: Path, trained: Path, way: str)
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_warmup_outlives_its_file(study: Path, trained: Path, way: str) -> None:
-    hashes = [run.config.identity.hash for run in plan_study(trained)]
+    hashes = [run.config.identity.hash for run in Workspace(trained).planned]
     longer = study.read_text(encoding="utf-8").replace("tokens: 5120", "tokens: 51200")
     study.write_text(longer, encoding="utf-8")
     path = study.parent / "resolved.json"
     WAYS[way](path)
-    again = [run.config.identity.hash for run in plan_study(study)]
+    again = [run.config.identity.hash for run in Workspace(study).planned]
     assert again[:2] == hashes[:2]  # the base and a trunk
-    assert str(path) in damaged_files(study)[0]
-    settle_warmup(load_study(study), StudyFolder(study))
+    assert str(path) in Workspace(study).damaged[0]
+    Workspace(study).planner.settle_warmup()
     assert path.with_name("resolved.json.damaged").exists()
-    assert damaged_files(study) == []
-    assert [run.config.identity.hash for run in plan_study(study)] == again
+    assert Workspace(study).damaged == []
+    assert [run.config.identity.hash for run in Workspace(study).planned] == again
 
 
 def test_a_line_in_the_middle_that_is_no_json(study: Path, trained: Path) -> None:

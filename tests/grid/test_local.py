@@ -15,7 +15,7 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import SHARED_PARAMS, Slot
 from dcpt.grid.status import read_status, seconds_left
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.study.folder import StudyFolder
 
 
@@ -24,14 +24,14 @@ def test_workers_that_are_ready_leave_by_themselves(
 ) -> None:
     monkeypatch.setattr(local, "_LEAVE_S", 600.0)  # a busy machine takes its time
     engine = Remembering(StudyFolder(study), [Slot(), Slot()])
-    engine.run(plan_study(study))
+    engine.run(Workspace(study).planned)
     ready = [worker for worker in engine.started if worker.is_ready]
     assert ready
     assert {worker.process.exitcode for worker in ready} == {0}
 
 
 def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     trunks = [run for run in runs if run.config.identity.kind == "trunk"]
     broken, sound = folders(study, trunks)
     broken.path.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
 
 
 def test_kill_9_loses_no_finished_run_and_the_rest_goes_on(study: Path) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     process = run_grid(study)
     watched = folders(study, runs)
     wait_until(lambda: sum(folder.result() is not None for folder in watched) >= 2)
@@ -84,7 +84,7 @@ def test_kill_9_loses_no_finished_run_and_the_rest_goes_on(study: Path) -> None:
 
 
 def test_two_grids_at_once_train_no_run_twice(study: Path) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     processes = [run_grid(study) for _ in range(2)]
     for process in processes:
         _, errors = process.communicate(timeout=240)
@@ -95,13 +95,13 @@ def test_two_grids_at_once_train_no_run_twice(study: Path) -> None:
 
 
 def test_the_time_left_needs_a_speed(study: Path) -> None:
-    statuses = read_status(plan_study(study), StudyFolder(study))
+    statuses = read_status(Workspace(study).planned, StudyFolder(study))
     assert seconds_left(statuses, [Slot(), Slot()]) is None
     assert {status.state for status in statuses} == {"waiting"}
 
 
 def test_runs_side_by_side_in_one_worker(longer: Path) -> None:
-    study, runs = longer, plan_study(longer)
+    study, runs = longer, Workspace(longer).planned
     most = 0
 
     def count(_: RunQueue) -> None:
@@ -115,7 +115,7 @@ def test_runs_side_by_side_in_one_worker(longer: Path) -> None:
 
 
 def test_a_worker_that_dies_with_several_runs_fails_none_of_them(longer: Path) -> None:
-    study, runs = longer, plan_study(longer)
+    study, runs = longer, Workspace(longer).planned
     killed: list[int] = []
 
     def kill_once(_: RunQueue) -> None:
@@ -131,7 +131,7 @@ def test_a_worker_that_dies_with_several_runs_fails_none_of_them(longer: Path) -
 
 
 def test_runs_go_to_the_worker_that_has_the_fewest(longer: Path) -> None:
-    study, runs = longer, plan_study(longer)
+    study, runs = longer, Workspace(longer).planned
     seen: set[tuple[int, ...]] = set()
 
     class Watched(LocalEngine):
@@ -146,7 +146,7 @@ def test_runs_go_to_the_worker_that_has_the_fewest(longer: Path) -> None:
 
 
 def test_large_models_train_alone(study: Path) -> None:
-    small, other = plan_study(study)[:2]
+    small, other = Workspace(study).planned[:2]
     assert [Slot(lanes=3).lanes_for(n) for n in (1e6, 1e8, 1.4e8, 2e8, 3e8, 7e10)] == [
         3,
         3,
@@ -166,7 +166,7 @@ def test_large_models_train_alone(study: Path) -> None:
 
 
 def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
-    first, second, third = plan_study(study)[:3]
+    first, second, third = Workspace(study).planned[:3]
     runs = [PlannedRun(run.config) for run in (first, third)]
     crowded = PlannedRun(second.config, about_n_params=10.0)  # it is sent first
     queue = RunQueue([*runs, crowded], StudyFolder(study))
@@ -186,7 +186,7 @@ def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
 
 
 def test_runs_that_wait_for_a_failed_run_fail_with_it(study: Path) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     queue = RunQueue(runs, StudyFolder(study))
     base = runs[0]
     queue.take(base)

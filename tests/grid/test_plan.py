@@ -11,7 +11,7 @@ from dcpt.errors import InputError
 from dcpt.grid.plan import evaluation_points
 from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.pipeline.train import prepare_study
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import hash_record
 
@@ -20,12 +20,12 @@ def plan(study: Path, old: str = "", new: str = "") -> list[PlannedRun]:
     text = study.read_text(encoding="utf-8")
     assert old in text
     study.write_text(text.replace(old, new), encoding="utf-8")
-    return plan_study(study)
+    return Workspace(study).planned
 
 
 @pytest.fixture
 def prepared(tiny_study: Path) -> Path:
-    prepare_study(tiny_study, workers=1)
+    prepare_study(Workspace(tiny_study), workers=1)
     return tiny_study
 
 
@@ -81,7 +81,7 @@ def test_a_new_batch_size_or_text_is_another_run(prepared: Path) -> None:
 
 def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) -> None:
     before = plan(prepared)
-    runs = plan_study(prepared, [Trunk("a", 0.5, 3e-3, n_tokens=10240)])
+    runs = Workspace(prepared).plan_trunks([Trunk("a", 0.5, 3e-3, n_tokens=10240)])
     assert [run.config.identity.kind for run in runs] == ["pretrain", "trunk", "branch"]
     assert runs[1].config.name in names(before, "trunk")  # another length is no other run
     assert runs[1].config.recorded.n_tokens == 10240
@@ -133,7 +133,7 @@ def test_a_branch_beyond_the_end_is_refused(prepared: Path) -> None:
 
 def test_a_study_that_is_not_prepared_says_so(tiny_study: Path) -> None:
     with pytest.raises(InputError, match="dcpt prepare"):
-        plan_study(tiny_study)
+        Workspace(tiny_study).planner.plan()
 
 
 @given(
@@ -162,15 +162,15 @@ def test_decays_on_mixtures_of_their_own_leave_the_trunks_as_they_are(prepared: 
     # A tokenizer that the study trains itself is trained on the extra channel as well.
     shutil.copytree(prepared.parent / "prepared/tokenizer", prepared.parent / "tokenizer")
     plan(prepared, "tokenizer: 300", "tokenizer: tokenizer")
-    prepare_study(prepared, workers=1)
-    before = plan_study(prepared)
+    prepare_study(Workspace(prepared), workers=1)
+    before = Workspace(prepared).planned
     text = prepared.read_text(encoding="utf-8")
     extra = "  - {name: best, side: extra, train: domain.jsonl, valid_fraction: 10%}\n"
     own = "decay: 20%, mixtures: {better: {best: 70%, en: 30%}, plain: {law: 1}}"
     text = text.replace("tokenizer:", extra + "tokenizer:").replace("decay: 20%", own)
     prepared.write_text(text, encoding="utf-8")
-    prepare_study(prepared, workers=1)
-    after = plan_study(prepared)
+    prepare_study(Workspace(prepared), workers=1)
+    after = Workspace(prepared).planned
     assert names(after, "trunk") == names(before, "trunk")
     branches = [run.config for run in after if run.config.identity.kind == "branch"]
     assert {run.config.name for run in before} <= {run.config.name for run in after}
@@ -188,7 +188,7 @@ def test_runs_may_go_on_with_the_moments_of_their_bases(prepared: Path) -> None:
     text = prepared.read_text(encoding="utf-8").replace(", warmup: 5%}", "}")
     text = text.replace("tokens: 8192", "tokens: 8192\n    start: before_decay")
     prepared.write_text(text, encoding="utf-8")
-    after = plan_study(prepared)
+    after = Workspace(prepared).planned
     assert names(after, "pretrain") == names(before, "pretrain")
     base, trunk = (
         next(run.config for run in after if run.config.identity.kind == kind)

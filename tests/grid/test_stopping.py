@@ -24,7 +24,7 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_status
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.processes import STOP_SIGNALS, note_signals
 from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
@@ -48,8 +48,8 @@ def copy_of(study: Path, folder: Path) -> Path:
 def assert_same_runs(study: Path, other: Path) -> None:
     """All runs of two studies have the same points, and the same states to the last bit."""
     for here, there in zip(
-        folders(study, plan_study(study)),
-        folders(other, plan_study(other)),
+        folders(study, Workspace(study).planned),
+        folders(other, Workspace(other).planned),
         strict=True,
     ):
         points = [[{**p, "wall_s": None} for p in one.points()] for one in (here, there)]
@@ -86,7 +86,7 @@ def often_saved(runs: list[PlannedRun]) -> list[PlannedRun]:
 
 def the_saved_run(study: Path) -> tuple[PlannedRun, RunFolder]:
     """The one run that has a checkpoint."""
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     pairs = zip(runs, folders(study, runs), strict=True)
     (found,) = [(run, folder) for run, folder in pairs if folder.checkpoint.exists()]
     return found
@@ -108,7 +108,7 @@ def test_a_run_whose_worker_was_killed_ends_as_if_nothing_had_happened(
 ) -> None:
     study = shorter(study)
     other = copy_of(study, tmp_path / "other")
-    runs, killed = often_saved(plan_study(study)), []
+    runs, killed = often_saved(Workspace(study).planned), []
     trunk = trunks_of(runs)[0]
 
     def kill_once(queue: RunQueue) -> None:
@@ -126,12 +126,12 @@ def test_a_run_whose_worker_was_killed_ends_as_if_nothing_had_happened(
     assert len(outcome.finished) == len(runs)
     notes = RunFolder.of(trunk.config, StudyFolder(study).runs).path / "error.json"
     assert not notes.exists()
-    LocalEngine(StudyFolder(other), [Slot()]).run(plan_study(other))
+    LocalEngine(StudyFolder(other), [Slot()]).run(Workspace(other).planned)
     assert_same_runs(study, other)
 
 
 def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     doomed, sound = trunks_of(runs)
     killed = []
 
@@ -185,7 +185,7 @@ def test_a_signal_saves_the_runs_in_training(
     longer: Path, tmp_path: Path, number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
     other = copy_of(longer, tmp_path / "other")
-    watched = folders(longer, trunks_of(plan_study(longer)))
+    watched = folders(longer, trunks_of(Workspace(longer).planned))
     process = run_grid(longer)
     wait_until(lambda: any(last_tokens(folder) for folder in watched))
     send(process.pid, number)  # a terminal sends Ctrl-C to all processes
@@ -203,7 +203,7 @@ def test_a_signal_saves_the_runs_in_training(
         for study in (longer, other):
             needed = [
                 planned
-                for planned in plan_study(study)
+                for planned in Workspace(study).planned
                 if planned.name == run.name or planned.identity_hash in run.needs
             ]
             assert not LocalEngine(StudyFolder(study), [Slot()]).run(needed).failed
@@ -213,7 +213,7 @@ def test_a_signal_saves_the_runs_in_training(
 
 
 def test_workers_save_and_leave_when_their_parent_is_killed(longer: Path) -> None:
-    watched = folders(longer, trunks_of(plan_study(longer)))
+    watched = folders(longer, trunks_of(Workspace(longer).planned))
     process = run_grid(longer)
     wait_until(lambda: any(last_tokens(folder) for folder in watched))
     os.kill(process.pid, signal.SIGKILL)
@@ -249,7 +249,7 @@ def interrupted(study: Path, runs: list[PlannedRun], freeze: bool) -> tuple[Stop
 def test_runs_that_cannot_be_saved_in_time_are_named(
     longer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = plan_study(longer)
+    runs = Workspace(longer).planned
     monkeypatch.setattr(local, "_SAVE_S", 0.0)
     stopped, engine = interrupted(longer, runs, freeze=True)
     assert stopped.exit_code == 130
@@ -270,7 +270,7 @@ def test_a_second_interrupt_does_not_wait(longer: Path, monkeypatch: pytest.Monk
     wait = local.wait
     monkeypatch.setattr(local, "_SAVE_S", float("inf"))
     monkeypatch.setattr(local, "wait", wait_and_interrupt)
-    stopped, engine = interrupted(longer, plan_study(longer), freeze=True)
+    stopped, engine = interrupted(longer, Workspace(longer).planned, freeze=True)
     assert "not saved in time" in str(stopped)
     assert [worker.process.exitcode for worker in engine.started] == [-signal.SIGKILL]
 
@@ -283,7 +283,7 @@ def test_an_error_of_the_view_saves_the_runs_too(longer: Path) -> None:
 
     engine = Remembering(StudyFolder(longer), [Slot()], fail)
     with pytest.raises(OSError, match="the terminal is gone"):
-        engine.run(plan_study(longer))
+        engine.run(Workspace(longer).planned)
     run, folder = the_saved_run(longer)
     assert saved_tokens(folder, run) >= last_tokens(folder)
 
@@ -314,7 +314,7 @@ def test_signals_are_only_noted_where_that_is_wanted() -> None:
 
 
 def test_an_old_error_file_has_no_kind(study: Path) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     (folder, *_) = folders(study, runs)
     folder.path.mkdir(parents=True)
     (folder.path / "error.json").write_text(json.dumps({"message": "no luck", "traceback": ""}))

@@ -16,7 +16,7 @@ from dcpt.errors import Stopped
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_run_status
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder, write_error
 from dcpt.study.folder import StudyFolder
 
@@ -24,7 +24,7 @@ from dcpt.study.folder import StudyFolder
 @pytest.fixture
 def queue(study: Path) -> RunQueue:
     """Five planned runs: a base, two trunks and a branch of each."""
-    return RunQueue(plan_study(study), StudyFolder(study))
+    return RunQueue(Workspace(study).planned, StudyFolder(study))
 
 
 def finish(queue: RunQueue, index: int) -> None:
@@ -121,7 +121,7 @@ def test_a_redraw_reads_only_the_runs_in_training(
 
 
 def test_one_listing_finds_all_folders(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     renamed = StudyFolder(study).runs / f"another-slug-{runs[1].identity_hash}"
     renamed.mkdir(parents=True)
     (StudyFolder(study).runs / "stray").touch()

@@ -12,7 +12,7 @@ from tiny_study import write_tiny_study
 from dcpt.grid.planned import PlannedRun
 from dcpt.laws.points.record import Points
 from dcpt.pipeline.train import prepare_study
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 
@@ -39,8 +39,8 @@ def write_made_study(folder: Path, mixtures: bool) -> Path:
         extra = "  - {name: code, side: extra, train: general.jsonl, valid_fraction: 10%}\n"
         text = text.replace("tokenizer: 300", f"{extra}tokenizer: 300")
     file.write_text(text, encoding="utf-8")
-    prepare_study(file, workers=1)
-    leave_points(file, plan_study(file))
+    prepare_study(Workspace(file), workers=1)
+    leave_points(file, Workspace(file).planned)
     return file
 
 

@@ -12,7 +12,7 @@ from made_study import CODE, MOVED, leave_points, ordinary_losses, write_made_st
 from dcpt.decide import write_recommendation
 from dcpt.grid.planned import Trunk
 from dcpt.pipeline.answer import collect_runs, fit_runs, report_on
-from dcpt.pipeline.workspace import left_out_runs, own_decays, plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.report.own_decays import own_decay_record, own_decays_section, own_decays_table
 from dcpt.report.parts import Text
 from dcpt.runs.folders import RunFolder
@@ -25,10 +25,13 @@ LABEL = "Measured after each decay, nats per token, and the difference from the 
 
 def report(file: Path, place: Path | None = None) -> tuple[str, str, dict]:
     """Fit the study's table and write its page, or that of its fit folder."""
-    fitted = fit_runs(collect_runs(file), file.parent / "fit", n_draws=5)
+    study = Workspace(file)
+    fitted = fit_runs(collect_runs(study), file.parent / "fit", n_draws=5)
     answer = replace(make_recommendation(), fit_sha256=fitted.sha256)
     write_recommendation(answer, file.parent / "fit")
-    page, markdown, record = (path.read_text(encoding="utf-8") for path in report_on(place or file))
+    page, markdown, record = (
+        path.read_text(encoding="utf-8") for path in report_on(place or study)
+    )
     return page, markdown, json.loads(record)
 
 
@@ -45,7 +48,7 @@ def written(study: Path) -> tuple[str, str, dict]:
 @pytest.fixture(scope="module")
 def ends(study: Path) -> list[RunConfig]:
     """The ordinary branches of the grid."""
-    planned = [run.config for run in plan_study(study)]
+    planned = [run.config for run in Workspace(study).planned]
     return [c for c in planned if c.identity.kind == "branch" and not c.recorded.mixture_name]
 
 
@@ -108,7 +111,7 @@ def test_the_table_of_all_runs_keeps_the_ordinary_decay(written, ends) -> None:
 
 
 def test_no_law_sees_them(study: Path) -> None:
-    runs = collect_runs(study)
+    runs = collect_runs(Workspace(study))
     own = runs["excluded"].notna()
     assert set(runs.loc[own, "excluded"]) == {
         "decay with a mixture of its own: best",
@@ -135,11 +138,11 @@ def test_a_study_without_any_has_no_section(tmp_path: Path, study: Path) -> None
 def test_a_verification_trains_no_decays_with_other_mixtures(tmp_path: Path) -> None:
     file = write_made_study(tmp_path, mixtures=True)
     runs, trunk = file.parent / "runs", Trunk("big", 0.4, 3e-3, 0, 5120)
-    planned = plan_study(file, [trunk])
+    planned = Workspace(file).plan_trunks([trunk])
     assert [run.config.recorded.mixture_name for run in planned] == [None] * len(planned)
     leave_points(file, planned)
-    assert not [own for own in own_decays(file) if own.n_params == 29_100_000]
-    table = collect_runs(file)
+    assert not [own for own in Workspace(file).rows.own_decays if own.n_params == 29_100_000]
+    table = collect_runs(Workspace(file))
     name = next(
         RunFolder.of(run.config, runs).path.name
         for run in planned
@@ -153,8 +156,8 @@ def test_a_mixture_that_the_study_no_longer_has_is_not_its_own(tmp_path: Path) -
     file = write_made_study(tmp_path, mixtures=True)
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("code: 0.2, en: 0.3", "code: 0.3, en: 0.2"), encoding="utf-8")
-    assert {own.mixture for own in own_decays(file)} == {"calm"}
-    assert len(left_out_runs(file)) == 6
+    assert {own.mixture for own in Workspace(file).rows.own_decays} == {"calm"}
+    assert len(Workspace(file).rows.left_out) == 6
 
 
 MADE = OwnDecay(

@@ -16,7 +16,7 @@ from dcpt.decide import plan_verification, read_recommendation, write_recommenda
 from dcpt.grid.estimate import Estimate
 from dcpt.pipeline import verify
 from dcpt.pipeline.train import prepare_study
-from dcpt.pipeline.workspace import fit_folder
+from dcpt.pipeline.workspace import Workspace
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_dry_run_lists_the_runs_and_trains_nothing(study: Path, estimated: lis
     assert result.exit_code == 0
     assert [one["name"] for one in json.loads(result.stdout)] == [r.config.name for r in estimated]
     trunks = [run.config for run in estimated if run.config.identity.kind == "trunk"]
-    answer = read_recommendation(fit_folder(study))
+    answer = read_recommendation(Workspace(study).fit_folder)
     assert [trunk.identity.ratio for trunk in trunks] == [
         run.ratio for run in plan_verification(answer)
     ]
@@ -75,7 +75,7 @@ def test_weights_that_cannot_be_mixed_are_named_before_anything_is_trained(
         "weight: 0.123457}\ntokenizer: 300",
     )
     study.write_text(text, encoding="utf-8")
-    prepare_study(study, workers=1)
+    prepare_study(Workspace(study), workers=1)
     result = CliRunner().invoke(app, ["verify", str(study), "--dry-run"])
     assert result.exit_code != 0
     assert any(

@@ -8,6 +8,7 @@ from run_configs import run_config
 
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Decay, RunConfig
+from dcpt.runs.stored import read_stored
 from dcpt.table.study_rows import read_study_rows
 
 
@@ -35,7 +36,7 @@ def test_rows_carry_the_table_s_names_and_a_branch_its_trunk_s(tmp_path: Path) -
     branch = run_config(n_tokens=110, kind="branch", trunk=trunk.identity.hash, decay=decay)
     folder = leave(tmp_path, trunk, 50, 100)
     leave(tmp_path, branch, 110)
-    found = read_study_rows(tmp_path, [trunk, branch])
+    found = read_study_rows(read_stored(tmp_path), [trunk, branch])
     assert [row["n_tokens"] for row in found.rows] == [110, 50, 100]
     assert {row["run"] for row in found.rows} == {folder.path.name}
     assert found.rows[0]["branch_n_tokens"] == 100
@@ -47,12 +48,12 @@ def test_what_the_study_asks_for_now_decides(tmp_path: Path) -> None:
     trunk, other, verifying = run_config(), run_config(ratio=0.9), run_config("verify", ratio=0.7)
     for config in (trunk, other, verifying):
         leave(tmp_path, config, 50, 100)
-    found = read_study_rows(tmp_path, [trunk])
+    found = read_study_rows(read_stored(tmp_path), [trunk])
     assert found.left_out == [RunFolder.of(other, tmp_path).path.name]
     reasons = {row["ratio"]: row.get("excluded") for row in found.rows}
     assert reasons == {0.5: None, 0.7: "verification run"}
     # A share that was verified first and is in the grid now counts like any other.
-    again = read_study_rows(tmp_path, [trunk, run_config(ratio=0.7)])
+    again = read_study_rows(read_stored(tmp_path), [trunk, run_config(ratio=0.7)])
     assert not any("excluded" in row for row in again.rows)
 
 
@@ -62,7 +63,7 @@ def test_a_point_whose_training_losses_diverged_is_excluded(tmp_path: Path) -> N
     (file,) = tmp_path.glob("*/metrics.jsonl")
     point = {**json.loads(file.read_text()), "train_loss": {"en": 21.9, "law": 3.0}}
     file.write_text(json.dumps(point) + "\n")
-    (row,) = read_study_rows(tmp_path, [trunk]).rows
+    (row,) = read_study_rows(read_stored(tmp_path), [trunk]).rows
     assert row["excluded"] == "diverged: a loss above 20"
 
 
@@ -71,7 +72,7 @@ def test_what_is_recorded_comes_from_the_study_as_it_is_now(tmp_path: Path) -> N
     leave(tmp_path, trunk, 50)
     recorded = trunk.recorded.model_copy(update={"base_peak_learning_rate": 3e-3})
     now = trunk.model_copy(update={"recorded": recorded})
-    assert read_study_rows(tmp_path, [now]).rows[0]["base_peak_learning_rate"] == 3e-3
+    assert read_study_rows(read_stored(tmp_path), [now]).rows[0]["base_peak_learning_rate"] == 3e-3
 
 
 @pytest.mark.parametrize(
@@ -83,4 +84,6 @@ def test_rows_that_no_fit_may_see_say_why(
 ) -> None:
     trunk = run_config()
     leave(tmp_path, trunk, end, loss=loss)
-    assert [row["excluded"] for row in read_study_rows(tmp_path, [trunk]).rows] == [reason]
+    assert [row["excluded"] for row in read_study_rows(read_stored(tmp_path), [trunk]).rows] == [
+        reason
+    ]

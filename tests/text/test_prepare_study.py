@@ -14,7 +14,7 @@ from dcpt.cli.console import open_console
 from dcpt.cli.demo import run_bundled, write_study
 from dcpt.errors import InputError
 from dcpt.pipeline.train import prepare_study
-from dcpt.pipeline.workspace import plan_study
+from dcpt.pipeline.workspace import Workspace
 from dcpt.study.folder import StudyFolder
 from dcpt.text.manifest import Prepared
 from dcpt.text.tokenizer import train_tokenizer
@@ -22,11 +22,11 @@ from dcpt.text.tokenizer_files import name_tokenizer
 
 
 def prepare(study: Path) -> Prepared:
-    return prepare_study(study, workers=1)
+    return prepare_study(Workspace(study), workers=1)
 
 
 def planned(study: Path) -> list[tuple[str, str]]:
-    runs = plan_study(study)
+    runs = Workspace(study).planned
     return [(run.config.name, run.config.recorded.data_path) for run in runs]
 
 
@@ -129,7 +129,7 @@ def test_a_base_with_another_tokenizer_is_refused_before_text_is_encoded(
     seen: set[str] = set()
     says = r"bases\.checkpoints\.own: its tokenizer .*write `tokenizer: models/base` in the study"
     with pytest.raises(InputError, match=says):
-        prepare_study(tiny_study, workers=1, progress=lambda name, *_: seen.add(name))
+        prepare_study(Workspace(tiny_study), workers=1, progress=lambda name, *_: seen.add(name))
     assert seen == {"tokenizer"}
     edit(tiny_study, "tokenizer: 300", "tokenizer: models/base")  # the remedy
     prepared = prepare(tiny_study)

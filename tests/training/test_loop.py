@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from dcpt.errors import InputError
 from dcpt.runs.course import channel_shares, learning_rate_at
 from dcpt.runs.identity import RunConfig
+from dcpt.runs.stored import read_stored
 from dcpt.table.study_rows import read_study_rows
 from dcpt.text.manifest import open_shard
 from dcpt.text.mixture import Mixture, Phase
@@ -84,7 +85,7 @@ def test_a_trunk_and_its_branch_give_rows_of_the_runs_table(made: Made) -> None:
     branch = made.branch(trunk, 8, 4)
     train(trunk, made.study)
     train(branch, made.study)
-    rows = read_study_rows(made.runs, [trunk, branch]).rows
+    rows = read_study_rows(read_stored(made.runs), [trunk, branch]).rows
     found = {(row["phase"], row["n_tokens"] // BATCH_TOKENS): row for row in rows}
     assert sorted(found) == [
         ("annealed", 12),

@@ -12,6 +12,7 @@ from test_resume import assert_same_weights, elsewhere
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import Decay, RunConfig
+from dcpt.runs.stored import read_stored
 from dcpt.table.study_rows import read_study_rows
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train
@@ -71,7 +72,7 @@ def test_a_decay_reads_its_own_mixture_and_channels(made: Made, other: Made) -> 
     assert point["tokens"]["law"] == before["law"]
     assert set(point["train_loss"]) == {"en", "code"}
 
-    rows = read_study_rows(made.runs, [trunk, plain, own]).rows
+    rows = read_study_rows(read_stored(made.runs), [trunk, plain, own]).rows
     reasons = [row.get("excluded") for row in rows if row["phase"] == "annealed"]
     assert sorted(reasons, key=str) == [None, "decay with a mixture of its own: best"]
     assert not any("code" in column for row in rows for column in row)
