@@ -1,4 +1,4 @@
-"""Deciding: the best share and learning rate for a target, and whether training bears it out."""
+"""Decisions: the best share and learning rate for a target, checked by training."""
 
 from __future__ import annotations
 

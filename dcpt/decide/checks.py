@@ -1,4 +1,4 @@
-"""Checks of a target against a fit: values that cannot be, and what the laws need to know."""
+"""Checks of a target against a fit: impossible values, and missing ones that the laws need."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
 
 TOTAL_OFF = 0.005
-"""Nats: a total further off its parts is another number."""
+"""Nats per token by which a given total may differ from the weighted mean of its parts."""
 
 
 def named_losses(fit: Fit, target: Target, general: str) -> Target:
-    """Let ``general`` and ``domain`` stand for the side's channel, and weigh several to a total.
+    """Give the losses ``general`` and ``domain`` their channels' names and fill in the total.
 
     Raises:
-        InputError: If a loss is of no channel, or a total is not that of its parts.
+        InputError: If the fit lacks the channel of a loss, or a total contradicts its parts.
     """
     losses, weights = dict(target.base_losses), fit.general_weights
-    losses.pop(GENERAL_WORST, None)  # of a target that was asked before
+    losses.pop(GENERAL_WORST, None)  # added by an earlier call
     for side, channel in (("general", general), ("domain", fit.domain_channel)):
         if channel is not None and channel not in losses and side in losses:
             losses[channel] = losses.pop(side)
     unknown = [name for name in losses if name not in {*fit.channels, *weights, general, "domain"}]
     if unknown:
         raise InputError(
-            f"target base loss of {', '.join(unknown)} is of no channel of the fit; it has "
-            f"{', '.join(fit.channels)}"
+            f"target base loss of {', '.join(unknown)}: the fit has no such channel; its channels "
+            f"are {', '.join(fit.channels)}"
         )
     if weights and all(name in losses for name in weights):
         total = weighted_total(losses, weights)
@@ -42,13 +42,13 @@ def named_losses(fit: Fit, target: Target, general: str) -> Target:
         if abs(given - total) > TOTAL_OFF:
             raise InputError(
                 f"target base loss of {general} is {given:g} and the weighted mean of "
-                f"{', '.join(weights)} is {total:.4g}; leave the total out, or correct one"
+                f"{', '.join(weights)} is {total:.4g}; leave the total out, or correct one of them"
             )
     return replace(target, base_losses=losses)
 
 
 def impossible(target: Target) -> list[str]:
-    """Values that no target can have, one sentence each."""
+    """List the values of a target that are impossible, one sentence each."""
     problems = []
     if not 1000 <= target.n_params < math.inf:
         problems.append(
@@ -89,7 +89,7 @@ def impossible(target: Target) -> list[str]:
 
 
 def missing(fit: Fit, target: Target, general: str, domain: str, parts: Sequence[str]) -> list[str]:
-    """What the laws need to know and the target does not say, one sentence each."""
+    """List the values that the laws need and the target lacks, one sentence each."""
     problems = []
     limited = (general, *parts)
     without = [channel for channel in limited if channel not in target.base_losses]
@@ -97,8 +97,9 @@ def missing(fit: Fit, target: Target, general: str, domain: str, parts: Sequence
         needs = _needs(fit, channel)
         if not needs & {"ratio", "share"} and channel in (general, domain):
             problems.append(
-                f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) hold no "
-                "share, so none can be chosen: fit a table with at least three ratios"
+                f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) do not "
+                "depend on the share, so no share can be chosen: fit a table with at least three "
+                "ratios"
             )
         if "base_loss" in needs and channel not in target.base_losses and channel not in without:
             without.append(channel)
@@ -113,14 +114,14 @@ def missing(fit: Fit, target: Target, general: str, domain: str, parts: Sequence
     remedies = {
         "base_peak_learning_rate": "the peak learning rate of the base's pre-training",
         "base_n_tokens": "the tokens that the base was pre-trained on",
-        "warmup_tokens": "the tokens of its warmup (the runs name several or none)",
+        "warmup_tokens": "the tokens of its warmup (the runs have several or none)",
     }
     problems += [
         f"target {name} is missing and the laws need it: give {meaning}"
         for name, meaning in remedies.items()
         if name in needs_all
         and getattr(target, name) is None
-        # One warmup in all runs is taken for the target's as well.
+        # If all runs have the same warmup, the target takes it.
         and not (name == "warmup_tokens" and fit.warmup_tokens is not None)
     ]
     return problems
@@ -130,11 +131,11 @@ def _or_parts(fit: Fit, channel: str) -> str:
     weights = fit.general_weights
     if channel != GENERAL_TOTAL or not weights:
         return ""
-    return f"; those of {', '.join(weights)} give it too"
+    return f"; or give those of {', '.join(weights)}, from which it is computed"
 
 
 def _laws(fit: Fit, channel: str) -> list[str]:
-    """Laws that count in a channel's prediction."""
+    """Laws with weight in a channel's prediction."""
     return [law for law, weight in fit.weights(channel).items() if weight > 0]
 
 

@@ -1,9 +1,9 @@
 """How strong the evidence for a recommendation is: the one place with all thresholds.
 
-Each threshold is where our own record ends. *Recommended*: the target lies where intervals were
-checked against new runs and held. *Tentative*: it lies where predictions were checked and missed by
-a known amount, or the interval is wide. *Not enough evidence*: nothing like it was ever measured,
-or the interval is too wide to act on. Losses are nats per token.
+Each threshold is the limit of what we measured. *Recommended*: at such targets intervals were
+checked against new runs and were right. *Tentative*: at such targets predictions were checked and
+missed by a known amount, or the interval is wide. *Not enough evidence*: no such target was ever
+measured, or the interval is too wide to act on. Losses are in nats per token.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHECKED_FACTOR = 2.0
 """N and D this many times beyond the runs: recommended. At twice the largest size and at twice the
-longest run 90 % intervals held 87 to 96 % of new runs (``experiments/calibration.md``)."""
+longest run 90 % intervals contained 87 to 96 % of new runs (``experiments/calibration.md``)."""
 
 FARTHEST_SIZE = 16.0
 """N this many times beyond the runs: tentative, with at least two sizes. Four domains were measured
@@ -42,7 +42,7 @@ the pairs for limits of +3 and +5 % measured +3.4 and +6.2 %."""
 
 FEWEST_SIZES = 3
 """With fewer sizes no size can be held out, so the error at another one is not measured: 10 % of
-the predicted step is assumed where 40 % was seen."""
+the predicted step is assumed where 40 % was measured."""
 
 FARTHEST_TOKENS = 4.0
 """D this many times beyond the longest run: tentative. At 4.0 times (11M to 44M tokens) the domain
@@ -58,7 +58,7 @@ FARTHEST_SHARE = 0.1
 and the last 3 % of general text are worth 0.9 to 1.6 (the cliff)."""
 
 FEWEST_RUNS = 5
-"""With four runs a 90 % interval held 24 of 30 new ones, with two 18, with one 3."""
+"""With four runs a 90 % interval contained 24 of 30 new ones, with two 18, with one 3."""
 
 CHECKED_RUNS = 12
 """The smallest grid whose recommendation was verified (``experiments/smollm2.md``)."""
@@ -69,7 +69,7 @@ FEWEST_SHARES = 3
 WIDE_INTERVAL = 0.25
 """Width of the share's 90 % interval: tentative from here. With a truth outside of the menu of laws
 intervals were 0.24 to 0.31 wide and errors 0.02 (``experiments/calibration.md``). The demo's are
-0.09 to 0.16 wide and held 5 of 5 (``experiments/demo_seeds.md``)."""
+0.09 to 0.16 wide and contained 5 of 5 (``experiments/demo_seeds.md``)."""
 
 USELESS_INTERVAL = 0.4
 """Width from which the interval is too wide to act on: those of four domains were 0.4 to 0.9 wide,
@@ -121,7 +121,7 @@ def judge_evidence(question: Question, recommendation: Recommendation) -> Eviden
     """Judge how strong the evidence for a recommendation is.
 
     Args:
-        question: What was asked of which fit.
+        question: The target and its fit.
         recommendation: The answer, its evidence not yet filled in.
     """
     return judge(find_facts(question, recommendation))
@@ -296,12 +296,12 @@ def _about_the_laws(facts: Facts) -> Iterator[Reason]:
         )
     on_bounds = {name: part for name, part in facts.at_bounds.items() if part >= BOUNDS_OF_WEIGHT}
     if on_bounds:
-        told = " and ".join(f"{format_percent(part)} ({name})" for name, part in on_bounds.items())
+        parts = " and ".join(f"{format_percent(part)} ({name})" for name, part in on_bounds.items())
         yield Reason(
             "at_bounds",
             TENTATIVE,
             on_bounds,
-            f"Of the parameters of the laws {told} ended on a bound.",
+            f"Fitted parameters that ended on a bound: {parts}.",
             "train more runs, or exclude those laws",
         )
     if not facts.decayed:

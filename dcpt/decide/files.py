@@ -1,4 +1,4 @@
-"""``recommendation.json`` and ``verification.json``: written whole, read back as records."""
+"""Write and read ``recommendation.json`` and ``verification.json``."""
 
 from __future__ import annotations
 

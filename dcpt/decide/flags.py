@@ -22,25 +22,25 @@ from dcpt.quantities import (
 )
 
 NEAR_CLIFF = 0.95
-"""Above it the general loss rises steeply: in the pilot the last 3 % of general text were worth
-.9 to 1.6 nats."""
+"""Above this share the general loss rises steeply: in the pilot, removing the last 3 % of general
+text raised it by 0.9 to 1.6 nats."""
 
 RESOLUTION = 0.03
-"""Nats: a limit this close to the rise without any domain text cannot be resolved."""
+"""Nats: a limit this close to the rise without any domain text does not determine the share."""
 
 FAR_IN_TOKENS = 2.0
-"""Domain losses this many times beyond the longest D seen are guesses: from 11M to 44M tokens the
-laws missed those of the pilot by .14 nats and more."""
+"""Domain losses this many times beyond the longest D of the runs are unreliable: from 11M to 44M
+tokens the laws missed those of the pilot by 0.14 nats and more."""
 
 LAWS_DISAGREE = 0.1
 """Largest minus smallest share that the general laws allow, each alone."""
 
 
 def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]:
-    """Everything a person should know before she trusts a recommendation.
+    """Find everything a reader should know before trusting a recommendation.
 
     Args:
-        question: What was asked of which fit.
+        question: The target and its fit.
         recommendation: The answer, its flags not yet filled in.
     """
     return [
@@ -55,7 +55,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
 def _frontier(recommendation: Recommendation) -> Frontier:
     """The frontier at the learning rate decided on, which is that of the habits."""
     rate = recommendation.habits[0].learning_rate
-    return next(one for one in recommendation.frontiers if one.learning_rate == rate)
+    return next(line for line in recommendation.frontiers if line.learning_rate == rate)
 
 
 def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list[Flag]:
@@ -70,10 +70,10 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
             flags.append(
                 Flag(
                     f"extrapolates:{axis}",
-                    f"the target has {format_count(value)} {nouns[axis]}, a factor "
-                    f"{format_factor(factor)} outside the {format_count(low)} to "
-                    f"{format_count(high)} of the runs: the laws extrapolate; verify with a run "
-                    "nearer to the target",
+                    f"the target has {format_count(value)} {nouns[axis]}, a factor of "
+                    f"{format_factor(factor)} outside those of the runs ({format_count(low)} to "
+                    f"{format_count(high)}): the laws extrapolate; verify with a run nearer to the "
+                    "target",
                 )
             )
     flags += _about_a_longer_run(question)
@@ -83,9 +83,9 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
         flags.append(
             Flag(
                 "extrapolates:learning_rate",
-                f"the learning rate {format_rate(target.learning_rate)} is a factor "
-                f"{format_factor(factor)} outside the {format_rate(low)} to {format_rate(high)} of "
-                "the runs: train a small run at it, or leave the rate open",
+                f"the learning rate {format_rate(target.learning_rate)} is a factor of "
+                f"{format_factor(factor)} outside those of the runs ({format_rate(low)} to "
+                f"{format_rate(high)}): train a small run at it, or leave the rate open",
             )
         )
     elif target.learning_rate is not None:
@@ -96,15 +96,15 @@ def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list
         flags.append(
             Flag(
                 "extrapolates:ratio",
-                f"the share {format_share(best.ratio)} is outside the {format_shares(*ratios)} "
-                "of the runs: add runs at shares beyond it",
+                f"the share {format_share(best.ratio)} is outside those of the runs "
+                f"({format_shares(*ratios)}): add runs at shares beyond it",
             )
         )
     return flags
 
 
 def _about_a_longer_run(question: Question) -> list[Flag]:
-    """The domain loss far beyond the longest D that the runs saw."""
+    """Warn of a domain loss far beyond the longest D of the runs."""
     seen = question.ranges.get("n_tokens")
     if seen is None or question.target.n_tokens <= FAR_IN_TOKENS * seen[1] * (1 + SAME):
         return []
@@ -113,7 +113,7 @@ def _about_a_longer_run(question: Question) -> list[Flag]:
         Flag(
             "domain_extrapolated:n_tokens",
             f"the domain loss is predicted at {format_count(question.target.n_tokens)} tokens and "
-            f"the longest run saw {longest}: predictions of the domain loss beyond twice the "
+            f"the longest run has {longest}: predictions of the domain loss beyond twice the "
             "longest run are unreliable; extend a few small runs to "
             f"{format_count(question.target.n_tokens / FAR_IN_TOKENS)} tokens or more",
         )
@@ -121,7 +121,7 @@ def _about_a_longer_run(question: Question) -> list[Flag]:
 
 
 def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
-    """A rate that runs saw, but none at a size near the target's."""
+    """Warn of a rate that runs have, but none at a size near the target's."""
     low, high = question.seen[0], question.seen[-1]
     if low / (1 + SAME) <= rate <= high * (1 + SAME):
         return []
@@ -136,7 +136,7 @@ def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
 
 
 def _about_the_laws(question: Question, recommendation: Recommendation) -> list[Flag]:
-    """Laws that carry weight in the fit and do not hold at the target."""
+    """Warn of laws that have weight in the fit and do not apply at the target."""
     dropped: dict[str, list[str]] = {}
     for channel, used in recommendation.laws.items():
         for law, weight in question.fit.weights(channel).items():
@@ -151,8 +151,8 @@ def _about_the_laws(question: Question, recommendation: Recommendation) -> list[
     return [
         Flag(
             f"laws_dropped:{','.join(dropped)}",
-            "laws with weight in the fit do not hold at the target and were not used: "
-            f"{said}; the answer is that of {asked}, with new weights: train runs nearer to the "
+            "laws with weight in the fit do not apply at the target and were not used: "
+            f"{said}; the answer uses {asked} with new weights: train runs nearer to the "
             "target",
         )
     ]
@@ -174,7 +174,9 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
         possible = [loss for loss in frontier.general if loss is not None]
         least = min(possible, default=None)
         held = question.target.learning_rate
-        where = "at any learning rate" if held is None else f"at the rate {format_rate(held)}"
+        where = (
+            "at any learning rate" if held is None else f"at the learning rate {format_rate(held)}"
+        )
         lowest = (
             "every general loss is beyond what the laws can predict"
             if least is None
@@ -194,10 +196,10 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> list
 
 
 def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
-    """General text that the base learns as it would learn a domain."""
+    """Warn of general text that the base learns as if it were a domain."""
     least, _ = question.ranges.get("ratio", (0.0, 1.0))
-    ratio = np.array([one for one in frontier.ratio if one >= least])
-    if not len(ratio) or question.allowed < question.base_loss:  # who asks for a fall knows
+    ratio = np.array([share for share in frontier.ratio if share >= least])
+    if not len(ratio) or question.allowed < question.base_loss:  # a limit that asks for a fall
         return []
     rate = np.full(len(ratio), frontier.learning_rate or np.nan)
     falls = {
@@ -215,7 +217,7 @@ def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
     return [
         Flag(
             "general_falls",
-            "with less domain text a fall below the base's loss is predicted: "
+            "with less domain text the predicted loss falls below the base's: "
             f"{', '.join(said)}. This general text differs from what the base was trained on, so "
             f"within the limit {question.target.limit} the base may forget what this text does not "
             "measure: measure the general loss on text like the base's, or set a limit below the "
@@ -225,7 +227,7 @@ def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
 
 
 def _about_a_small_limit(question: Question) -> list[Flag]:
-    """A limit no larger than what equal runs differ by, or than what the laws miss by."""
+    """Warn of a limit below the difference of equal runs or the error of the laws."""
     allowed_rise = question.allowed - question.base_loss
     by_channel = question.fit.by_channel
     comparisons = [
@@ -274,8 +276,8 @@ def _about_the_share(
         flags.append(
             Flag(
                 "near_cliff",
-                f"at a share of {format_share(best.ratio)} the general loss rises steeply with "
-                "every percent of general text less: a slightly smaller share costs little domain "
+                f"at a share of {format_share(best.ratio)} the general loss rises steeply as "
+                "general text is removed: a slightly smaller share costs little domain "
                 "loss and is much safer",
             )
         )
@@ -285,10 +287,10 @@ def _about_the_share(
         flags.append(
             Flag(
                 "limit_near_rewarm_rise",
-                f"the limit allows {format_difference(allowed_rise)} nats, and "
-                f"{format_difference(rewarm)} are predicted with hardly any domain text, from the "
-                "learning rate alone: the share is poorly determined under such a limit; raise the "
-                "limit, or use lower learning rates",
+                f"the limit allows {format_difference(allowed_rise)} nats, and the learning rate "
+                "alone, with almost no domain text, is predicted to cost "
+                f"{format_difference(rewarm)}: the share is poorly determined under such a limit; "
+                "raise the limit, or use lower learning rates",
             )
         )
     return flags
@@ -302,7 +304,7 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
             Flag(
                 "constant_rate_losses",
                 "the runs have no points after a decay, so losses at constant learning rate were "
-                "used: a decay takes back part of the rise and changes the best pair; add decay "
+                "used: a decay undoes part of the rise and changes the best pair; add decay "
                 "branches",
             )
         )
@@ -311,7 +313,7 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
             Flag(
                 "learning_rate_held",
                 f"the learning rate was fixed at {format_rate(target.learning_rate)} as asked: "
-                "another one may allow a better pair",
+                "another rate may allow a better pair",
             )
         )
     elif best is None or best.learning_rate is None:
@@ -320,7 +322,7 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
                 Flag(
                     "learning_rate_held",
                     "the runs table has no learning rate, so the answer holds at the runs' rate "
-                    "only; whether another one is better is unknown",
+                    "only; whether another rate is better is unknown",
                 )
             )
     elif len(rates) == 1 and len({rate for _, rate, _ in question.fit.seen_rates}) > 1:
@@ -337,7 +339,7 @@ def _about_the_rate(question: Question, recommendation: Recommendation) -> list[
             Flag(
                 "learning_rate_held",
                 f"all runs have one learning rate ({format_rate(rates[0])}), so it was used: "
-                "another one may change the loss more than the share does; train a few small runs "
+                "another rate may change the loss more than the share does; train a few small runs "
                 "at a third of it and at three times it",
             )
         )

@@ -18,7 +18,7 @@ from dcpt.quantities import (
 
 
 def measured_headline(recommendation: Recommendation, verification: Verification) -> str:
-    """The measured verdict on the recommended pair, and the best measured pair, in one line."""
+    """State in one line whether the recommended pair met the limit, and the best trained pair."""
     main, best = verification.main, verification.best
     limit = recommendation.target.limit
     margin = verification.limit_margin
@@ -42,11 +42,11 @@ def _pair(run: Verified) -> str:
 
 
 def verification_words(recommendation: Recommendation, verification: Verification) -> list[str]:
-    """Say what the verifying runs measured, a miss as plainly as a hit.
+    """State what the verification runs measured, misses as plainly as hits.
 
     Args:
         recommendation: What was recommended.
-        verification: Its verification, the words not yet filled in.
+        verification: Its verification; ``words`` is not read.
 
     Returns:
         Sentences: the headline, the findings, then every run and channel.
@@ -64,7 +64,7 @@ def verification_words(recommendation: Recommendation, verification: Verificatio
 
 
 def verification_findings(recommendation: Recommendation, verification: Verification) -> list[str]:
-    """The findings that no single run shows: limit, noise, direction of the misses, largest share.
+    """State what the runs show together: limit, noise, direction of the misses, largest share.
 
     Args:
         recommendation: What was recommended.
@@ -108,11 +108,11 @@ def _limit_words(recommendation: Recommendation, verification: Verification) -> 
 
 
 def _direction_words(recommendation: Recommendation, verification: Verification) -> list[str]:
-    """Channels that all runs miss in one direction; all channels at once where they all do."""
+    """Channels whose losses all runs miss in the same direction, in one sentence."""
     sided = {c: off for c, off in verification.one_sided.items() if c != GENERAL_WORST}
     if not sided:
         return []
-    told = [
+    misses = [
         f"{_side_of(recommendation, channel)} {format_loss(abs(off))} nats "
         f"{'lower' if off < 0 else 'higher'} than predicted"
         for channel, off in sided.items()
@@ -122,9 +122,9 @@ def _direction_words(recommendation: Recommendation, verification: Verification)
     if len(sided) > 1 and set(sided) == measured and len({off < 0 for off in sided.values()}) == 1:
         direction = "lower" if next(iter(sided.values())) < 0 else "higher"
         return [
-            f"{count} every loss is {direction} than predicted: {'; '.join(told)} (on average)."
+            f"{count} every loss is {direction} than predicted: {'; '.join(misses)} (on average)."
         ]
-    return [f"{count} {'; '.join(told)} (on average)."]
+    return [f"{count} {'; '.join(misses)} (on average)."]
 
 
 def _side_of(recommendation: Recommendation, channel: str) -> str:

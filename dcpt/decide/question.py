@@ -1,4 +1,4 @@
-"""From a fit and a target to a question that can be predicted: checks, channels, rates, points."""
+"""Turn a fit and a target into a question for the laws: checks, channels, rates, points."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ Array = NDArray[np.float64]
 SMALLEST_RATIO = 0.01
 RATIO_STEP = 0.005
 N_LEARNING_RATES = 41
-"""Log-spaced rates between the lowest and the highest seen, beside those seen themselves."""
+"""Log-spaced rates from the lowest to the highest of the runs; the runs' other rates are added."""
 
 RIVAL_ERROR = 2.0
-"""A law whose held-out error is at most this many times the chosen one's is heard beside it."""
+"""A law is shown as an alternative if its held-out error is at most this many times the chosen
+law's."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Question:
         fit: The fitted laws.
         target: The target, checked; its base losses are keyed by the fit's channels.
         phase: ``annealed`` where the runs have such points, else ``constant``.
-        general: Channel that the limit is on; ``general_worst`` if it is on each general one.
-        parts: The channels of which ``general_worst`` is the worst; else none.
-        domain: Channel whose loss is to be low.
+        general: Channel that the limit is on; ``general_worst`` if it is on each general channel.
+        parts: The general channels if ``general`` is ``general_worst``, else empty.
+        domain: Channel whose loss is minimized.
         allowed: Largest allowed general loss, nats per token.
-        rates: Learning rates of the grid, shape (L,), ascending; NaN alone if the runs name none.
-        seen: Those of ``rates`` that runs were trained at (or the one NaN).
-        choosable: The rates among which the decision may choose; one where the rate is given.
+        rates: Learning rates of the grid, ascending, shape (L,); a NaN alone if the runs have none.
+        seen: Those of ``rates`` that runs were trained at (or the NaN alone).
+        choosable: The rates that the decision may choose; a single rate if it is fixed.
     """
 
     fit: Fit
@@ -69,12 +70,12 @@ class Question:
         return self.target.base_losses[self.general]
 
     def points(self, channel: str, ratio: Array, rate: Array) -> Points:
-        """The target's points at pairs of ratio and learning rate, as one channel sees them.
+        """Build the target's points at pairs of ratio and learning rate, for a channel's laws.
 
         Args:
-            channel: The channel whose law will be asked.
+            channel: The channel to predict.
             ratio: Shares of domain text, shape (M,).
-            rate: Learning rates, shape (M,); NaN where the runs name none.
+            rate: Learning rates, shape (M,); NaN where the runs have none.
         """
         target = self.target
         frame = pd.DataFrame({"ratio": ratio, "learning_rate": rate})
@@ -97,7 +98,7 @@ class Question:
         return self.fit.points(channel, frame)
 
     def extrapolation(self, rate: float | None) -> dict[str, float]:
-        """By which factor the target lies outside the points of its phase, per axis; 1 inside."""
+        """Factor by which the target lies outside the points of its phase, per axis; 1 inside."""
         asked = {
             "n_params": self.target.n_params,
             "n_tokens": self.target.n_tokens,
@@ -125,37 +126,37 @@ class Question:
         return self.fit.ranges_in(self.phase)
 
     def weights(self, channel: str, rate: float) -> dict[str, float]:
-        """Weights of the laws really asked about the target at a learning rate."""
+        """Weights of the laws that predict the target at a learning rate."""
         ratio = ratio_grid()
         points = self.points(channel, ratio, np.full(len(ratio), rate))
         return self.fit.weights_at(channel, points)
 
     @property
     def channels(self) -> list[str]:
-        """Everything that is predicted: the fit's channels, and the worst of the general ones."""
+        """The channels predicted: the fit's, and ``general_worst`` if the limit is on each."""
         return [*self.fit.channels, *([self.general] if self.parts else [])]
 
     def worst(self, losses: Mapping[str, Array]) -> Array:
-        """What ``general_worst`` is where the general channels have these losses."""
+        """Compute ``general_worst`` from the losses of the general channels."""
         risen = [self.risen(part, losses[part]) for part in self.parts]
         return np.asarray(np.max(risen, axis=0), dtype=np.float64)
 
     def risen(self, part: str, losses: Array) -> Array:
-        """The general loss if all channels had risen as much as this one."""
+        """The general loss if every general channel had risen as much as ``part``."""
         target = self.target
         return risen_as(losses, target.base_losses[part], self.base_loss, target.limit)
 
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
-        """Central predictions of one channel at pairs, nats per token, shape (M,)."""
+        """Central predictions of a channel at pairs, nats per token, shape (M,)."""
         if channel == GENERAL_WORST:
             return self.worst({part: self.central(part, ratio, rate) for part in self.parts})
         return self.fit.central(channel, self.points(channel, ratio, rate))
 
     def by_law(self, channel: str, ratio: Array, rate: Array) -> dict[str, Array]:
-        """Best fits of the laws worth hearing, each alone, nats per token, shape (M,) each.
+        """Predictions of each good law alone, nats per token, shape (M,) each.
 
-        Those of the phase whose held-out error is at most twice that of the law chosen: a law that
-        weighs nothing in the stack may be nearly as good, one that misses by more says nothing.
+        Good are the laws of the phase whose held-out error is at most twice that of the chosen
+        law: a law without weight in the stack may be nearly as good.
         """
         if channel == GENERAL_WORST:
             return {
@@ -163,13 +164,13 @@ class Question:
                 for part in self.parts
                 for law, losses in self.by_law(part, ratio, rate).items()
             }
-        points, one = self.points(channel, ratio, rate), self.fit.by_channel[channel]
-        comparison = one.comparisons[self.phase]
+        points, channel_fit = self.points(channel, ratio, rate), self.fit.by_channel[channel]
+        comparison = channel_fit.comparisons[self.phase]
         rivals = {
-            law: one.members[law]
+            law: channel_fit.members[law]
             for law in comparison.weights
             if _held_out_ratio(comparison, law) <= RIVAL_ERROR
-            and one.members[law].refuse(points) is None
+            and channel_fit.members[law].refuse(points) is None
         }
         return {
             law: evaluate(member.law, points, member.values, member.references)
@@ -177,14 +178,14 @@ class Question:
         }
 
     def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
-        """Predictive draws of one channel at pairs, nats per token, shape (n_draws, M)."""
+        """Bootstrap draws of a channel's losses at pairs, nats per token, shape (n_draws, M)."""
         if channel == GENERAL_WORST:
             return self.worst({part: self.draws(part, ratio, rate) for part in self.parts})
         return self.fit.sample(channel, self.points(channel, ratio, rate))
 
 
 def _held_out_ratio(comparison: Comparison, law: str) -> float:
-    """Held-out error of a law over that of the law chosen, on the splits that both carry."""
+    """Held-out error of a law over that of the chosen law, on the splits that both have."""
     own, best = comparison.errors[law], comparison.errors[comparison.choice]
     if law == comparison.choice:
         return 1.0
@@ -195,7 +196,7 @@ def _held_out_ratio(comparison: Comparison, law: str) -> float:
 
 
 def ratio_grid() -> Array:
-    """The shares that a decision looks at: .01 to .97 in steps of .005."""
+    """The shares that a decision compares: 0.01 to 0.97 in steps of 0.005."""
     steps = round((LARGEST_RATIO - SMALLEST_RATIO) / RATIO_STEP)
     return np.round(SMALLEST_RATIO + RATIO_STEP * np.arange(steps + 1), 6)
 
@@ -208,7 +209,7 @@ def ask(fit: Fit, target: Target) -> Question:
         target: The target.
 
     Raises:
-        InputError: With all problems found, one sentence each.
+        InputError: With all problems, one sentence each.
     """
     general, domain = _channels(fit)
     target = named_losses(fit, target, general)
@@ -222,7 +223,7 @@ def ask(fit: Fit, target: Target) -> Question:
         general = GENERAL_WORST
         target = replace(target, base_losses={**target.base_losses, general: base})
     else:
-        parts = ()  # one general channel: each is all
+        parts = ()  # with a single general channel the limit is on that channel anyway
     seen = _seen_rates(fit, target)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
@@ -265,22 +266,23 @@ def _channels(fit: Fit) -> tuple[str, str]:
 
 
 def _seen_rates(fit: Fit, target: Target) -> Array:
-    """Learning rates that runs were trained at, at sizes as near as possible to the target's.
+    """Learning rates of the runs, at sizes as near as possible to the target's.
 
-    Sizes count from the nearest outwards until they have seen two rates, since a sweep is often
-    made at one size only. Where the rate changed with the size alone, no run says what another
-    one does: the rule's own rate at the target's size. One NaN where the runs name none.
+    Sizes are taken from the nearest outwards until they have two rates, since rates are often
+    swept at one size only. Where the rate changed with the size alone, no run shows the effect of
+    another rate: the rule's own rate at the target's size is returned. A single NaN where the runs
+    have no learning rates.
 
     Returns:
         Ascending rates, shape (L,).
 
     Raises:
-        InputError: If the target holds a rate and the runs name none.
+        InputError: If the target fixes a rate and the runs have none.
     """
     if not fit.seen_rates:
         if target.learning_rate is not None:
             raise InputError(
-                f"target learning_rate {target.learning_rate:g} cannot be held: the runs name no "
+                f"target learning_rate {target.learning_rate:g} cannot be used: the runs have no "
                 "learning rate; leave it out, or add the column learning_rate to the table"
             )
         return np.array([np.nan])
@@ -300,7 +302,7 @@ def _seen_rates(fit: Fit, target: Target) -> Array:
 
 
 def _rule(seen: Sequence[tuple[float | None, float]]) -> RateRule | None:
-    """The rule LR(N) of runs whose learning rate changed with their size alone, if they had one."""
+    """The rule LR(N), if the learning rate of the runs changed with their size alone."""
     sizes = [size for size, _ in seen if size is not None]
     if len(sizes) < len(seen):
         return None

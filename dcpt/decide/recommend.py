@@ -1,9 +1,9 @@
-"""The best pair of share and learning rate for a target, with its interval and what it costs.
+"""The best pair of share and learning rate for a target, with its interval and its cost.
 
-Central predictions choose; draws say how sure the choice is. Everything is read off one surface:
-general and domain losses over shares x learning rates at the target, in the phase that it will be
-shipped in (annealed, where the runs have such points). ``trade_off`` says which shares count as
-within the limit.
+Central predictions choose the pair; bootstrap draws give its uncertainty. Both come from the same
+surface: general and domain losses over shares x learning rates at the target, in the phase that it
+ends in (annealed, where the runs have such points). ``trade_off`` defines which shares are within
+the limit.
 """
 
 from __future__ import annotations
@@ -39,20 +39,29 @@ SAFE_PROBABILITY = 0.9
 """The ``safe`` alternative keeps within the limit in at least this share of the draws."""
 
 LIMIT_TOLERANCE = 1e-4
-"""Nats: what interpolation between shares .005 apart may be off at the crossing."""
+"""Nats per token: error of interpolating between shares 0.005 apart at the crossing."""
 
 SHARE_DECIMALS = 3
-"""Shares are rounded down to so many decimals. With one general channel a mixture of such shares
-repeats after 1,000 sequences, with weights of two decimals after 100,000; training allows a million
-(``dcpt.text.mixture.LONGEST_PERIOD``). So training can realise what is recommended."""
+"""Shares are rounded down to this many decimals, so that training can realise them exactly. With a
+single general channel a mixture of such shares repeats after 1,000 sequences, with weights of two
+decimals after 100,000; training allows a million (``dcpt.text.mixture.LONGEST_PERIOD``)."""
 
 Pair = tuple[float, float]
-"""Share and learning rate (NaN where the runs name none)."""
+"""Share and learning rate (NaN where the runs have none)."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Predicted losses over learning rates (L) x shares (R), nats per token; draws first (n)."""
+    """Predicted losses over learning rates and shares, nats per token.
+
+    Args:
+        ratio: Shares of domain text, shape (R,).
+        rates: Learning rates, shape (L,).
+        general: Central predictions of the general loss, shape (L, R).
+        domain: Central predictions of the domain loss, shape (L, R).
+        general_draws: Bootstrap draws of the general loss, shape (n_draws, L, R).
+        domain_draws: Bootstrap draws of the domain loss, shape (n_draws, L, R).
+    """
 
     ratio: Array
     rates: Array
@@ -72,14 +81,14 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     Args:
         fit: Fitted laws with their draws.
         target: The large run, its limit, and the losses of its base.
-        level: Of all intervals: 0.9 leaves out 5 % of the bootstrap draws at each end.
+        level: Interval probability; 0.9 leaves out 5 % of the bootstrap draws at each end.
 
     Returns:
         The recommendation. Its ``best`` is None where no share meets the limit.
 
     Raises:
         InputError: If the target is impossible, lacks a loss that the laws need, or the fit has no
-            domain channel or no single general one.
+            domain channel or no single general channel.
     """
     if not 0 < level < 1:
         raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")
@@ -133,7 +142,7 @@ def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:
 
 
 def _best_row(surface: Surface, losses: Array, choosable: NDArray[np.bool_]) -> int:
-    """The rate with the lowest domain loss; where no share meets the limit, the least general."""
+    """The rate with the lowest domain loss; if no share meets the limit, lowest general loss."""
     there = np.where(choosable, losses, np.inf)
     if not np.isfinite(there).any():
         there = np.where(choosable, surface.general.min(axis=1), np.inf)
@@ -167,9 +176,9 @@ def describe_choices(
     Args:
         question: The target and its fit.
         pairs: Shares and learning rates.
-        labels: One a pair.
+        labels: A label for each pair.
         reference: The pair that regret is measured from; None leaves regret unknown.
-        level: Of the intervals.
+        level: Interval probability.
     """
     asked = [*pairs, *([reference] if reference else [])]
     ratio = np.array([pair[0] for pair in asked], dtype=np.float64)
@@ -207,12 +216,12 @@ def describe_choices(
 def _possible(
     loss: float, draws: Array, level: float, less: float = 0.0, less_draws: Array | float = 0.0
 ) -> Interval:
-    """A loss, or how far it lies above another one; None where it is beyond what laws predict.
+    """A loss, or its difference to another; None where it is beyond what laws can predict.
 
     Args:
         loss: The central prediction, nats per token.
-        draws: Its draws, shape (n,).
-        level: Of the interval.
+        draws: Its bootstrap draws, shape (n_draws,).
+        level: Interval probability.
         less: What is subtracted from the central prediction.
         less_draws: What is subtracted from the draws.
     """
@@ -238,7 +247,7 @@ def _listed(losses: Array) -> list[float | None]:
 def _alternatives(
     question: Question, surface: Surface, shares: Array, losses: Array
 ) -> dict[str, Pair]:
-    """Other pairs worth a look: each rate held, the safe pair, and the free rate if one is held."""
+    """Other pairs: each rate of the runs fixed, the safe pair, the free rate if a rate is fixed."""
     named: dict[str, Pair] = {}
     if not np.isnan(surface.rates).all():
         for rate in question.seen:
@@ -249,7 +258,7 @@ def _alternatives(
                     float(rate),
                 )
     if question.target.learning_rate is not None and len(question.seen) > 1:
-        # The held rate is no free choice where it lies outside the rates that the runs saw.
+        # A fixed rate outside those of the runs is not among the free choices.
         free = (surface.rates >= question.seen[0]) & (surface.rates <= question.seen[-1])
         row = int(np.where(free, losses, np.inf).argmin())
         if free[row] and np.isfinite(losses[row]):
@@ -261,14 +270,14 @@ def _alternatives(
     safe_losses = np.where(_choosable(question, surface), safe_losses, np.inf)
     row = int(safe_losses.argmin())
     if np.isfinite(safe_losses[row]):
-        # Down to a share of the grid: the odds are a count of draws, not a curve to interpolate.
+        # Rounded down to the grid: the chance is a count of draws, not a curve to interpolate.
         step = np.searchsorted(surface.ratio, safe_shares[row], side="right") - 1
         named["safe"] = (float(surface.ratio[step]), float(surface.rates[row]))
     return named
 
 
 def _frontiers(question: Question, surface: Surface, rate: float, level: float) -> list[Frontier]:
-    """One frontier a learning rate seen, and one at the recommended rate."""
+    """A frontier for each learning rate of the runs and for the recommended rate."""
     rows = sorted({surface.row(seen) for seen in question.seen} | {surface.row(rate)})
     frontiers = []
     for row in rows:
@@ -294,7 +303,7 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
 
 
 def _ratio_by_law(question: Question, surface: Surface, rate: float) -> dict[str, float]:
-    """Largest share that each general law alone allows at the rate; 0 where it allows none."""
+    """Largest share that each general law allows alone at the rate; 0 where it allows none."""
     rates = np.full(len(surface.ratio), rate)
     alone = question.by_law(question.general, surface.ratio, rates)
     return {
@@ -325,7 +334,7 @@ def _interval(value: float | None, draws: Array, level: float) -> Interval:
 
 
 def round_down(share: float) -> float:
-    """Down to a share that training can realise exactly: rounding up could break the limit."""
+    """Round a share down to one that training can realise; rounding up could break the limit."""
     scale = 10**SHARE_DECIMALS
     return float(np.floor(share * scale + 1e-6) / scale)
 

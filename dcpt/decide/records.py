@@ -1,4 +1,4 @@
-"""What a decision is asked and what it answers. Written to JSON as they stand."""
+"""Records of a decision's question and answer, written to JSON without changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HABITS = (0.95, 0.9, 0.8, 0.75, 0.67, 0.5)
 """Shares people choose without evidence: 5 to 50 % general text. Source: practice."""
 
 LARGEST_RATIO = 0.97
-"""Above it nobody's law predicts the general loss (the cliff), so nothing is recommended there."""
+"""Largest share that is recommended: no law predicts the general loss above it (the cliff)."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Target:
         n_params: Parameters in all.
         n_tokens: CPT tokens of the whole run, its final decay included.
         limit: How much the general loss may rise.
-        base_losses: The base's own loss of each channel, nats per token.
+        base_losses: Loss of the base on each channel, nats per token.
         base_peak_learning_rate: Peak learning rate of the base's pre-training, if known.
         base_n_tokens: Tokens that the base was pre-trained on, if known.
         warmup_tokens: Warmup of the run; None takes that of the runs.
-        learning_rate: Held at this value; None lets the decision choose.
+        learning_rate: Fix the learning rate at this value; None lets the decision choose.
         base: Label of the base, if any.
-        unique_tokens: Unique tokens of a channel's text, where known: epochs follow, and laws of
-            repeated text can be asked.
+        unique_tokens: Unique tokens of a channel's text, where known; laws of repeated text need
+            them to compute epochs.
     """
 
     n_params: float
@@ -44,14 +44,20 @@ class Target:
     unique_tokens: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take a limit as people write it: ``+3%``."""
+        """Parse a limit given as text, such as ``+3%``."""
         if not isinstance(self.limit, Limit | dict):
             object.__setattr__(self, "limit", Limit.parse(self.limit))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the limits that the draws give it; ``None`` where a draw set has no answer."""
+    """A central value with the interval of its bootstrap draws.
+
+    Args:
+        value: Central prediction; None where there is none.
+        low: Lower end; None where the draws give none.
+        high: Upper end; None where the draws give none.
+    """
 
     value: float | None
     low: float | None
@@ -60,17 +66,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class Choice:
-    """One (ratio, learning rate) at the target, with what it costs.
+    """A pair of share and learning rate at the target, with its predicted losses.
 
     A loss above 20 nats per token is beyond what the laws can predict: it, and every difference
     that contains it, is None.
 
     Args:
+        ratio: Share of domain text, 0 to 1.
+        learning_rate: Peak learning rate; None where the runs have none.
         losses: Predicted loss of each channel (and ``general_total`` where weighted).
         general_rise: General loss minus the base's own.
-        probability: Share of the draws in which the general loss stays within the limit.
-        regret: Domain loss minus that at the recommendation, nats; negative means better domain
-            loss. Its parts are None where there is no recommendation.
+        probability: Share of the bootstrap draws in which the general loss stays within the limit.
+        regret: Domain loss minus that at the recommendation, nats per token; negative means a
+            lower domain loss. Its values are None where there is no recommendation.
         within_limit: Whether the central prediction of the general loss is within the limit.
         label: ``recommended``, ``habit`` or the name of an alternative.
         outside_runs: Whether no run had a share as low or as high as this one.
@@ -91,11 +99,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Frontier:
-    """Shares along one learning rate, one list entry a share: the trade-off that a figure shows.
+    """Losses over the shares at a fixed learning rate: the trade-off that a figure shows.
 
-    ``largest_ratio`` is the largest share within the limit, whatever the domain loss: its value is
-    None where the central prediction has none; a draw without one counts as 0. Losses are None
-    where they are beyond what the laws can predict.
+    All lists have an entry for each share. Losses are in nats per token, and None where they are
+    beyond what the laws can predict.
+
+    Args:
+        learning_rate: The learning rate; None where the runs have none.
+        ratio: Shares of domain text, ascending.
+        general: Central general losses.
+        general_low: Lower ends of their intervals.
+        general_high: Upper ends of their intervals.
+        domain: Central domain losses.
+        domain_low: Lower ends of their intervals.
+        domain_high: Upper ends of their intervals.
+        largest_ratio: Largest share within the limit, whatever the domain loss. Its value is None
+            if no share meets the limit; a draw without such a share counts as 0.
     """
 
     learning_rate: float | None
@@ -111,7 +130,12 @@ class Frontier:
 
 @dataclass(frozen=True)
 class Flag:
-    """A warning: a stable name, and the sentence a person reads."""
+    """A warning.
+
+    Args:
+        name: Stable name, for programs.
+        words: The sentence for people.
+    """
 
     name: str
     words: str
@@ -123,14 +147,14 @@ Level = Literal["recommended", "tentative", "not enough evidence"]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a recommendation is not called recommended.
+    """Why the evidence for a recommendation is not stronger.
 
     Args:
-        kind: A stable name; that of the warning about the same thing, where there is one.
-        level: The best level that this allows.
+        kind: Stable name, the same as that of a warning about the same problem.
+        level: The best level that this reason allows.
         values: The numbers behind it, by name.
-        sentence: What is the case.
-        needed: What to do about it, as an instruction without a full stop.
+        sentence: The problem.
+        needed: The remedy, as an instruction without a full stop.
     """
 
     kind: str
@@ -146,7 +170,7 @@ class Evidence:
 
     Args:
         level: The weakest level that any reason allows; ``recommended`` without reasons.
-        reasons: Those that allow least first.
+        reasons: The reasons, the most serious first.
     """
 
     level: Level
@@ -169,17 +193,34 @@ def _not_judged() -> Evidence:
 class Recommendation:
     """The answer: the best pair of share and learning rate for a target.
 
-    ``best`` is None when no share meets the limit. ``evidence`` says how strong the answer is.
     Shares are rounded down to three decimals, so that training can realise them exactly.
-    ``ratio_interval`` holds the best share at the
-    recommended learning rate, found again in every draw: a draw in which no share meets the limit
-    counts as 0, one in which all do and more is better as .97. ``learning_rate_interval`` holds the
-    rate when both are chosen again in every draw that has a choice (None where the rate was given
-    or only one was seen). ``extrapolation`` holds, for each axis that the runs have, the factor by
-    which the target lies outside what they saw (1: inside). ``laws`` holds, per channel, the
-    weights of the laws really asked at the target (those that do not hold there are weighed out),
-    ``fit_sha256`` is that of the fit that was asked,
-    ``ratio_by_law`` the largest share that each general law alone allows at that rate.
+
+    Args:
+        target: The large run, checked; its base losses are named after the fit's channels.
+        phase: Phase whose losses are compared: ``annealed`` or ``constant``.
+        level: Interval probability.
+        best: The recommended pair; None if no share meets the limit.
+        ratio_interval: Interval of the share at the recommended learning rate, optimized again in
+            each bootstrap draw. A draw in which no share meets the limit counts as 0, a draw in
+            which the largest share is best as 0.97.
+        learning_rate_interval: Interval of the learning rate when share and rate are both optimized
+            again in each bootstrap draw that has a feasible share; None if the rate was fixed or
+            the runs have a single rate.
+        allowed_general_loss: Largest general loss within the limit, nats per token.
+        habits: Common shares at the recommended learning rate.
+        frontiers: Losses over the shares, for each learning rate.
+        extrapolation: Factor by which the target lies outside the runs, for each axis that they
+            have; 1 is inside.
+        flags: Warnings, the most important first.
+        laws: Weights of the laws that predict the target, by channel; laws that do not apply there
+            have no weight.
+        general_channel: Channel that the limit is on, or ``general_worst``.
+        domain_channel: Channel whose loss is minimized.
+        runs_sha256: Hash of the runs table.
+        fit_sha256: Hash of the fit.
+        alternatives: Other pairs, by name.
+        ratio_by_law: Largest share that each general law allows alone at that rate.
+        evidence: How strong the evidence is.
     """
 
     target: Target
@@ -209,17 +250,17 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Verified:
-    """One run trained to check the recommendation: predicted and measured losses by channel.
+    """A run trained to check the recommendation: predicted and measured losses by channel.
 
     Args:
         label: ``recommendation`` or the name of a neighbour.
         run: Its name in the runs table.
         ratio: Share of domain text that it was trained with.
-        learning_rate: Its peak; None where the table names none.
+        learning_rate: Its peak learning rate; None where the table has none.
         predicted: Predicted losses, nats per token.
         measured: Measured losses, nats per token.
         inside: Whether the measured loss lies in the predicted interval.
-        standard_errors: Of the measured losses, where known.
+        standard_errors: Standard errors of the measured losses, nats per token, where known.
     """
 
     label: str
@@ -243,7 +284,7 @@ class Verification:
             intervals.
         limit_held: Whether the measured general loss at the recommendation is within the limit.
         best_measured: Label of the run with the lowest domain loss within the limit, if any is.
-        words: The findings as sentences.
+        words: The result in sentences.
         measured_ratio: The share at which the measured general losses cross the limit, interpolated
             between the runs; None where they do not cross it.
         ratio_held: Whether that share lies in the recommendation's interval.
@@ -251,7 +292,7 @@ class Verification:
         limit_within_noise: Whether that margin is at most two standard errors of the measured
             loss; None where the standard error is not known.
         one_sided: Mean of measured minus predicted loss, nats per token, of each channel that all
-            runs miss in one direction.
+            runs miss in the same direction.
     """
 
     level: float

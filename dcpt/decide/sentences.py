@@ -1,4 +1,4 @@
-"""A recommendation as sentences that a newcomer understands."""
+"""A recommendation in sentences for newcomers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SAFE_CHANCE = 0.9
 
 
 def summarise(recommendation: Recommendation) -> list[str]:
-    """Say a recommendation in sentences: headline, reasons, intervals, other pairs, warnings.
+    """Describe a recommendation: headline, reasons, intervals, other pairs, warnings.
 
     Args:
-        recommendation: Of :func:`dcpt.decide.recommend.recommend`.
+        recommendation: The result of :func:`dcpt.decide.recommend.recommend`.
 
     Returns:
         Sentences, at least one.
@@ -69,7 +69,7 @@ def _pair(choice: Choice) -> str:
 
 
 def expectation(recommendation: Recommendation) -> list[str]:
-    """What is predicted at the answer; marked as an estimate where it is no recommendation."""
+    """The predictions at the answer, called an estimate where the evidence is not enough."""
     best, weak = recommendation.best, recommendation.evidence.level == "not enough evidence"
     if best is None:
         held = recommendation.target.learning_rate
@@ -114,7 +114,7 @@ def _limit(recommendation: Recommendation) -> str:
 
 
 def reasons(recommendation: Recommendation) -> list[str]:
-    """Why the answer is not called recommended, as one sentence."""
+    """Why the evidence is not stronger, as a single paragraph."""
     evidence = recommendation.evidence
     if not evidence.reasons:
         return []
@@ -125,11 +125,11 @@ def reasons(recommendation: Recommendation) -> list[str]:
 
 @dataclass(frozen=True)
 class General:
-    """What a limit is on.
+    """The general loss that a limit is on.
 
     Args:
         channel: The channel.
-        name: What a sentence calls it.
+        name: Its name in a sentence.
         loss: Its loss, nats per token.
         base: The base's own loss of it, nats per token.
     """
@@ -141,18 +141,18 @@ class General:
 
 
 def binding_channel(recommendation: Recommendation, choice: Choice) -> General:
-    """The general loss; where the limit is on each channel, that of the one that rises most."""
+    """The general loss; under a limit on each channel, that of the channel that rises most."""
     losses = {name: interval.value for name, interval in choice.losses.items()}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     return most_risen(recommendation, known)
 
 
 def most_risen(recommendation: Recommendation, losses: dict[str, float]) -> General:
-    """The general loss among some losses; under a limit on each, the one that rises most.
+    """Pick the general loss; under a limit on each channel, the loss that rises most.
 
     Args:
-        recommendation: With the base's losses and its limit.
-        losses: Predicted or measured ones by channel, nats per token.
+        recommendation: The recommendation, for its base losses and limit.
+        losses: Predicted or measured losses by channel, nats per token.
     """
     known, limit = recommendation.target.base_losses, recommendation.target.limit
     channel = recommendation.general_channel
@@ -173,7 +173,7 @@ def limit_binds(recommendation: Recommendation) -> bool:
     """Whether the recommended share is the largest within the limit, so that the limit decides it.
 
     The shares are compared, not the losses: on a cliff the general loss may be far below the limit
-    a thousandth of a share before it crosses it.
+    0.001 before the share at which it crosses it.
     """
     best = recommendation.best
     if best is None or best.ratio >= LARGEST_RATIO - 1e-6:

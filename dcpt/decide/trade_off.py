@@ -1,10 +1,10 @@
 """Shares along a learning rate: which meet the limit, which of them is best.
 
-Which shares count as feasible. General loss normally rises with the share, so the shares within the
-limit are those below one crossing. Laws may bend: text seen too often can lift the general loss at
-the very smallest shares, and a badly identified law may dip again near r = 1, where nothing is
-measured. So what counts is the *lowest stretch*: from the smallest share within the limit up to the
-first share beyond it. A dip above that is never trusted, and an excess below it costs nothing.
+The general loss normally rises with the share, so the shares within the limit are those below the
+share at which it crosses the limit. Laws may bend: text repeated too often can raise the general
+loss at the very smallest shares, and a poorly determined law may dip again near r = 1, where there
+are no measurements. So only the *lowest stretch* counts: from the smallest share within the limit
+up to the first share beyond it. A dip above it is never trusted, and an excess below it is ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def lowest_stretch(general: Array, limit: float) -> NDArray[np.bool_]:
 
 
 def _crossing(general: Array, limit: float) -> tuple[NDArray[np.intp], Array, NDArray[np.bool_]]:
-    """Last feasible index, fraction of the step beyond it at the crossing, whether there is one."""
+    """Last feasible index, fraction of the step after it at the crossing, whether there is any."""
     stretch = lowest_stretch(general, limit)
     some = np.asarray(stretch.any(axis=-1))
     top = general.shape[-1] - 1

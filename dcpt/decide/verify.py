@@ -1,4 +1,4 @@
-"""Check a recommendation: which runs to train, and how their losses compare to predictions."""
+"""Verify a recommendation: choose runs to train, and compare their losses to predictions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,19 @@ NOISE = 2.0
 """Standard errors within which a loss and the limit cannot be distinguished."""
 
 NEAREST, FARTHEST = 0.1, 0.25
-"""Neighbours lie this far from the recommended share: far enough to tell apart, near enough to say
-something about it."""
+"""Neighbours are at least and at most this far from the recommended share: far enough to differ,
+near enough to be informative."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run to train at the target: what it is for, its share and its learning rate."""
+    """A run to train at the target.
+
+    Args:
+        label: ``recommendation`` or the name of a neighbour.
+        ratio: Share of domain text.
+        learning_rate: Peak learning rate; None where the runs have none.
+    """
 
     label: str
     ratio: float
@@ -51,11 +57,10 @@ class Planned:
 
 
 def plan_verification(recommendation: Recommendation) -> list[Planned]:
-    """Choose the runs that check a recommendation: itself, a lower share and a higher one.
+    """Choose the runs that verify a recommendation: the pair itself, a lower and a higher share.
 
-    The recommended pair is trained as it is. The neighbours are the ends of the interval, but at
-    least 0.1 and at most 0.25 away, rounded to two decimals. Where there is no room on one side,
-    both lie on the other.
+    The neighbours are the ends of the interval, but at least 0.1 and at most 0.25 away, rounded to
+    two decimals. Where there is no room on one side, both are on the other side.
 
     Raises:
         InputError: If there is no recommendation to verify.
@@ -106,8 +111,8 @@ def compare_verification(
     """
     if "recommendation" not in labels.values():
         raise InputError(
-            f"labels {', '.join(labels.values()) or '(none)'} name no run for 'recommendation': "
-            "the run trained at the recommended share is what is verified"
+            f"labels {', '.join(labels.values()) or '(none)'} lack 'recommendation': include the "
+            "run that was trained at the recommended share"
         )
     rows, problems = {}, []
     target = recommendation.target
@@ -205,7 +210,7 @@ def _inside(interval: Interval, measured: float | None) -> bool | None:
 def _judged(
     question: Question, recommendation: Recommendation, verified: list[Verified]
 ) -> Verification:
-    """What the measured losses say of the recommendation."""
+    """Judge the recommendation by the measured losses."""
     general, domain, allowed = question.general, question.domain, question.allowed
     missing = [
         f"run {run.run!r} ({run.label}) has no loss_{channel} at its end: evaluate it on that "
@@ -237,7 +242,7 @@ def _judged(
 
 
 def _within_noise(recommendation: Recommendation, main: Verified) -> bool | None:
-    """Whether the limit and the measured loss that it is on cannot be distinguished."""
+    """Whether the measured loss is too close to the limit to be distinguished from it."""
     general = most_risen(recommendation, main.measured)
     error = main.standard_errors.get(general.channel)
     if error is None:
@@ -247,10 +252,10 @@ def _within_noise(recommendation: Recommendation, main: Verified) -> bool | None
 
 
 def _one_sided(verified: list[Verified]) -> dict[str, float]:
-    """Mean miss of each channel that two or more runs all miss in one direction, nats per token.
+    """Mean miss of each channel that two or more runs all miss in the same direction.
 
-    A miss of at most half of ``EVALUATION_NOISE`` is what two equal runs differ by, and counts as
-    none.
+    In nats per token. A miss of at most half of ``EVALUATION_NOISE`` does not count: two equal runs
+    differ by as much.
     """
     found = {}
     for channel in verified[0].measured:

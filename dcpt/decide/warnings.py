@@ -1,4 +1,4 @@
-"""The warnings of a recommendation and of its fit as one list: grouped, ranked, a few in full."""
+"""The warnings of a recommendation and of its fit in one list: grouped, ranked, a few in full."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dcpt.decide.records import Flag, Recommendation
 from dcpt.laws.flags.explain import explain_flag, together
 
 SHOWN_IN_FULL = 3
-"""More warnings than these are named, with their sentences folded away."""
+"""Warnings shown in full; the others are folded away."""
 
 PARAMETER_KINDS = ("at_bound", "ill_conditioned")
-"""Flags about the values of a law's parameters, which leave its predictions as they are."""
+"""Flags about the values of a law's parameters; they do not affect its predictions."""
 
 RANK = (
     "no_share_meets_limit",
@@ -37,22 +37,22 @@ RANK = (
     "learning_rate_by_rule",
     "learning_rate_held",
 )
-"""Kinds of flags, those that can change the decision most first; others follow in their order."""
+"""Kinds of flags, the most important for the decision first; all other kinds follow."""
 
 LAST = ("limit_on_each", "limit_does_not_bind", "parameters_not_determined")
-"""Kinds that explain rather than warn."""
+"""Kinds that explain rather than warn; they come last."""
 
 
 def rank_flags(decision: Sequence[Flag], fit_flags: Sequence[str]) -> list[Flag]:
-    """Put the flags of a decision and of its fit into one list, the weightiest first.
+    """Combine the flags of a decision and of its fit, the most important first.
 
     Args:
         decision: Flags of the decision.
         fit_flags: Names of the fit's flags; those of single laws are ``<channel>/<law>/<name>``.
 
     Returns:
-        One flag a kind where it is about laws, and one for all parameters that are not well
-        determined.
+        All flags; those about laws are merged by kind, and those about parameters that are not
+        well determined into one.
     """
     design = [name for name in fit_flags if name.count("/") < 2]
     flags = [*decision, *(Flag(name, explain_flag(name)) for name in together(design))]
@@ -68,7 +68,7 @@ def _rank(flag: Flag) -> int:
 
 
 def _about_laws(names: Sequence[str]) -> list[Flag]:
-    """One flag a kind, with the laws that have it; those about parameter values as one."""
+    """Merge flags about laws by kind, and all flags about parameter values into one."""
     places: dict[str, list[str]] = {}
     on_bounds, laws = 0, set()
     for name in names:
@@ -89,9 +89,9 @@ def _about_laws(names: Sequence[str]) -> list[Flag]:
 
 
 def split_warnings(recommendation: Recommendation) -> tuple[list[Flag], list[Flag]]:
-    """The warnings to show in full, and those to fold away, the weightiest first.
+    """Split the warnings into those to show in full and those to fold, most important first.
 
-    What the evidence says already is in neither.
+    Warnings that repeat a reason of the evidence are left out.
     """
     said = {reason.kind for reason in recommendation.evidence.reasons}
     flags = [flag for flag in recommendation.flags if flag.name not in said]
@@ -99,7 +99,7 @@ def split_warnings(recommendation: Recommendation) -> tuple[list[Flag], list[Fla
 
 
 def fold_warnings(folded: Sequence[Flag]) -> str:
-    """Warnings that are not shown in full as one sentence, by the beginning of each."""
+    """Summarise the folded warnings in one sentence, by the beginning of each."""
     starts = [flag.words.partition(":")[0].partition(";")[0] for flag in folded]
     noun = "warning" if len(folded) == 1 else "warnings"
     return f"{len(folded)} more {noun}: {'; '.join(starts)}."

@@ -1,4 +1,4 @@
-"""A limit on every general channel, as a limit on one number."""
+"""A limit on every general channel, expressed as a limit on a single number."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dcpt.limit import Limit
 Array = NDArray[np.float64]
 
 GENERAL_WORST = "general_worst"
-"""Stands where a channel does: the general loss if all channels rose as much as the one that rises
-most. It is within the limit if and only if every channel is within its own."""
+"""Pseudo-channel: the worst relative rise of any general channel, expressed as a general loss. It
+is within the limit if and only if every channel is within its own."""
 
 
 def risen_as(losses: Array, base_loss: float, base: float, limit: Limit) -> Array:
-    """Put one channel's rise upon the base's general loss.
+    """Express the rise of a channel as a general loss.
 
     Args:
-        losses: The channel's, nats per token, any shape.
-        base_loss: The base's own loss of it.
-        base: The base's general loss, of all channels together.
-        limit: In percent the rise is relative to the channel's own loss, else it is in nats.
+        losses: Losses of the channel, nats per token, any shape.
+        base_loss: The base's loss on the channel, nats per token.
+        base: The base's general loss over all channels, nats per token.
+        limit: A limit in percent makes the rise relative to ``base_loss``, otherwise it is in nats.
 
     Returns:
         Nats per token, the shape of the losses.

@@ -1,4 +1,4 @@
-"""What the channel losses of runs say about the text, the training and the plan."""
+"""Diagnosis of the text, the training and the plan from the channel losses of runs."""
 
 from __future__ import annotations
 

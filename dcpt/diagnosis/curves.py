@@ -1,4 +1,4 @@
-"""One channel of one run as a curve: what every finding looks at."""
+"""The losses of a channel over a run, which every finding is based on."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ class Curve:
     """A channel's losses over one run at constant rate, and where its branches ended.
 
     Args:
-        run: The run.
-        channel: The channel.
+        run: Name of the run.
+        channel: Name of the channel.
         tokens: D of each trained point, ascending, shape (P,).
         losses: Validation losses there, nats per token, shape (P,).
-        train_losses: Training losses since the point before, shape (P,), NaN where unknown.
-        base_loss: Before CPT, nats per token; NaN where unknown.
-        decays: (D where a branch left, its loss at the end) of each branch whose end the fits
-            take: one with a mixture of its own says nothing of the rate.
-        largest: Largest loss of all points, branches and excluded ones too; nats per token.
+        train_losses: Mean training losses since the previous point, shape (P,); NaN where unknown.
+        base_loss: Loss before CPT, nats per token; NaN where unknown.
+        decays: (D where the branch starts, its loss at the end) of each branch that is fitted; a
+            branch with a mixture of its own says nothing about the rate.
+        largest: Largest loss of all points, branches and excluded points included; nats per token.
         planned: Planned share of the channel in training, 0..1; NaN where unknown.
-        shares: Share of it in training so far, shape (P,), NaN where unknown.
-        warmup_tokens: NaN where unknown.
-        unique_tokens: Unique text behind the channel; NaN where unknown.
-        bytes_per_token: Of the channel's text; NaN where unknown.
-        learning_rate: The trunk's peak; NaN where unknown.
-        lines: D, shape (Q,), and training losses, shape (Q,), of the run's lines about training.
-        standard_error: Of its validation losses (their median), nats per token; NaN where unknown.
+        shares: Share of the channel in training so far, shape (P,); NaN where unknown.
+        warmup_tokens: Tokens of the warmup; NaN where unknown.
+        unique_tokens: Unique tokens of the channel's text; NaN where unknown.
+        bytes_per_token: Bytes per token of the channel's text; NaN where unknown.
+        learning_rate: Peak learning rate of the trunk; NaN where unknown.
+        lines: D and training losses of the run's log lines, each of shape (Q,).
+        standard_error: Median standard error of the validation losses, nats per token; NaN where
+            unknown.
     """
 
     run: str
@@ -68,48 +69,48 @@ class Curve:
 
     @property
     def noise(self) -> float:
-        """Differences of validation losses up to this say nothing, nats per token.
+        """Differences of validation losses up to this are not significant, nats per token.
 
-        Twice what two equal runs differ by or, where it is known and larger, twice the standard
-        error: with 32 validation sequences it is near 0.03.
+        The difference of two equal runs or, where known and larger, twice the standard error: with
+        32 validation sequences it is near 0.03.
         """
         return float(np.fmax(EVALUATION_NOISE, 2 * self.standard_error))
 
     @property
     def is_trained(self) -> bool:
-        """Whether text of the channel was in training; taken to be so where nothing says it."""
+        """Whether the channel was trained; assumed where the table does not say."""
         known = self.shares[np.isfinite(self.shares)]
         share = known[-1] if len(known) else self.planned
         return bool(share != 0)
 
     @property
     def epochs(self) -> float:
-        """How often its text was seen by the last point; NaN where unknown."""
+        """Epochs of the channel's text at the last point; NaN where unknown."""
         known = self.shares[np.isfinite(self.shares)]
         share = known[-1] if len(known) else self.planned
         return float(self.tokens[-1] * share / self.unique_tokens) if len(self.tokens) else np.nan
 
     @property
     def settled(self) -> NDArray[np.bool_]:
-        """Which points lie so far beyond the warmup that the laws would fit them, shape (P,)."""
+        """Which points lie far enough after the warmup to be fitted, shape (P,)."""
         warmup = 0.0 if np.isnan(self.warmup_tokens) else self.warmup_tokens
         return np.asarray(self.tokens >= WARMUPS_LEFT_OUT * warmup)
 
     @property
     def late(self) -> NDArray[np.bool_]:
-        """Which points lie beyond the first quarter of the run and its warmup, shape (P,)."""
+        """Which points lie after the first quarter of the run and its warmup, shape (P,)."""
         return np.asarray(self.settled & (self.tokens > EARLY * self.tokens[-1:]))
 
 
 EARLY = 0.25
-"""First part of a run in which the learning rate comes back and losses may rise: in the pilot the
-highest general loss of a run at a share up to .1 stands at 2 to 19 % of its tokens."""
+"""First part of a run, in which the learning rate rises again and losses may rise: in the pilot the
+highest general loss of runs at shares up to 0.1 is at 2 to 19 % of their tokens."""
 
 
 def read_curves(runs: pd.DataFrame, journals: Mapping[str, Journal]) -> Iterator[Curve]:
-    """Every channel of every run, the runs in the order of the table.
+    """Yield every channel of every run, in the order of the table.
 
-    Rows with a reason in ``excluded`` are looked at too: a run that diverged is one of them.
+    Rows with a reason in ``excluded`` are included, since runs that diverged are among them.
     """
     names = [name for name in channels(runs) if name != GENERAL_TOTAL]
     weights = general_weights(runs)
@@ -148,10 +149,10 @@ def _curve(
         largest=float(rows[f"loss_{name}"].max()),
         planned=_planned_share(name, rows, weights),
         shares=_numbers(trunk, f"share_{name}"),
-        warmup_tokens=_one(rows, "warmup_tokens"),
-        unique_tokens=_one(rows, f"unique_tokens_{name}"),
-        bytes_per_token=_one(rows, f"bytes_per_token_{name}"),
-        learning_rate=_one(rows, "learning_rate"),
+        warmup_tokens=_first_known(rows, "warmup_tokens"),
+        unique_tokens=_first_known(rows, f"unique_tokens_{name}"),
+        bytes_per_token=_first_known(rows, f"bytes_per_token_{name}"),
+        learning_rate=_first_known(rows, "learning_rate"),
         lines=(
             np.array([at for at, _ in lines], dtype=np.float64),
             np.array([loss for _, loss in lines], dtype=np.float64),
@@ -168,8 +169,8 @@ def standard_error(rows: pd.DataFrame, name: str) -> float:
 
 
 def _planned_share(name: str, rows: pd.DataFrame, weights: Mapping[str, float]) -> float:
-    """The channel's share by ratio and weights; NaN where they do not say."""
-    side_share = share_of(side_of(name), np.array([_one(rows, "ratio")]))
+    """The channel's planned share, from ratio and weights; NaN where they are unknown."""
+    side_share = share_of(side_of(name), np.array([_first_known(rows, "ratio")]))
     assert side_share is not None
     if side_of(name) == "domain" or len(general_channels(rows)) == 1:
         return float(side_share[0])
@@ -181,12 +182,12 @@ def _numbers(rows: pd.DataFrame, name: str) -> Array:
     """A column's numbers, shape (rows,); NaN where unknown.
 
     Raises:
-        InputError: If it is a column of a person's own that holds something else.
+        InputError: If the column holds anything but numbers.
     """
     if name not in rows.columns:
         return np.full(len(rows), np.nan)
     try:
-        # An empty cell of a column that no rule reads is an empty text.
+        # Empty cells of columns without a rule are read as empty strings.
         return np.asarray(pd.to_numeric(rows[name].replace("", np.nan)), dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise InputError(
@@ -194,8 +195,8 @@ def _numbers(rows: pd.DataFrame, name: str) -> Array:
         ) from None
 
 
-def _one(rows: pd.DataFrame, name: str) -> float:
-    """The value of a run, the first that is known; NaN where none is."""
+def _first_known(rows: pd.DataFrame, name: str) -> float:
+    """The first known value of a run; NaN where there is none."""
     values = _numbers(rows, name)
     known = values[np.isfinite(values)]
     return float(known[0]) if len(known) else np.nan

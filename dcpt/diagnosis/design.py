@@ -1,4 +1,4 @@
-"""What the table says about the plan: shares that were not kept, size and rate confounded."""
+"""Diagnosis of the plan: shares off plan, and size confounded with learning rate."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from dcpt.laws.points.record import SAME
 from dcpt.quantities import format_count, format_rate, format_share
 
 SHARE_OFF = 0.01
-"""One point of share. Mixtures counted in sequences are within .001 of the plan at the end of every
-made run; one that draws 10,000 sequences at random is off by .005 (one standard deviation)."""
+"""Largest difference between actual and planned share. Mixtures counted in sequences are within
+0.001 of the plan at the end of every synthetic run; a mixture that draws 10,000 sequences at random
+is off by 0.005 (one standard deviation)."""
 
 CONFOUNDED = "confounded:n_params,learning_rate"
 
 
 def about_share(curve: Curve) -> Iterator[Finding]:
-    """Whether the channel's share of the tokens was the planned one, beyond the warmup."""
+    """Report a channel whose share of the tokens after the warmup was not the planned share."""
     if not len(curve.tokens):
         return
     if np.isnan(curve.planned):
         if not np.nan_to_num(curve.shares).any():
-            return  # a channel that only branches read
+            return  # only branches read this channel
         lacks = "ratio" if curve.side == "domain" else f"ratio (and weight_{curve.channel})"
     elif np.isnan(curve.shares).all():
         lacks = f"share_{curve.channel}"
     else:
-        found = _share_after_warmup(curve)
-        if abs(found - curve.planned) > SHARE_OFF:
+        actual = _share_after_warmup(curve)
+        if abs(actual - curve.planned) > SHARE_OFF:
             words = (
-                f"{format_share(found)} of the tokens are from this channel and "
+                f"{format_share(actual)} of the tokens are from this channel and "
                 f"{format_share(curve.planned)} were planned by ratio and weights: every law would "
                 "use a wrong share; fix the mixture"
             )
-            numbers = {"share": found, "planned": curve.planned}
+            numbers = {"share": actual, "planned": curve.planned}
             yield Finding("share_off_plan", "alarm", words, curve.run, curve.channel, numbers)
         return
     words = f"cannot be judged without {lacks}"
@@ -52,7 +53,7 @@ def about_share(curve: Curve) -> Iterator[Finding]:
 def _share_after_warmup(curve: Curve) -> float:
     """Share of the tokens between the first and the last point beyond the warmup.
 
-    A warmup may have a mixture of its own. With one such point all tokens up to it count.
+    A warmup may have a mixture of its own. With a single such point all tokens up to it count.
     """
     known = np.isfinite(curve.shares)
     tokens, shares = curve.tokens[known], curve.shares[known]
@@ -64,14 +65,14 @@ def _share_after_warmup(curve: Curve) -> float:
 
 
 def about_design(runs: pd.DataFrame) -> Iterator[Finding]:
-    """Whether sizes and learning rates can be told apart, by what the fits say of the same table.
+    """Report sizes and learning rates whose effects cannot be separated.
 
-    Runs that leave the rule may keep the fit's flag down where they are few: as long as no rate
-    was trained at two sizes, they tell what the rate does at one size only.
+    The fit's own flag misses tables in which a few runs leave the rule LR(N). As long as no rate
+    was trained at two sizes, those runs show the effect of the rate at a single size only.
     """
-    found = {name: _values(runs, name) for name in ("n_params", "learning_rate")}
-    several = [name for name, values in found.items() if values.nunique() > 1]
-    for name, values in found.items():
+    columns = {name: _values(runs, name) for name in ("n_params", "learning_rate")}
+    several = [name for name, values in columns.items() if values.nunique() > 1]
+    for name, values in columns.items():
         if values.isna().all() and several:
             words = f"cannot be judged without {name}"
             yield Finding("confounded", "cannot be judged", words, lacks=name)
@@ -81,25 +82,25 @@ def about_design(runs: pd.DataFrame) -> Iterator[Finding]:
     data = None if channel is None else points_from_table(runs, channel)
     by_size = {
         size: sorted(group.unique())
-        for size, group in found["learning_rate"].groupby(found["n_params"])
+        for size, group in columns["learning_rate"].groupby(columns["n_params"])
     }
-    told = "; ".join(
+    rates_by_size = "; ".join(
         f"{format_count(float(str(size)))} at {', '.join(format_rate(rate) for rate in rates)}"
         for size, rates in by_size.items()
     )
     if data is not None and len(data.losses) and CONFOUNDED in flag_design(data):
-        words = f"{explain_flag(CONFOUNDED)} ({told})"
+        words = f"{explain_flag(CONFOUNDED)} ({rates_by_size})"
         yield Finding("confounded", "alarm", words)
     elif not _shared_rates(list(by_size.values())):
         words = (
-            f"no learning rate was trained at two sizes ({told}): what looks like size may be the "
-            "rate; train two sizes at one rate"
+            f"no learning rate was trained at two sizes ({rates_by_size}): the effect of size may "
+            "be that of the rate; train two sizes at the same rate"
         )
         yield Finding("confounded", "alarm", words)
 
 
 def _values(runs: pd.DataFrame, name: str) -> pd.Series[float]:
-    """A column of the trained rows, all unknown where the table has none."""
+    """A column of the trained rows; all NaN where the column is missing."""
     trained = runs[runs["n_tokens"] > 0]
     if name not in trained.columns:
         return pd.Series(np.nan, index=trained.index)
@@ -107,11 +108,11 @@ def _values(runs: pd.DataFrame, name: str) -> pd.Series[float]:
 
 
 def _shared_rates(by_size: list[list[float]]) -> bool:
-    """Whether some learning rate is there at two sizes, within 2 %."""
+    """Whether some learning rate was trained at two sizes, within 2 %."""
     return any(
-        abs(one - other) <= SAME * other
+        abs(rate - other) <= SAME * other
         for at, rates in enumerate(by_size)
         for others in by_size[at + 1 :]
-        for one in rates
+        for rate in rates
         for other in others
     )

@@ -1,4 +1,4 @@
-"""All findings of a runs table, sorted, each with its numbers."""
+"""Diagnose a runs table: all findings, sorted, each with its numbers."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ EXPLAINED_BY = {
     "general_unlike_base": {"oscillating", "spike"},
     "rate_buys_nothing": {"not_finite", "oscillating", "spike"},
 }
-"""A finding is left out where one of these was found in the same run."""
+"""A finding is left out if the same run has a finding of these kinds."""
 
 KNOWN_BEFORE_THE_END = {"not_finite", "known_or_templated", "new_or_dirty", "repeated"}
-"""Findings that hold of a run that has not ended. The others compare its last points with its first
-ones, and early in a run the learning rate has just come back."""
+"""Findings that are valid for a run that has not ended. The others compare its last points with its
+first points, and early in a run the learning rate has just risen again."""
 
 
 def diagnose(
     runs: str | os.PathLike[str] | pd.DataFrame, journals: Mapping[str, Journal] | None = None
 ) -> Diagnosis:
-    """Say what the channel losses of runs mean.
+    """Diagnose runs from their channel losses.
 
     Args:
         runs: A runs table: a ``.csv`` or ``.parquet`` file, or a frame. Rows with a reason in
-            ``excluded`` are looked at too.
-        journals: What the run folders of a study know beyond the table
+            ``excluded`` are included.
+        journals: Data of a study's run folders that the table lacks
             (:func:`read_journals`); None where there are none.
 
     Returns:
-        The findings, alarms and facts alike, and the two numbers of the cross-domain D-CPT law.
+        The findings, and the two numbers of the cross-domain D-CPT law.
 
     Raises:
-        InputError: If the table is not sound.
+        InputError: If the table is not valid.
     """
-    table, told = load_runs(runs), dict(journals or {})
+    table, by_journal = load_runs(runs), dict(journals or {})
     weights = general_weights(table)
     by_run: dict[str, dict[str, Curve]] = {}
-    for curve in read_curves(table, told):
+    for curve in read_curves(table, by_journal):
         by_run.setdefault(curve.run, {})[curve.channel] = curve
     bought_nothing = {finding.run: finding for finding in about_rates(table)}
     findings: list[Finding] = []
-    for run in dict.fromkeys([*by_run, *told]):
-        curves, journal = by_run.get(run, {}), told.get(run, Journal())
+    for run in dict.fromkeys([*by_run, *by_journal]):
+        curves, journal = by_run.get(run, {}), by_journal.get(run, Journal())
         found = list(about_stops(run, journal))
         found += about_text(curves, weights)
         found += [bought_nothing[run]] if run in bought_nothing else []
@@ -74,8 +74,10 @@ def diagnose(
             found += [*_about_divergence(curve), *about_training(curve), *about_share(curve)]
         if not journal.ended and journal.stopped is None:
             found = [*_of_unfinished(found), _unfinished(run)]
-        kinds = {one.kind for one in found if one.verdict != "cannot be judged"}
-        findings += [one for one in found if not EXPLAINED_BY.get(one.kind, set()) & kinds]
+        kinds = {finding.kind for finding in found if finding.verdict != "cannot be judged"}
+        findings += [
+            finding for finding in found if not EXPLAINED_BY.get(finding.kind, set()) & kinds
+        ]
     if journals is None:
         lacks = "the run folders (error.json): give the study's file, not its table"
         findings.append(
@@ -90,7 +92,7 @@ def diagnose(
 
 
 def _of_unfinished(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """What can be said of a run before its end: all but where its losses are going."""
+    """Findings that are valid before the end of a run."""
     return (finding for finding in findings if finding.kind in KNOWN_BEFORE_THE_END)
 
 
@@ -108,14 +110,14 @@ def _about_divergence(curve: Curve) -> Iterator[Finding]:
 
 
 def _gathered(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The findings; what cannot be judged for the same lack once, with the number of runs."""
+    """Merge findings that lack the same data in several runs into one, with the number of runs."""
     lacking: dict[tuple[str, str | None, str | None], int] = {}
-    for one in findings:
-        if one.verdict == "cannot be judged":
-            key = (one.kind, one.channel, one.lacks)
-            lacking[key] = lacking.get(key, 0) + (one.run is not None)
+    for finding in findings:
+        if finding.verdict == "cannot be judged":
+            key = (finding.kind, finding.channel, finding.lacks)
+            lacking[key] = lacking.get(key, 0) + (finding.run is not None)
         else:
-            yield one
+            yield finding
     for (kind, channel, lacks), count in lacking.items():
         where = f" in {count} runs" if count else ""
         yield Finding(

@@ -1,4 +1,4 @@
-"""What only the run folders of a study know: lines of training, and runs that stopped."""
+"""Data that only the run folders of a study hold: training losses, and runs that stopped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NOT_FINITE = re.compile(r"\b(loss|gradient)\b.* is (nan|-?inf)\b")
 
 @dataclass(frozen=True)
 class Journal:
-    """One trunk beyond its points.
+    """Data of a trunk beyond its points.
 
     Args:
-        lines: (D, channel loss by the table's names) of each line about training, D ascending.
-        stopped: Why it, or one of its branches, stopped, where that was a loss that is not finite.
-        n_tokens: D of the last point before that; None where there is none.
+        lines: (D, loss by the table's channel names) of each logged training line, D ascending.
+        stopped: Message of the loss that was not finite and stopped the trunk or a branch, if any.
+        n_tokens: D of the last point before it stopped; None without such a point.
         ended: Whether the trunk has all points that were planned.
     """
 
@@ -43,18 +43,18 @@ def read_journals(stored: StoredRuns, asked: Collection[str]) -> dict[str, Journ
     trunks = stored.trunk_names
     found: dict[str, Journal] = {}
     for folder, config in stored.sound:
-        one = config.identity
-        if one.hash not in asked and config.recorded.purpose != "verify":
+        identity = config.identity
+        if identity.hash not in asked and config.recorded.purpose != "verify":
             continue
-        name = trunks.get(one.trunk or one.hash, folder.path.name)
+        name = trunks.get(identity.trunk or identity.hash, folder.path.name)
         before = found.get(name, Journal())
         stopped = _why_stopped(folder)
         points = folder.points() if stopped is not None else []
         found[name] = Journal(
-            lines=_lines(folder, config) if one.kind == "trunk" else before.lines,
+            lines=_lines(folder, config) if identity.kind == "trunk" else before.lines,
             stopped=stopped or before.stopped,
             n_tokens=int(points[-1]["n_tokens"]) if points else before.n_tokens,
-            ended=folder.is_done(config) if one.kind == "trunk" else before.ended,
+            ended=folder.is_done(config) if identity.kind == "trunk" else before.ended,
         )
     return found
 
@@ -65,10 +65,10 @@ def _why_stopped(folder: RunFolder) -> str | None:
 
 
 def _lines(folder: RunFolder, config: RunConfig) -> tuple[tuple[int, dict[str, float]], ...]:
-    """Lines about training; of a resumed run the later telling of the same tokens counts."""
+    """Logged training lines; after a resume the later lines of the same tokens count."""
     names = table_names(config.identity.channels)
     lines: list[tuple[int, dict[str, float]]] = []
-    events: list[dict[str, Any]] = [one for one in folder.events() if one["event"] == "train"]
+    events: list[dict[str, Any]] = [event for event in folder.events() if event["event"] == "train"]
     for event in events:
         while lines and lines[-1][0] >= event["n_tokens"]:
             lines.pop()

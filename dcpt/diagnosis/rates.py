@@ -1,4 +1,4 @@
-"""What the learning rates of one share say when they are laid side by side."""
+"""Diagnosis of learning rates: runs of the same share compared across rates."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ALIKE = (
     "n_tokens",
     "branch_n_tokens",
 )
-"""Columns in which runs have to agree, where the table has them, and in all ``unique_tokens_``."""
+"""Columns in which compared runs must agree, together with all ``unique_tokens_`` columns."""
 
 
 def about_rates(runs: pd.DataFrame) -> Iterator[Finding]:
-    """Runs that end worse in every channel than those at a lower rate, all else alike.
+    """Report runs that end worse in every channel than runs at a lower rate, all else equal.
 
-    A higher rate forgets more, which is its price, and learns more, for which it is paid: where it
-    does not even that, nothing is bought. Only ends of decays are compared: at constant rate a high
-    rate looks worse than it is. Shares of 0 and 1 are left out, as they train one side.
+    A higher rate forgets more and learns more. Where it does not learn more, it has no benefit.
+    Only ends of decays are compared: at constant rate a high rate looks worse than it is. Shares of
+    0 and 1 are left out, since they train a single side.
 
     Args:
         runs: The runs table.
@@ -56,11 +56,11 @@ def about_rates(runs: pd.DataFrame) -> Iterator[Finding]:
                 continue
             gaps = worse.iloc[int(worse.sum(axis=1).argmax())]
             lower = float(str(gaps.name))
-            told = ", ".join(f"{name} {gaps[f'loss_{name}']:+.3f}" for name in names)
+            differences = ", ".join(f"{name} {gaps[f'loss_{name}']:+.3f}" for name in names)
             words = (
                 f"at {format_rate(rate)} every channel ends its decay with a higher loss than at "
-                f"{format_rate(lower)}, all else equal ({told}): this rate has no benefit at this "
-                "size and share"
+                f"{format_rate(lower)}, all else equal ({differences}): this rate has no "
+                "benefit at this size and share"
             )
             numbers = {"lower_rate": lower, **{str(k): float(v) for k, v in gaps.items()}}
             for run in some.loc[some["learning_rate"] == rate, "run"].unique():

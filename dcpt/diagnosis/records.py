@@ -1,4 +1,4 @@
-"""What a diagnosis says: findings with their numbers, and the two numbers of a domain."""
+"""Records of a diagnosis: findings with their numbers, and the two numbers of a domain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["alarm", "look", "fact", "cannot be judged"]
-"""A problem; worth checking; neutral; not enough data, such as a missing column."""
+"""A problem; worth checking; OK; not enough data, such as a missing column."""
 
 VERDICTS: tuple[Verdict, ...] = ("alarm", "look", "cannot be judged", "fact")
 
@@ -29,21 +29,21 @@ KINDS = {
     "learning": "learning",
     "forgetting": "forgetting",
 }
-"""Every finding that there is, in the order in which they are told."""
+"""Every kind of finding with its name for people, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the losses say.
+    """A conclusion from the losses.
 
     Args:
         kind: One of ``KINDS``.
         verdict: Whether it is a problem, worth checking, or neither.
-        words: A sentence, the numbers in it.
-        run: None where it is about the whole table, or about all runs alike.
-        channel: None where it is about no single channel.
-        numbers: What it rests on; losses in nats per token.
-        lacks: What would have to be there to judge, where it cannot be judged.
+        words: The sentence for people, with the numbers.
+        run: The run; None if the finding is about several runs or the whole table.
+        channel: The channel; None if the finding is about several channels or none.
+        numbers: The numbers behind it, by name; losses in nats per token.
+        lacks: The missing data, where the finding cannot be judged.
     """
 
     kind: str
@@ -57,17 +57,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class DomainStart:
-    """The two numbers of a domain that the cross-domain D-CPT law (arXiv 2406.01375) takes.
+    """The two numbers of a domain that the cross-domain D-CPT law (arXiv 2406.01375) needs.
 
-    The paper's K is w1 / k1 + w2 k2. Over which tokens it measures k2 is not known to us: here
-    from D = 0 to the first point beyond the warmup.
+    The paper's K is w1 / k1 + w2 k2. The paper does not say over which tokens it measures k2; here
+    it is measured from D = 0 to the first point beyond the warmup.
 
     Args:
         run: The run.
         initial_loss: k1, the domain loss before CPT, nats per token.
-        early_slope: k2, how fast it falls at first, nats per million tokens; None where no point
-            of the run tells.
-        until_tokens: D of the point that it was measured to.
+        early_slope: k2, how fast it falls at first, nats per million tokens; None where the run
+            has no such point.
+        until_tokens: D of the point that k2 is measured to; None without ``early_slope``.
     """
 
     run: str
@@ -78,12 +78,12 @@ class DomainStart:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the channel losses of some runs say.
+    """The diagnosis of some runs.
 
     Args:
         findings: In the order of ``KINDS``, then of the runs.
-        starts: The two numbers of the domain, a run each.
-        n_runs: Runs that were looked at.
+        starts: The two numbers of the domain, for each run.
+        n_runs: Runs that were diagnosed.
     """
 
     findings: tuple[Finding, ...]
@@ -93,12 +93,14 @@ class Diagnosis:
     def of(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind that could be judged."""
         return tuple(
-            one for one in self.findings if one.kind == kind and one.verdict != "cannot be judged"
+            finding
+            for finding in self.findings
+            if finding.kind == kind and finding.verdict != "cannot be judged"
         )
 
     def with_verdict(self, *verdicts: Verdict) -> tuple[Finding, ...]:
         """The findings of these verdicts."""
-        return tuple(one for one in self.findings if one.verdict in verdicts)
+        return tuple(finding for finding in self.findings if finding.verdict in verdicts)
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
@@ -106,22 +108,24 @@ class Diagnosis:
         return self.with_verdict("alarm")
 
     def counts(self) -> list[tuple[Verdict, str, str | None, int]]:
-        """How often each (verdict, kind, channel) was found, alarms first."""
-        found = Counter((one.verdict, one.kind, one.channel) for one in self.findings)
+        """Count the findings of each (verdict, kind, channel), problems first."""
+        number = Counter(
+            (finding.verdict, finding.kind, finding.channel) for finding in self.findings
+        )
         order = list(KINDS)
-        keys = sorted(found, key=lambda key: (VERDICTS.index(key[0]), order.index(key[1])))
-        return [(*key, found[key]) for key in keys]
+        keys = sorted(number, key=lambda key: (VERDICTS.index(key[0]), order.index(key[1])))
+        return [(*key, number[key]) for key in keys]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what is unknown is None."""
+        """The diagnosis as plain JSON values; what is unknown is None."""
         return {
             "n_runs": self.n_runs,
-            "findings": [asdict(one) for one in self.findings],
-            "starts": [asdict(one) for one in self.starts],
+            "findings": [asdict(finding) for finding in self.findings],
+            "starts": [asdict(start) for start in self.starts],
         }
 
 
 def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Findings in the order of ``KINDS``; those of one kind stay as they are."""
+    """Sort findings by ``KINDS``; those of the same kind keep their order."""
     order = list(KINDS)
-    return tuple(sorted(findings, key=lambda one: order.index(one.kind)))
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.kind)))

@@ -1,4 +1,4 @@
-"""What a run's losses say about its training: oscillation, spikes, NaN, overfitting."""
+"""Diagnosis of training from a run's losses: oscillation, spikes, NaN, overfitting."""
 
 from __future__ import annotations
 
@@ -13,45 +13,47 @@ from dcpt.laws.flags.noise import EVALUATION_NOISE
 from dcpt.quantities import format_count, format_percent, format_rate
 
 DECAY_DROP = 0.1
-"""Share of the base's loss that a final decay takes back, from which the rate was too high. The
-decay takes back the noise that the rate makes: up to 6.8 % in the pilot, at twice the base's own
-peak, and 2 % in made runs at healthy rates; 12 and 15 % in those at 30 times such a rate."""
+"""If the final decay lowers the loss by this share of the base's loss or more, the rate was too
+high. The decay removes the noise that the rate causes: up to 6.8 % in the pilot, at twice the
+base's own peak rate, and 2 % in synthetic runs at healthy rates; 12 and 15 % at 30 times such a
+rate."""
 
 OVERSHOOT = 0.45
-"""Share of the base's loss by which a loss that was thrown up early comes down again, the rate
-constant: up to 3 % in the pilot and the demo; 38 % in one made run at a healthy rate, the general
-loss beside shuffled bytes; 53 to 157 % in those at 30 times such a rate."""
+"""Share of the base's loss by which an early peak of the loss falls again at constant rate: up to
+3 % in the pilot and the demo; 38 % in a synthetic run at a healthy rate (the general loss, with
+shuffled bytes as domain text); 53 to 157 % at 30 times such a rate."""
 
 SWING = 0.05
-"""Median swing of a training loss from one line to the next, as a share of the loss, from which it
+"""Median swing of the training loss between log lines, as a share of the loss, from which a run
 oscillates."""
 
 LINE_TOKENS = 20_000
-"""Tokens of the channel that a line must tell of for its swing to be judged: losses of single
-tokens scatter by some 1.5 nats, so that the text alone then makes .01 nats. The lines of the made
-runs tell of some hundred to thousand tokens, and swing by up to 12 % at healthy rates."""
+"""Fewest tokens of the channel behind a log line for its swing to be judged: losses of single
+tokens scatter by about 1.5 nats, so with this many the text alone causes 0.01 nats. The lines of
+the synthetic runs cover a hundred to a thousand tokens, and swing by up to 12 % at healthy
+rates."""
 
 FEWEST_LINES = 10
-"""Lines about training from which their swings are judged."""
+"""Fewest log lines for their swings to be judged."""
 
 SPIKE = 0.05
-"""Share of the loss by which it rises from one point to the next and then falls again, beyond the
-first quarter of a run: 0 in the pilot, up to 2 % in the demo; the made spike rose by 39 % (domain)
+"""Share of the loss by which it rises between two points and then falls again, after the first
+quarter of a run: 0 in the pilot, up to 2 % in the demo; the synthetic spike rose by 39 % (domain)
 and 55 % (general)."""
 
 SPIKE_OF_LINES = 0.1
-"""The same for lines about training, whose batches differ: they must lie this far, and
-``OUTLYING`` times their own scatter, above the lines around."""
+"""The same for log lines, whose batches differ: they must lie this far above the lines around them,
+and ``OUTLYING`` times their scatter."""
 
 OUTLYING = 6.0
 
 OVERFITTED = 2 * EVALUATION_NOISE
 """Nats by which the validation loss rises from its lowest, and the training loss falls, while text
-is repeated: twice the noise. The made run on a pool seen eleven times: .12 and .27."""
+is repeated: twice the noise. The synthetic run with eleven epochs: 0.12 and 0.27."""
 
 
 def about_training(curve: Curve) -> Iterator[Finding]:
-    """Findings about one channel of one run; a channel without text in training is noise here."""
+    """Findings about a channel of a run; channels that were not trained are left out."""
     if not curve.is_trained:
         return
     swings = list(_about_oscillation(curve))
@@ -62,14 +64,14 @@ def about_training(curve: Curve) -> Iterator[Finding]:
 
 
 def about_stops(run: str, journal: Journal) -> Iterator[Finding]:
-    """A run that stopped at a loss that is not finite."""
+    """Report a run that stopped at a loss that is not finite."""
     if journal.stopped is not None:
         numbers = {} if journal.n_tokens is None else {"last_point": float(journal.n_tokens)}
         yield Finding("not_finite", "alarm", journal.stopped, run, None, numbers)
 
 
 def _about_oscillation(curve: Curve) -> Iterator[Finding]:
-    """One finding from whichever of the three signs are there."""
+    """Report oscillation, by any of its three signs."""
     signs, numbers = [], {}
     drop = _largest_drop(curve)
     if drop >= max(DECAY_DROP * curve.base_loss, curve.noise):
@@ -93,7 +95,7 @@ def _about_oscillation(curve: Curve) -> Iterator[Finding]:
 
 
 def _largest_drop(curve: Curve) -> float:
-    """Loss where a branch left minus that at its end, the largest of all; NaN without any."""
+    """Largest fall of the loss from the start of a branch to its end; NaN without branches."""
     drops = [
         float(curve.losses[curve.tokens == left][0]) - end
         for left, end in curve.decays
@@ -103,7 +105,7 @@ def _largest_drop(curve: Curve) -> float:
 
 
 def _overshoot(curve: Curve) -> float:
-    """How far the loss comes down from its early height above the base's; NaN where it has none."""
+    """How far the loss falls from an early peak above the base's loss; NaN without such a peak."""
     early = curve.losses[: int((curve.tokens <= EARLY * curve.tokens[-1:]).sum())]
     if not len(early) or not early.max() > curve.base_loss:
         return np.nan
@@ -111,7 +113,7 @@ def _overshoot(curve: Curve) -> float:
 
 
 def _swing(curve: Curve) -> float:
-    """Median second difference of the training losses of a run's lines, halved, over the loss."""
+    """Median second difference of the logged training losses, halved, over the loss."""
     tokens, losses = curve.lines
     warmup = 0.0 if np.isnan(curve.warmup_tokens) else curve.warmup_tokens
     after = tokens > warmup
@@ -131,27 +133,27 @@ def _about_spikes(curve: Curve) -> Iterator[Finding]:
     if not np.isnan(rise):
         words = (
             f"the {where} jumped by {rise:.3f} nats near {format_count(at)} tokens and came back: "
-            "look at the text and the gradient norm there; if it comes again, lower the rate"
+            "check the text and the gradient norm there; if it happens again, lower the rate"
         )
         numbers = {"n_tokens": at, "rise": rise}
         yield Finding("spike", "alarm", words, curve.run, curve.channel, numbers)
 
 
 def _spike_of_points(curve: Curve) -> tuple[float, float, str]:
-    """D and height of the largest rise from one late point to the next that then falls again."""
+    """D and height of the largest late rise between two points that then falls again."""
     rises, falls = np.diff(curve.losses)[:-1], -np.diff(curve.losses)[1:]
-    late = curve.late[:-2]  # the rise begins there already
-    there = (
+    late = curve.late[:-2]  # the point before the rise must be late
+    spikes = (
         late & (rises >= np.maximum(SPIKE * curve.losses[:-2], curve.noise)) & (falls > curve.noise)
     )
-    if not there.any():
+    if not spikes.any():
         return np.nan, np.nan, ""
-    at = int(np.argmax(np.where(there, rises, -np.inf)))
+    at = int(np.argmax(np.where(spikes, rises, -np.inf)))
     return float(curve.tokens[at + 1]), float(rises[at]), "validation loss"
 
 
 def _spike_of_lines(curve: Curve) -> tuple[float, float, str]:
-    """D and height of the training line that stands out of the two before and the two after."""
+    """D and height of the log line that is highest above the two lines before and after it."""
     tokens, losses = curve.lines
     if len(losses) < FEWEST_LINES or not len(curve.tokens):
         return np.nan, np.nan, ""
@@ -186,11 +188,11 @@ def _about_overfitting(curve: Curve) -> Iterator[Finding]:
     rise = float(curve.losses[-1] - curve.losses[best])
     fall = float(curve.train_losses[best] - curve.train_losses[-1])
     if rise >= max(OVERFITTED, curve.noise) and fall >= OVERFITTED:
-        seen = "" if np.isnan(curve.epochs) else f", its text seen {curve.epochs:.1f} times"
+        epochs = "" if np.isnan(curve.epochs) else f" over {curve.epochs:.1f} epochs of its text"
         words = (
             f"from {format_count(curve.tokens[best])} tokens on the training loss fell by "
-            f"{fall:.3f} and the validation loss rose by {rise:.3f}{seen}: the model overfits; use "
-            "a smaller share, a shorter run or more text"
+            f"{fall:.3f} and the validation loss rose by {rise:.3f}{epochs}: the model overfits; "
+            "use a smaller share, a shorter run or more text"
         )
         numbers = {"rise": rise, "train_fall": fall, "epochs": curve.epochs}
         known = {name: value for name, value in numbers.items() if not np.isnan(value)}

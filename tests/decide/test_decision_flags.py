@@ -20,7 +20,7 @@ def test_a_domain_loss_beyond_twice_the_longest_run(known_fit, target, n_tokens,
     found = flags(known_fit(), target(n_tokens=n_tokens))
     assert ("domain_extrapolated:n_tokens" in found) == told
     if told:
-        assert "the longest run saw 44M" in found["domain_extrapolated:n_tokens"]
+        assert "the longest run has 44M" in found["domain_extrapolated:n_tokens"]
         assert "to 50M tokens or more" in found["domain_extrapolated:n_tokens"]
 
 
@@ -55,7 +55,7 @@ def test_a_general_loss_that_falls_with_less_domain_text(known_fit, target, fall
     found = flags(known_fit(rates=(1e-3,), rewarm=-falls_by), target())
     assert ("general_falls" in found) == told
     if falls_by == 0.5:
-        assert "is predicted: the general loss by 18 %." in found["general_falls"]
+        assert "falls below the base's: the general loss by 18 %." in found["general_falls"]
         assert "within the limit +3% " in found["general_falls"]
 
 
@@ -65,7 +65,7 @@ def test_a_channel_that_falls_is_named_under_a_limit_on_each(known_fit, target):
     losses = {"en": 2.8, "zh": 3.4, "general_total": 3.1}
     asked = target(limit=Limit(3, "percent", each=True), base_losses=losses)
     words = flags(fit, asked)["general_falls"]
-    assert "is predicted: zh by 12 %. This" in words
+    assert "falls below the base's: zh by 12 %. This" in words
 
 
 def test_a_limit_below_the_base(known_fit, target):

@@ -207,7 +207,7 @@ def test_runs_without_a_learning_rate(known_fit, target):
     assert answer.frontiers[0].learning_rate is None
     assert "learning_rate_held" in names(answer)
     assert "learning_rate" not in answer.extrapolation
-    with pytest.raises(InputError, match="the runs name no learning rate"):
+    with pytest.raises(InputError, match="the runs have no learning rate"):
         recommend(fit, target(learning_rate=1e-3))
 
 
@@ -300,7 +300,7 @@ def test_all_problems_come_together(known_fit, target):
 
 
 def test_laws_without_a_share_choose_none(known_fit, target):
-    with pytest.raises(InputError, match="hold no share"):
+    with pytest.raises(InputError, match="do not depend on the share"):
         recommend(known_fit(need=frozenset({"n_params"})), target())
     with pytest.raises(InputError, match="no domain channel"):
         recommend(known_fit(domain_channel=None), target())

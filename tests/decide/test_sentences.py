@@ -35,7 +35,9 @@ def test_a_held_rate_is_named_with_what_a_free_one_gives(known_fit, target):
     fit = known_fit(rewarm=0.05)
     words = summarise(recommend(fit, target(learning_rate=4e-3)))
     assert words[1].endswith("at 4e-3.")
-    assert any(word.startswith("Warning: no share at the rate 4e-3 meets") for word in words)
+    assert any(
+        word.startswith("Warning: no share at the learning rate 4e-3 meets") for word in words
+    )
     assert any(word.startswith("If the learning rate is fixed at 3e-4, the best") for word in words)
     assert any(word.startswith("If the learning rate is chosen freely (") for word in words)
 

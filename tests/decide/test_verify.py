@@ -171,7 +171,7 @@ def test_runs_that_verify_nothing_are_named(settled):
         compare_verification(fit, answer, table, {"absent": "recommendation"})
     with pytest.raises(InputError, match=r"no annealed point near 44M tokens \(nearest: 22M"):
         compare_verification(fit, answer, trained(planned, COST, n_tokens=22e6), labels)
-    with pytest.raises(InputError, match="no run for 'recommendation'"):
+    with pytest.raises(InputError, match="lack 'recommendation'"):
         compare_verification(fit, answer, table, {"lower share": "lower share"})
     with pytest.raises(InputError, match="has no loss_domain at its end"):
         compare_verification(fit, answer, table.drop(columns="loss_domain"), labels)

@@ -104,7 +104,7 @@ def test_a_total_that_is_not_that_of_its_parts_is_refused(channels_fit: Fit) -> 
 
 
 def test_a_loss_of_no_channel_is_refused(channels_fit: Fit) -> None:
-    with pytest.raises(InputError, match="base loss of english is of no channel of the fit"):
+    with pytest.raises(InputError, match="base loss of english: the fit has no such channel"):
         recommend(channels_fit, target(english=2.0))
 
 
