@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from dcpt.cli.console import make_table
+from dcpt.cli.console import make_table, print_line
 from dcpt.errors import Stopped
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from dcpt.grid.estimate import Estimate
     from dcpt.text.manifest import Prepared
 
+SLOW_BFLOAT16 = (
+    "training.dtype is bfloat16 and the runs train on a CPU, where it is usually slower than "
+    "float32; set dtype: float32 unless the model needs the memory"
+)
 _REFRESH_S = 0.5
 _TOTALS_EVERY_S = 60.0
 
@@ -49,8 +53,14 @@ class GridView:
         """Show what is new; called by the engine several times a second."""
         if self.status is None:
             self.status, self.planned = GridStatus(queue), queue.planned
+            if self._is_slow_bfloat16():
+                print_line(self.console, f"note: {SLOW_BFLOAT16}", "yellow")
             self.begin(queue)
         self.show(queue, self.status)
+
+    def _is_slow_bfloat16(self) -> bool:
+        on_cpu = any(slot.device == "cpu" for slot in self.slots)
+        return on_cpu and any(run.config.identity.dtype == "bfloat16" for run in self.planned)
 
     def begin(self, queue: RunQueue) -> None:
         """Show what is to be done."""
