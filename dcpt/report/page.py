@@ -90,6 +90,11 @@ def write_report(
 
     Raises:
         InputError: If the folder cannot be written.
+
+    Examples:
+        >>> known = {"runs": runs, "fit": fit, "recommendation": recommendation}
+        >>> [path.name for path in dcpt.write_report("page", **known, title="Chinese verse")]
+        ['report.html', 'report.md', 'report.json']
     """
     made = how_made(fit)
     report = compose(runs, fit, recommendation, verification, own_decays, title, notes, made)
