@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from dcpt.bundled import bundled_runs
     from dcpt.decide.recommend import recommend
     from dcpt.decide.records import Target
+    from dcpt.decide.sentences import summarise
     from dcpt.diagnosis import diagnose
     from dcpt.errors import InputError
     from dcpt.laws import Law, Parameter, fit, load_fit
     from dcpt.limit import Limit
+    from dcpt.pipeline.opened import open_study
     from dcpt.report.page import write_report
+    from dcpt.report.plot import plot
     from dcpt.table import load_runs
 
     __version__: str
@@ -33,7 +36,10 @@ _HOMES = {
     "fit": "dcpt.laws",
     "load_fit": "dcpt.laws",
     "load_runs": "dcpt.table",
+    "open_study": "dcpt.pipeline.opened",
+    "plot": "dcpt.report.plot",
     "recommend": "dcpt.decide.recommend",
+    "summarise": "dcpt.decide.sentences",
     "write_report": "dcpt.report.page",
 }
 
@@ -49,7 +55,10 @@ __all__ = [
     "fit",
     "load_fit",
     "load_runs",
+    "open_study",
+    "plot",
     "recommend",
+    "summarise",
     "write_report",
 ]
 

@@ -16,6 +16,13 @@ class InputError(ValueError):
 
     Args:
         problems: One sentence, or several that were found together.
+
+    Examples:
+        >>> try:
+        ...     dcpt.bundled_runs("verse")
+        ... except dcpt.InputError as error:
+        ...     print(error.problems)
+        ["there are no bundled runs 'verse'; take one of zh_annealed, code, code_lr"]
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:

@@ -19,6 +19,10 @@ class Limit:
     only keeps still is text that was not learnt.
 
     With several general channels it is on their weighted total, or, as ``+3% each``, on every one.
+
+    Examples:
+        >>> dcpt.Limit.parse("+0.05").on(base_loss=2.0)
+        2.05
     """
 
     amount: float

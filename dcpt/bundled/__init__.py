@@ -26,6 +26,11 @@ def bundled_runs(name: str = "zh_annealed") -> pd.DataFrame:
 
     Raises:
         InputError: If there is no table of that name.
+
+    Examples:
+        >>> runs = dcpt.bundled_runs("zh_annealed")
+        >>> runs["run"].nunique(), len(runs)
+        (50, 800)
     """
     from dcpt.table import load_runs
 

@@ -35,6 +35,13 @@ def note_left_out(names: Sequence[str]) -> None:
         )
 
 
+def note_all(sentences: Sequence[str]) -> None:
+    """Print notes on standard error: what was taken from elsewhere, or should be said."""
+    console = Console(stderr=True, highlight=False)
+    for sentence in sentences:
+        print_line(console, f"note: {sentence}")
+
+
 def print_line(console: Console, line: str, style: str | None = None) -> None:
     """Print a line as it is: names in it are not markup, and control characters are shown."""
     console.print(_plain(line), highlight=False, soft_wrap=True, style=style)
@@ -63,13 +70,15 @@ def _plain(text: str, style: str = "") -> Text:
     return Text(escape_controls(text), style=style)
 
 
-def in_words(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value of a description, for people."""
+    if value is None:
+        return "not in the table"
     if isinstance(value, dict):
-        pairs = (f"{escape_controls(str(name))} ({in_words(one)})" for name, one in value.items())
+        pairs = (f"{escape_controls(str(name))} ({show_value(it)})" for name, it in value.items())
         return "; ".join(pairs) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(in_words(item) for item in value) or "none"
+        return ", ".join(show_value(item) for item in value) or "none"
     if isinstance(value, float):
         return f"{value:g}"
     return f"{value:,}" if isinstance(value, int) else escape_controls(str(value))

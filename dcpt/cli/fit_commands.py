@@ -41,7 +41,8 @@ def runs(
 
     Example: dcpt runs study.yaml --out runs.csv
     """
-    from dcpt.cli.console import as_json, in_words, note_damaged, note_left_out
+    from dcpt.cli.console import as_json, note_all, note_damaged, note_left_out, show_value
+    from dcpt.laws.flags.explain import explain_flag
     from dcpt.pipeline.answer import collect_runs
     from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
     from dcpt.table import describe, write_runs
@@ -49,6 +50,8 @@ def runs(
 
     place = open_place(table)
     frame = collect_runs(place, read_mapping(column))
+    if not {"phase", "schedule"} & set(frame.columns):
+        note_all([explain_flag("phase_not_named")])
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     if out is not None:
@@ -59,7 +62,7 @@ def runs(
         typer.echo(as_json(found))
         return
     for name, value in found.items():
-        typer.echo(f"{name}: {in_words(value)}")
+        typer.echo(f"{name}: {show_value(value)}")
 
 
 def laws(
@@ -190,8 +193,9 @@ def fit(
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     folder = out or (place.fit_folder if isinstance(place, Workspace) else None)
+    runs = collect_runs(place, read_mapping(column))
     fitted = fit_runs(
-        collect_runs(place, read_mapping(column)),
+        runs,
         folder,
         law=law or "auto",
         channels=read_channels(channel),
@@ -238,11 +242,15 @@ def predict(
 ) -> None:
     """Predict every channel's loss, with 90 % intervals.
 
+    For a study, the question is about its target unless options say otherwise, and without --ratio
+    about the recommended pair. A fit folder needs the options.
+
     Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5
     """
-    from dcpt.cli.console import as_json, open_console
+    from dcpt.cli.console import as_json, note_all, open_console
     from dcpt.cli.show_laws import flags_of_question, prediction_record, show_prediction
     from dcpt.laws import load_fit
+    from dcpt.pipeline.target import complete_question
     from dcpt.pipeline.workspace import fit_folder, open_place
 
     given: dict[str, Any] = {
@@ -256,11 +264,13 @@ def predict(
         "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
         "batch_tokens": read_count("--batch-tokens", batch_tokens),
         "schedule": schedule,
+        "base_losses": read_base_losses(base_loss),
     }
-    for name, loss in read_base_losses(base_loss).items():
-        given[f"base_loss_{name}"] = loss
-    fitted, named = load_fit(fit_folder(open_place(place)), law or ()), read_schedules(schedules)
-    frame = fitted.predict(schedules=named, **given)
+    opened = open_place(place)
+    fitted, named = load_fit(fit_folder(opened), law or ()), read_schedules(schedules)
+    asked, notes = complete_question(opened, given)
+    note_all(notes)
+    frame = fitted.predict(schedules=named, **asked)
     flags = flags_of_question(fitted, frame, named)
     if json:
         typer.echo(as_json(prediction_record(frame, flags)))
@@ -290,13 +300,15 @@ def recommend(
 ) -> None:
     """Recommend the share of domain text and the learning rate.
 
-    Options override the study's target; a fit folder needs them.
+    Options override the study's target; a fit folder needs them. The base's losses are taken from
+    the rows at n_tokens = 0 of its size if the table has them.
 
-    Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3% --base-loss general=1.9
+    Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3%
     """
-    from dcpt.cli.console import as_json, note_damaged, open_console
+    from dcpt.cli.console import as_json, note_all, note_damaged, open_console
     from dcpt.cli.show_fit import show_answer
     from dcpt.pipeline.answer import read_target, recommend_for
+    from dcpt.pipeline.target import complete_target
     from dcpt.pipeline.workspace import damaged_files, open_place
 
     opened = open_place(place)
@@ -312,6 +324,8 @@ def recommend(
         learning_rate=learning_rate,
         warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
     )
+    target, notes = complete_target(opened, target)
+    note_all(notes)
     answer = recommend_for(opened, target, level, law or ())
     if json:
         typer.echo(as_json(answer.as_dict()))

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from dcpt.cli.console import make_table
+from dcpt.cli.console import make_table, print_line
 from dcpt.errors import Stopped
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
@@ -26,49 +26,12 @@ if TYPE_CHECKING:
     from dcpt.grid.estimate import Estimate
     from dcpt.text.manifest import Prepared
 
+SLOW_BFLOAT16 = (
+    "training.dtype is bfloat16 and the runs train on a CPU, where it is usually slower than "
+    "float32; set dtype: float32 unless the model needs the memory"
+)
 _REFRESH_S = 0.5
 _TOTALS_EVERY_S = 60.0
-
-
-def status_table(statuses: Sequence[RunStatus]) -> Table:
-    """Every planned run: what is planned and what is done."""
-    rows = [
-        (
-            status.name,
-            status.state,
-            f"{format_count(status.n_tokens)} / "
-            f"{format_count(status.planned.config.recorded.n_tokens)}",
-            f"{status.tokens_per_s:,.0f}" if status.tokens_per_s else "",
-            _losses(status.losses),
-        )
-        for status in statuses
-    ]
-    return make_table("", ("run", "state", "tokens", "tokens/s", "losses"), rows)
-
-
-def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
-    """Why runs failed, a line each."""
-    return [f"{status.name}: {status.words}" for status in statuses if status.words]
-
-
-def count_states(statuses: Sequence[RunStatus]) -> str:
-    """One line: how many runs are in which state."""
-    states = [status.state for status in statuses]
-    found = {state: states.count(state) for state in dict.fromkeys(states)}
-    return ", ".join(f"{count} {state}" for state, count in found.items())
-
-
-def status_record(status: RunStatus) -> dict[str, Any]:
-    """One run's status, for programs."""
-    return {
-        "run": status.name,
-        "state": status.state,
-        "n_tokens": status.n_tokens,
-        "expected_n_tokens": status.planned.config.recorded.n_tokens,
-        "tokens_per_s": status.tokens_per_s,
-        "losses": status.losses,
-        "error": status.words or None,
-    }
 
 
 class GridView:
@@ -90,8 +53,14 @@ class GridView:
         """Show what is new; called by the engine several times a second."""
         if self.status is None:
             self.status, self.planned = GridStatus(queue), queue.planned
+            if self._is_slow_bfloat16():
+                print_line(self.console, f"note: {SLOW_BFLOAT16}", "yellow")
             self.begin(queue)
         self.show(queue, self.status)
+
+    def _is_slow_bfloat16(self) -> bool:
+        on_cpu = any(slot.device == "cpu" for slot in self.slots)
+        return on_cpu and any(run.config.identity.dtype == "bfloat16" for run in self.planned)
 
     def begin(self, queue: RunQueue) -> None:
         """Show what is to be done."""
@@ -118,7 +87,7 @@ class GridView:
 
 
 class LiveView(GridView):
-    """A table in the terminal: the runs in training, how far, tokens/s, losses, time left."""
+    """A table in the terminal: the runs in training, progress, tokens/s, training losses."""
 
     def __init__(self, console: Console, slots: Sequence[Slot], title: str, live: Live) -> None:
         super().__init__(console, slots, title)
@@ -133,18 +102,19 @@ class LiveView(GridView):
         """Draw the view as things are now."""
         self.drawn = time.monotonic()
         status.update()
+        running = [run for run in status.statuses if run.state == "running"]
+        channels = list(dict.fromkeys(name for run in running for name in run.losses))
         rows = [
             (
                 run.name,
                 f"{1 - run.left_tokens / run.planned.trained_tokens:.0%}",
                 f"{run.tokens_per_s:,.0f}" if run.tokens_per_s else "",
-                _losses(run.losses),
+                *(f"{run.losses[name]:.3f}" if name in run.losses else "" for name in channels),
             )
-            for run in status.statuses
-            if run.state == "running"
+            for run in running
         ]
         text = Text(self.totals(status), style="bold")
-        columns = ("running", "done", "tokens/s", "training losses")
+        columns = ("running", "done", "tokens/s", *channels)
         parts = [text, make_table("", columns, rows)] if rows else [text]
         self.live.update(Group(*parts), refresh=True)
 

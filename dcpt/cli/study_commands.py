@@ -143,13 +143,26 @@ def run_grid(
     _end(outcome, console)
 
 
-def status(study: StudyFile, json: Json = False) -> None:
+def status(
+    study: StudyFile,
+    every: Annotated[
+        bool, typer.Option("--all", help="A row for every decay, too, not only for its trunk.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show the state of the study's runs, and the time left.
 
     Example: dcpt status study.yaml
     """
     from dcpt.cli.console import as_json, open_console
-    from dcpt.cli.show_grid import count_states, error_lines, status_record, status_table
+    from dcpt.cli.show_status import (
+        StatusRow,
+        error_lines,
+        group_runs,
+        status_record,
+        status_table,
+        total_line,
+    )
     from dcpt.grid.status import read_status
     from dcpt.pipeline.workspace import Workspace
 
@@ -158,10 +171,11 @@ def status(study: StudyFile, json: Json = False) -> None:
     if json:
         typer.echo(as_json([status_record(run) for run in statuses]))
         return
-    open_console().print(status_table(statuses))
+    rows = group_runs(statuses)
+    open_console().print(status_table([StatusRow((run,)) for run in statuses] if every else rows))
     for line in error_lines(statuses):
         typer.echo(line)
-    typer.echo(count_states(statuses))
+    typer.echo(total_line(rows))
 
 
 def verify(

@@ -89,6 +89,13 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     Raises:
         InputError: If the target is impossible, lacks a loss that the laws need, or the fit has no
             domain channel or no single general channel.
+
+    Examples:
+        >>> recommendation = dcpt.recommend(fit, target)
+        >>> round(recommendation.best.ratio, 1)
+        0.6
+        >>> recommendation.evidence.level
+        'tentative'
     """
     if not 0 < level < 1:
         raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")

@@ -30,6 +30,10 @@ class Target:
         base: Label of the base, if any.
         unique_tokens: Unique tokens of a channel's text, where known; laws of repeated text need
             them to compute epochs.
+
+    Examples:
+        >>> dcpt.Target(7e9, 2e10, "+3%", base_losses={"general": 1.9}).limit
+        Limit(amount=3.0, unit='percent', each=False)
     """
 
     n_params: float

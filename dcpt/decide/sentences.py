@@ -35,6 +35,10 @@ def summarise(recommendation: Recommendation) -> list[str]:
 
     Returns:
         Sentences, at least one.
+
+    Examples:
+        >>> print(dcpt.summarise(recommendation)[0])
+        Tentative: train with 57... % domain text at a peak learning rate of ...
     """
     full, folded = split_warnings(recommendation)
     return [

@@ -57,6 +57,11 @@ def diagnose(
 
     Raises:
         InputError: If the table is not valid.
+
+    Examples:
+        >>> found = dcpt.diagnose(dcpt.bundled_runs("code"))
+        >>> [finding.kind for finding in found.with_verdict("alarm")]
+        ['confounded']
     """
     table, by_journal = load_runs(runs), dict(journals or {})
     weights = general_weights(table)

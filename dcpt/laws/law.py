@@ -102,6 +102,23 @@ class Law:
             terms in N drop out instead, and predictions hold at that size only.
         one_value: Fields that must have one value in all points, because the formula ignores them.
         holds_on: Ranges outside which a prediction is refused.
+
+    Examples:
+        >>> irreducible = dcpt.Parameter("E", "amplitude", 0.5, 5.0, "nats", "log", "floor")
+        >>> gain = dcpt.Parameter("A", "amplitude", 0.0, 10.0, "nats", "linear", "gain from tokens")
+        >>> law = dcpt.Law(
+        ...     name="square-root",
+        ...     formula="E + A / sqrt(D / 1e6)",
+        ...     source="an example",
+        ...     side="any",
+        ...     phases=("constant",),
+        ...     needs=("n_tokens",),
+        ...     parameters=(irreducible, gain),
+        ...     loss=lambda points, p, _: p["E"] + p["A"] / (points.n_tokens / 1e6) ** 0.5,
+        ... )
+        >>> constant = runs.query("phase != 'annealed'")
+        >>> dcpt.fit(constant, law=law, channels=["domain"], n_draws=20).channels
+        ['domain']
     """
 
     name: str

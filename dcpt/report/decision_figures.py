@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from dcpt.decide.records import Choice, Frontier, Recommendation, Verification
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.report.cells import channel_name, percent, rate
-from dcpt.report.fit_figures import plot_loss_curves, plot_predicted_measured
+from dcpt.report.fit_figures import plot_loss_curves
+from dcpt.report.residual_figures import plot_predicted_measured
 from dcpt.report.theme import (
     COLOURS,
     DOMAIN,

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from dcpt.laws.points.channel_data import ChannelData, points_from_table
 from dcpt.quantities import format_count
-from dcpt.report.cells import channel_name, nats, percent, rate
-from dcpt.report.theme import COLOURS, INK, MUTED, PAPER, dress, new_axes, scale_roles
+from dcpt.report.cells import channel_name, percent, rate
+from dcpt.report.theme import COLOURS, INK, dress, scale_roles
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
@@ -278,75 +278,3 @@ def log_tokens(ax: Axes, low: float, high: float) -> None:
     ax.xaxis.set_major_locator(FixedLocator(marks[:: 1 + len(marks) // 5]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
-
-
-def plot_predicted_measured(
-    fit: Fit, runs: pd.DataFrame, axes: Sequence[Axes] | None = None
-) -> Figure:
-    """Draw measured minus predicted loss against the predicted one, a panel per channel.
-
-    Args:
-        fit: The fitted laws.
-        runs: The runs table.
-        axes: One axes per channel of the fit; None makes a figure.
-
-    Returns:
-        The figure.
-    """
-    names = list(fit.channels)
-    if axes is None:
-        figure = Figure(figsize=(4.6 * len(names), 3.4))
-        axes = [figure.add_subplot(1, len(names), i + 1) for i in range(len(names))]
-        figure.subplots_adjust(
-            left=0.72 / (4.6 * len(names)), right=0.985, bottom=0.16, top=0.96, wspace=0.26
-        )
-    for ax, name in zip(axes, names, strict=True):
-        draw_residuals(fit, runs, name, ax)
-    return cast(Figure, axes[0].figure)
-
-
-def draw_residuals(fit: Fit, runs: pd.DataFrame, channel: str, ax: Axes | None = None) -> Figure:
-    """One channel of ``plot_predicted_measured``: a colour and a marker per size."""
-    ax = dress(ax or new_axes())
-    data, predicted = compare_points(fit, runs, channel)
-    missed = data.losses - predicted
-    sizes = data.points.n_params if data.points.n_params is not None else np.zeros(len(missed))
-    annealed = _annealed(data, np.arange(len(missed)))
-    roles = scale_roles([float(size) for size in np.unique(sizes)])
-    for marker, (size, role) in zip("osv^Pphd<>" * len(roles), roles.items(), strict=False):
-        label = format_count(size) if size else None
-        for after in (False, True):
-            here = (sizes == size) & (annealed == after)
-            if not here.any():
-                continue
-            colour = COLOURS[role].light
-            ax.plot(
-                predicted[here],
-                missed[here],
-                marker=marker,
-                markersize=4,
-                linestyle="none",
-                color=colour,
-                markerfacecolor=colour if after else "none",
-                markeredgewidth=0.8,
-                label=label,
-            )
-            label = None  # a size has one line in the legend, whichever phase it has
-    ax.axhline(0, color=MUTED, linewidth=1)
-    reach = 1.1 * max(float(np.abs(missed).max()), 1e-3)
-    ax.set_ylim(-reach, reach)
-    ax.yaxis.set_major_locator(MaxNLocator(6))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: nats(value, sign=value != 0)))
-    ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.set_xlabel(f"{channel_name(channel)} loss, predicted (nats per token)")
-    ax.set_ylabel("measured minus predicted (nats)")
-    if data.points.n_params is not None:
-        ax.legend(
-            frameon=True,
-            framealpha=0.85,
-            facecolor=PAPER,
-            edgecolor="none",
-            labelcolor=INK,
-            handletextpad=0.2,
-        )
-    return cast(Figure, ax.figure)

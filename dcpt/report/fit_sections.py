@@ -13,7 +13,6 @@ from dcpt.report.fit_figures import (
     Panel,
     compare_points,
     draw_loss_panel,
-    draw_residuals,
     loss_panels,
     panel_title,
     ratio_roles,
@@ -27,6 +26,7 @@ from dcpt.report.fit_tables import (
     sizes_table,
 )
 from dcpt.report.parts import Group, Heading, Part, Picture, Section, Tabled, Text
+from dcpt.report.residual_figures import draw_residuals
 from dcpt.report.theme import INK, new_axes, to_svg
 
 if TYPE_CHECKING:

@@ -91,6 +91,11 @@ def write_report(
 
     Raises:
         InputError: If the folder cannot be written, or a person's file is in the way.
+
+    Examples:
+        >>> known = {"runs": runs, "fit": fit, "recommendation": recommendation}
+        >>> [path.name for path in dcpt.write_report("page", **known, title="Chinese verse")]
+        ['report.html', 'report.md', 'report.json']
     """
     place = Path(folder)
     names = ("report.html", "report.md", "report.json")

@@ -40,6 +40,16 @@ def load_runs(
 
     Raises:
         InputError: If the file cannot be read, or with all problems of its cells together.
+
+    Examples:
+        >>> import pandas as pd
+        >>> rows = {"run": ["a", "a"], "N": [1.8e6, 1.8e6], "n_tokens": [0, 1e6]}
+        >>> frame = pd.DataFrame({**rows, "ratio": [0.5, 0.5], "loss_domain": [4.0, 3.5]})
+        >>> dcpt.load_runs(frame, {"n_params": "N"})["n_params"].tolist()
+        [1800000, 1800000]
+        >>> dcpt.load_runs(frame.assign(ratio=[0.5, 50]), {"n_params": "N"})
+        Traceback (most recent call last):
+        dcpt.errors.InputError: the frame, row 1, column ratio: 50 lies outside 0..1...
     """
     if isinstance(source, pd.DataFrame):
         frame, place = source, "the frame"

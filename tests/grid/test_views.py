@@ -180,3 +180,15 @@ def stop_under(live: Any) -> None:
         raise Stopped(1, "saved 1 run")
     finally:
         _end_live(live)
+
+
+def test_bfloat16_on_a_cpu_is_pointed_out(study: Path) -> None:
+    text = study.read_text(encoding="utf-8")
+    queue = RunQueue(Workspace(study).planned, StudyFolder(study))
+    out = io.StringIO()
+    log_view(out).tick(queue)
+    assert "bfloat16" not in out.getvalue()
+    study.write_text(text.replace("training: {", "training: {dtype: bfloat16, "), encoding="utf-8")
+    queue = RunQueue(Workspace(study).planned, StudyFolder(study))
+    log_view(out).tick(queue)
+    assert "note: training.dtype is bfloat16 and the runs train on a CPU" in out.getvalue()

@@ -43,11 +43,11 @@ def test_every_cell_shows_something_and_nothing_warns(
 
 def test_the_figures_are_drawn(cells: list[nbformat.NotebookNode]) -> None:
     drawn = [cell.source for cell in cells if outputs(cell, "image/png")]
-    assert [source.split("(")[0] for source in drawn] == [
-        "plot_loss_curves",
-        "plot_predicted_measured",
-        "plot_trade_off",
-        "plot_frontier",
+    assert drawn == [
+        'dcpt.plot(fit, runs, kind="losses", channel="general")',
+        "dcpt.plot(fit, runs)",
+        "dcpt.plot(recommendation)",
+        'dcpt.plot(recommendation, kind="frontier")',
     ]
 
 
@@ -56,6 +56,12 @@ def test_the_recommendation_is_given_in_words(cells: list[nbformat.NotebookNode]
     assert "domain text" in said
     assert "90 % interval" in said
     assert "29.1M parameters" in said
+
+
+def test_the_notebook_imports_dcpt_alone() -> None:
+    tree = ast.parse(SOURCE.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node) for node in imports] == ["import dcpt"]
 
 
 def test_the_notebook_holds_no_logic() -> None:

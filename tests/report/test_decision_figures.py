@@ -16,7 +16,8 @@ from dcpt.report.decision_figures import (
     plot_trade_off,
     plot_verification,
 )
-from dcpt.report.fit_figures import loss_panels, plot_loss_curves, plot_predicted_measured
+from dcpt.report.fit_figures import loss_panels, plot_loss_curves
+from dcpt.report.residual_figures import plot_predicted_measured
 from dcpt.report.theme import COLOURS, number_ids, scale_roles, to_svg
 
 

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import yaml
+from pydantic import BaseModel
 from tiny_study import STUDY
 
 from dcpt.errors import InputError
 from dcpt.limit import Limit
+from dcpt.runs.identity import Optimizer
 from dcpt.study.files import load_study, study_template
+from dcpt.study.schema import Study
 
 
 def load(tmp_path: Path, text: str) -> object:
@@ -22,6 +28,62 @@ def test_the_template_is_a_valid_study(tmp_path: Path) -> None:
     assert study.bases.ladder.sizes["29M"].learning_rate == 1e-3
     assert study.grid[0].learning_rates == [3e-4, 9e-4, 2.7e-3]
     assert study.branches.decay == 0.1
+
+
+OPTIONAL_KEY = re.compile(r"^( *)# ( *[A-Za-z0-9_]+:(?: |$))", flags=re.MULTILINE)
+
+
+def whole_template() -> Any:
+    """The template with all its optional keys set."""
+    return yaml.safe_load(OPTIONAL_KEY.sub(r"\1\2", study_template("study.yaml")))
+
+
+def keys_of(model: type[BaseModel], place: str = "") -> set[str]:
+    """Every key that a section and the sections in it can have, with its place."""
+    found = set()
+    for name, field in model.model_fields.items():
+        found.add(f"{place}{name}")
+        for section in sections_in(field.annotation):
+            found |= keys_of(section, f"{place}{name}.")
+    return found
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections_in(part)]
+
+
+def keys_in(model: type[BaseModel], content: Any, place: str = "") -> set[str]:
+    """The keys that a study sets, with their places as ``keys_of`` names them."""
+    found = set()
+    for name, value in content.items():
+        found.add(f"{place}{name}")
+        for section in sections_in(model.model_fields[name].annotation):
+            known = set(section.model_fields)
+            parts = value if isinstance(value, list) else [value]
+            if isinstance(value, dict) and not known & set(value):
+                parts = list(value.values())  # sections by label
+            for part in parts:
+                found |= keys_in(section, part, f"{place}{name}.")
+    return found
+
+
+def test_the_template_names_every_key_of_the_schema() -> None:
+    keys = keys_of(Study)
+    assert {"training.optimizer.beta1", "bases.ladder.sizes.learning_rate"} <= keys
+    assert keys - keys_in(Study, whole_template()) == set()
+
+
+def test_every_optional_key_of_the_template_is_valid() -> None:
+    content = whole_template()
+    # Of two keys that exclude each other the template sets one.
+    del content["grid"][0]["learning_rates"], content["training"]["warmup"]
+    for name in ("best_domain", "instructions"):
+        content["channels"].append({"name": name, "side": "extra", "train": "x"})
+    study = Study.model_validate(content)
+    assert study.training.optimizer == Optimizer()  # the values shown are the defaults
+    assert study.target.base_losses == {"general": 1.9, "domain": 2.4}
 
 
 @pytest.mark.parametrize(

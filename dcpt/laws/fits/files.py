@@ -154,6 +154,12 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     Raises:
         InputError: If a file is missing or damaged, of another format, or names a law that is not
             known, or is another one by now.
+
+    Examples:
+        >>> from dcpt.laws import write_fit
+        >>> file = write_fit(fit, "saved")
+        >>> dcpt.load_fit("saved").sha256 == fit.sha256
+        True
     """
     place = Path(folder)
     place = place.parent if place.name == "fit.json" else place

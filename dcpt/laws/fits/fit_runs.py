@@ -75,6 +75,17 @@ def fit(
     Raises:
         InputError: If a law or channel is unknown, or a channel carries none of the laws: which
             column or axis is missing, and which laws the channel could carry.
+
+    Examples:
+        >>> fit = dcpt.fit(runs, n_draws=20)
+        >>> fit.channels
+        ['general', 'domain']
+        >>> asked = {"n_params": 6.6e6, "n_tokens": 4.4e7, "ratio": 0.5, "learning_rate": 9e-4}
+        >>> base = {"base_loss_general": 2.98, "base_peak_learning_rate": 2e-3}
+        >>> fit.predict(**asked, **base)[["channel", "loss"]].round(1)
+           channel  loss
+        0  general   3.0
+        1   domain   4.5
     """
     _check_arguments(runs, n_draws, seed, bounds or {}, delta)
     runs = check_runs(runs, "runs")

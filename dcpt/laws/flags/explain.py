@@ -40,8 +40,10 @@ WORDS = {
         "learning_rate"
     ),
     "phase_not_named": (
-        "the table names no phase, so all points were taken as at constant rate: losses after a "
-        "decay among them bend the fit, add the column phase"
+        "the table has neither a column phase nor a column schedule, so every row is taken as "
+        "measured at a constant learning rate: if the runs decay the rate (cosine, for example), "
+        "name each run's schedule in the column schedule and give --schedules FILE (schedules=), "
+        "or add the column phase"
     ),
     "schedules_not_given": (
         "the column schedule names schedules and no file says what they are, so every law took the "

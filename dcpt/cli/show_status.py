@@ -1,0 +1,136 @@
+"""What ``dcpt status`` shows: the study's runs, a trunk together with its decays, and the total."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from dcpt.cli.console import make_table
+from dcpt.grid.slots import Slot
+from dcpt.grid.status import RunStatus, seconds_left
+from dcpt.quantities import format_count, format_seconds
+
+_TELLING_STATES = ("failed", "damaged", "running", "interrupted")
+"""States that a row of several runs shows as soon as one run is in them, the first one first."""
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One row of the status: a run, or a trunk with the decays that start from it.
+
+    Args:
+        runs: The runs, the trunk first.
+    """
+
+    runs: tuple[RunStatus, ...]
+
+    @property
+    def state(self) -> str:
+        """The state of all runs; where they differ, the one to look at, or how many are done."""
+        states = [run.state for run in self.runs]
+        if len(set(states)) == 1:
+            return states[0]
+        telling = next((state for state in _TELLING_STATES if state in states), None)
+        return telling or f"{states.count('done')} of {len(states)} done"
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Losses of the last run that has any: those after the decay where it is done."""
+        return next((run.losses for run in reversed(self.runs) if run.losses), {})
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Speed of the first run that has one."""
+        return next((run.tokens_per_s for run in self.runs if run.tokens_per_s), None)
+
+    @property
+    def planned_tokens(self) -> int:
+        """Tokens to train in all."""
+        return sum(run.planned.trained_tokens for run in self.runs)
+
+    @property
+    def left_tokens(self) -> int:
+        """Tokens still to train."""
+        return sum(run.left_tokens for run in self.runs)
+
+
+def group_runs(statuses: Sequence[RunStatus]) -> list[StatusRow]:
+    """Put every decay in the row of the trunk that it starts from."""
+    rows: dict[str, list[RunStatus]] = {}
+    for status in statuses:
+        if status.planned.config.identity.kind != "branch":
+            rows[status.planned.identity_hash] = [status]
+    for status in statuses:
+        planned = status.planned
+        if planned.config.identity.kind == "branch":
+            start = next((name for name in planned.needs if name in rows), planned.identity_hash)
+            rows.setdefault(start, []).append(status)
+    return [StatusRow(tuple(runs)) for runs in rows.values()]
+
+
+def status_table(rows: Sequence[StatusRow]) -> Table:
+    """State, tokens, speed and losses of each row; every channel has a column of its own."""
+    channels = list(dict.fromkeys(name for row in rows for name in row.losses))
+    cells = [
+        (
+            _name(row),
+            row.state,
+            f"{format_count(row.planned_tokens - row.left_tokens)} / "
+            f"{format_count(row.planned_tokens)}",
+            f"{row.tokens_per_s:,.0f}" if row.tokens_per_s else "",
+            *(f"{row.losses[name]:.3f}" if name in row.losses else "" for name in channels),
+        )
+        for row in rows
+    ]
+    return make_table("", ("run", "state", "tokens", "tokens/s", *channels), cells)
+
+
+def _name(row: StatusRow) -> str:
+    n_decays = len(row.runs) - 1
+    if not n_decays:
+        return row.runs[0].name
+    return f"{row.runs[0].name} + {n_decays} decay{'s' if n_decays > 1 else ''}"
+
+
+def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
+    """Why runs failed, a line each."""
+    return [f"{status.name}: {status.words}" for status in statuses if status.words]
+
+
+def total_line(rows: Sequence[StatusRow]) -> str:
+    """All rows in one line: how many are in which state, tokens, and the time left."""
+    states = [row.state if " of " not in row.state else "partly done" for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    planned = sum(row.planned_tokens for row in rows)
+    left = sum(row.left_tokens for row in rows)
+    tokens = f"{format_count(planned - left)} of {format_count(planned)} tokens"
+    return f"total: {len(rows)} runs ({counts}); {tokens}; {_time_left(rows)}"
+
+
+def _time_left(rows: Sequence[StatusRow]) -> str:
+    """The time left with as many runs at once as are in training now, else one after another."""
+    statuses = [run for row in rows for run in row.runs]
+    if all(status.state == "done" for status in statuses):
+        return "nothing left to train"
+    n_running = sum(status.state == "running" for status in statuses)
+    seconds = seconds_left(statuses, [Slot()] * max(1, n_running))
+    if seconds is None:
+        return "time left unknown before the first run has started"
+    at_once = f"{n_running} at a time as now" if n_running > 1 else "one run at a time"
+    return f"about {format_seconds(seconds)} left ({at_once})"
+
+
+def status_record(status: RunStatus) -> dict[str, Any]:
+    """One run's status, for programs."""
+    return {
+        "run": status.name,
+        "state": status.state,
+        "n_tokens": status.n_tokens,
+        "expected_n_tokens": status.planned.config.recorded.n_tokens,
+        "tokens_per_s": status.tokens_per_s,
+        "losses": status.losses,
+        "error": status.words or None,
+    }

@@ -1,0 +1,125 @@
+"""A study as an object for notebooks: the steps after training, a method each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcpt.errors import InputError
+from dcpt.pipeline.answer import collect_runs, fit_runs, read_target, recommend_for, report_on
+from dcpt.pipeline.target import complete_target
+from dcpt.pipeline.verify import verify_study
+from dcpt.pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dcpt.decide.records import Recommendation, Verification
+    from dcpt.laws import Fit
+
+
+class OpenStudy:
+    """A study whose runs are trained: fit, recommend, verify and report.
+
+    Every method does what the command of its name does, and writes the same files.
+
+    Args:
+        file: The study's YAML file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        _ = self._workspace.study  # a wrong file is refused now, not at the first method
+
+    @property
+    def _workspace(self) -> Workspace:
+        """The study as it is now: runs may have been trained since the last call."""
+        return Workspace(self.file)
+
+    def __repr__(self) -> str:
+        return f"OpenStudy({str(self.file)!r})"
+
+    def runs(self) -> pd.DataFrame:
+        """The runs table of the study.
+
+        Raises:
+            InputError: If no run has a point yet, or the texts are not prepared.
+        """
+        return collect_runs(self._workspace)
+
+    def fit(self, **options: Any) -> Fit:
+        """Fit laws to the runs; writes the folder ``fit``.
+
+        Args:
+            options: Those of :func:`dcpt.fit`.
+
+        Raises:
+            InputError: As :meth:`runs` and :func:`dcpt.fit`.
+        """
+        return fit_runs(self.runs(), self._workspace.fit_folder, **options)
+
+    def recommend(self, level: float = 0.9, **target: Any) -> Recommendation:
+        """Recommend a share and a learning rate; writes ``fit/recommendation.json``.
+
+        Args:
+            level: Probability of the intervals.
+            target: Fields of :class:`dcpt.Target` that replace those of the study's target.
+
+        Raises:
+            InputError: If there is no fit, or something that a decision needs is not known.
+        """
+        workspace = self._workspace
+        asked, _ = complete_target(workspace, read_target(workspace, **target))
+        return recommend_for(workspace, asked, level)
+
+    def verify(self, workers: int | None = None) -> Verification:
+        """Train at the recommendation and next to it, and compare; needs the training part.
+
+        Args:
+            workers: Number of parallel processes; None takes one per GPU, or one per core.
+
+        Raises:
+            InputError: If there is no recommendation, or a run failed.
+        """
+        from dcpt.grid.slots import choose_slots
+
+        checked, outcome = verify_study(self._workspace, choose_slots(workers))
+        if checked is None:
+            raise InputError([f"{name} failed: {why}" for name, why in outcome.failed.items()])
+        return checked
+
+    def report(self, out: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Write the report; returns its HTML, Markdown and JSON file.
+
+        Args:
+            out: Folder; None takes ``fit/report``.
+
+        Raises:
+            InputError: If there is no recommendation of this fit.
+        """
+        return report_on(self._workspace, out=None if out is None else Path(out))
+
+
+def open_study(file: str | os.PathLike[str]) -> OpenStudy:
+    """Open a study in Python.
+
+    Args:
+        file: The study's YAML file, as ``dcpt init`` writes it.
+
+    Returns:
+        An object with the methods ``runs``, ``fit``, ``recommend``, ``verify`` and ``report``.
+
+    Raises:
+        InputError: If the file does not exist or is not a valid study.
+
+    Examples:
+        >>> study = dcpt.open_study("study.yaml")  # doctest: +SKIP
+        >>> fit = study.fit()  # doctest: +SKIP
+        >>> print(study.recommend(limit="+5%").best.ratio)  # doctest: +SKIP
+        0.62
+        >>> dcpt.open_study("absent.yaml")
+        Traceback (most recent call last):
+        dcpt.errors.InputError: absent.yaml does not exist; write one with `dcpt init absent.yaml`
+    """
+    return OpenStudy(Path(file))

@@ -1,0 +1,107 @@
+"""What a question takes from elsewhere: the target, the base of the table, the recommended pair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dcpt.pipeline.answer import read_target
+from dcpt.pipeline.workspace import Place, Workspace, fit_folder
+from dcpt.quantities import format_rate, format_share
+
+if TYPE_CHECKING:
+    from dcpt.decide.records import Target
+    from dcpt.table.base_rows import TableBase
+
+TARGET_FIELDS = (
+    *("n_params", "n_tokens", "base_losses", "base_peak_learning_rate", "base_n_tokens"),
+    *("learning_rate", "warmup_tokens"),
+)
+"""Fields of a target that a prediction takes as well."""
+
+
+def complete_target(place: Place, target: Target) -> tuple[Target, list[str]]:
+    """Take the base's losses from the fitted table where the target names none.
+
+    Returns:
+        The target, and a sentence on what was taken from the table.
+    """
+    base = None if target.base_losses else table_base(place, target.n_params)
+    if base is None:
+        return target, []
+    completed = replace(
+        target,
+        base_losses=base.losses,
+        base_peak_learning_rate=target.base_peak_learning_rate or base.base_peak_learning_rate,
+        base_n_tokens=target.base_n_tokens or base.base_n_tokens,
+    )
+    return completed, [_say_base(base)]
+
+
+def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Complete a question to a fit.
+
+    A study's question is about its target; without a ratio it is about the recommended pair. The
+    base's losses come from the fitted table where nothing names them.
+
+    Args:
+        place: A study, or a folder of a fit.
+        given: Columns of the question by name, None where they are not given; ``base_losses`` by
+            channel.
+
+    Returns:
+        The completed columns, and a sentence on each thing that was taken from elsewhere.
+    """
+    asked = dict(given)
+    notes: list[str] = []
+    if isinstance(place, Workspace) and place.study.target is not None:
+        fields = {name: given.get(name) for name in TARGET_FIELDS}
+        target, notes = complete_target(place, read_target(place, **fields))
+        asked |= {name: getattr(target, name) for name in TARGET_FIELDS}
+        if given.get("ratio") is None:
+            pair, note = _recommended_pair(place, target)
+            asked |= {name: value for name, value in pair.items() if asked.get(name) is None}
+            notes += note
+    elif asked.get("n_params") and not asked["base_losses"]:
+        base = table_base(place, asked["n_params"])
+        if base is not None:
+            asked["base_losses"] = base.losses
+            for name in ("base_peak_learning_rate", "base_n_tokens"):
+                asked[name] = asked.get(name) or getattr(base, name)
+            notes.append(_say_base(base))
+    losses = asked.pop("base_losses")
+    return {**asked, **{f"base_loss_{name}": loss for name, loss in losses.items()}}, notes
+
+
+def table_base(place: Place, n_params: float) -> TableBase | None:
+    """The base of a size in the table that was fitted; None if it has no losses there."""
+    from dcpt.table import load_runs
+    from dcpt.table.base_rows import base_of_size
+
+    table = fit_folder(place) / "runs.csv"
+    base = base_of_size(load_runs(table), n_params) if table.exists() else None
+    return base if base is not None and base.losses else None
+
+
+def _say_base(base: TableBase) -> str:
+    losses = ", ".join(f"{name} {loss:.4g}" for name, loss in base.losses.items())
+    return (
+        f"the base's losses are those of the table at n_tokens = 0 and {base.n_params:,.0f} "
+        f"parameters ({losses}); --base-loss sets others"
+    )
+
+
+def _recommended_pair(place: Place, target: Target) -> tuple[dict[str, float | None], list[str]]:
+    """The pair recommended for this target, if there is one."""
+    from dcpt.decide import read_recommendation
+
+    folder = fit_folder(place)
+    if not (folder / "recommendation.json").exists():
+        return {}, []
+    answer = read_recommendation(folder)
+    same = (answer.target.n_params, answer.target.n_tokens) == (target.n_params, target.n_tokens)
+    if answer.best is None or not same:
+        return {}, []
+    pair = {"ratio": answer.best.ratio, "learning_rate": answer.best.learning_rate}
+    rate = "" if pair["learning_rate"] is None else f", {format_rate(pair['learning_rate'])}"
+    return pair, [f"the pair is the recommended one ({format_share(answer.best.ratio)}{rate})"]

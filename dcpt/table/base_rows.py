@@ -1,0 +1,74 @@
+"""The base of a runs table: its own losses and its pre-training, from the rows at n_tokens = 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from dcpt.table.channels import GENERAL_TOTAL, channels, general_weights
+
+SAME_SIZE = 0.01
+"""Sizes this close, relative, are one size: people write 6.6M for 6,622,464 parameters."""
+
+SAME_LOSS = 0.01
+"""Nats: bases of one size whose losses differ by more do not give one loss of the base."""
+
+
+@dataclass(frozen=True)
+class TableBase:
+    """What a table knows of the bases of one size.
+
+    Args:
+        n_params: Parameters.
+        losses: Loss of each channel at n_tokens = 0, nats per token; a channel whose losses differ
+            between bases of this size is left out.
+        base_peak_learning_rate: Peak learning rate of the pre-training; None where it is not known
+            or not one value.
+        base_n_tokens: Tokens of the pre-training; None likewise.
+    """
+
+    n_params: float
+    losses: dict[str, float] = field(default_factory=dict)
+    base_peak_learning_rate: float | None = None
+    base_n_tokens: float | None = None
+
+
+def base_of_size(runs: pd.DataFrame, n_params: float) -> TableBase | None:
+    """Find the base of a size in a runs table.
+
+    Args:
+        runs: A checked runs table.
+        n_params: Parameters of the base.
+
+    Returns:
+        What its rows at n_tokens = 0 say; None if the table has no such rows of one size.
+    """
+    if "n_params" not in runs:
+        return None
+    near = (runs["n_params"] / n_params - 1).abs() <= SAME_SIZE
+    rows = runs[near & (runs["n_tokens"] == 0)]
+    sizes = rows["n_params"].unique()
+    if len(sizes) != 1:
+        return None
+    # A total follows from its channels wherever they all have weights.
+    total_follows = bool(general_weights(runs))
+    names = [name for name in channels(runs) if not (name == GENERAL_TOTAL and total_follows)]
+    losses = {name: rows[f"loss_{name}"].dropna() for name in names}
+    return TableBase(
+        n_params=float(sizes[0]),
+        losses={
+            name: float(cells.mean())
+            for name, cells in losses.items()
+            if len(cells) and cells.max() - cells.min() <= SAME_LOSS
+        },
+        base_peak_learning_rate=_only_value(rows, "base_peak_learning_rate"),
+        base_n_tokens=_only_value(rows, "base_n_tokens"),
+    )
+
+
+def _only_value(rows: pd.DataFrame, column: str) -> float | None:
+    if column not in rows:
+        return None
+    values = rows[column].dropna().unique()
+    return float(values[0]) if len(values) == 1 else None
