@@ -78,7 +78,7 @@ def test_a_limit_on_each_channel_is_that_of_the_one_that_rises_most(
     pages = dcpt.write_report(
         tmp_path, runs=channels_runs, fit=channels_fit, recommendation=each, title="each"
     )
-    assert "general (worst channel)" in pages[0].read_text(encoding="utf-8")
+    assert "Limit on each general channel" in pages[0].read_text(encoding="utf-8")
     again = recommend(channels_fit, each.target)
     assert again.best == each.best
 
