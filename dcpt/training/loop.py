@@ -152,7 +152,9 @@ def _train(
 
             # Take a step.
             for name, epoch in data.mixture.repeats(state.step).items():
-                journal.write_note(f"{name} ended at {n_tokens} tokens; epoch {epoch + 1} begins")
+                journal.write_note(
+                    f"{name} text ended at {n_tokens} tokens; epoch {epoch + 1} begins"
+                )
             watch.add_step(take_step(data.mixture.batch(state.step)))
             if watch.is_log_due():
                 journal.write_training(watch.describe_training())
