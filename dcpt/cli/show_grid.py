@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ _REFRESH_S = 0.5
 _TOTALS_EVERY_S = 60.0
 
 
-class GridView:
+class GridView(ABC):
     """Shows how the training of a grid goes; what it shows it takes from the engine's memory.
 
     Args:
@@ -62,16 +63,16 @@ class GridView:
         on_cpu = any(slot.device == "cpu" for slot in self.slots)
         return on_cpu and any(run.config.identity.dtype == "bfloat16" for run in self.planned)
 
-    def begin(self, queue: RunQueue) -> None:
-        """Show what is to be done."""
+    def begin(self, queue: RunQueue) -> None:  # noqa: B027 (a view may show nothing here)
+        """Show the planned work."""
 
+    @abstractmethod
     def show(self, queue: RunQueue, status: GridStatus) -> None:
         """Show what is new since the last call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """Show how the training ended."""
-        raise NotImplementedError
 
     def totals(self, status: GridStatus) -> str:
         """All runs in one line, with the time left."""

@@ -1,1 +1,1 @@
-"""The grid of a study: which runs it asks for, what they cost, training them."""
+"""The grid of a study: planning its runs, estimating their cost, and training them."""

@@ -1,4 +1,4 @@
-"""What a grid would cost: tokens, FLOPs, disk and time, before anything is trained."""
+"""Estimated cost of a grid before training: tokens, FLOPs, disk and time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ _BYTES = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one planned run would cost.
+    """Estimated cost of a planned run.
 
     Args:
-        flops: 6 N per trained token and 2 N per evaluated one, N in all (Kaplan et al. 2001.08361).
-        disk_bytes: Kept states and the saved model.
-        seconds: Training and evaluation on one slot, from a few timed steps of its size.
-        done: Nothing is left to do.
+        name: Name of the run.
+        n_params: All parameters of the model.
+        n_tokens: Tokens that it trains.
+        flops: 6 N per trained token and 2 N per evaluated token, where N counts all parameters
+            (Kaplan et al. 2001.08361).
+        disk_bytes: Bytes of kept states and the saved model.
+        seconds: Training and evaluation on a slot, from a few timed steps of its size.
+        done: Whether the run is finished.
     """
 
     name: str
@@ -50,8 +54,8 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
     timings: dict[str, Timing] = {}
     estimates = []
     for run in planned:
-        one, recorded = run.config.identity, run.config.recorded
-        if not timings:  # the first call of all pays for torch's own start
+        identity, recorded = run.config.identity, run.config.recorded
+        if not timings:  # the first call includes the start of torch
             time_steps(run.config, folder.path, device=slot.device)
         ready_s = 0.0
         if recorded.size not in timings:
@@ -64,8 +68,8 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
             ready_s = timings[recorded.size].compile_s  # once for all runs of a size
         timing = timings[recorded.size]
         trained = run.trained_tokens
-        n_points = len(recorded.evaluation_at) + (one.kind == "trunk")
-        evaluated = n_points * one.validation_tokens * len(one.channels)
+        n_points = len(recorded.evaluation_at) + (identity.kind == "trunk")
+        evaluated = n_points * identity.validation_tokens * len(identity.channels)
         states = len(recorded.keep_state_at) * _STATE_FACTOR + recorded.save_model
         estimates.append(
             Estimate(
@@ -75,7 +79,7 @@ def estimate_runs(planned: Sequence[PlannedRun], folder: StudyFolder, slot: Slot
                 flops=timing.n_params * (6.0 * trained + 2.0 * evaluated),
                 disk_bytes=states * timing.n_params * _BYTES,
                 seconds=trained / timing.tokens_per_s + n_points * timing.evaluation_s + ready_s,
-                done=one.hash not in left,
+                done=identity.hash not in left,
             )
         )
     return estimates

@@ -1,8 +1,8 @@
 """The local engine: worker processes on this machine, one per device or core.
 
-A worker is started once and kept, since each new process costs seconds of imports, and on an
-accelerator the compilation of every size. There it trains some small runs side by side; locks,
-errors and resume stay per run.
+A worker is started once and kept, since each new process costs seconds of imports and, on an
+accelerator, the compilation of every size. On an accelerator a worker trains several small runs
+side by side; locks, errors and resume stay per run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Worker:
     busy_with: dict[str, PlannedRun] = field(default_factory=dict)
 
     def has_room_for(self, run: PlannedRun) -> bool:
-        """Whether the run may begin here side by side with those in training."""
+        """Whether the run may start here side by side with the runs in training."""
         largest = max(other.about_n_params for other in [run, *self.busy_with.values()])
         return len(self.busy_with) < self.slot.lanes_for(largest)
 
@@ -50,8 +50,8 @@ class LocalEngine:
 
     Args:
         folder: The study.
-        slots: One entry a worker.
-        on_tick: Called several times a second while runs are in training, with the queue to read.
+        slots: An entry for each worker.
+        on_tick: Called with the queue several times a second while runs are in training.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class LocalEngine:
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
         """Train all runs that are not done; a failed one does not stop the others.
 
-        In the main thread, SIGINT, SIGTERM and SIGHUP stop the call: every run in training is saved
-        first. A second SIGINT does not wait for that.
+        In the main thread, SIGINT, SIGTERM and SIGHUP stop the call after every run in training is
+        saved. A second SIGINT does not wait for that.
 
         Returns:
             Which runs finished and which failed, with the reason; a run whose base or trunk
@@ -86,7 +86,7 @@ class LocalEngine:
                     self._collect(queue, workers)
                     self.on_tick(queue)
             finally:
-                # Whatever ends the call, a hung-up terminal under the live view included.
+                # Also if the live view fails because the terminal hung up.
                 unsaved = self._save(queue, workers, signals)
                 self._end(workers)
                 if signals:
@@ -96,7 +96,7 @@ class LocalEngine:
 
     def _start(self, slot: Slot) -> _Worker:
         context = multiprocessing.get_context("spawn")
-        # glibc hands freed memory back after every step otherwise, which small models feel.
+        # Otherwise glibc returns freed memory after every step, which slows down small models.
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
         os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
         ours, theirs = context.Pipe()
@@ -108,7 +108,7 @@ class LocalEngine:
         return _Worker(process, ours, slot)
 
     def _assign(self, queue: RunQueue, workers: list[_Worker]) -> None:
-        """Send the runs that are ready, each to the worker that has the fewest."""
+        """Send the runs that are ready, each to the worker with the fewest runs."""
         for run in queue.ready():
             free = [
                 worker
@@ -134,7 +134,7 @@ class LocalEngine:
             worker.busy_with[run.name] = run
 
     def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
-        """Take what the workers report; replace a worker that died."""
+        """Receive the messages of the workers; replace workers that died."""
         wait([worker.connection for worker in workers], timeout=0.2)
         for index, worker in enumerate(workers):
             if not self._receive(queue, worker):
@@ -143,7 +143,7 @@ class LocalEngine:
                 workers[index] = self._start(worker.slot)
 
     def _receive(self, queue: RunQueue, worker: _Worker) -> bool:
-        """Take what a worker reports; returns False if it died."""
+        """Receive the messages of a worker; returns False if it died."""
         try:
             while worker.connection.poll():
                 message = worker.connection.recv()
@@ -157,10 +157,10 @@ class LocalEngine:
         return True
 
     def _bury(self, queue: RunQueue, worker: _Worker) -> None:
-        """Decide what becomes of the runs of a worker that died.
+        """Retry or fail the runs of a worker that died.
 
-        Each is tried once more alone, which also shows which of several runs took the others
-        along. A run whose process dies a second time fails.
+        Each run is retried once alone, which also shows which of several runs killed the process.
+        A run whose process dies a second time fails.
         """
         for name, run in worker.busy_with.items():
             if queue.is_done(run):
@@ -180,9 +180,9 @@ class LocalEngine:
         """
         for worker in workers:
             if worker.is_ready or (self._receive(queue, worker) and worker.is_ready):
-                with suppress(OSError):  # a worker that died is seen below
+                with suppress(OSError):  # a worker that died is handled below
                     worker.connection.send(None)
-            else:  # it has begun nothing, so there is nothing to save
+            else:  # it has not started, so there is nothing to save
                 for run in worker.busy_with.values():
                     queue.put_back(run)
                 worker.busy_with.clear()
@@ -198,7 +198,7 @@ class LocalEngine:
         return unsaved
 
     def _end(self, workers: list[_Worker]) -> None:
-        """Let workers that are ready leave by themselves, so that they tidy up; kill the others."""
+        """Let ready workers exit by themselves, so that they clean up; kill the others."""
         for worker in workers:
             worker.connection.close()
         deadline = time.monotonic() + _LEAVE_S
@@ -210,24 +210,24 @@ class LocalEngine:
 
 
 def _death_words(exit_code: int) -> str:
-    """Why a run failed whose process died twice."""
-    remedy = "run the same command again to resume from the last checkpoint"
+    """Message of a run whose process died twice."""
+    remedy = "rerun the same command to resume from the last checkpoint"
     if exit_code >= 0:
         return f"its process ended twice, the last time with exit code {exit_code}; {remedy}"
     cause = ""
     if -exit_code == signal.SIGKILL:
-        cause = ", probably for lack of memory"
+        cause = ", probably because memory ran out"
         remedy = f"use fewer --workers or free memory, then {remedy}"
     name = signal.Signals(-exit_code).name
     return f"its process was killed twice, the last time by {name}{cause}; {remedy}"
 
 
 def _stop_words(number: int, saved: Sequence[str], unsaved: Sequence[str]) -> str:
-    """What a stopped call says."""
+    """Message of a stopped call."""
     runs = "1 run" if len(saved) == 1 else f"{len(saved)} runs"
     words = f"stopped by {signal.Signals(number).name}; saved {runs} in training"
     if unsaved:
         words += (
-            f"; not saved in time, so back to their last checkpoint: {', '.join(sorted(unsaved))}"
+            f"; not saved in time, so reset to their last checkpoint: {', '.join(sorted(unsaved))}"
         )
-    return f"{words}; run the same command again to resume"
+    return f"{words}; rerun the same command to resume"

@@ -1,4 +1,4 @@
-"""What a plan is made of: the runs that are asked for, and the runs to train."""
+"""Records of a plan: requested trunks and planned runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from dcpt.study.folder import StudyFolder
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run and the hashes of the runs that must be done before it can start.
+    """A planned run.
 
-    ``about_n_params`` is near enough to compare sizes: the embeddings and 12 layers times width
-    squared of a ladder, half the bytes of a checkpoint's weights.
+    Args:
+        config: Configuration of the run.
+        needs: Hashes of the runs that must be done before it can start.
+        about_n_params: Approximate number of parameters, to compare sizes: embeddings plus
+            12 x layers x width^2 for a ladder, half the bytes of the weights for a checkpoint.
     """
 
     config: RunConfig
@@ -32,12 +35,12 @@ class PlannedRun:
 
     @cached_property
     def name(self) -> str:
-        """The name of the run, by which the engine and the views know it."""
+        """The name of the run, which the engine and the views use."""
         return self.config.name
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that this run trains in all; a branch counts its decay alone."""
+        """All tokens that this run trains; a branch counts its decay only."""
         decay = self.config.identity.decay
         if self.config.identity.kind == "branch" and decay is not None:
             return decay.n_tokens
@@ -45,15 +48,20 @@ class PlannedRun:
 
     @property
     def cost(self) -> float:
-        """Grows with the time the run takes; used for order only."""
+        """Grows with the time that the run takes; used for sorting only."""
         return self.about_n_params * self.trained_tokens
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """What a person asks of one run: where it starts, its ratio, learning rate and seed.
+    """A requested trunk.
 
-    ``n_tokens`` is its length before the decay; None takes the study's.
+    Args:
+        base: Name of the base that it starts from.
+        ratio: Share of domain text.
+        learning_rate: Peak learning rate.
+        seed: Seed of the run.
+        n_tokens: Length before the decay, in tokens; None takes that of the study.
     """
 
     base: str
@@ -64,10 +72,10 @@ class Trunk:
 
 
 def find_folders(planned: Sequence[PlannedRun], runs: Path) -> dict[str, RunFolder]:
-    """The folder of every planned run, by the run's name, from one listing.
+    """Find the folder of every planned run, by the run's name, with a single listing.
 
-    As ``RunFolder.of`` finds it: by its hash, under whatever slug. ``RunFolder.of`` lists the whole
-    folder for each run, which takes 1.6 s for 1,000 runs.
+    Like ``RunFolder.of``, it finds folders by hash, whatever their slug. ``RunFolder.of`` lists the
+    whole folder for each run, which takes 1.6 s for 1,000 runs.
     """
     stored: dict[str, Path] = {}
     for name in sorted(os.listdir(runs)) if runs.is_dir() else []:

@@ -1,4 +1,4 @@
-"""The runs of one call of the engine: which wait, which are in training, and how the others ended.
+"""The runs of a call of the engine: those waiting, those in training, and how the others ended.
 
 Everything is kept in memory, so that neither the assignment of runs nor the live view has to read
 folders: at 800 runs, reading all of them took 1.1 s of CPU time.
@@ -19,14 +19,19 @@ _RETRY_ELSEWHERE_S = 1.0
 
 @dataclass
 class Outcome:
-    """How a call of the engine ended, by run name."""
+    """How a call of the engine ended.
+
+    Args:
+        finished: Names of the runs that finished.
+        failed: Name of each run that failed -> the reason.
+    """
 
     finished: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
 class RunQueue:
-    """The planned runs of one call.
+    """The planned runs of a call.
 
     Args:
         planned: All planned runs, done or not.
@@ -66,14 +71,14 @@ class RunQueue:
         return bool(self.pending or self.running)
 
     def is_done(self, run: PlannedRun) -> bool:
-        """Whether the run's folder holds all that is asked of it; a damaged folder does not."""
+        """Whether the run's folder is complete; a damaged folder is not."""
         try:
             return self.folders[run.name].is_done(run.config)
         except DamagedFileError:
             return False
 
     def ready(self) -> Iterator[PlannedRun]:
-        """The runs that can begin now, costliest first."""
+        """The runs that can start now, costliest first."""
         now = time.monotonic()
         for run in self._costliest_first:
             if (

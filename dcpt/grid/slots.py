@@ -6,22 +6,22 @@ import os
 from dataclasses import dataclass
 
 GPU_LANES = 3
-"""Runs side by side on one GPU. With nine an H100 trains 2 % more tokens of small models, and the
-first of them is done three times later (``experiments/benchmarks/train.py``)."""
+"""Runs side by side on a GPU. With nine, an H100 trains 2 % more tokens of small models, but the
+first run takes three times as long (``experiments/benchmarks/train.py``)."""
 
 SHARED_PARAMS = 300e6
-"""Parameters that runs side by side may have together; a larger model trains alone, since it fills
-the device by itself and may need all of its memory."""
+"""Largest sum of parameters of runs side by side. A larger model trains alone, since it fills the
+device and may need all of its memory."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker runs on.
+    """Resources of a worker.
 
     Attributes:
         device: The device.
-        threads: Threads that it may use on the CPU.
-        lanes: Runs that it may train side by side, if they are small.
+        threads: Threads to use on the CPU.
+        lanes: Number of small runs to train side by side.
     """
 
     device: str = "cpu"
@@ -29,22 +29,22 @@ class Slot:
     lanes: int = 1
 
     def lanes_for(self, n_params: float) -> int:
-        """Runs of models of that size that it may train side by side."""
+        """Number of runs of models of this size to train side by side."""
         return max(1, min(self.lanes, int(SHARED_PARAMS // n_params)))
 
 
 def count_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def choose_slots(workers: int | None = None) -> list[Slot]:
-    """A slot per GPU where there are GPUs, else one single-threaded slot per core.
+    """Choose a slot per GPU, or without GPUs a single-threaded slot per core.
 
-    Two single-threaded workers train some 30 % more tokens of small models than one process of
-    two threads does.
+    Two single-threaded workers train about 30 % more tokens of small models than a process with two
+    threads.
     """
     import torch
 
@@ -53,6 +53,6 @@ def choose_slots(workers: int | None = None) -> list[Slot]:
         return [Slot(f"cuda:{i % count}", lanes=GPU_LANES) for i in range(workers or count)]
     cores = count_cores()
     count = workers or cores
-    # torch's own number of threads heeds OMP_NUM_THREADS: several grids can share a machine.
+    # torch's number of threads respects OMP_NUM_THREADS, so several grids can share a machine.
     threads = max(1, min(torch.get_num_threads(), cores // count))
     return [Slot("cpu", threads) for _ in range(count)]

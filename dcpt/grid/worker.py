@@ -1,4 +1,4 @@
-"""What a worker process does: it trains the runs that the engine sends, a step of each in turn."""
+"""The worker process: it trains the runs that the engine sends, a step of each in turn."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from dcpt.processes import STOP_SIGNALS, end_with_parent, ignore_signals
 from dcpt.runs.identity import RunConfig
 
 READY = ("", "ready", "")
-"""The first message of a worker: from here on a run that it was sent may have begun."""
+"""The first message of a worker; after it, a run that was sent may have started."""
 
 _SAVE_ALONE_S = 5.0
-"""Seconds that a worker has to save its runs after the death of its parent."""
+"""Seconds for a worker to save its runs after its parent died."""
 
 
 def work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
-    """Train runs until the engine asks to stop or is gone; then save what is in training.
+    """Train runs until the engine stops or dies; then save the runs in training.
 
     Args:
-        connection: Brings configurations, then None to stop; takes (run, state, words).
+        connection: Receives configurations, then None to stop; sends (run, state, words).
         study: The study's folder.
         slot: The device, threads and lanes.
         parent: The process id of the engine.
     """
-    # The engine alone decides when to stop: a terminal, Slurm and systemd signal every process.
+    # Only the engine decides when to stop; terminals, Slurm and systemd signal every process.
     ignore_signals(STOP_SIGNALS)
-    end_with_parent(parent, _SAVE_ALONE_S)  # a killed one must not leave a run under its lock
+    end_with_parent(parent, _SAVE_ALONE_S)  # an orphaned worker must not keep a run locked
     import torch
 
     from dcpt.training.lanes import Lanes
@@ -47,13 +47,13 @@ def work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
         for ended in lanes.advance():
             _send(connection, (ended.run, ended.state, ended.words))
             if ended.state == "failed" and slot.device != "cpu":
-                # After an error of the device itself nothing works in this process any more: it
-                # ends here, and its other runs go on in a new one.
+                # After an error of the device nothing works in this process: it ends here, and its
+                # other runs continue in a new process.
                 torch.cuda.synchronize(slot.device)
 
 
 def _receive(connection: Connection) -> Any:
-    """The next message; a parent that is gone asks to stop too."""
+    """Receive the next message; None also if the parent died."""
     try:
         return connection.recv()
     except (EOFError, OSError):
@@ -61,6 +61,6 @@ def _receive(connection: Connection) -> Any:
 
 
 def _send(connection: Connection, message: tuple[str, str, str]) -> None:
-    """Send a message; a parent that is gone needs none, and the run's folder says all of it."""
+    """Send a message, unless the parent died; the run's folder has the same content."""
     with suppress(OSError):
         connection.send(message)

@@ -1,6 +1,6 @@
-"""Numbers and names of the page, written by the rules of ``dcpt.quantities``.
+"""Numbers and names of the page, formatted by ``dcpt.quantities``.
 
-The page differs from the terminal in one thing: it has a real minus sign.
+The page differs from the terminal only in its minus sign (U+2212).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def probability(value: float) -> str:
 
 
 def channel_name(name: str) -> str:
-    """A channel as a word: ``general_total`` is the weighted general loss."""
+    """The name of a channel on the page: ``general_total`` is the weighted general loss."""
     words = {
         "general_total": "general (weighted)",
         "general_worst": "general (worst channel)",

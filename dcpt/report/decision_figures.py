@@ -1,4 +1,4 @@
-"""The figures of a decision: the trade-off, the frontier, and what a verification found.
+"""The figures of a decision: trade-off, frontier and verification.
 
 Every ``plot_*`` draws on the axes it is given or on a new ``matplotlib.figure.Figure`` (never
 pyplot's state) and returns the figure. Losses are nats per token, shares are per cent of domain
@@ -51,7 +51,7 @@ Array = NDArray[np.float64]
 
 
 def base_general_loss(recommendation: Recommendation) -> float:
-    """The base's own general loss, nats per token, which the limit is counted from."""
+    """The general loss of the base, nats per token; the limit is relative to it."""
     target = recommendation.target
     known = target.base_losses.get(recommendation.general_channel)
     if known is not None:
@@ -63,7 +63,7 @@ def base_general_loss(recommendation: Recommendation) -> float:
 
 
 def frontier_at(recommendation: Recommendation) -> Frontier | None:
-    """The frontier at the recommended learning rate; the middle one where there is none."""
+    """The frontier at the recommended learning rate, or else the middle frontier."""
     frontiers = recommendation.frontiers
     if not frontiers:
         return None
@@ -78,7 +78,7 @@ def plot_trade_off(recommendation: Recommendation, axes: Sequence[Axes] | None =
     """Draw general rise and domain loss against the share, at the recommended learning rate.
 
     Args:
-        recommendation: The answer to draw.
+        recommendation: The recommendation to draw.
         axes: Two axes (general, domain); None makes a figure.
 
     Returns:
@@ -152,7 +152,7 @@ def plot_domain_cost(recommendation: Recommendation, ax: Axes | None = None) -> 
 def _rise_window(
     recommendation: Recommendation, frontier: Frontier, allowed: float
 ) -> tuple[float, float]:
-    """Limits of the axis of rises: wide enough for the answer, not for the cliff near share 1."""
+    """Axis limits of the rise: they include the answer, not the cliff near share 1."""
     base = base_general_loss(recommendation)
     low = _extreme(np.fmin, frontier.general_low, base) - base
     high = _extreme(np.fmax, frontier.general_high, base) - base
@@ -167,7 +167,7 @@ def _rise_window(
 
 
 def _numbers(losses: Sequence[float | None]) -> Array:
-    """Losses of a record as numbers: NaN, which is not drawn, where laws cannot predict them."""
+    """Losses of a record as numbers; unpredictable losses are NaN, which is not drawn."""
     return np.array(losses, dtype=np.float64)
 
 
@@ -176,13 +176,13 @@ def _number(loss: float | None) -> float:
 
 
 def _extreme(find: np.ufunc, losses: Sequence[float | None], otherwise: float) -> float:
-    """The lowest or highest loss that is known; ``otherwise`` where none is."""
+    """The lowest or highest known loss; ``otherwise`` if none is known."""
     known = [loss for loss in losses if loss is not None]
     return float(find.reduce(known)) if known else otherwise
 
 
 def _at_rate(recommendation: Recommendation, frontier: Frontier) -> list[Choice]:
-    """The habits that were judged at the frontier's learning rate."""
+    """The common shares that were predicted at the frontier's learning rate."""
     return [
         habit
         for habit in recommendation.habits
@@ -193,7 +193,7 @@ def _at_rate(recommendation: Recommendation, frontier: Frontier) -> list[Choice]
 
 
 def _draw_habits(ax: Axes, shares: Array, middle: Array, habits: list[Choice], colour: str) -> None:
-    """Mark the usual shares on a curve."""
+    """Mark the common shares on a curve."""
     if not habits:
         return
     places = np.array([100 * habit.ratio for habit in habits])
@@ -210,7 +210,7 @@ def _draw_habits(ax: Axes, shares: Array, middle: Array, habits: list[Choice], c
 
 
 def _draw_pick(ax: Axes, recommendation: Recommendation, height: float | None) -> None:
-    """Mark the recommended share: its interval as a strip, itself as a diamond on the curve."""
+    """Mark the recommended share as a diamond on the curve, and its interval as a strip."""
     best, interval = recommendation.best, recommendation.ratio_interval
     assert best is not None
     if interval.low is not None and interval.high is not None:
@@ -302,9 +302,10 @@ def _draw_frontier(
     chosen: bool,
     back: float,
 ) -> None:
-    """One learning rate's line, named near its end, ``back`` of what is seen of it before that.
+    """Draw the line of a learning rate and label it near its end.
 
-    Lines draw together at high shares; names at different distances do not cover each other.
+    The label is placed ``back`` (a fraction of the visible line) before the end. Lines converge at
+    high shares; labels at different distances do not overlap.
     """
     colour = COLOURS[roles[frontier.learning_rate]].light
     ax.plot(rise, domain, color=colour, linewidth=2.6 if chosen else 1.4)
@@ -330,10 +331,10 @@ def _draw_frontier(
 def plot_verification(verification: Verification, axes: Sequence[Axes] | None = None) -> Figure:
     """Draw predicted intervals and measured losses, a panel per channel, a row per trained run.
 
-    A measurement inside its interval is a filled diamond; a miss is a cross and says so.
+    A measurement inside its interval is a filled diamond; a miss is a cross with the label MISS.
 
     Args:
-        verification: What the trained runs gave.
+        verification: Results of the verification runs.
         axes: One axes per channel; None makes a figure.
 
     Returns:
@@ -359,7 +360,7 @@ def verified_channels(verification: Verification) -> list[str]:
 
 
 def draw_verified(verification: Verification, name: str, ax: Axes) -> Figure:
-    """One channel of ``plot_verification``."""
+    """Draw a channel of ``plot_verification``."""
     dress(ax)
     ax.grid(axis="y", visible=False)
     runs = [run for run in verification.runs if name in run.measured and name in run.predicted]

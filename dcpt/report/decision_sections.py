@@ -37,14 +37,14 @@ from dcpt.report.theme import new_axes, scale_roles, to_svg
 
 
 def answer_sentence(recommendation: Recommendation, verification: Verification | None) -> str:
-    """The first line of the page: what was measured, or else the answer, as strong as it is."""
+    """The first line of the page: the measured result, or else the answer."""
     if verification is not None:
         return measured_headline(recommendation, verification)
     return headline(recommendation)
 
 
 def question_line(recommendation: Recommendation) -> str:
-    """What was asked: size, tokens and limit of the large run."""
+    """The question: size, tokens and limit of the large run."""
     target = recommendation.target
     base = f"{target.base}, " if target.base else ""
     return (
@@ -54,15 +54,15 @@ def question_line(recommendation: Recommendation) -> str:
 
 
 def lead_sentences(recommendation: Recommendation, verification: Verification | None) -> str:
-    """What follows from the answer, in a few sentences; measured results before predictions.
+    """The sentences below the answer; measured results before predictions.
 
     Args:
         recommendation: The answer.
-        verification: What the trained runs gave, if any.
+        verification: Results of the verification runs, if any.
     """
     predicted = [*expectation(recommendation), *reasons(recommendation)]
     if verification is not None:
-        predicted.insert(0, f"It was predicted: {headline(recommendation)}")
+        predicted.insert(0, f"The prediction was: {headline(recommendation)}")
         predicted.insert(0, verification_sentence(recommendation, verification))
     full, folded = split_warnings(recommendation)
     count = len(full) + len(folded)
@@ -74,7 +74,7 @@ def lead_sentences(recommendation: Recommendation, verification: Verification | 
 
 
 def verification_sentence(recommendation: Recommendation, verification: Verification) -> str:
-    """The findings of the trained runs, a miss as plainly as a hit."""
+    """The result of the verification runs, misses as plainly as hits."""
     held = "All losses measured at the recommended pair lie inside the predicted intervals."
     missed = "A loss measured at the recommended pair lies OUTSIDE its predicted interval (a miss)."
     findings = verification_findings(recommendation, verification)
@@ -82,7 +82,7 @@ def verification_sentence(recommendation: Recommendation, verification: Verifica
 
 
 def answer_tiles(recommendation: Recommendation) -> list[Tile]:
-    """The numbers that matter."""
+    """The most important numbers."""
     best, base = recommendation.best, base_general_loss(recommendation)
     level = format_percent(recommendation.level)
     limit = recommendation.target.limit
@@ -127,7 +127,7 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
 
 
 def _general_tile(recommendation: Recommendation, best: Choice) -> Tile:
-    """The general loss; under a limit on each channel that of the one that rises most."""
+    """The general loss; under a limit on each channel, that of the channel that rises most."""
     general = binding_channel(recommendation, best)
     name = "General loss, predicted"
     if recommendation.general_channel == GENERAL_WORST:
@@ -144,7 +144,7 @@ def trade_off_section(
         Text(
             "More domain text makes the model better at the domain and worse at everything else. "
             "Small runs were trained at different shares; a formula fitted to their losses (a law) "
-            "says what the large run would give at each share. Shaded bands hold "
+            "predicts the losses of the large run at each share. Shaded bands contain "
             f"{format_percent(recommendation.level)} of the predictions of laws fitted to "
             "resampled runs."
         )
@@ -196,7 +196,7 @@ def _trade_off_picture(recommendation: Recommendation) -> Picture:
 
 
 def _trade_off_finding(recommendation: Recommendation) -> str:
-    """What the trade-off shows: where the limit is met, and what ten more points would do."""
+    """The caption: where the limit is reached, and the effect of ten more points of share."""
     best, frontier = recommendation.best, frontier_at(recommendation)
     if best is None or frontier is None:
         return "the general loss stays above the dashed limit at every share"
@@ -246,12 +246,12 @@ def _frontier_picture(recommendation: Recommendation) -> Picture:
         ],
         f"What to see: {finding} (the green diamond).",
         [(f"rate {rate(value)}", roles[value]) for value in rates],
-        "one",
+        "single",
     )
 
 
 def other_shares_section(recommendation: Recommendation) -> Section:
-    """What the usual shares would cost."""
+    """The cost of common shares."""
     rates = {habit.learning_rate for habit in recommendation.habits}
     at = (
         f"At learning rate {rate(rates.pop())}: losses" if rates and None not in rates else "Losses"
@@ -282,7 +282,7 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
             "A higher learning rate learns the domain faster and forgets more, so share and rate "
             "are chosen together. "
             + (
-                "Here the rate was fixed as asked."
+                "Here the rate was fixed by the target."
                 if held
                 else "For each rate: the largest share within the limit, and the domain loss there."
             )
@@ -300,7 +300,7 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
 def verification_section(
     recommendation: Recommendation, verification: Verification | None
 ) -> Section:
-    """Predicted and measured losses: the findings, a figure and a table."""
+    """Predicted and measured losses: the result, a figure and a table."""
     if verification is None:
         text = (
             "The large run has not been trained at the recommendation yet: everything above is "
@@ -319,8 +319,8 @@ def verification_section(
         Text(verification_sentence(recommendation, verification), "verdict"),
         Picture(
             [Group(panels)],
-            "What to see: each bar is the predicted interval with its middle, the marker what was "
-            "measured; a cross outside the bar is a miss.",
+            "What to see: each bar is the predicted interval with its center, each marker the "
+            "measured loss; a cross outside the bar is a miss.",
         ),
         Tabled(verification_table(verification), "Predicted and measured, nats per token"),
         *(Text(words) for words in verification_findings(recommendation, verification)[1:]),
@@ -329,10 +329,10 @@ def verification_section(
 
 
 def warnings_section(recommendation: Recommendation) -> Section:
-    """Why the evidence is not stronger, the weightiest warnings, the others folded.
+    """Why the evidence is not stronger, then the warnings: the first in full, the others folded.
 
     Args:
-        recommendation: With its evidence, flags and extrapolation factors.
+        recommendation: The recommendation, with its flags filled in.
     """
     parts: list[Part] = [
         Warned(reason.kind, f"{reason.sentence} What to do: {reason.needed}.")

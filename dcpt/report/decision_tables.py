@@ -17,10 +17,10 @@ from dcpt.table.study_rows import LARGEST_LOSS
 
 
 def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, float]) -> Table:
-    """Predicted losses at the recommendation beside the base's own.
+    """Predicted losses at the recommendation next to those of the base.
 
     Args:
-        recommendation: With a ``best``.
+        recommendation: A recommendation whose ``best`` is not None.
         size_of_token: Bytes per token by channel; where any is known, bits per byte are shown.
     """
     best = recommendation.best
@@ -31,7 +31,7 @@ def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, flo
         head.append("bits per byte")
     rows = []
     for name, interval in best.losses.items():
-        if name == GENERAL_WORST:  # no model has such a loss
+        if name == GENERAL_WORST:  # a pseudo-channel
             continue
         base = recommendation.target.base_losses.get(name)
         known = base is not None and interval.value is not None
@@ -52,12 +52,14 @@ def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, flo
 
 
 OUTSIDE_MARK = " *"
+"""Follows a share outside those of the runs, in tables of choices."""
+
 BEYOND = "beyond the laws"
-"""Said where a number would be, and what follows a share, in tables of choices."""
+"""Replaces a loss that the laws cannot predict, in tables of choices."""
 
 
 def choice_notes(choices: Sequence[Choice]) -> list[str]:
-    """What the marks in a table of choices mean; only those that are in it."""
+    """Explain the marks that occur in a table of choices."""
     notes = []
     if any(choice.outside_runs for choice in choices):
         notes.append("* This share is outside those of the runs.")
@@ -70,7 +72,7 @@ def choice_notes(choices: Sequence[Choice]) -> list[str]:
 
 
 def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, str]:
-    """A share with what it costs, as the terminal and the page show it."""
+    """The cells of a choice, for the terminal and the page."""
     general, domain = recommendation.general_channel, recommendation.domain_channel
     compared = choice.regret.value is not None and choice is not recommendation.best
     within = "yes" if choice.within_limit else "no"
@@ -94,7 +96,7 @@ def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, st
 
 
 def compared_choices(recommendation: Recommendation) -> list[tuple[str, Choice]]:
-    """The recommendation, the usual shares at its learning rate and the safe pair, by share."""
+    """The recommendation, common shares at its learning rate and the safe pair, by share."""
     best, safe = recommendation.best, recommendation.alternatives.get("safe")
     rows = [
         (f"{format_percent(1 - habit.ratio)} general text", habit)
@@ -110,7 +112,7 @@ def compared_choices(recommendation: Recommendation) -> list[tuple[str, Choice]]
 
 
 def choices_table(recommendation: Recommendation) -> Table:
-    """What the recommendation, the safe pair and the usual shares cost, in order of the share."""
+    """The cost of the recommendation, the safe pair and common shares, by share."""
     rows, strong, head = [], set(), ["choice"]
     for i, (label, choice) in enumerate(compared_choices(recommendation)):
         cells = choice_cells(recommendation, choice)
@@ -122,7 +124,7 @@ def choices_table(recommendation: Recommendation) -> Table:
 
 
 def alternatives_table(recommendation: Recommendation) -> Table | None:
-    """Other pairs of share and learning rate worth a look, if any."""
+    """Other pairs of share and learning rate, if any."""
     if not recommendation.alternatives:
         return None
     rows, head = [], ["choice"]
@@ -176,7 +178,7 @@ def _domain_loss_there(recommendation: Recommendation, frontier: Frontier) -> st
 
 
 def verdict(run: Verified, name: str) -> str:
-    """Whether a measured loss lies in its interval, in words, and by how much it misses."""
+    """Whether a measured loss lies in its interval, and by how much it misses."""
     interval, measured = run.predicted[name], run.measured[name]
     inside = run.inside.get(name)
     if inside is None or interval.low is None or interval.high is None:
@@ -198,14 +200,13 @@ def verification_table(verification: Verification) -> Table:
                 continue
             measured = run.measured[name]
             off = None if interval.value is None else measured - interval.value
-            said = verdict(run, name)
-            if said.startswith("MISS"):
+            if run.inside.get(name) is False:
                 bad.add(len(rows))
             rows.append(
                 [
                     f"{run.label}, {percent(run.ratio)} at {rate(run.learning_rate)}",
                     channel_name(name),
-                    said,
+                    verdict(run, name),
                     nats(interval.value),
                     span(interval),
                     nats(measured),

@@ -1,4 +1,4 @@
-"""The figures of a fit: loss curves with the law over the points, and what the law misses.
+"""The figures of a fit: loss curves with the law over the points, and residuals.
 
 A constant-rate point is an open circle, a point after its decay a filled diamond; the law is a
 line, and a short bar where it predicts a decayed point. Colours are an ordered scale over shares.
@@ -32,7 +32,7 @@ _CURVE_POINTS = 32
 
 @dataclass(frozen=True)
 class Curve:
-    """One run in a panel: what was measured and what the law says.
+    """A run in a panel: measured losses and the law.
 
     Args:
         ratio: Share of domain text, None where the table has none.
@@ -57,7 +57,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """The curves of one size and learning rate."""
+    """The curves of a size and learning rate.
+
+    Args:
+        n_params: Parameters; None where the table has none.
+        learning_rate: Peak learning rate; None where the table has none.
+        curves: A curve for each run.
+    """
 
     n_params: float | None
     learning_rate: float | None
@@ -70,7 +76,7 @@ def loss_panels(fit: Fit, runs: pd.DataFrame, channel: str) -> list[Panel]:
     Args:
         fit: The fitted laws.
         runs: The runs table.
-        channel: Which losses.
+        channel: The channel.
 
     Returns:
         Panels by size, then by learning rate. Points left out of the fit are not in them.
@@ -80,13 +86,16 @@ def loss_panels(fit: Fit, runs: pd.DataFrame, channel: str) -> list[Panel]:
     lines = _law_lines(fit, channel, data, members)
     panels: dict[tuple[float | None, float | None], list[Curve]] = {}
     for rows, (tokens, line) in zip(members, lines, strict=True):
-        place = (_one(data.points.n_params, rows), _one(data.points.learning_rate, rows))
+        place = (
+            _shared_value(data.points.n_params, rows),
+            _shared_value(data.points.learning_rate, rows),
+        )
         annealed = _annealed(data, rows)
         n_tokens = _tokens(data)
         constant, decayed = rows[~annealed], rows[annealed]
         panels.setdefault(place, []).append(
             Curve(
-                _one(data.points.ratio, rows),
+                _shared_value(data.points.ratio, rows),
                 n_tokens[constant],
                 data.losses[constant],
                 n_tokens[decayed],
@@ -106,7 +115,7 @@ def compare_points(fit: Fit, runs: pd.DataFrame, channel: str) -> tuple[ChannelD
     Args:
         fit: The fitted laws.
         runs: The runs table.
-        channel: Which losses.
+        channel: The channel.
 
     Returns:
         M points with their losses, and the stack's predictions, nats per token, shape (M,).
@@ -118,7 +127,7 @@ def compare_points(fit: Fit, runs: pd.DataFrame, channel: str) -> tuple[ChannelD
     return data, fit.central(channel, data.points)
 
 
-def _one(values: Array | None, rows: NDArray[np.intp]) -> float | None:
+def _shared_value(values: Array | None, rows: NDArray[np.intp]) -> float | None:
     """The value that all rows of a run share; None where it is unknown."""
     return None if values is None or np.isnan(values[rows[0]]) else float(values[rows[0]])
 
@@ -130,7 +139,7 @@ def _tokens(data: ChannelData) -> Array:
 
 
 def _annealed(data: ChannelData, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which of the rows lie after a decay."""
+    """Which of the rows are points after a decay."""
     annealed = data.points.annealed
     return np.zeros(len(rows), bool) if annealed is None else annealed[rows] > 0
 
@@ -138,7 +147,7 @@ def _annealed(data: ChannelData, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
 def _law_lines(
     fit: Fit, channel: str, data: ChannelData, runs: list[NDArray[np.intp]]
 ) -> list[tuple[Array, Array]]:
-    """The law along the constant part of every run, predicted in one call."""
+    """The law along the constant part of every run, predicted in a single call."""
     n_tokens = _tokens(data)
     index: list[NDArray[np.intp]] = []
     tokens: list[Array] = []
@@ -166,7 +175,7 @@ def plot_loss_curves(
     Args:
         fit: The fitted laws.
         runs: The runs table.
-        channel: Which losses.
+        channel: The channel.
         axes: One axes per panel (``loss_panels``); None makes a figure, a row per size.
 
     Returns:
@@ -201,7 +210,7 @@ def plot_loss_curves(
 
 
 def ratio_roles(runs: pd.DataFrame, panels: Sequence[Panel]) -> dict[float | None, str]:
-    """The colour of every share in these panels; a share has one colour in all channels."""
+    """The colour of every share in these panels; it is the same in all channels."""
     there = {curve.ratio for panel in panels for curve in panel.curves}
     known = runs["ratio"].dropna().astype(float).tolist() if "ratio" in runs else []
     roles = scale_roles([*known, *there])
@@ -238,10 +247,10 @@ def draw_loss_panel(
     limits: tuple[float, float],
     channel: str,
 ) -> Figure:
-    """Draw one panel of ``plot_loss_curves``.
+    """Draw a panel of ``plot_loss_curves``.
 
     Args:
-        ax: Where.
+        ax: The axes to draw on.
         panel: Its curves.
         roles: Colour role by share.
         limits: Limits of the losses, nats per token.

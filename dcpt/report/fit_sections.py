@@ -1,4 +1,4 @@
-"""The second half of a report: loss curves, what the laws miss, the laws, the runs."""
+"""The second half of a report: loss curves, residuals, laws and runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
 
 MOST_PANELS = 12
-"""Panels of loss curves that a channel shows; beyond it three learning rates of each size."""
+"""Most panels of loss curves per channel; with more, three learning rates per size are shown."""
 
 
 _FEW = 3
-"""Panels beside each other that may be drawn larger."""
+"""Most panels side by side that are drawn larger."""
 
 
 def loss_curves_section(fit: Fit, runs: pd.DataFrame) -> Section:
@@ -45,7 +45,7 @@ def loss_curves_section(fit: Fit, runs: pd.DataFrame) -> Section:
     parts: list[Part] = [
         Text(
             "Every run's losses over its training, and the law's line through them. If the lines "
-            "miss the points here, nothing further up can be trusted."
+            "miss the points here, do not trust the predictions above."
         )
     ]
     for channel in fit.channels:
@@ -62,7 +62,7 @@ def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
     shown = _shown(panels)
     roles, limits = ratio_roles(runs, panels), size_limits(panels)
     several = [panel.n_params for panel in shown]
-    # Sizes get rows of their own only where several learning rates stand beside each other.
+    # Sizes get rows of their own only if they have several learning rates.
     rows = max(several.count(size) for size in several) > _FEW
     groups: dict[float | None, list[str]] = {}
     for panel in shown:
@@ -114,7 +114,7 @@ def _shown(panels: list[Panel]) -> list[Panel]:
 
 
 def residuals_section(fit: Fit, runs: pd.DataFrame) -> Section:
-    """What the laws miss, point by point."""
+    """Residuals of the laws, point by point."""
     panels, worst = [], []
     for channel in fit.channels:
         figure = draw_residuals(fit, runs, channel)
@@ -129,15 +129,15 @@ def residuals_section(fit: Fit, runs: pd.DataFrame) -> Section:
             Picture(
                 [Group(panels)],
                 "What to see: a good law scatters closely around the zero line at every size; a "
-                "bend or a size that lies to one side is something it does not know (filled: after "
-                "a decay).",
+                "bend, or a size to one side of the line, is an effect that the law does not model "
+                "(filled: after a decay).",
             ),
         ],
     )
 
 
 def _typical_miss(fit: Fit, runs: pd.DataFrame, channel: str) -> str:
-    """Root mean square and largest miss of a channel, in words."""
+    """Root mean square and largest miss of a channel, as text."""
     data, predicted = compare_points(fit, runs, channel)
     missed = np.abs(data.losses - predicted)
     typical = float(np.sqrt(np.mean(missed**2)))
@@ -148,18 +148,18 @@ def _typical_miss(fit: Fit, runs: pd.DataFrame, channel: str) -> str:
 
 
 def laws_section(fit: Fit) -> Section:
-    """Which laws were used, how they did on what they had not seen, and their parameters."""
+    """The laws used, their held-out errors and their parameters."""
     records = fit.records()
     parts: list[Part] = [
         Text(
-            "A law is a formula for one channel's loss. Laws are judged by predicting whole runs, "
-            "sizes or stretches of training that were kept from them (held out), and weighed by "
-            "that. Single parameters mean little even where predictions are good; a flag says so."
+            "A law is a formula for a channel's loss. Laws are compared by their error on held-out "
+            "runs, sizes or stretches of training, and weighted by these errors. Single parameters "
+            "mean little even where predictions are good; flags mark them."
         ),
         Tabled(
             laws_table(records),
-            "Stack weight, and error on what was held out (nats, root mean square); shaded or →: "
-            "the law that did best",
+            "Stack weight, and error on held-out points (nats, root mean square); shaded or →: "
+            "the best law",
         ),
     ]
     for record in records:
@@ -171,7 +171,7 @@ def laws_section(fit: Fit) -> Section:
 
 
 def runs_section(fit: Fit, runs: pd.DataFrame) -> Section:
-    """What the laws were fitted to."""
+    """The runs that the laws were fitted to."""
     parts: list[Part] = [
         Text(
             "Losses in nats per token on fixed validation text: before training (base), at the "

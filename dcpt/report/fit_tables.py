@@ -25,29 +25,31 @@ _SPLIT_WORDS = {
 
 
 def laws_table(records: Sequence[Mapping[str, Any]]) -> Table:
-    """One row per channel, phase and law: stack weight and held-out errors by split.
+    """A row per channel, phase and law: stack weight and held-out errors by split.
 
     Args:
         records: ``Fit.records()``.
     """
-    splits = [split for split in SPLITS if any(split in one["held_out"] for one in records)]
+    splits = [split for split in SPLITS if any(split in record["held_out"] for record in records)]
     rows: list[list[str]] = []
     strong: set[int] = set()
-    entries = [(one, phase, weight) for one in records for phase, weight in one["weight"].items()]
-    channels = list(dict.fromkeys(one["channel"] for one in records))
+    entries = [
+        (record, phase, weight) for record in records for phase, weight in record["weight"].items()
+    ]
+    channels = list(dict.fromkeys(record["channel"] for record in records))
     entries.sort(key=lambda entry: (channels.index(entry[0]["channel"]), entry[1], -entry[2]))
-    for one, phase, weight in entries:
-        if phase in one["chosen"]:
+    for record, phase, weight in entries:
+        if phase in record["chosen"]:
             strong.add(len(rows))
         rows.append(
             [
-                channel_name(one["channel"]),
+                channel_name(record["channel"]),
                 phase,
-                one["law"],
+                record["law"],
                 f"{weight:.2f}",
-                str(one["n_points"]),
-                *(nats(one["held_out"][s]) if s in one["held_out"] else "" for s in splits),
-                ", ".join(one["flags"]),
+                str(record["n_points"]),
+                *(nats(record["held_out"][s]) if s in record["held_out"] else "" for s in splits),
+                ", ".join(record["flags"]),
             ]
         )
     head = ["channel", "phase", "law", "weight", "points"]
@@ -59,7 +61,7 @@ def parameters_table(record: Mapping[str, Any]) -> Table:
     """The fitted parameters of one law, with what they mean and their flags.
 
     Args:
-        record: One of ``Fit.records()``.
+        record: An entry of ``Fit.records()``.
     """
     rows = []
     for name, value in record["parameters"].items():
@@ -78,26 +80,26 @@ def left_out_table(fit: Fit) -> Table:
     for row, channel, reason in fit.left_out().itertuples(index=False):
         places.setdefault((channel, reason), []).append(row)
     rows = []
-    for (channel, reason), found in places.items():
-        where = str(found[0]) if len(found) == 1 else f"{min(found)} to {max(found)}"
-        rows.append([channel_name(channel), reason, str(len(found)), where])
+    for (channel, reason), lines in places.items():
+        where = str(lines[0]) if len(lines) == 1 else f"{min(lines)} to {max(lines)}"
+        rows.append([channel_name(channel), reason, str(len(lines)), where])
     return Table(["channel", "reason", "rows", "in the file"], rows, words=2)
 
 
 def bytes_per_token(runs: pd.DataFrame) -> dict[str, float]:
-    """Bytes behind a token of each channel, from ``bytes_per_token_<channel>`` where known."""
+    """Bytes per token of each channel, from ``bytes_per_token_<channel>`` where known."""
     prefix = "bytes_per_token_"
-    found: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     for column in runs.columns:
         if str(column).startswith(prefix):
             values = runs[column].dropna()
             if len(values):
-                found[str(column)[len(prefix) :]] = float(values.iloc[0])
-    return found
+                sizes[str(column)[len(prefix) :]] = float(values.iloc[0])
+    return sizes
 
 
 def sizes_table(runs: pd.DataFrame) -> Table:
-    """The runs by size: how many, which rates and shares, how far, how many points."""
+    """The runs by size: their number, points, rates, shares and tokens."""
     if "n_params" in runs:
         groups = [(format_count(float(str(n))), part) for n, part in runs.groupby("n_params")]
     else:
@@ -120,7 +122,7 @@ def sizes_table(runs: pd.DataFrame) -> Table:
 
 
 def _listed(part: pd.DataFrame, column: str, say: object) -> str:
-    """The distinct values of a column, or that it is not there."""
+    """The distinct values of a column; ``not recorded`` without the column."""
     if column not in part:
         return "not recorded"
     assert callable(say)

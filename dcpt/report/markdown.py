@@ -1,4 +1,4 @@
-"""Text inside Markdown: names and sentences show as they are and never become markup."""
+"""Escape text for Markdown, so that names and sentences never become markup."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _TICKS = re.compile(r"`+")
 
 
 def escape_markdown(text: str) -> str:
-    """Text as one line of Markdown that shows the text itself."""
+    """Escape a text as a single line of Markdown."""
     line = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
     line = _ENTITY.sub("&amp;", line).replace("<", "&lt;")
     return _BLOCK.sub(lambda found: f"{found[1][:-1]}\\{found[1][-1]}", line)
 
 
 def code_span(text: str) -> str:
-    """Text as one line of code, between more backticks than it holds."""
+    """Format a text as a single line of code, between more backticks than it contains."""
     line = " ".join(text.split())
     longest = max((len(run) for run in _TICKS.findall(line)), default=0)
     fence = "`" * (longest + 1)

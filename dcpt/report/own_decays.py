@@ -1,4 +1,4 @@
-"""What decays with mixtures of their own gave: measured, beside the ordinary decay."""
+"""Measured losses of decays with mixtures of their own, next to the ordinary decay."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ _UNMEASURED = "not measured"
 
 
 def own_decays_section(decays: Sequence[OwnDecay]) -> Section:
-    """Every trunk's losses after its ordinary decay and after those with mixtures of their own.
+    """Losses of every trunk after its ordinary decay and after decays with their own mixtures.
 
     Args:
         decays: At least one.
     """
-    shares = {one.mixture: one.shares for one in sorted(decays, key=lambda one: one.mixture)}
+    shares = {
+        decay.mixture: decay.shares for decay in sorted(decays, key=lambda decay: decay.mixture)
+    }
     table = own_decays_table(decays)
     parts: list[Part] = [
         Text(
-            "At the end of these runs' constant learning rate further decays to zero were trained, "
-            "each on a mixture of its own. All losses here are measured, none is predicted, and "
-            "they are in no fit: neither the laws nor the recommendation knows them. The ordinary "
-            "decay goes on with the run's own mixture; it starts from the same weights and takes "
-            "as many tokens. A difference below zero: the decay with its own mixture ended lower."
+            "After the constant learning rate of these runs, further decays to zero were trained, "
+            "each with its own mixture. All losses in this section are measured. They are in no "
+            "fit, so they do not affect the laws or the recommendation. The ordinary decay "
+            "continues with the run's own mixture; it starts from the same weights and takes as "
+            "many tokens. A negative difference means that the decay with its own mixture ended "
+            "with a lower loss."
         ),
         Bullets([f"{name}: {_mixed(mixture)}" for name, mixture in shares.items()]),
         Tabled(
@@ -41,8 +44,8 @@ def own_decays_section(decays: Sequence[OwnDecay]) -> Section:
     if any(_UNMEASURED in row for row in table.rows):
         parts.append(
             Text(
-                "Not measured: the decay has not ended, or the channel is an extra one, which only "
-                "decays whose mixture names it read and measure."
+                "Not measured: the decay has not ended, or the channel is an extra channel that "
+                "is not in the mixture of this decay."
             )
         )
     return Section("own-mixtures", "Decays with mixtures of their own", parts)
@@ -50,47 +53,49 @@ def own_decays_section(decays: Sequence[OwnDecay]) -> Section:
 
 def own_decays_table(decays: Sequence[OwnDecay]) -> Table:
     """A row per trunk and channel, two columns per mixture."""
-    mixtures = sorted({one.mixture for one in decays})
-    seeds = ["seed"] if len({one.seed for one in decays}) > 1 else []
+    mixtures = sorted({decay.mixture for decay in decays})
+    seeds = ["seed"] if len({decay.seed for decay in decays}) > 1 else []
     head = ["size", "domain share", "learning rate", *seeds, "tokens", "channel", "ordinary"]
     for name in mixtures:
         head += [name, f"{name} − ordinary"]
     trunks: dict[tuple[str, int], dict[str, OwnDecay]] = {}
-    for one in sorted(decays, key=_order):
-        trunks.setdefault((one.run, one.n_tokens), {})[one.mixture] = one
+    for decay in sorted(decays, key=_order):
+        trunks.setdefault((decay.run, decay.n_tokens), {})[decay.mixture] = decay
     rows = []
-    for found in trunks.values():
-        one = next(iter(found.values()))
-        trunk = [format_count(one.n_params), percent(one.ratio), rate(one.learning_rate)]
-        trunk += [str(one.seed)] if seeds else []
-        trunk.append(format_count(one.n_tokens))
-        ordinary = next((other.ordinary for other in found.values() if other.ordinary), {})
-        for channel in dict.fromkeys([*ordinary, *(c for o in found.values() for c in o.losses)]):
+    for by_mixture in trunks.values():
+        decays_here = list(by_mixture.values())
+        first = decays_here[0]
+        trunk = [format_count(first.n_params), percent(first.ratio), rate(first.learning_rate)]
+        trunk += [str(first.seed)] if seeds else []
+        trunk.append(format_count(first.n_tokens))
+        ordinary = next((decay.ordinary for decay in decays_here if decay.ordinary), {})
+        measured = [channel for decay in decays_here for channel in decay.losses]
+        for channel in dict.fromkeys([*ordinary, *measured]):
             row = [*trunk, channel_name(channel), _loss(ordinary, channel)]
             for name in mixtures:
-                row += _measured(found.get(name), channel)
+                row += _measured(by_mixture.get(name), channel)
             rows.append(row)
     return Table(head, rows, words=head.index("ordinary"))
 
 
-def own_decay_record(one: OwnDecay) -> dict[str, Any]:
-    """A decay as plain JSON values, with its differences from the ordinary one."""
-    return {**asdict(one), "differences": one.differences}
+def own_decay_record(decay: OwnDecay) -> dict[str, Any]:
+    """A decay as plain JSON values, with its differences from the ordinary decay."""
+    return {**asdict(decay), "differences": decay.differences}
 
 
-def _order(one: OwnDecay) -> tuple[float | str, ...]:
-    """By size, learning rate, share, seed, length; then by trunk and mixture."""
-    size = (one.n_params, one.learning_rate, one.ratio, one.seed, one.n_tokens)
-    return (*size, one.run, one.mixture)
+def _order(decay: OwnDecay) -> tuple[float | str, ...]:
+    """Sort key: size, learning rate, share, seed, length, trunk, mixture."""
+    size = (decay.n_params, decay.learning_rate, decay.ratio, decay.seed, decay.n_tokens)
+    return (*size, decay.run, decay.mixture)
 
 
-def _measured(one: OwnDecay | None, channel: str) -> list[str]:
-    """A channel's loss after a decay, and its difference where the ordinary one has it too."""
-    if one is None:
+def _measured(decay: OwnDecay | None, channel: str) -> list[str]:
+    """A channel's loss after a decay, and its difference from the ordinary decay."""
+    if decay is None:
         return [_UNMEASURED, ""]
-    difference = one.differences.get(channel)
+    difference = decay.differences.get(channel)
     return [
-        _loss(one.losses, channel),
+        _loss(decay.losses, channel),
         "" if difference is None else nats(difference, sign=True),
     ]
 
@@ -100,5 +105,5 @@ def _loss(losses: dict[str, float], channel: str) -> str:
 
 
 def _mixed(shares: dict[str, float]) -> str:
-    """A mixture in words: ``60 % domain, 40 % general``."""
+    """A mixture as text: ``60 % domain, 40 % general``."""
     return ", ".join(f"{percent(share)} {channel_name(name)}" for name, share in shares.items())

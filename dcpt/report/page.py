@@ -1,4 +1,4 @@
-"""One page with the answer and all that it rests on: HTML, Markdown and JSON."""
+"""The report: the answer and its evidence on a page, as HTML, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -53,7 +53,16 @@ _PACKAGES = ("dcpt", "numpy", "scipy", "pandas", "matplotlib")
 
 @dataclass(frozen=True)
 class Report:
-    """All that the templates show."""
+    """Content of the report, as the templates take it.
+
+    Args:
+        title: Title of the page.
+        answer: The answer in a sentence.
+        question: Size, tokens and limit of the target.
+        lead: The sentences below the answer.
+        tiles: The most important numbers.
+        sections: The sections, in order.
+    """
 
     title: str
     answer: str
@@ -77,13 +86,13 @@ def write_report(
     """Write ``report.html`` (self-contained), ``report.md`` and ``report.json``.
 
     Args:
-        folder: Made if absent.
+        folder: Where to write; created if absent.
         runs: The runs table that was fitted.
         fit: The fitted laws.
         recommendation: The answer.
-        verification: What the trained runs gave, if any were trained.
-        own_decays: What decays with mixtures of their own gave, if the study has any.
-        title: Of the page.
+        verification: Results of the verification runs, if any were trained.
+        own_decays: Results of decays with mixtures of their own, if the study has any.
+        title: Title of the page.
         notes: Sentences about how the runs were made.
 
     Returns:
@@ -107,7 +116,7 @@ def write_report(
         "answer": report.answer,
         "recommendation": _plain(recommendation),
         "verification": None if verification is None else _plain(verification),
-        "own_decays": [own_decay_record(one) for one in own_decays],
+        "own_decays": [own_decay_record(decay) for decay in own_decays],
         "laws": fit.records(),
         "fit_flags": list(fit.flags),
         "notes": list(notes),
@@ -146,9 +155,9 @@ def compose(
         runs: The runs table that was fitted.
         fit: The fitted laws.
         recommendation: The answer.
-        verification: What the trained runs gave, if any.
-        own_decays: What decays with mixtures of their own gave; without any, no section.
-        title: Of the page.
+        verification: Results of the verification runs, if any.
+        own_decays: Results of decays with mixtures of their own; no section if empty.
+        title: Title of the page.
         notes: Sentences about how the runs were made.
         made: Versions and hashes, by name.
     """
@@ -211,7 +220,7 @@ def render_html(report: Report) -> str:
 def render_markdown(report: Report) -> str:
     """The page as Markdown, without its figures."""
     environment = _environment()
-    # Every value becomes Markdown here, before the environment would escape it as HTML.
+    # Values are escaped for Markdown here, before the environment would escape them for HTML.
     environment.finalize = _as_markdown
     environment.filters["code"] = lambda text: Markup(code_span(text))
     return environment.get_template("report.md.j2").render(**vars(report))
@@ -222,7 +231,7 @@ def _as_markdown(value: Any) -> Markup:
 
 
 def _environment() -> Environment:
-    """The templates of this package, which escape every value; a missing one is an error."""
+    """The templates of this package; they escape every value, and a missing value is an error."""
     return Environment(
         loader=PackageLoader("dcpt.report"),
         autoescape=True,

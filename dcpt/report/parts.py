@@ -1,4 +1,4 @@
-"""What a report is made of: sections of parts, rendered alike as HTML and Markdown."""
+"""Parts of a report: sections of parts, rendered both as HTML and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Table:
 
     Args:
         head: Column names.
-        rows: One list a row, as long as ``head``.
-        words: How many leading columns hold words (left-aligned); the others hold numbers.
-        strong: Rows to be set apart.
+        rows: A list of cells for each row, as long as ``head``.
+        words: Number of leading columns with words (left-aligned); the others hold numbers.
+        strong: Rows to highlight.
         bad: Rows that report a miss.
     """
 
@@ -27,7 +27,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph.
+
+    Args:
+        text: The text.
+        style: CSS class, if any.
+    """
 
     kind: ClassVar[str] = "text"
     text: str
@@ -44,7 +49,12 @@ class Heading:
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list of sentences; with a label it opens on a click."""
+    """A list of sentences.
+
+    Args:
+        items: The sentences.
+        label: Title of the folded list; without it the list is not folded.
+    """
 
     kind: ClassVar[str] = "list"
     items: list[str]
@@ -53,7 +63,12 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Warned:
-    """A flag: its stable name and its sentence."""
+    """A warning.
+
+    Args:
+        name: Stable name of its flag.
+        text: The sentence.
+    """
 
     kind: ClassVar[str] = "flag"
     name: str
@@ -62,7 +77,14 @@ class Warned:
 
 @dataclass(frozen=True)
 class Tabled:
-    """A table with its caption and a note above it; a folded one opens on a click."""
+    """A table with its caption.
+
+    Args:
+        table: The table.
+        label: Caption, or the title of a folded table.
+        folded: Whether the table opens on a click.
+        note: A formula above the table.
+    """
 
     kind: ClassVar[str] = "table"
     table: Table
@@ -73,7 +95,12 @@ class Tabled:
 
 @dataclass(frozen=True)
 class Group:
-    """Panels under a common title, each an SVG element."""
+    """Panels under a common title.
+
+    Args:
+        panels: SVG elements.
+        title: The title, if any.
+    """
 
     panels: list[str]
     title: str = ""
@@ -81,13 +108,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of one panel or more, with the sentence that says what to see in it.
+    """A figure of one or more panels, with a sentence on what it shows.
 
     Args:
         groups: Its panels.
-        caption: One sentence.
-        legend: (text, colour role or nothing) pairs above the panels.
-        layout: ``one``, ``small`` or empty (as many as fit beside each other).
+        caption: The sentence.
+        legend: (text, colour role or empty) pairs above the panels.
+        layout: ``single``, ``middle``, ``small`` or empty (as many as fit side by side).
     """
 
     kind: ClassVar[str] = "picture"
@@ -107,7 +134,13 @@ Part = Text | Heading | Bullets | Warned | Tabled | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of the page."""
+    """A section of the page.
+
+    Args:
+        id: Anchor of its link.
+        title: Its heading.
+        parts: Its parts, in order.
+    """
 
     id: str
     title: str
@@ -116,7 +149,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that matters: its name, the number, and a line about it."""
+    """An important number.
+
+    Args:
+        name: Its name.
+        value: The number as text.
+        more: A line below it.
+    """
 
     name: str
     value: str

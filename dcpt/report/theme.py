@@ -1,8 +1,9 @@
 """The colours of figures and page, in light and dark, and figures as SVG that follow both.
 
 A figure is drawn with the light colours. In the page every such colour becomes a CSS variable, so
-one SVG serves light, dark and print. The palette is safe for colour-blind readers: blue, vermilion
-and green differ in lightness too, and ordered values run along plasma, whose lightness is monotone.
+the same SVG serves light, dark and print. The palette is safe for colour-blind readers: blue,
+vermilion and green differ in lightness too, and the ordered scale is monotone in lightness (light:
+plasma; dark: equal steps of 0.08 to 0.095 in OKLab, so that neighbours can be distinguished).
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Colour:
-    """One role in light and dark; all have a contrast of 3:1 or more except grid lines."""
+    """Colours of a role; all have a contrast of 3:1 or more except grid lines.
+
+    Args:
+        light: Hex colour in light mode and in print.
+        dark: Hex colour in dark mode.
+    """
 
     light: str
     dark: str
@@ -34,17 +40,17 @@ COLOURS = {
     "general": Colour("#0b67b0", "#6bb6f0"),
     "domain": Colour("#b54800", "#ff9f60"),
     "pick": Colour("#00705a", "#45cfa9"),
-    "s0": Colour("#0d0887", "#b98cff"),
-    "s1": Colour("#370499", "#d07be8"),
-    "s2": Colour("#5801a4", "#de70b9"),
-    "s3": Colour("#7701a8", "#e56a8d"),
-    "s4": Colour("#9410a2", "#ec7a66"),
-    "s5": Colour("#ad2793", "#f0904e"),
-    "s6": Colour("#c33d80", "#f7aa3a"),
-    "s7": Colour("#d5536f", "#fbc62c"),
-    "s8": Colour("#e0605d", "#f3ec27"),
+    "s0": Colour("#0d0887", "#3f73eb"),
+    "s1": Colour("#370499", "#8665e9"),
+    "s2": Colour("#5801a4", "#ba5fd5"),
+    "s3": Colour("#7701a8", "#e55fb5"),
+    "s4": Colour("#9410a2", "#ff6d91"),
+    "s5": Colour("#ad2793", "#ff8c7e"),
+    "s6": Colour("#c33d80", "#feae77"),
+    "s7": Colour("#d5536f", "#ffd374"),
+    "s8": Colour("#e0605d", "#feed25"),
 }
-"""Roles of colours. ``s0`` to ``s8`` are an ordered scale: low to high."""
+"""Colours by role. ``s0`` to ``s8`` are an ordered scale, low to high."""
 
 INK, MUTED, RULE, PAPER = (COLOURS[role].light for role in ("ink", "muted", "rule", "paper"))
 GENERAL, DOMAIN, PICK = (COLOURS[role].light for role in ("general", "domain", "pick"))
@@ -81,11 +87,11 @@ def to_svg(figure: Figure, label: str) -> str:
 
     Args:
         figure: Drawn with the colours of this module.
-        label: What a screen reader says instead of the picture.
+        label: Text for screen readers.
 
     Returns:
-        One ``<svg>`` element without size: it fills the width it is given. On a page of several
-        its ids need :func:`number_ids`.
+        An ``<svg>`` element without size, which fills the width of its container. On a page with
+        several, its ids need :func:`number_ids`.
     """
     buffer = StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dcpt"}):
@@ -106,22 +112,22 @@ def to_svg(figure: Figure, label: str) -> str:
 
 
 def number_ids(svg: str, number: int) -> str:
-    """Put a figure's number before its ids, so that several share a page.
+    """Put a figure's number before its ids, so that figures on a page have distinct ids.
 
-    A number cannot hold markup; the name of a channel once did.
+    A number cannot contain markup, while the name of a channel can.
     """
     svg = re.sub(r'(<[^<>]* id=")', rf"\g<1>f{number}-", svg)
     return re.sub(r'(<[^<>]* href="|url\()#', rf"\1#f{number}-", svg)
 
 
 def _variable(match: re.Match[str]) -> str:
-    """A known colour as a CSS variable that falls back to itself."""
+    """A colour of the palette as a CSS variable; other colours stay."""
     role = _BY_LIGHT.get(match[0])
     return f"var(--{role})" if role else match[0]
 
 
 def _font(match: re.Match[str]) -> str:
-    """Keep size and weight; the family is the page's."""
+    """Keep size and weight; the page sets the family."""
     weight = f"font-weight: {match[1]}; " if match[1] else ""
     return f"{weight}font-size: {match[2]}px"
 
@@ -129,7 +135,7 @@ def _font(match: re.Match[str]) -> str:
 def new_axes(
     width: float = 4.6, height: float = 3.4, head: float = 0.12, side: float = 0.68
 ) -> Axes:
-    """One axes on a figure of its own, in inches; its margins are fixed: measuring is slow."""
+    """Axes on a new figure, in inches; margins are fixed, since measuring text is slow."""
     figure = Figure(figsize=(width, height))
     ax = figure.add_subplot()
     figure.subplots_adjust(
@@ -139,7 +145,7 @@ def new_axes(
 
 
 def dress(ax: Axes) -> Axes:
-    """Give an axes the look of the report: two quiet spines, a grid behind, readable labels."""
+    """Style axes for the report: two spines, a grid behind the data, readable labels."""
     ax.set_facecolor("none")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

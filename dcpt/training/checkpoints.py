@@ -1,4 +1,4 @@
-"""Checkpoint folders: where they are, which files make one, and their hash."""
+"""Checkpoint folders: their place, their files and their hash."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dcpt.file_hashes import remembered_digest
 
 
 def locate_checkpoint(path: str | Path, study: Path = Path()) -> str:
-    """Turn a recorded path into what ``load_model`` takes.
+    """Turn a recorded path into the argument of ``load_model``.
 
     Args:
         path: A folder, relative to the study or not, or a hub id.
         study: The study's folder.
 
     Returns:
-        The folder if there is one, else the path as it came: a hub id.
+        The folder if it exists, else the unchanged path, which is a hub id.
 
     Raises:
         InputError: If it is neither a folder nor a hub id.
@@ -34,14 +34,14 @@ def locate_checkpoint(path: str | Path, study: Path = Path()) -> str:
 
 
 def _check_hub_id(name: str, places: Sequence[Path]) -> None:
-    """Refuse what cannot be a hub id, and what was meant for a folder: its parent is there.
+    """Refuse names that cannot be hub ids, and paths of missing folders.
 
     Args:
-        name: What is no folder.
-        places: Folders that it may be relative to.
+        name: A name that is not a folder.
+        places: Folders that the name may be relative to.
 
     Raises:
-        InputError: If it is no hub id.
+        InputError: If the name is not a hub id.
     """
     near = [place / name for place in places]
     if any(path.exists() for path in near):
@@ -52,13 +52,13 @@ def _check_hub_id(name: str, places: Sequence[Path]) -> None:
 
 
 def checkpoint_files(path: str | Path) -> list[Path]:
-    """List the files that make a checkpoint: its safetensors, then its ``config.json``.
+    """List the files of a checkpoint: its safetensors, then its ``config.json``.
 
     Args:
         path: A checkpoint folder or a hub id (which is downloaded unless it is in the hub's cache).
 
     Raises:
-        InputError: If it is not there, or holds no safetensors.
+        InputError: If it does not exist, or has no safetensors.
     """
     folder = Path(locate_checkpoint(path))
     if not folder.is_dir():
@@ -66,11 +66,11 @@ def checkpoint_files(path: str | Path) -> list[Path]:
     weights, config = sorted(folder.glob("*.safetensors")), folder / "config.json"
     if not weights:
         raise InputError(
-            f"checkpoint {path}: holds no .safetensors file, and other formats may run code when "
+            f"checkpoint {path}: has no .safetensors file, and other formats may run code when "
             "they are read; convert it (load it once and save_pretrained), or choose another"
         )
     if not config.is_file():
-        raise InputError(f"checkpoint {path}: holds no config.json; give a whole model folder")
+        raise InputError(f"checkpoint {path}: has no config.json; give a whole model folder")
     return [*weights, config]
 
 
@@ -92,13 +92,13 @@ def checkpoint_sha256(path: str | Path) -> str:
 
 
 def _download(name: str) -> Path:
-    """Fetch a checkpoint from the hub; without a connection only its cache is looked at."""
+    """Download a checkpoint from the hub; without a connection only the cache is searched."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
-    except Exception as error:  # of the hub, of the connection, of the cache
+    except Exception as error:  # errors of the hub, of the connection or of the cache
         raise InputError(
-            f"checkpoint {name}: no such folder, and the hub does not give it "
+            f"checkpoint {name}: no such folder, and the hub cannot provide it "
             f"({' '.join(str(error).split())[:200]}); check the name, or download it beforehand"
         ) from error

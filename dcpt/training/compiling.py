@@ -1,4 +1,4 @@
-"""When a function is compiled: on CUDA, once for every shape."""
+"""Compile functions on CUDA, once for every shape."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 MOST_SHAPES = 64
-"""Shapes that one function is compiled for. Beyond torch's own limit of 8 it would run uncompiled,
-and a grid of four sizes that trains and evaluates has eight."""
+"""Shapes that a function is compiled for. Beyond torch's default limit of 8 it would run
+uncompiled, and a grid of four sizes that trains and evaluates has eight shapes."""
 
 
 P = ParamSpec("P")
@@ -19,9 +19,9 @@ R = TypeVar("R")
 
 
 def compiled_on_cuda(function: Callable[P, R], like: Tensor) -> Callable[P, R]:
-    """Compile a function if its tensors are on CUDA; on the CPU it runs as it is.
+    """Compile a function if its tensors are on CUDA; on the CPU it is not compiled.
 
-    On two cores ``torch.compile`` takes longer than a small run lasts
+    On two CPU cores ``torch.compile`` takes longer than a small run
     (``experiments/benchmarks/train.py``).
     """
     compiled: Callable[P, R] = _compile(function) if like.is_cuda else function

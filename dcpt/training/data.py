@@ -1,4 +1,4 @@
-"""The text of one run: its training mixture and the fixed validation tokens."""
+"""The text of a run: its training mixture and the fixed validation tokens."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dcpt.training.evaluate import Validation, count_ids, open_validation
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads.
+    """The text of a run.
 
     Attributes:
-        mixture: Training batches; its channels are all of the run's, in the identity's order.
-        validation: What every point evaluates.
-        unique_tokens: Tokens of training text of each channel.
+        mixture: Training batches of all channels, in the identity's order.
+        validation: The text that every point evaluates.
+        unique_tokens: Unique tokens of training text of each channel.
         vocab_size: The tokenizer's largest id + 1.
-        tokenizer: The tokenizer's folder.
+        tokenizer: Folder of the tokenizer.
     """
 
     mixture: Mixture
@@ -33,11 +33,11 @@ class RunData:
     tokenizer: Path
 
     def describe_reading(self, step: int) -> dict[str, Any]:
-        """Tell what was read before a step: the part of a point that needs no model.
+        """Describe the text read before a step: the part of a point that needs no model.
 
         Returns:
-            By channel ``share`` (of the tokens read; nothing at step 0), ``tokens``, ``epochs``
-            and ``unique_tokens``.
+            By channel ``share`` of the tokens read (empty at step 0), ``tokens``, ``epochs`` and
+            ``unique_tokens``.
         """
         tokens = self.mixture.tokens(step)
         total = sum(tokens.values())
@@ -53,23 +53,23 @@ def open_data(config: RunConfig, study: Path) -> RunData:
     """Open the prepared text of a run.
 
     Raises:
-        InputError: If it is not there, or is not the text that the run was planned with.
+        InputError: If it does not exist, or is not the text that the run was planned with.
     """
-    one = config.identity
+    identity = config.identity
     prepared = load_prepared(study / config.recorded.data_path)
     check_text(config, prepared)
-    names = [channel.name for channel in one.channels]
+    names = [channel.name for channel in identity.channels]
     shards = {name: open_shard(prepared.folder, name, "train") for name in names}
     return RunData(
         mixture=Mixture(
-            [Phase(step, shares) for step, shares in mixture_phases(one)],
+            [Phase(step, shares) for step, shares in mixture_phases(identity)],
             shards,
-            one.sequence_tokens,
-            one.batch_sequences,
-            one.seed,
+            identity.sequence_tokens,
+            identity.batch_sequences,
+            identity.seed,
         ),
         validation=open_validation(
-            prepared, names, one.sequence_tokens, one.validation_tokens, one.packing
+            prepared, names, identity.sequence_tokens, identity.validation_tokens, identity.packing
         ),
         unique_tokens={name: len(shard) for name, shard in shards.items()},
         vocab_size=count_ids(prepared, names),
@@ -78,26 +78,26 @@ def open_data(config: RunConfig, study: Path) -> RunData:
 
 
 def check_text(config: RunConfig, prepared: Prepared) -> None:
-    """Refuse text that was prepared anew since the run was planned.
+    """Refuse text that was prepared again after the run was planned.
 
     Raises:
         InputError: If a channel is missing, or its shards or its tokenizer have other hashes.
     """
     problems = []
     for channel in config.identity.channels:
-        found = prepared.channels.get(channel.name)
-        if found is None:
+        text = prepared.channels.get(channel.name)
+        if text is None:
             problems.append(
                 f"{prepared.folder}: channel {channel.name} is not prepared; run `dcpt prepare`"
             )
-        elif (found.train.sha256, found.valid.sha256, found.tokenizer_sha256) != (
+        elif (text.train.sha256, text.valid.sha256, text.tokenizer_sha256) != (
             channel.train_sha256,
             channel.valid_sha256,
             config.identity.tokenizer_sha256,
         ):
             problems.append(
                 f"{prepared.folder}: the text or the tokenizer of channel {channel.name} is not "
-                f"what run {config.name} was planned with; plan the study anew"
+                f"what run {config.name} was planned with; plan the study again"
             )
     if problems:
         raise InputError(problems)

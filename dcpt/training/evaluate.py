@@ -27,7 +27,7 @@ from dcpt.training.models import (
 )
 
 EVALUATION_TOKENS = 16_384
-"""Tokens of one forward pass; a constant, so that a loss does not hang on the training batch."""
+"""Tokens of a forward pass; a constant, so that losses do not depend on the training batch."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Validation:
     """The fixed text that every point evaluates.
 
     Attributes:
-        windows: Of each channel token ids of shape (S, T + 1), int64: inputs and targets.
-        bytes_per_token: Of each channel UTF-8 bytes of text per token.
-        border_id: The token that ends a document, where each is read by itself; else None.
-        eval_id: Names tokens, windows and packing: losses with equal ids may be compared.
+        windows: Token ids of each channel, shape (S, T + 1), int64: inputs and targets.
+        bytes_per_token: UTF-8 bytes of text per token of each channel.
+        border_id: The token that ends a document, if documents are separated; else None.
+        eval_id: Hash of tokens, windows and packing: losses with equal ids are comparable.
     """
 
     windows: dict[str, Tensor]
@@ -49,7 +49,12 @@ class Validation:
 
 @dataclass(frozen=True)
 class ChannelLoss:
-    """Loss of a channel in nats per token; its standard error over sequences, where known."""
+    """Validation loss of a channel.
+
+    Args:
+        mean: Mean loss, nats per token.
+        se: Its standard error over sequences; None with a single sequence.
+    """
 
     mean: float
     se: float | None
@@ -69,15 +74,15 @@ def open_validation(
         channels: Names of the channels.
         sequence_tokens: T, targets in a sequence.
         validation_tokens: Tokens of each channel's shard to evaluate.
-        packing: Whether documents see what comes before them in their sequence.
+        packing: Whether documents attend to the text before them in their sequence.
 
     Raises:
-        InputError: If a channel is not prepared or holds too few validation tokens.
+        InputError: If a channel is not prepared or has too few validation tokens.
     """
     shards = {name: open_shard(prepared.folder, name, "valid") for name in channels}
     manifests = {name: prepared.channels[name] for name in channels}
     problems = [
-        f"channel {name}: holds {len(shard)} validation tokens, fewer than the "
+        f"channel {name}: has {len(shard)} validation tokens, fewer than the "
         f"{validation_tokens + 1} to be evaluated; lower evaluation.tokens, "
         "or hold out more text (valid_fraction)"
         for name, shard in shards.items()
@@ -85,7 +90,7 @@ def open_validation(
     ]
     if validation_tokens < sequence_tokens:
         problems.append(
-            f"evaluation.tokens is {validation_tokens}, less than one sequence of "
+            f"evaluation.tokens is {validation_tokens}, less than a sequence of "
             f"{sequence_tokens}; raise it"
         )
     if problems:
@@ -116,7 +121,7 @@ def count_ids(prepared: Prepared, channels: Sequence[str]) -> int:
 def cut_windows(
     shard: NDArray[np.unsignedinteger], sequence_tokens: int, validation_tokens: int
 ) -> Tensor:
-    """Cut sequences out of a shard, spread evenly: its documents may be in some order.
+    """Cut evenly spread sequences out of a shard, whose documents may be sorted.
 
     Returns:
         Token ids of shape (S, T + 1), int64, S = ``validation_tokens // T``; no token is a target
@@ -135,8 +140,8 @@ def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDAr
 
     Args:
         forward: The model's forward pass.
-        weights: Its tensors.
-        windows: Ids of shape (S, T + 1).
+        weights: The result of ``weights_of``.
+        windows: Token ids, shape (S, T + 1).
 
     Returns:
         Nats per token, shape (S,).
@@ -146,12 +151,12 @@ def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDAr
     n_passes = -(-len(windows) // most)
     per_pass, means = -(-len(windows) // n_passes), []
     for some in torch.split(windows, per_pass):
-        # The last pass is filled up with its own first sequence: another shape would be compiled.
+        # The last pass is padded with its first sequence, since each new shape is compiled.
         missing = per_pass - len(some)
         filled = torch.cat([some, some[:1].expand(missing, -1)])
         _, losses = forward.losses(weights, filled.to(device))
         means.append(losses[: len(some)].double().mean(dim=1))
-    # One transfer for all: the device is waited for once.
+    # A single transfer, so that the host waits for the device once.
     result: NDArray[np.float64] = torch.cat(means).cpu().numpy()
     return result
 
@@ -159,7 +164,7 @@ def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDAr
 def evaluate_channels(
     forward: Forward, weights: Weights, windows: Mapping[str, Tensor]
 ) -> dict[str, ChannelLoss]:
-    """Validation loss of each channel. Sequences are equally long, so their mean is the tokens'."""
+    """Validation loss of each channel; sequences are equally long, so they are averaged."""
     losses = {}
     for name, windows_ST in windows.items():
         losses_S = sequence_losses(forward, weights, windows_ST)
@@ -170,7 +175,7 @@ def evaluate_channels(
 
 
 def describe_evaluation(model: nn.Module, validation: Validation, dtype: Dtype) -> dict[str, Any]:
-    """Evaluate a model: the part of a point that does not hang on how the model was trained.
+    """Evaluate a model: the part of a point that does not depend on training.
 
     Returns:
         ``n_params``, ``n_params_non_embedding``, ``eval_id``, and by channel ``loss`` and ``se``
@@ -199,11 +204,11 @@ def evaluate_model(
     dtype: Dtype = "float32",
     packing: Packing = "concatenated",
 ) -> dict[str, Any]:
-    """Measure a base on a study's validation shards: what its point at D = 0 would say.
+    """Measure a base on a study's validation shards, as at D = 0 of a run.
 
     Args:
         path: A checkpoint folder or a hub id.
-        data: Folder of the prepared text.
+        data: The folder of the prepared text.
         channels: Channels to evaluate.
         sequence_tokens: Targets in a sequence, as in the study.
         validation_tokens: Tokens of each channel, as in the study.
@@ -212,7 +217,7 @@ def evaluate_model(
         packing: As in the study.
 
     Returns:
-        ``n_tokens`` (0), ``phase`` (base), and what ``describe_evaluation`` gives.
+        ``n_tokens`` (0), ``phase`` (base), and the result of ``describe_evaluation``.
 
     Raises:
         InputError: If the model cannot be loaded, has another tokenizer than the text, knows fewer

@@ -1,7 +1,7 @@
-"""The forward pass of a model as a function of its weights, compiled once for a shape.
+"""The forward pass of a model as a function of its weights, compiled once for each shape.
 
-All runs of one size share a ``Forward``: whatever their share and learning rate, base, trunk and
-branch are the same function of other weights.
+All runs of a size share a ``Forward``: bases, trunks and branches, at any share and learning rate,
+are the same function of different weights.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _forwards: dict[str, Forward] = {}
 
 
 def forward_of(model: nn.Module, dtype: Dtype, border_id: int | None = None) -> Forward:
-    """The forward pass of a model; models of one shape, dtype, border and device share it."""
+    """The forward pass of a model; models of the same shape, dtype, border and device share it."""
     device = next(model.parameters()).device
     config: Any = model.config
     shape = sorted((k, v) for k, v in config.to_dict().items() if k != "_name_or_path")
-    # Tying goes into the key: a checkpoint may hold a head of its own against its configuration.
+    # Tying is part of the key: a checkpoint may have an untied head despite its configuration.
     aliases = sorted(_aliases_of(model).items())
     key = f"{type(model).__qualname__} {device} {dtype} {border_id} {shape} {aliases}"
     if key not in _forwards:
@@ -40,28 +40,28 @@ def forward_of(model: nn.Module, dtype: Dtype, border_id: int | None = None) -> 
 
 
 def weights_of(model: nn.Module) -> Weights:
-    """All tensors of a model by name, shared ones once; what ``Forward`` is called with."""
+    """All tensors of a model by name, shared tensors once; the input of ``Forward``."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 class Forward:
     """Losses of a causal LM of ``transformers`` at any weights of its shape.
 
-    The head is applied some rows at a time (``losses.mean_loss``) where it is a plain product with
-    the last hidden states. Where a model does more than that to its logits, they are made whole.
+    The head is applied in chunks of rows (``losses.mean_loss``) where it is a plain product with
+    the last hidden states. If a model transforms its logits further, all are computed at once.
 
     Args:
         model: A model of the shape; its weights are not kept.
         dtype: ``bfloat16`` runs the matrix products in bfloat16 and leaves the weights float32.
-        border_id: Token that ends a document, if documents are to be read each by itself: what
-            comes behind it starts at position 0 and attends to nothing before it.
+        border_id: Token that ends a document, if documents are separated: the token after it starts
+            at position 0 and attends to nothing before it. None does not separate them.
 
     Raises:
-        InputError: If documents are to be read by themselves, and the model does not do that.
+        InputError: If documents are to be separated and the model does not separate them.
 
     Attributes:
         draws: Whether training draws random numbers (dropout).
-        is_static: Whether a training step is the same sequence of kernels every time.
+        is_static: Whether a training step always runs the same sequence of kernels.
     """
 
     def __init__(self, model: nn.Module, dtype: Dtype, border_id: int | None = None) -> None:
@@ -81,12 +81,12 @@ class Forward:
     def losses(
         self, weights: Weights, tokens: Tensor, *, training: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Cross entropy of every target, in float32.
+        """Compute the cross entropy of every target, in float32.
 
         Args:
-            weights: As ``weights_of`` gives them.
+            weights: The result of ``weights_of``.
             tokens: Ids of shape (B, T + 1): inputs and targets.
-            training: Whether dropout, where there is any, is on.
+            training: Whether dropout is on.
 
         Returns:
             The mean, a scalar to differentiate, and the losses in nats, shape (B, T), without
@@ -94,15 +94,15 @@ class Forward:
         """
         inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
         self._shell.train(training)
-        found = self._hidden(weights, inputs).flatten(0, 1)
+        hidden = self._hidden(weights, inputs).flatten(0, 1)
         if self._head is None:
-            losses = functional.cross_entropy(found.float(), targets, reduction="none")
+            losses = functional.cross_entropy(hidden.float(), targets, reduction="none")
             return losses.mean(), losses.detach().view_as(inputs)
-        mean, losses = mean_loss(found.to(self._dtype), weights[self._head], targets)
+        mean, losses = mean_loss(hidden.to(self._dtype), weights[self._head], targets)
         return mean, losses.view_as(inputs)
 
     def _hidden(self, weights: Weights, ids: Tensor) -> Tensor:
-        """Last hidden states of a model with a plain head, logits of any other."""
+        """Last hidden states if the model has a plain head, else logits."""
         if not self.is_static:
             return self._call(weights, ids)
         if not self._is_fused:
@@ -110,31 +110,31 @@ class Forward:
         T = ids.shape[1]
         if T not in self._rotary:
             self._rotary[T] = rotary_tables(weights["model.rotary_emb.inv_freq"], T)
-            torch.cuda.synchronize()  # other runs read them from streams of their own
+            torch.cuda.synchronize()  # other runs read the tables from their own streams
         config, positions = self._shell.config, self._positions(ids)
         return fused_hidden(config, weights, ids, self._rotary[T], self._dtype, positions)
 
     @torch.no_grad()
     def _check_borders(self, weights: Weights, border_id: int) -> None:
-        """Try out whether a token behind a border hangs on what stands before it."""
+        """Test that tokens after a border do not depend on the tokens before it."""
         device = next(iter(weights.values())).device
         others = [i for i in range(8) if i != border_id]
         behind = [border_id, *others[:4]]
         ids = torch.tensor([[*others[4:6], *behind], [*others[5:7], *behind]], device=device)
         self._shell.eval()
-        one, two = self._call(weights, ids)[:, 3:].float()
-        if not torch.allclose(one, two, rtol=1e-3, atol=1e-3):
+        first, second = self._call(weights, ids)[:, 3:].float()
+        if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
             kind = type(self._shell).__name__
             raise InputError(
-                f"training.packing: documents: in a {kind} tokens see what stands before their own "
-                "document all the same; write packing: concatenated, or take another model"
+                f"training.packing: documents: a {kind} lets tokens attend to the text before "
+                "their own document; write packing: concatenated, or use another model"
             )
 
     def _positions(self, ids: Tensor) -> Tensor | None:
         return None if self._border_id is None else document_positions(ids, self._border_id)
 
     def _call(self, weights: Weights, ids: Tensor) -> Tensor:
-        """What ``_hidden`` gives, by the model's own code."""
+        """The same as ``_hidden``, by the model's own code."""
         module, prefix, wanted = self._shell, "", "logits"
         if self._head is not None:
             module, wanted = self._shell.base_model, "last_hidden_state"
@@ -146,7 +146,7 @@ class Forward:
         }
         arguments = {"input_ids": ids, "use_cache": False}
         positions = self._positions(ids)
-        if positions is not None:  # transformers masks what lies before a position of 0
+        if positions is not None:  # transformers masks the tokens before a position of 0
             arguments["position_ids"] = positions
         bf16 = self._dtype == torch.bfloat16
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
@@ -156,14 +156,14 @@ class Forward:
 
 
 def document_positions(ids: Tensor, border_id: int) -> Tensor:
-    """Position of each token within its document; a border is its document's last token.
+    """Compute the position of each token in its document; a border ends its document.
 
     Args:
         ids: Token ids of shape (B, T).
         border_id: The token that ends a document.
 
     Returns:
-        Shape (B, T). A sequence's first token has position 0 in whatever document it is.
+        Shape (B, T). The first token of a sequence has position 0.
     """
     place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     begins = functional.pad(ids[:, :-1] == border_id, (1, 0))
@@ -171,7 +171,7 @@ def document_positions(ids: Tensor, border_id: int) -> Tensor:
 
 
 def _aliases_of(model: nn.Module) -> dict[str, str]:
-    """Every name of every tensor, and the name that ``weights_of`` has for it."""
+    """Map every name of every tensor to the name that ``weights_of`` uses."""
     names = {id(tensor): name for name, tensor in weights_of(model).items()}
     every = [
         *model.named_parameters(remove_duplicate=False),
@@ -181,7 +181,7 @@ def _aliases_of(model: nn.Module) -> dict[str, str]:
 
 
 def _empty_copy(model: nn.Module) -> nn.Module:
-    """The model's structure with tensors that hold nothing."""
+    """Copy the model's structure with tensors on ``meta``, which hold no data."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
     memo |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
     return copy.deepcopy(model, memo)

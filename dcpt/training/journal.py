@@ -1,4 +1,4 @@
-"""What a run tells while it trains: lines of ``metrics.jsonl`` and scalars for TensorBoard."""
+"""The log of a run: lines of ``metrics.jsonl`` and scalars for TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Journal:
 
     Args:
         folder: The run's folder.
-        weights: Weights of its general channels, by name.
-        n_tokens: How far it is told already: what TensorBoard holds beyond that is told anew.
+        weights: Weights of the general channels, by name.
+        n_tokens: Tokens already logged. Later TensorBoard events are purged and rewritten.
     """
 
     def __init__(self, folder: RunFolder, weights: Mapping[str, float], n_tokens: int) -> None:
@@ -47,7 +47,7 @@ class Journal:
         """Write an evaluation of all channels."""
         self._write("point", point)
         scalars = {f"loss/{name}": loss for name, loss in point["loss"].items()}
-        if point["share"]:  # what the mixture costs in all, on validation text
+        if point["share"]:  # validation loss of the whole mixture
             total = sum(share * point["loss"][name] for name, share in point["share"].items())
             scalars["loss/total"] = total
         if len(self._weights) > 1:
@@ -58,7 +58,7 @@ class Journal:
         self._plot(scalars, point["n_tokens"])
 
     def write_training(self, event: Mapping[str, Any]) -> None:
-        """Write how training goes since the last such line."""
+        """Write training losses, gradient norm and speed since the last such line."""
         self._write("train", event)
         scalars = {f"train_loss/{name}": loss for name, loss in event["channel_loss"].items()}
         scalars |= {
@@ -74,7 +74,7 @@ class Journal:
         self._write("note", {"words": words})
 
     def _write(self, event: str, content: Mapping[str, Any]) -> None:
-        # One write of one line: a killed process tears at most the last one.
+        # Each line is a single write, so a killed process truncates at most the last line.
         self._metrics.write(json.dumps({"event": event, **content}, allow_nan=False) + "\n")
 
     def _plot(self, scalars: Mapping[str, float], n_tokens: int) -> None:

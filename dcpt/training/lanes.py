@@ -1,9 +1,9 @@
-"""Runs that share a device: a step of each in turn, on a CUDA stream of its own.
+"""Runs that share a device: each takes a step in turn, on its own CUDA stream.
 
-One small model does not fill an accelerator: between its short kernels the device waits. Three
-runs side by side fill most of these gaps. Each is computed by the very kernels that compute it
-alone, and one that fails leaves the others alone. (Stacking nine runs in one program of batched
-products trains 11 to 18 % more tokens at 1.8M and 6.6M parameters, and costs both of this;
+A small model does not fill an accelerator: the device waits between its short kernels. Three runs
+side by side fill most of these gaps. Each run uses the same kernels as when it trains alone, and a
+run that fails does not affect the others. (Stacking nine runs in a program of batched products
+trains 11 to 18 % more tokens at 1.8M and 6.6M parameters, but loses both properties;
 ``experiments/benchmarks/train.py``.)
 """
 
@@ -29,10 +29,13 @@ State = Literal["finished", "failed", "elsewhere", "crowded", "stopped"]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended; words say why it failed.
+    """How a run ended.
 
-    ``elsewhere`` is under another process's lock; ``crowded`` found too little memory with the
-    others there, and may find enough alone; ``stopped`` was saved and waits to be resumed.
+    Args:
+        run: Name of the run.
+        state: ``finished``, ``failed``, ``elsewhere`` (another process has the lock), ``crowded``
+            (too little memory next to the other runs) or ``stopped`` (saved, to be resumed).
+        words: Why it failed.
     """
 
     run: str
@@ -48,11 +51,11 @@ class _Lane:
 
 
 class Lanes:
-    """The runs that one process trains at a time.
+    """The runs that a process trains side by side.
 
     Args:
         study: The study's folder.
-        device: Where they train.
+        device: The device that they train on.
 
     Attributes:
         stopping: Whether ``stop`` was called.
@@ -67,16 +70,16 @@ class Lanes:
         return len(self._lanes)
 
     def add(self, config: RunConfig) -> None:
-        """Take up a run; nothing of it is done yet."""
+        """Add a run; it starts with the next ``advance``."""
         stream = self._free.pop() if self._free else own_stream(self._device)
         self._lanes.append(_Lane(config, self._train(config), stream))
 
     def stop(self) -> None:
-        """Let the next ``advance`` save every run where it is, and end it."""
+        """Let the next ``advance`` save and end every run."""
         self.stopping = True
 
     def advance(self) -> list[Ended]:
-        """Take one step of every run; returns those that ended, which are taken off."""
+        """Take a step of every run; returns the runs that ended, which are removed."""
         ended = []
         for lane in list(self._lanes):
             end = self._advance(lane)
@@ -103,14 +106,14 @@ class Lanes:
                 if not mine:
                     return Ended(config.name, "elsewhere")
                 return (yield from self._train_locked(config, folder))
-        except Exception as error:  # of the lock itself: a folder that cannot be made
+        except Exception as error:  # an error of the lock, such as a folder that cannot be created
             return _failed(config, folder, error)
 
     def _train_locked(self, config: RunConfig, folder: RunFolder) -> Generator[None, None, Ended]:
-        """Train a run unless it is done; a failure is written down while the lock is held."""
+        """Train a run unless it is done; a failure is recorded while the lock is held."""
         try:
             if not folder.is_done(config):
-                if self.stopping:  # before anything of it began
+                if self.stopping:  # before it began
                     return Ended(config.name, "stopped")
                 folder.clear_error()
                 yield from train_stepwise(
@@ -118,7 +121,7 @@ class Lanes:
                 )
                 if self.stopping and not folder.is_done(config):
                     return Ended(config.name, "stopped")
-        except Exception as error:  # whatever went wrong belongs to this run alone
+        except Exception as error:  # an error of a run must not affect the others
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
                 return Ended(config.name, "crowded", str(error))
             return _failed(config, folder, error)
@@ -126,7 +129,7 @@ class Lanes:
 
 
 def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:
-    """Write a failure into the run's folder."""
+    """Record a failure in the run's folder."""
     words = f"{type(error).__name__}: {error}"
     words = write_error(folder, words, traceback.format_exc(), kind_of(error))
     return Ended(config.name, "failed", words)

@@ -1,10 +1,10 @@
 """Llama's forward pass with fewer and larger products.
 
 ``transformers`` multiplies the same hidden states by three weights in attention and by two in the
-MLP. In a small model each of these products is too short to fill an accelerator: with one product
-for query, key and value and one for gate and up an H100 trains 14 to 19 % more tokens than with the
-compiled model (1.8M to 91M parameters, ``experiments/benchmarks/train.md``). A CPU gains nothing
-and copies more. Weights keep the names and shapes that ``transformers`` gives them.
+MLP. In a small model each of these products is too short to fill an accelerator: with a single
+product for query, key and value and another for gate and up, an H100 trains 14 to 19 % more tokens
+than with the compiled model (1.8M to 91M parameters, ``experiments/benchmarks/train.md``). A CPU
+gains nothing and copies more. Weights keep the names and shapes of ``transformers``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional
 from dcpt.training.compiling import compiled_on_cuda
 
 STATIC_ROPE = ("default", "linear", "llama3")
-"""Rotary embeddings whose frequencies do not hang on the length of the sequence."""
+"""Rotary embeddings whose frequencies do not depend on the length of the sequence."""
 
 LAYER = (
     "input_layernorm",
@@ -27,11 +27,11 @@ LAYER = (
     "post_attention_layernorm",
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
-"""Modules of a layer, each with one weight."""
+"""Modules of a layer, each with a single weight."""
 
 MOST_LAYERS = 6
-"""Layers that are compiled in one piece: thirty in one piece compile three times as long as in
-five. In pieces of one layer small models train 3 % fewer tokens, in pieces of six 1 % at most
+"""Layers that are compiled together: thirty together compile three times as long as in five pieces.
+In pieces of a single layer small models train 3 % fewer tokens, in pieces of six 1 % at most
 (``experiments/benchmarks/train.md``)."""
 
 
@@ -51,7 +51,7 @@ def is_plain_llama(model: Any) -> bool:
 def rotary_tables(inv_freq: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of the rotary embedding, both of shape (T, 1, head size).
 
-    Made once and read: a compiled kernel would compute them anew for every head of every layer.
+    Computed once: a compiled kernel would compute them again for every head of every layer.
     """
     angles_T1D = torch.arange(n_tokens, device=inv_freq.device)[:, None, None] * inv_freq
     cos, sin = angles_T1D.cos(), angles_T1D.sin()
@@ -59,7 +59,7 @@ def rotary_tables(inv_freq: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
 
 
 def same_document(positions: Tensor) -> Tensor:
-    """What each token may attend to: itself and what comes before it in its document.
+    """Mask of what each token may attend to: itself and earlier tokens of its document.
 
     Args:
         positions: Position of each token within its document, shape (B, T).
@@ -83,18 +83,18 @@ def fused_hidden(
     """Last hidden states of a ``LlamaForCausalLM``.
 
     Args:
-        config: Its configuration.
-        weights: Its tensors, by the names they have in the model.
+        config: Configuration of the model.
+        weights: Tensors of the model, by name.
         ids: Token ids of shape (B, T).
-        tables: As ``rotary_tables`` gives them for T.
-        dtype: Of the matrix products; everything between them is float32, as under autocast.
-        positions: Position of each token within its document, shape (B, T), if documents are to be
-            read each by itself.
+        tables: The result of ``rotary_tables`` for T.
+        dtype: Dtype of the matrix products; all else is float32, as under autocast.
+        positions: Position of each token within its document, shape (B, T), if documents are
+            separated.
 
     Returns:
         Shape (B, T, width), float32.
     """
-    # Rotary embeddings know distances alone: positions need not begin anew with a document.
+    # Rotary embeddings depend on distances only, so positions need not restart with a document.
     mask = None if positions is None else same_document(positions)[:, None]
     x = compiled_on_cuda(_embed, ids)(ids, weights["model.embed_tokens.weight"], config)
     layers = compiled_on_cuda(_layers, ids)
@@ -106,14 +106,16 @@ def fused_hidden(
 
 
 def _pieces(n_layers: int) -> Iterator[range]:
-    """Cut the layers into as few pieces as there may be, of one length or two."""
+    """Cut the layers into as few pieces as possible, of at most two lengths."""
     n_pieces = -(-n_layers // MOST_LAYERS)
     for k in range(n_pieces):
         yield range(n_layers * k // n_pieces, n_layers * (k + 1) // n_pieces)
 
 
 def _embed(ids: Tensor, embed: Tensor, config: Any) -> Tensor:
-    return functional.embedding(ids, embed, padding_idx=config.pad_token_id)  # which learns nothing
+    return functional.embedding(
+        ids, embed, padding_idx=config.pad_token_id
+    )  # padding gets no gradient
 
 
 def _layers(
@@ -124,7 +126,7 @@ def _layers(
     mask: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Some layers one after the other; the same program serves all pieces of that length."""
+    """Apply some layers in turn; all pieces of the same length share the compiled program."""
     for own in weights:
         x = _layer(config, own, x, tables, mask, dtype)
     return x
@@ -138,7 +140,7 @@ def _layer(
     mask: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """One layer; its weights in the order of ``LAYER``, hidden states of shape (B, T, width)."""
+    """Apply a layer with weights in the order of ``LAYER``; ``x`` has shape (B, T, width)."""
     B, T, _ = x.shape
     heads, shared, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     before_attention, query, key, value, out, before_mlp, gate, up, down = weights
@@ -148,14 +150,14 @@ def _layer(
         return x.to(dtype) @ torch.cat([matrix.to(dtype) for matrix in matrices]).T
 
     def rotate(x_BTHD: Tensor) -> Tensor:
-        swapped = x_BTHD.roll(size // 2, -1)  # the halves change places, also on the way back
+        swapped = x_BTHD.roll(size // 2, -1)  # swaps the halves, in the backward pass too
         return (x_BTHD * cos_T1D + swapped * sin_T1D).to(dtype)
 
     h = _normalize(x, before_attention, config.rms_norm_eps)
     qkv = multiply(h, query, key, value).view(B, T, -1, size)
     qk, v = torch.split(qkv, [heads + shared, shared], dim=2)
     q, k = torch.split(rotate(qk), [heads, shared], dim=2)
-    if mask is not None:  # the fast kernels share no heads under a mask
+    if mask is not None:  # the fast kernels do not support shared heads under a mask
         k, v = (x.repeat_interleave(heads // shared, dim=2) for x in (k, v))
     mixed = functional.scaled_dot_product_attention(
         q.transpose(1, 2),

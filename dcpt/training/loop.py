@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop. Read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ VERSIONS = {"torch": str(torch.__version__), "transformers": transformers.__vers
 def train(
     config: RunConfig, study: Path, *, device: str = "cpu", stop_at_step: int | None = None
 ) -> None:
-    """Train a run to its end, from wherever it stands; does nothing if it lacks nothing.
+    """Train a run to its end from its last saved state; does nothing if the run is done.
 
     A pre-training run starts from random weights, a trunk from its base, a branch from its trunk's
-    state. On the CPU a run that was interrupted ends bit for bit like one that was not. On a GPU
-    sums come in no fixed order: losses agree within 1e-3 nats (``tests/training/test_cuda.py``).
+    state. On the CPU an interrupted run ends bit for bit like an uninterrupted run. On a GPU sums
+    have no fixed order, so losses agree within 1e-3 nats (``tests/training/test_cuda.py``).
 
     Args:
         config: The run.
         study: The study's folder; the run's own folder is in ``runs`` below it.
         device: Where to train.
-        stop_at_step: Stop at this step with a checkpoint, as if interrupted there.
+        stop_at_step: Save a checkpoint and stop at this step, as after an interruption.
 
     Raises:
-        InputError: If the base or the text is not there or does not fit.
+        InputError: If the base or the text is missing or does not fit.
         TrainingError: If a loss is not finite or a file cannot be written.
     """
     with own_stream(device):
@@ -70,8 +70,8 @@ def train_stepwise(
 ) -> Iterator[None]:
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
-    On CUDA every part must go on within one and the same stream, not the default one. The run stops
-    with a checkpoint at the first step before which ``must_stop`` is true.
+    On CUDA all parts must run in the same stream, which is not the default stream. The run saves a
+    checkpoint and stops at the first step before which ``must_stop`` is true.
     """
     folder = RunFolder.of(config, study / "runs")
     if folder.is_done(config):
@@ -85,14 +85,14 @@ def train_stepwise(
         yield from _train(config, study, folder, device, stop_at_step, must_stop)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"run {config.name}: a file cannot be read or written ({error}); see to the disk and "
-            "start again: the run goes on from its last checkpoint",
+            f"run {config.name}: a file cannot be read or written ({error}); check the disk and "
+            "rerun: training resumes from the last checkpoint",
             "disk",
         ) from error
 
 
 def own_stream(device: str) -> AbstractContextManager[Any]:
-    """A stream of its own on CUDA, and nothing on the CPU."""
+    """A new stream on CUDA; on the CPU a context that does nothing."""
     if not device.startswith("cuda"):
         return nullcontext()
     return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
@@ -106,27 +106,27 @@ def _train(
     stop_at_step: int | None,
     must_stop: Callable[[], bool],
 ) -> Iterator[None]:
-    one, before = config.identity, folder.result() or {}
+    identity, before = config.identity, folder.result() or {}
     data = open_data(config, study)
     model = load_base(config, study, device)
     check_vocabulary(model, data.vocab_size, f"run {config.name}")
-    state = start_state(model.train(), one, data.validation.border_id)
+    state = start_state(model.train(), identity, data.validation.border_id)
     work, notes = begin(config, study, state)
-    take_step = Step(state, one)
+    take_step = Step(state, identity)
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
     weights = {
-        channel.name: channel.weight for channel in one.channels if channel.side == "general"
+        channel.name: channel.weight for channel in identity.channels if channel.side == "general"
     }
-    told = max(state.step, *work.known, 0) * one.batch_tokens
-    with Journal(folder, weights, told) as journal:
+    logged = max(state.step, *work.known, 0) * identity.batch_tokens
+    with Journal(folder, weights, logged) as journal:
         for words in notes:
             journal.write_note(words)
         while True:
-            n_tokens = state.step * one.batch_tokens
+            n_tokens = state.step * identity.batch_tokens
 
-            # What is due at this step. All of it comes before the checkpoint of the same step, so
-            # that whoever resumes there has nothing of it left to do.
+            # All that is due at this step is done before its checkpoint, so that a resumed run
+            # need not do it again.
             if state.step in work.points - work.known:
                 watch.check_losses()
                 with watch.pause():
@@ -135,24 +135,26 @@ def _train(
                 watch.note_reset()
                 state.loss_sum_C.zero_()
                 state.loss_tokens_C.zero_()
-                if is_reset_of_moments(one, n_tokens):
+                if is_reset_of_moments(identity, n_tokens):
                     reset_moments(state)
             if state.step in work.states:
                 watch.check_losses()
-                save_state(folder.state(n_tokens), state, one, watch.wall_s)
+                save_state(folder.state(n_tokens), state, identity, watch.wall_s)
             if state.step == work.end:
                 break
             stops = state.step == stop_at_step or must_stop()
             if watch.is_checkpoint_due() or stops:
                 watch.check_losses()
-                save_state(folder.checkpoint, state, one, watch.wall_s)
+                save_state(folder.checkpoint, state, identity, watch.wall_s)
                 watch.note_checkpoint()
             if stops:
                 return
 
-            # One step.
+            # Take a step.
             for name, epoch in data.mixture.repeats(state.step).items():
-                journal.write_note(f"{name} ran dry at {n_tokens} tokens; epoch {epoch + 1} begins")
+                journal.write_note(
+                    f"{name} text ended at {n_tokens} tokens; epoch {epoch + 1} begins"
+                )
             watch.add_step(take_step(data.mixture.batch(state.step)))
             if watch.is_log_due():
                 journal.write_training(watch.describe_training())
@@ -167,12 +169,12 @@ def _train(
 
 
 def begin(config: RunConfig, study: Path, state: TrainingState) -> tuple[Work, list[str]]:
-    """Find what is to be done and load the state it starts from.
+    """Find the remaining work and load the state that it starts from.
 
-    A damaged state is set aside, and training starts from the one before it.
+    A damaged state is set aside, and training starts from the state before it.
 
     Returns:
-        The work, and a sentence on each state that was set aside.
+        The work, and a sentence for each state that was set aside.
     """
     notes: list[str] = []
     while True:
@@ -189,7 +191,7 @@ def begin(config: RunConfig, study: Path, state: TrainingState) -> tuple[Work, l
 
 
 def starting_points(config: RunConfig, folder: RunFolder) -> list[Path]:
-    """The files of a pre-trained base that trunks start from; of other runs none."""
+    """The files of a pre-trained base that trunks start from; empty for other runs."""
     if config.identity.kind != "pretrain":
         return []
     states = (folder.state(n) for n in config.recorded.keep_state_at)
@@ -206,34 +208,37 @@ def is_reset_of_moments(identity: Identity, n_tokens: int) -> bool:
 def make_point(
     config: RunConfig, state: TrainingState, data: RunData, watch: Watch
 ) -> dict[str, Any]:
-    """Evaluate every channel, and tell what was trained on since the point before.
+    """Evaluate every channel, and describe the training since the previous point.
 
     Raises:
         TrainingError: If a loss is not finite.
     """
-    one, step = config.identity, state.step
-    sums = zip(one.channels, state.loss_sum_C.tolist(), state.loss_tokens_C.tolist(), strict=True)
-    measured = describe_evaluation(state.model, data.validation, one.dtype)
+    identity, step = config.identity, state.step
+    sums = zip(
+        identity.channels, state.loss_sum_C.tolist(), state.loss_tokens_C.tolist(), strict=True
+    )
+    measured = describe_evaluation(state.model, data.validation, identity.dtype)
     for name, loss in measured["loss"].items():
         if not math.isfinite(loss):
             raise TrainingError(
                 f"run {config.name}: the validation loss of channel {name} after step {step} is "
-                f"{loss}; lower the learning rate ({one.learning_rate:g}) or lengthen the warmup",
+                f"{loss}; lower the learning rate ({identity.learning_rate:g}) or lengthen the "
+                "warmup",
                 "not_finite",
             )
     return {
-        "n_tokens": step * one.batch_tokens,
-        "phase": phase_of(one, step),
+        "n_tokens": step * identity.batch_tokens,
+        "phase": phase_of(identity, step),
         **measured,
         "train_loss": {channel.name: loss / count for channel, loss, count in sums if count},
         **data.describe_reading(step),
-        "learning_rate": learning_rate_at(one, step - 1) if step else None,
+        "learning_rate": learning_rate_at(identity, step - 1) if step else None,
         "wall_s": watch.wall_s,
     }
 
 
 def phase_of(identity: Identity, step: int) -> str:
-    """Name the phase of a point; a pre-training run has one point, that of the base it makes."""
+    """Name the phase of a point; the only point of a pre-training run is that of its base."""
     if identity.kind == "branch":
         return "annealed"
     return "constant" if identity.kind == "trunk" and step else "base"

@@ -1,8 +1,8 @@
-"""Cross entropy of every token without ever holding the logits of a whole batch.
+"""Cross entropy of every token without storing the logits of a whole batch.
 
-A batch of 16,384 tokens has 10 GB of float32 logits at a vocabulary of 152,000. Here some thousand
-rows are made at a time, and their gradient in the same breath (as Liger's fused linear cross
-entropy does it, arXiv 2410.10989): every product is computed once, and no row of logits is kept.
+A batch of 16,384 tokens has 10 GB of float32 logits at a vocabulary of 152,000. Here the logits of
+a few thousand rows are computed at a time, together with their gradient (as in Liger's fused linear
+cross entropy, arXiv 2410.10989): every product is computed once, and no logits are kept.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from torch import Tensor
 from dcpt.training.compiling import compiled_on_cuda
 
 LOGITS = 2**25
-"""Logits that are made at a time: 4096 rows at a vocabulary of 8192."""
+"""Logits that are computed at a time: 4096 rows at a vocabulary of 8192."""
 
 FEWEST_ROWS = 1024
-"""Rows that are made at a time however large the vocabulary is: with fewer, adding up the gradient
-of the head (vocabulary x width numbers a chunk) would take longer than making it."""
+"""Fewest rows that are computed at a time, however large the vocabulary is: with fewer, adding up
+the gradient of the head (vocabulary x width numbers per chunk) would take longer than computing
+it."""
 
 
 def mean_loss(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy behind a linear head, in float32 whatever the products are computed in.
+    """Compute the cross entropy after a linear head, in float32 whatever the dtype of the products.
 
     Args:
-        hidden_MD: What the head is applied to, in the dtype of the products.
+        hidden_MD: Inputs of the head, in the dtype of the products.
         head_VD: The head's weight; its gradient is added up in float32.
         targets_M: Token ids.
 
@@ -46,7 +47,7 @@ def mean_loss(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Te
 
 
 class _MeanLoss(torch.autograd.Function):
-    """Takes its gradient on the way forward: nothing comes between the loss and ``backward``."""
+    """Computes its gradient in the forward pass, since the loss is always differentiated next."""
 
     @staticmethod
     def forward(
@@ -74,7 +75,7 @@ class _MeanLoss(torch.autograd.Function):
 
 
 def _chunks(head_VD: Tensor, targets_M: Tensor) -> Iterator[slice]:
-    """Cut the rows into as few chunks as there may be, all but the last equally long."""
+    """Cut the rows into as few chunks as possible, all but the last equally long."""
     n = len(targets_M)
     n_chunks = -(-n // max(FEWEST_ROWS, LOGITS // len(head_VD)))
     rows = -(-n // n_chunks)
@@ -82,14 +83,14 @@ def _chunks(head_VD: Tensor, targets_M: Tensor) -> Iterator[slice]:
 
 
 def _losses(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses of some rows, and their logits and the logarithms of the sums in float32."""
+    """Losses of some rows, with their logits and log-sum-exps, in float32."""
     logits = (hidden @ head.T).float()
     sums = logits.logsumexp(dim=1)
     return sums - logits.gather(1, targets[:, None])[:, 0], logits, sums
 
 
 def _only_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    """Losses alone: what is not returned need not be written."""
+    """Losses only, so that the compiled kernel need not write the rest."""
     return _losses(hidden, head, targets)[0]
 
 
@@ -98,7 +99,7 @@ def _gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses of some rows, and gradients by rows and head of their sum times ``scale``."""
     losses, logits, sums = _losses(hidden, head, targets)
-    # The scale goes into the exponent: one pass over the logits less.
+    # The scale goes into the exponent, which saves a pass over the logits.
     grad = (logits - (sums[:, None] - math.log(scale))).exp_().to(hidden.dtype)
     at_target = (((-losses).exp() - 1) * scale).to(hidden.dtype)
     grad.scatter_(1, targets[:, None], at_target[:, None])

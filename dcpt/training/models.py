@@ -1,4 +1,4 @@
-"""Bases: any causal LM of ``transformers``, and the small Llamas that a ladder is made of."""
+"""Bases: any causal LM of ``transformers``, and the small Llamas of a ladder."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MLP_MULTIPLE = 16
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Sizes of a model, each parameter counted once however often it is used.
+    """Sizes of a model; each parameter counts once, even if it is used twice.
 
     Attributes:
-        n_params: Parameters in all.
+        n_params: All parameters.
         n_params_non_embedding: Without input and position embeddings and the output head.
     """
 
@@ -40,9 +40,9 @@ def build_llama(architecture: Architecture, seed: int = 0, device: str = "cpu") 
     """Build an untrained Llama with tied embeddings and without dropout.
 
     Args:
-        architecture: Its shape.
-        seed: Decides the weights; they are drawn on the CPU, so every device gets the same ones.
-        device: Where it goes; ``meta`` gives shapes without weights.
+        architecture: Shape of the model.
+        seed: Seed of the weights, which are drawn on the CPU to be the same on every device.
+        device: Device of the model; ``meta`` gives shapes without weights.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -56,7 +56,7 @@ def build_llama(architecture: Architecture, seed: int = 0, device: str = "cpu") 
         max_position_embeddings=architecture.max_sequence_tokens,
         tie_word_embeddings=True,
         attention_dropout=0.0,
-        # Ids of special tokens belong to the tokenizer; Llama's own may lie outside a small one.
+        # The tokenizer defines special tokens; Llama's default ids may exceed a small vocabulary.
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,
@@ -73,17 +73,19 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
     Args:
         config: The run; ``identity.base`` says which base, ``recorded.base_path`` where it is.
         study: The study's folder.
-        device: Where the model goes.
+        device: Device of the model.
 
     Raises:
-        InputError: If the base is not there, is not the one the run was planned with, or cannot
-            hold the run's sequences.
+        InputError: If the base is missing, is not the base that the run was planned with, or has
+            too few positions for the run's sequences.
     """
-    one, path = config.identity, config.recorded.base_path
-    kind, _, name = one.base.partition(":")
-    if one.kind == "pretrain":
-        assert one.architecture is not None, f"{config.name}: a pretrain run needs an architecture"
-        model = build_llama(one.architecture, one.seed, device)
+    identity, path = config.identity, config.recorded.base_path
+    kind, _, name = identity.base.partition(":")
+    if identity.kind == "pretrain":
+        assert identity.architecture is not None, (
+            f"{config.name}: a pretrain run needs an architecture"
+        )
+        model = build_llama(identity.architecture, identity.seed, device)
     elif kind == "run":
         folder = RunFolder.find(name, study / "runs")
         if folder is None or not folder.model.is_dir():
@@ -94,34 +96,34 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
         folder.check()
         model = load_model(folder.model, device)
     else:
-        assert path is not None, f"{config.name}: base {one.base} has no base_path"
+        assert path is not None, f"{config.name}: base {identity.base} has no base_path"
         place = locate_checkpoint(path, study)
         if checkpoint_sha256(place) != name:
             raise InputError(
                 f"run {config.name}: the checkpoint {path} is not the one the run was planned with "
-                f"(sha256 {name[:12]}...); put the old files back, or plan the study anew"
+                f"(sha256 {name[:12]}...); put the old files back, or plan the study again"
             )
         model = load_model(place, device)
-    check_positions(model, one.sequence_tokens, f"run {config.name}")
+    check_positions(model, identity.sequence_tokens, f"run {config.name}")
     return model
 
 
 def base_state(config: RunConfig, study: Path) -> Path | None:
-    """The kept state of its base that a trunk starts from, moments included; None for most.
+    """The state of its base, with moments, that a trunk starts from; None if it has none.
 
     Raises:
-        InputError: If that state is not there.
+        InputError: If that state is missing.
     """
-    one = config.identity
-    if one.base_state_tokens is None:
+    identity = config.identity
+    if identity.base_state_tokens is None:
         return None
-    name = one.base.partition(":")[2]
+    name = identity.base.partition(":")[2]
     folder = RunFolder.find(name, study / "runs")
-    path = None if folder is None else folder.state(one.base_state_tokens)
+    path = None if folder is None else folder.state(identity.base_state_tokens)
     if path is None or not path.exists():
         raise InputError(
             f"run {config.name}: its base, the pretrain run {name}, kept no state at "
-            f"{one.base_state_tokens} tokens; train that run again, or start from its end "
+            f"{identity.base_state_tokens} tokens; train that run again, or start from its end "
             "(bases.ladder.start: end)"
         )
     return path
@@ -131,25 +133,25 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
     """Build a model of the shape of a run's base, with random weights.
 
     Args:
-        config: The run; its base need not be trained yet, only planned.
+        config: The run; its base must be planned, not trained.
         study: The study's folder.
-        device: Where the model goes.
+        device: Device of the model.
 
     Raises:
-        InputError: If the base is a checkpoint that is not there.
+        InputError: If the base is a checkpoint that is missing.
     """
     from transformers import AutoModelForCausalLM
 
-    one, path = config.identity, config.recorded.base_path
-    kind, _, name = one.base.partition(":")
-    if one.architecture is not None:
-        return build_llama(one.architecture, device=device)
+    identity, path = config.identity, config.recorded.base_path
+    kind, _, name = identity.base.partition(":")
+    if identity.architecture is not None:
+        return build_llama(identity.architecture, device=device)
     if kind == "run":
         folder = RunFolder.find(name, study / "runs")
         base = None if folder is None else folder.config()
         assert base is not None, f"{config.name}: time the pretrain run {name} first"
         return build_untrained(base, study, device)
-    assert path is not None, f"{config.name}: base {one.base} has no base_path"
+    assert path is not None, f"{config.name}: base {identity.base} has no base_path"
     folder_path = checkpoint_files(locate_checkpoint(path, study))[0].parent
     with _refusing(path), torch.device(device):
         shape = _read_shape(folder_path)
@@ -158,20 +160,20 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
 
 
 def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
-    """Load a causal LM from safetensors, in float32, running no code of the checkpoint's.
+    """Load a causal LM from safetensors, in float32, without running code of the checkpoint.
 
     Args:
         path: A checkpoint folder or a hub id.
-        device: Where the model goes.
+        device: Device of the model.
 
     Raises:
-        InputError: If it cannot be loaded, or the weights do not fill the model.
+        InputError: If it cannot be loaded, or weights are missing.
     """
     from transformers import AutoModelForCausalLM
 
     folder = checkpoint_files(path)[0].parent
     with _refusing(path), _quiet():
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=_read_shape(folder),
             dtype=torch.float32,
@@ -179,7 +181,7 @@ def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    bad = sorted({*found["missing_keys"], *(str(key) for key in found["mismatched_keys"])})
+    bad = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if bad:
         raise InputError(
             f"checkpoint {path}: {len(bad)} weights of the model are not in it or have other "
@@ -190,10 +192,10 @@ def load_model(path: str | Path, device: str = "cpu") -> nn.Module:
 
 
 def _read_shape(folder: Path) -> Any:
-    """A checkpoint's configuration without what is ours to choose: how attention is computed.
+    """Read a checkpoint's configuration, without its choice of how attention is computed.
 
-    ``transformers`` then takes torch's own attention where the model has it. A configuration may
-    ask for a package that is not installed, or for attention weights, which nothing here reads.
+    ``transformers`` then uses torch's attention where the model supports it. A configuration may
+    request a package that is not installed, or attention weights, which are not used here.
     """
     from transformers import AutoConfig
 
@@ -205,9 +207,9 @@ def _read_shape(folder: Path) -> Any:
 
 @contextmanager
 def _refusing(path: str | Path) -> Iterator[None]:
-    """Turn whatever transformers and safetensors raise over a checkpoint into one sentence.
+    """Turn any error of transformers and safetensors about a checkpoint into an ``InputError``.
 
-    They raise errors of many types over a damaged or a strange file, and promise none of them.
+    They raise many undocumented types of errors for damaged or unknown files.
     """
     try:
         yield
@@ -221,7 +223,7 @@ def _refusing(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of transformers: many workers share one terminal."""
+    """Turn off progress bars of transformers, since many workers share a terminal."""
     from transformers.utils import logging
 
     were_on = logging.is_progress_bar_enabled()
@@ -254,7 +256,7 @@ def check_vocabulary(model: Any, vocab_size: int, place: str) -> None:
     Args:
         model: The model.
         vocab_size: The tokenizer's largest id + 1.
-        place: Begins the message.
+        place: Start of the message.
 
     Raises:
         InputError: If the tokenizer has more ids than the model has embeddings.
@@ -263,12 +265,12 @@ def check_vocabulary(model: Any, vocab_size: int, place: str) -> None:
     if vocab_size > known:
         raise InputError(
             f"{place}: the tokenizer of the prepared text has {vocab_size} ids, and the model "
-            f"knows {known}; prepare the text with the model's own tokenizer"
+            f"has {known}; prepare the text with the model's own tokenizer"
         )
 
 
 def count_parameters(model: Any) -> ParameterCounts:
-    """Count a model's parameters; those used twice, such as tied embeddings, count once."""
+    """Count a model's parameters; shared parameters, such as tied embeddings, count once."""
     head = model.get_output_embeddings()
     outer = set() if head is None else {id(p) for p in head.parameters()}
     outer |= embedding_ids(model)
@@ -278,18 +280,18 @@ def count_parameters(model: Any) -> ParameterCounts:
 
 
 def embedding_ids(model: nn.Module) -> set[int]:
-    """``id`` of every embedding's weight, token and position embeddings alike."""
+    """``id`` of the weight of every token and position embedding."""
     return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
 
 
 def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
-    """Save an ordinary model folder, safetensors and tokenizer, whole or not at all.
+    """Save a model folder with safetensors and tokenizer, atomically.
 
     Args:
         model: The model.
-        tokenizer: A tokenizer folder, copied as it is.
-        folder: The folder to make. An earlier model there is replaced; one that holds anything
-            else is set aside as ``<name>.damaged``.
+        tokenizer: A tokenizer folder, copied unchanged.
+        folder: The folder to create. An earlier model there is replaced; a folder with other files
+            is set aside as ``<name>.damaged``.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -307,7 +309,7 @@ def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
 
 
 def _make_room(folder: Path, ours: set[str]) -> None:
-    """Remove an earlier model; whatever else is there in its place is set aside."""
+    """Remove an earlier model; anything else in its place is set aside."""
     if not os.path.lexists(folder):
         return
     is_ours = folder.is_dir() and not folder.is_symlink()

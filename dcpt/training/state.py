@@ -1,4 +1,4 @@
-"""All that training changes, and how it is kept in one safetensors file."""
+"""The state of training, and its safetensors file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dcpt.training.forward import Forward, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for a parameter, by torch's names."""
+"""AdamW's state of a parameter, by torch's names."""
 
-REMEDY = "`dcpt run-grid` sets it aside and goes on from the state before it"
-"""Ends the message about a damaged state."""
+REMEDY = "`dcpt run-grid` sets it aside and resumes from the state before it"
+"""End of the message about a damaged state."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class TrainingState:
         loss_sum_C: Training loss of each channel since the last point, summed over tokens, float64.
         loss_tokens_C: Tokens behind these sums, float64.
         step: Optimizer steps since D = 0.
-        wall_s: Seconds that went into this run before the present process took it up.
+        wall_s: Seconds spent on this run by earlier processes.
     """
 
     model: nn.Module
@@ -52,7 +52,9 @@ class TrainingState:
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
         for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):  # on CUDA it lies where a recorded graph reads it
+            if isinstance(
+                group["lr"], Tensor
+            ):  # on CUDA a recorded graph reads it from this tensor
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
@@ -101,13 +103,13 @@ def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
 
 
 def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: float) -> None:
-    """Write the state whole or not at all; the file replaces an older one.
+    """Write the state atomically; the file replaces an older state.
 
     Args:
         path: A safetensors file.
-        state: What to keep.
-        identity: The run, whose hash goes into the file.
-        wall_s: Seconds that went into the run up to here.
+        state: The state.
+        identity: Identity of the run; its hash is stored in the file.
+        wall_s: Seconds spent on the run so far.
     """
     tensors = {f"model.{name}": tensor for name, tensor in _weights(state.model).items()}
     for name, parameter in state.model.named_parameters():
@@ -123,7 +125,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: flo
 
 
 def read_step(path: Path) -> int:
-    """Read at which step a state was saved, without its tensors.
+    """Read the step of a saved state, without its tensors.
 
     Raises:
         DamagedFileError: If the file is damaged.
@@ -135,17 +137,17 @@ def read_step(path: Path) -> int:
 def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     """Overwrite a state with a saved one.
 
-    Values are copied into tensors that torch has laid out itself: sums in another memory alignment
-    need not be the same to the last bit.
+    Values are copied into tensors allocated by torch, since sums over another memory alignment may
+    differ in the last bit.
 
     Args:
         path: A file of ``save_state``.
         state: A state of the same model; its weights, moments, sums, step and seconds change.
-        identity: The run. A branch may load its trunk's state and a trunk its base's: their
-            seconds and sums are not its own, and a trunk's steps begin at 0 whatever the base's.
+        identity: Identity of the run. A branch may load its trunk's state and a trunk its base's.
+            Their seconds and sums are not loaded, and a trunk starts at step 0.
 
     Raises:
-        DamagedFileError: If the file is damaged or of another run; the state is as it was.
+        DamagedFileError: If the file is damaged or of another run; the state is unchanged.
     """
     with _open_state(path) as (file, about):
         source = about["identity"]
@@ -154,7 +156,7 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
             raise DamagedFileError(path, f"it is of another run, {source}", REMEDY)
         _check_content(path, file, about)
         moments = _check_shapes(path, file, state)
-        # Nothing is overwritten before all of it was checked.
+        # The whole file is checked before anything is overwritten.
         with torch.no_grad():
             for name, tensor in _weights(state.model).items():
                 tensor.copy_(file.get_tensor(f"model.{name}"))
@@ -176,7 +178,7 @@ def _open_state(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """Open a state and its metadata.
 
     Raises:
-        DamagedFileError: If it is no whole safetensors file, or its metadata are not a state's.
+        DamagedFileError: If it is not a complete safetensors file with the metadata of a state.
     """
     if path.is_dir():
         raise DamagedFileError(path, "it is a folder", REMEDY)
@@ -189,14 +191,14 @@ def _open_state(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
         try:
             int(about["step"]), float(about["wall_s"]), about["identity"]
         except (KeyError, ValueError):
-            raise DamagedFileError(path, "it holds no metadata of a state", REMEDY) from None
+            raise DamagedFileError(path, "it has no metadata of a state", REMEDY) from None
         yield file, about
 
 
 def _check_content(path: Path, file: Any, about: Mapping[str, str]) -> None:
-    """Compare a state's content with the hash in it: once for each state of the file on a machine.
+    """Compare a state's content with its stored hash, once per machine for an unchanged file.
 
-    Hashing reads 0.5 GB in 0.4 s. States of earlier versions hold no hash.
+    Hashing reads 0.5 GB in 0.4 s. States of earlier versions have no hash.
     """
     if "sha256" not in about:
         return
@@ -210,7 +212,7 @@ def _check_content(path: Path, file: Any, about: Mapping[str, str]) -> None:
 
 
 def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.Parameter]:
-    """Refuse a state that does not fill the model; returns the parameters with saved moments."""
+    """Refuse a state that does not fit the model; returns the parameters with saved moments."""
     there = set(file.keys())
     parameters = dict(state.model.named_parameters())
     moments = {name: p for name, p in parameters.items() if f"exp_avg.{name}" in there}
@@ -222,12 +224,12 @@ def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.P
         if name not in there or file.get_slice(name).get_shape() != shape:
             raise DamagedFileError(path, f"its {name} is missing or of another shape", REMEDY)
     if not {"loss_sum", "loss_tokens"} <= there:
-        raise DamagedFileError(path, "it holds no sums of losses", REMEDY)
+        raise DamagedFileError(path, "it has no sums of losses", REMEDY)
     return moments
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """The tensors of an open file, each read when it is asked for."""
+    """The tensors of an open file, each read on access."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -258,14 +260,14 @@ def _content_sha256(
 
 
 def reset_moments(state: TrainingState) -> None:
-    """Let AdamW forget: its moments and its counts of steps are zero again."""
+    """Reset AdamW: its moments and step counts become zero."""
     for moments in state.optimizer.state.values():
         for tensor in moments.values():
             tensor.zero_()
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters, shared ones once, and the buffers that belong to a checkpoint."""
+    """Parameters, shared parameters once, and the buffers that belong to a checkpoint."""
     weights: dict[str, Tensor] = dict(model.named_parameters())
     stored = model.state_dict(keep_vars=True)
     return weights | {name: b for name, b in model.named_buffers() if name in stored}

@@ -1,4 +1,4 @@
-"""One optimizer step of a run; on CUDA it is recorded once and then replayed."""
+"""An optimizer step of a run; on CUDA it is recorded once and then replayed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FIRST_STEPS = 2
 
 
 class Step:
-    """Takes the steps of one run: changes its state, and never waits for the device.
+    """Takes the steps of a run: changes its state, and never waits for the device.
 
-    A small model's step is some hundred kernels of a few microseconds each, and launching them
+    A small model's step is a few hundred kernels of a few microseconds each, and launching them
     from Python takes five times as long as running them. On CUDA the third step is recorded as a
-    graph, and each step from there on is one launch. What is not the same sequence of kernels every
-    time is not recorded: mixtures of experts, and dropout, whose noise hangs on seed and step so
-    that a resumed run draws the same.
+    graph, and each later step is a single launch. Steps whose sequence of kernels varies are not
+    recorded: mixtures of experts, and dropout, whose noise depends on seed and step so that a
+    resumed run draws the same noise.
 
     Args:
         state: Weights, moments, sums of losses by channel, and the step.
@@ -37,7 +37,7 @@ class Step:
         self._weights = state.weights
         device = state.loss_sum_C.device
         sequences, tokens = identity.batch_sequences, identity.sequence_tokens
-        # A recorded graph reads and writes the same memory every time.
+        # A recorded graph always reads and writes the same memory.
         self._tokens_BT = torch.zeros((sequences, tokens + 1), dtype=torch.int64, device=device)
         self._channel_B = torch.zeros(sequences, dtype=torch.int64, device=device)
         self._loss_and_norm = torch.zeros(2, device=device)
@@ -45,7 +45,7 @@ class Step:
         self._taken = 0
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Train on one batch.
+        """Train on a batch.
 
         Args:
             batch: Tokens of shape (B, T + 1) and the channel of each sequence.
@@ -93,9 +93,9 @@ class Step:
     def _record(self) -> Any:
         """Record a step on the current stream, which must not be the device's default one."""
         torch.cuda.synchronize()
-        torch.cuda.empty_cache()  # what the first steps used; a graph has memory of its own
+        torch.cuda.empty_cache()  # frees memory of the first steps; a graph has its own memory
         graph = torch.cuda.CUDAGraph()
-        gc.disable()  # nothing on the device may be freed in between
+        gc.disable()  # nothing on the device may be freed during the capture
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             self._compute()
@@ -111,13 +111,13 @@ def add_channel_losses(
     """Add the losses of a batch to the sums of its channels, and their tokens, in float64.
 
     Args:
-        losses_BT: Nats of every target.
+        losses_BT: Loss of every target, nats.
         channel_B: The channel of each sequence.
         loss_sum_C: Sums, changed in place.
-        loss_tokens_C: Tokens behind them, changed in place.
+        loss_tokens_C: Number of their tokens, changed in place.
     """
     channels_C = torch.arange(len(loss_sum_C), device=channel_B.device)
-    # A masked sum and no scattered one: its order, and so its last bit, is always the same.
+    # A masked sum instead of a scattered sum has a fixed order, and so a fixed last bit.
     is_of_CB = (channel_B == channels_C[:, None]).double()
     sums_B = losses_BT.double().sum(dim=1)
     loss_sum_C += (is_of_CB * sums_B).sum(dim=1)

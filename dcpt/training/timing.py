@@ -1,4 +1,4 @@
-"""What a run costs here, from a few steps on random tokens."""
+"""Cost of a run on this machine, from a few steps on random tokens."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
 
 LEAST_S = 0.5
-"""Steps are timed on an accelerator for at least so long."""
+"""Steps are timed on an accelerator for at least this long."""
 
 ENOUGH_S = 5.0
-"""On a CPU a step that takes so long is timed once: one of 16,000 tokens of a 29M model lasts a
-minute on one core."""
+"""On a CPU a step that takes this long is timed once: a step of 16,000 tokens of a 29M model takes
+a minute on a core."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a run costs here.
+    """Cost of a run on this machine.
 
     Attributes:
-        tokens_per_s: Training speed of all runs that share the device, evaluation apart.
-        evaluation_s: Seconds of one point, in which all channels are evaluated.
-        n_params: Parameters of the model in all.
+        tokens_per_s: Training speed of all runs that share the device, without evaluation.
+        evaluation_s: Seconds of a point, in which all channels are evaluated.
+        n_params: All parameters of the model.
         compile_s: Seconds before the first timed step.
     """
 
@@ -44,23 +44,23 @@ class Timing:
 
 
 class _TimedRun:
-    """A run on a stream of its own that trains on one random batch."""
+    """A run on its own stream that trains on the same random batch in every step."""
 
     def __init__(self, config: RunConfig, study: Path, device: str) -> None:
-        one = config.identity
+        identity = config.identity
         self.stream = own_stream(device)
         with self.stream:
             model = build_untrained(config, study, device).train()
-            check_positions(model, one.sequence_tokens, f"run {config.name}")
-            border_id = 0 if one.packing == "documents" else None  # any id: the text is random
-            self.state = start_state(model, one, border_id)
-            self._take_step = Step(self.state, one)
+            check_positions(model, identity.sequence_tokens, f"run {config.name}")
+            border_id = 0 if identity.packing == "documents" else None  # any id: the text is random
+            self.state = start_state(model, identity, border_id)
+            self._take_step = Step(self.state, identity)
         random = np.random.default_rng(0)
         embeddings = self.state.model.get_input_embeddings()  # type: ignore[operator]
-        shape = (one.batch_sequences, one.sequence_tokens + 1)
+        shape = (identity.batch_sequences, identity.sequence_tokens + 1)
         self.batch = Batch(
             random.integers(embeddings.num_embeddings, size=shape),
-            np.arange(one.batch_sequences, dtype=np.int64) % len(one.channels),
+            np.arange(identity.batch_sequences, dtype=np.int64) % len(identity.channels),
         )
 
     def take_step(self) -> None:
@@ -71,22 +71,22 @@ class _TimedRun:
 def time_steps(
     config: RunConfig, study: Path, *, device: str = "cpu", lanes: int = 1, n_steps: int = 3
 ) -> Timing:
-    """Time a few steps of a run on random tokens; nothing is read but the model's shape.
+    """Time a few steps of a run on random tokens; only the model's shape is read.
 
     Args:
         config: The run; its base need not be trained yet.
         study: The study's folder.
         device: Where to measure.
         lanes: Runs that train on the device side by side.
-        n_steps: Steps of each to time, after those in which things are made ready; on an
-            accelerator again and again, on a CPU fewer if they take long.
+        n_steps: Steps of each run to time, after the warm-up steps; repeated on an accelerator,
+            fewer on a CPU if they take long.
 
     Raises:
-        InputError: If the shape of the base cannot be found.
+        InputError: If the shape of the base is unknown.
     """
-    one, began = config.identity, time.monotonic()
+    identity, began = config.identity, time.monotonic()
     runs = [_TimedRun(config, study, device) for _ in range(lanes)]
-    on_cpu = device == "cpu"  # where nothing is compiled, and nothing is waited for
+    on_cpu = device == "cpu"  # where nothing is compiled or asynchronous
     seconds, steps = _seconds_of(runs, 1 if on_cpu else FIRST_STEPS + 1), 1
     compile_s = time.monotonic() - began
     if not on_cpu or seconds < ENOUGH_S:
@@ -97,7 +97,7 @@ def time_steps(
         steps += at_once
 
     state, batch = runs[0].state, torch.from_numpy(runs[0].batch.tokens)
-    per_pass = max(1, EVALUATION_TOKENS // one.sequence_tokens)
+    per_pass = max(1, EVALUATION_TOKENS // identity.sequence_tokens)
     windows = batch[torch.arange(per_pass) % len(batch)]
     with runs[0].stream:
         if not on_cpu:
@@ -105,9 +105,9 @@ def time_steps(
         began = time.monotonic()
         sequence_losses(state.forward, state.weights, windows)
         pass_s = time.monotonic() - began
-    n_windows = len(one.channels) * (one.validation_tokens // one.sequence_tokens)
+    n_windows = len(identity.channels) * (identity.validation_tokens // identity.sequence_tokens)
     return Timing(
-        tokens_per_s=lanes * steps * one.batch_tokens / seconds,
+        tokens_per_s=lanes * steps * identity.batch_tokens / seconds,
         evaluation_s=pass_s * n_windows / per_pass,
         n_params=count_parameters(state.model).n_params,
         compile_s=compile_s,
@@ -115,12 +115,12 @@ def time_steps(
 
 
 def _seconds_of(runs: Sequence[_TimedRun], n_steps: int) -> float:
-    """Seconds of so many steps of every run, in turn."""
+    """Seconds of ``n_steps`` steps of every run, in turn."""
     began = time.monotonic()
     for _ in range(n_steps):
         for run in runs:
             run.take_step()
     for run in runs:
         with run.stream:
-            run.state.loss_sum_C.tolist()  # an accelerator is waited for
+            run.state.loss_sum_C.tolist()  # waits for an accelerator
     return time.monotonic() - began

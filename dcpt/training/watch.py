@@ -1,4 +1,4 @@
-"""Time and losses of a run while it trains, looked at now and then and not at every step."""
+"""Time and losses of a run while it trains, read from time to time."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LOG_EVERY_S = 1.0
 """Seconds between two ``train`` lines."""
 
 LONGEST_BLIND_STEPS = 256
-"""Steps after which losses are looked at even within ``LOG_EVERY_S``: a NaN is not trained on for
-long, and few steps are queued on an accelerator."""
+"""Steps after which losses are read even within ``LOG_EVERY_S``, so that a NaN is noticed soon and
+few steps are queued on an accelerator."""
 
 
 class TrainingError(RuntimeError):
-    """Training went wrong: says which run, where, which value, and what to do.
+    """An error of training: names the run, the place, the value and the remedy.
 
     Args:
-        words: One sentence.
-        kind: What kind of error it is.
+        words: The message, a sentence.
+        kind: Kind of error.
     """
 
     def __init__(self, words: str, kind: ErrorKind = "other") -> None:
@@ -38,15 +38,15 @@ class TrainingError(RuntimeError):
 
 
 class Watch:
-    """Keeps the time of one call of ``train`` and the losses that nobody has looked at yet.
+    """Keeps the time of a call of ``train`` and the losses that were not read yet.
 
     Reading a number makes the host wait for an accelerator, so losses stay on the device until a
-    line is due or something is about to be saved.
+    line or a save is due.
 
     Args:
         config: The run.
-        state: Its state, read and never changed here.
-        spent_s: Seconds that went into the run before.
+        state: State of the run, which is only read.
+        spent_s: Seconds spent on the run by earlier calls.
     """
 
     def __init__(self, config: RunConfig, state: TrainingState, spent_s: float) -> None:
@@ -64,10 +64,10 @@ class Watch:
         self._unseen.append(loss_and_norm)
 
     def check_losses(self) -> None:
-        """Look at the losses and gradients of the latest steps.
+        """Read the losses and gradients of the latest steps.
 
         Raises:
-            TrainingError: If one is not finite.
+            TrainingError: If a loss or gradient is not finite.
         """
         if not self._unseen:
             return
@@ -97,34 +97,34 @@ class Watch:
         return time.monotonic() - self._saved >= self._config.recorded.checkpoint_every_s
 
     def note_checkpoint(self) -> None:
-        """Say that the state was saved."""
+        """Note that the state was saved."""
         self._saved = time.monotonic()
 
     def note_reset(self) -> None:
-        """Say that the sums of training losses are about to start anew.
+        """Note that the sums of training losses are about to be reset.
 
-        What the next line tells of goes on across it: a line of a few steps would be all noise.
+        The next log line continues across the reset, since a line of a few steps would be noisy.
         """
         self._logged_2C = self._logged_2C - self._read_sums()
 
     def describe_training(self) -> dict[str, Any]:
-        """Tell how training went since this was last called: the content of a ``train`` line."""
+        """Describe training since the last call: the content of a ``train`` line."""
         self.check_losses()
-        one, state = self._config.identity, self._state
+        identity, state = self._config.identity, self._state
         now, sums_2C = time.monotonic(), self._read_sums()
         sums, counts = (sums_2C - self._logged_2C).tolist()
         seconds = self._unlogged_s()
-        tokens = (state.step - self._logged_step) * one.batch_tokens
+        tokens = (state.step - self._logged_step) * identity.batch_tokens
         event = {
             "step": state.step,
-            "n_tokens": state.step * one.batch_tokens,
+            "n_tokens": state.step * identity.batch_tokens,
             "loss": sum(self._losses) / len(self._losses),
             "channel_loss": {
                 channel.name: loss / count
-                for channel, loss, count in zip(one.channels, sums, counts, strict=True)
+                for channel, loss, count in zip(identity.channels, sums, counts, strict=True)
                 if count
             },
-            "learning_rate": learning_rate_at(one, state.step - 1),
+            "learning_rate": learning_rate_at(identity, state.step - 1),
             "grad_norm": self._norm,
             "tokens_per_s": tokens / max(seconds, 1e-9),
         }
@@ -133,22 +133,22 @@ class Watch:
         return event
 
     def _unlogged_s(self) -> float:
-        """Seconds of training, evaluation apart, since the last line."""
+        """Seconds of training without evaluation since the last line."""
         paused_s = self._paused_s - self._logged_paused_s
         return time.monotonic() - self._logged - paused_s
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leave out of the training speed what happens inside."""
+        """Exclude the time inside from the training speed."""
         began = time.monotonic()
         yield
         self._paused_s += time.monotonic() - began
 
     @property
     def wall_s(self) -> float:
-        """Seconds that went into the run, all calls together.
+        """Seconds spent on the run in all calls.
 
-        They hold what others took beside it on a shared device: they are no device time of its own.
+        On a shared device this includes the steps of the other runs.
         """
         return self._spent_s + time.monotonic() - self._started
 

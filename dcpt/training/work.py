@@ -1,4 +1,4 @@
-"""What a run still has to do, and the saved state from which to do it."""
+"""The remaining work of a run, and the saved state that it starts from."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from dcpt.training.state import read_step
 
 @dataclass(frozen=True)
 class Work:
-    """Steps are counted from D = 0; "at step 3" is after three optimizer steps.
+    """The remaining work of a run.
+
+    Steps are counted from D = 0; "at step 3" is after three optimizer steps.
 
     Attributes:
         start: State to start from; None is the base.
         end: Step at which the work is done.
-        run_end: Last step of the run; beyond ``end`` where only an earlier state is missing.
-        points: Steps at which every channel is evaluated, whether or not that was done already.
-        known: Points that were written down, and are not evaluated again.
-        states: Steps whose state is to be kept and is not there yet.
-        resets: Steps at which the sums of training losses start anew: points, and where a branch
-            leaves its trunk.
+        run_end: Last step of the run; larger than ``end`` if only an earlier state is missing.
+        points: Steps at which every channel is evaluated, done or not.
+        known: Points that are recorded and not evaluated again.
+        states: Steps whose state must be kept and is missing.
+        resets: Steps at which the sums of training losses are reset: points, and the start of a
+            branch.
     """
 
     start: Path | None
@@ -35,14 +37,14 @@ class Work:
 
 
 def find_work(config: RunConfig, runs: Path) -> Work:
-    """Find what is missing of a run, and the latest saved state before all of that.
+    """Find what is missing of a run, and the latest saved state before it.
 
-    A point that was planned and is not written down is missing as well: an unfinished run whose
-    metrics were lost does not go on behind them.
+    A planned point that is not recorded is missing too, so an unfinished run whose metrics were
+    lost resumes before them.
 
-    A trunk that is done may be asked for more: to go on, or for a state that it did not keep. A
-    branch begins in its trunk's state; where that was not kept it begins in an earlier one, or at
-    the base, and trains the trunk's steps again by itself: it leaves the trunk's folder alone.
+    A finished trunk may have to be extended, or to provide a state that it did not keep. A branch
+    starts from its trunk's state. If that was not kept, it starts from an earlier state or from the
+    base and repeats the trunk's steps, without changing the trunk's folder.
 
     Args:
         config: The run.
@@ -51,16 +53,16 @@ def find_work(config: RunConfig, runs: Path) -> Work:
     Raises:
         DamagedFileError: If the checkpoint cannot be read.
     """
-    one, recorded = config.identity, config.recorded
+    identity, recorded = config.identity, config.recorded
     folder = RunFolder.of(config, runs)
     result = folder.result()
     reached = 0 if result is None else _steps(config, result["n_tokens"])
     end = max(config.n_steps, reached)
 
     wanted = {_steps(config, n) for n in recorded.keep_state_at}
-    if one.kind == "trunk":
+    if identity.kind == "trunk":
         wanted.add(end)
-    batch = one.batch_tokens
+    batch = identity.batch_tokens
     states = {step for step in wanted if not folder.state(step * batch).exists()}
     missing = set(states)
     if reached < end or (must_save_model(config) and not folder.model.is_dir()):
@@ -71,21 +73,21 @@ def find_work(config: RunConfig, runs: Path) -> Work:
     if folder.checkpoint.exists():
         saved[read_step(folder.checkpoint)] = folder.checkpoint
     resets = set()
-    if one.kind == "branch":
-        assert one.decay is not None, f"{config.name} has no decay"
+    if identity.kind == "branch":
+        assert identity.decay is not None, f"{config.name} has no decay"
         saved |= _trunk_states(config, runs)
-        resets = {_steps(config, one.decay.start_tokens)}
-    points = {0, end} if one.kind == "trunk" else {end}
-    if one.kind != "branch":
+        resets = {_steps(config, identity.decay.start_tokens)}
+    points = {0, end} if identity.kind == "trunk" else {end}
+    if identity.kind != "branch":
         points |= {_steps(config, n) for n in recorded.evaluation_at}
     known = {_steps(config, point["n_tokens"]) for point in folder.points()}
-    # Those of a finished part are as they were planned then, and none is lost.
+    # Points of a finished part follow its plan at that time, so none of them is lost.
     lost = {step for step in points - known if result is None or step > reached}
     start = max(
         (
             step
             for step in saved
-            # A state is saved behind the point of its step.
+            # A state is saved after the point of its step.
             if step <= min(missing) and step < min(lost, default=step + 1)
         ),
         default=0,
@@ -95,7 +97,7 @@ def find_work(config: RunConfig, runs: Path) -> Work:
         end=max(missing),
         run_end=end,
         points=frozenset(points),
-        # What an unfinished run did behind its checkpoint is trained, and so evaluated, anew.
+        # Steps of an unfinished run after its checkpoint are trained and evaluated again.
         known=frozenset(step for step in known if step <= max(start, reached)),
         states=frozenset(states),
         resets=frozenset(points | resets),
@@ -103,22 +105,24 @@ def find_work(config: RunConfig, runs: Path) -> Work:
 
 
 def must_save_model(config: RunConfig) -> bool:
-    """Whether the run ends in a model folder: on request, and always where it makes a base."""
+    """Whether the run saves a model folder: on request, and for every pre-training run."""
     return config.recorded.save_model or config.identity.kind == "pretrain"
 
 
 def _trunk_states(config: RunConfig, runs: Path) -> dict[int, Path]:
-    """States of the trunk that a branch may begin in: those up to its leaving."""
-    one = config.identity
-    assert one.decay is not None, f"{config.name} leaves no trunk"
-    assert one.trunk is not None, f"{config.name} leaves no trunk"
+    """States of the trunk that a branch may start from."""
+    identity = config.identity
+    assert identity.decay is not None, f"{config.name} leaves no trunk"
+    assert identity.trunk is not None, f"{config.name} leaves no trunk"
     own = {"kind": "trunk", "trunk": None, "decay": None}
-    channels = tuple(channel for channel in one.channels if channel.side != "extra")
-    trunk = one.model_copy(update={**own, "channels": channels})
-    assert trunk.hash == one.trunk, f"{config.name} does not go on with the mixture of its trunk"
-    folder = RunFolder.find(one.trunk, runs)
+    channels = tuple(channel for channel in identity.channels if channel.side != "extra")
+    trunk = identity.model_copy(update={**own, "channels": channels})
+    assert trunk.hash == identity.trunk, (
+        f"{config.name} does not go on with the mixture of its trunk"
+    )
+    folder = RunFolder.find(identity.trunk, runs)
     kept = {} if folder is None else folder.states()
-    batch, leaves = one.batch_tokens, one.decay.start_tokens
+    batch, leaves = identity.batch_tokens, identity.decay.start_tokens
     return {n // batch: path for n, path in kept.items() if n <= leaves and n % batch == 0}
 
 

@@ -159,8 +159,8 @@ def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) 
     assert len(killed) == 2
     assert len(outcome.failed) == 2  # with the branch that needs it
     assert outcome.failed[doomed.name] == (
-        "its process was killed twice, the last time by SIGKILL, probably for lack of memory; "
-        "use fewer --workers or free memory, then run the same command again to resume from the "
+        "its process was killed twice, the last time by SIGKILL, probably because memory ran out; "
+        "use fewer --workers or free memory, then rerun the same command to resume from the "
         "last checkpoint"
     )
     assert sound.name in outcome.finished
@@ -253,7 +253,7 @@ def test_runs_that_cannot_be_saved_in_time_are_named(
     monkeypatch.setattr(local, "_SAVE_S", 0.0)
     stopped, engine = interrupted(longer, runs, freeze=True)
     assert stopped.exit_code == 130
-    assert f"not saved in time, so back to their last checkpoint: {runs[0].name}" in str(stopped)
+    assert f"not saved in time, so reset to their last checkpoint: {runs[0].name}" in str(stopped)
     assert [worker.process.exitcode for worker in engine.started] == [-signal.SIGKILL]
 
 

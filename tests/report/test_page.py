@@ -272,7 +272,7 @@ def test_a_verified_page_leads_with_what_was_measured(held, missed):
         body = page.words[page.words.index("Verse ·") :]
         assert body.split("\n")[1] == answer
         # The prediction follows.
-        assert body.index("It was predicted: Tentative: train with 31.2 %") > body.index(answer)
+        assert body.index("The prediction was: Tentative: train with 31.2 %") > body.index(answer)
 
 
 def test_markdown_shows_the_verification_once(missed):

@@ -193,7 +193,7 @@ def test_a_model_that_cannot_keep_documents_apart_is_refused() -> None:
     model = OPTForCausalLM(shape)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    with pytest.raises(InputError, match="documents: in a OPTForCausalLM tokens see"):
+    with pytest.raises(InputError, match="documents: a OPTForCausalLM lets tokens attend"):
         forward_of(model, "float32", border_id=3)
     forward_of(model, "float32")
 

@@ -173,7 +173,7 @@ def test_a_channel_that_runs_dry_is_noted(made: Made) -> None:
     last = made.folder(config).points()[-1]
     dry_at = last["unique_tokens"]["law"] / 0.9
     assert len(notes) == 1
-    assert notes[0].startswith("law ran dry at ")
+    assert notes[0].startswith("law text ended at ")
     assert notes[0].endswith("epoch 2 begins")
     assert int(notes[0].split()[4]) == pytest.approx(dry_at, abs=2 * BATCH_TOKENS)
     assert last["epochs"]["law"] == pytest.approx(130 * BATCH_TOKENS / dry_at, abs=0.01)

@@ -79,7 +79,7 @@ def test_a_base_path_is_relative_to_the_study(base: Path, made: Made) -> None:
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(made: Made, tmp_path: Path) -> None:
     small = ARCHITECTURE.model_copy(update={"vocab_size": 299})
     save_model(build_llama(small), made.study / "data/tokenizer", tmp_path / "small")
-    with pytest.raises(InputError, match="has 300 ids, and the model knows 299; prepare"):
+    with pytest.raises(InputError, match="has 300 ids, and the model has 299; prepare"):
         train(Made(made.study, tmp_path / "small").trunk(2), made.study)
     with pytest.raises(InputError, match="has 300 ids"):
         evaluate_model(tmp_path / "small", made.study / "data", ["en"], 16, 160)
@@ -113,7 +113,7 @@ def test_sequences_longer_than_the_model_are_refused(made: Made) -> None:
 def test_pickled_weights_are_never_read(base: Path) -> None:
     (base / "model.safetensors").unlink()
     torch.save({}, base / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"holds no \.safetensors file"):
+    with pytest.raises(InputError, match=r"has no \.safetensors file"):
         load_model(base)
 
 
@@ -136,7 +136,7 @@ def test_weights_that_do_not_fill_the_model_are_refused(base: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "a/b/c", "."])
 def test_a_checkpoint_that_is_not_there(path: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such folder|holds no \.safetensors"):
+    with pytest.raises(InputError, match=r"no such folder|has no \.safetensors"):
         checkpoint_sha256(path)
 
 

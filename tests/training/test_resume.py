@@ -176,7 +176,7 @@ def test_a_full_disk_fails_in_one_sentence_and_loses_nothing(
         pytest.skip("mounting a tmpfs is not allowed here")
     try:
         (small / "data").symlink_to((made.study / "data").resolve())
-        with pytest.raises(TrainingError, match=r"No space left .* its last checkpoint"):
+        with pytest.raises(TrainingError, match=r"No space left .* the last checkpoint"):
             train(config, small)
         folder = RunFolder.of(config, small / "runs")
         assert folder.result() is None
