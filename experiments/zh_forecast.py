@@ -31,7 +31,7 @@ from pilot import AT_44M, LIMITS, MIDDLE, losses_by_law, markdown
 import dcpt
 from dcpt.decide import format_rate
 from dcpt.decide.records import Choice, Interval
-from dcpt.laws import Fit, explain_flag
+from dcpt.laws import Fit
 
 Base = dict[str, float]
 
@@ -144,17 +144,18 @@ def cells_of(base: Base) -> pd.DataFrame:
 def beyond(fit: Fit, base: Base) -> dict[str, str]:
     """Where the cells lie outside what the runs saw, rates in units of the base's peak too."""
     asked = cells_of(base)
-    flags = {name: explain_flag(name) for name in fit.flags_at(fit.points("general", asked))}
+    found = fit.flags_at("general", fit.points("general", asked))
+    flags = {flag.label: flag.sentence for flag in found}
     runs = dcpt.bundled_runs("zh_annealed")
     seen = (runs["learning_rate"] / runs["base_peak_learning_rate"]).max()
     most = (asked["learning_rate"] / asked["base_peak_learning_rate"]).max()
     lowest = runs.loc[runs["n_tokens"] == 0, "loss_general"].min()
     if most > seen * 1.02:
-        flags["extrapolates:learning_rate/base_peak_learning_rate"] = (
+        flags["extrapolates (learning_rate/base_peak_learning_rate)"] = (
             f"{format_rate(RATES[-1])} is {most:.2g} times the base's peak, the runs saw {seen:.2g}"
         )
     if base["base_loss_general"] < lowest:
-        flags["extrapolates:base_loss_general"] = (
+        flags["extrapolates (base_loss_general)"] = (
             f"the base's general loss {base['base_loss_general']:.3f} lies below the {lowest:.3f} "
             "of the best base seen, and every law of the domain is linear in it"
         )
@@ -197,7 +198,7 @@ def decide(fit: Fit, base: Base, limit: int) -> dict[str, Any]:
         "largest_ratio_by_law": {law: nats(share) for law, share in found.ratio_by_law.items()},
         "alternatives": {name: choice(one) for name, one in found.alternatives.items()},
         "extrapolation": {axis: nats(one) for axis, one in found.extrapolation.items()},
-        "flags": {flag.name: flag.words for flag in found.flags},
+        "flags": {flag.label: flag.sentence for flag in found.flags},
         "weights": {channel: above_zero(laws) for channel, laws in found.laws.items()},
     }
 

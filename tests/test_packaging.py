@@ -44,15 +44,20 @@ def test_what_is_built_installs_and_runs_outside_the_checkout(kind: str, tmp_pat
     install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", "pip", *install, str(built)], check=True)
     code = "import dcpt; print(dcpt.__file__); print(len(dcpt.bundled_runs('zh_annealed')))"
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        cwd=tmp_path,
+    printed = run_python(["-P", "-c", code], site, tmp_path)
+    assert printed.split() == [str(site / "dcpt" / "__init__.py"), "800"]
+
+
+def run_python(arguments: list[str], path: Path, folder: Path) -> str:
+    """What Python prints with a folder on its path, run in another folder."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(path)},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
-    )
-    assert ended.stdout.split() == [str(site / "dcpt" / "__init__.py"), "800"]
+    ).stdout
 
 
 def build(kind: str, folder: Path) -> Path:
@@ -76,12 +81,5 @@ def test_a_script_next_to_a_clone_called_dcpt_imports_the_package(tmp_path: Path
     clone.symlink_to(ROOT)
     script = tmp_path / "script.py"
     script.write_text("import dcpt\nprint(dcpt.__file__, dcpt.InputError.__name__)\n")
-    ended = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": str(clone)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ended.stdout.split() == [str(clone / "dcpt" / "__init__.py"), "InputError"]
+    printed = run_python([str(script)], clone, tmp_path)
+    assert printed.split() == [str(clone / "dcpt" / "__init__.py"), "InputError"]

@@ -42,7 +42,7 @@ def runs(
     Example: dcpt runs study.yaml --out runs.csv
     """
     from dcpt.cli.console import as_json, note_all, note_damaged, note_left_out, show_value
-    from dcpt.laws.flags.explain import explain_flag
+    from dcpt.laws.flags.kinds import SENTENCES
     from dcpt.pipeline.answer import collect_runs
     from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
     from dcpt.table import describe, write_runs
@@ -51,7 +51,7 @@ def runs(
     place = open_place(table)
     frame = collect_runs(place, read_mapping(column))
     if not {"phase", "schedule"} & set(frame.columns):
-        note_all([explain_flag("phase_not_named")])
+        note_all([SENTENCES["phase_not_named"]])
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     if out is not None:
@@ -131,8 +131,8 @@ def compare(
     Example: dcpt compare runs.csv --law auto --law my_laws:cmr
     """
     from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
-    from dcpt.cli.show_fit import flag_records
     from dcpt.cli.show_laws import comparison_records, show_comparisons
+    from dcpt.flags import rank_flags
     from dcpt.pipeline.answer import collect_runs, fit_runs
     from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
 
@@ -150,7 +150,8 @@ def compare(
     )
     if json:
         found = {"comparisons": comparison_records(fitted)}
-        typer.echo(as_json({**found, "flags": flag_records(fitted.flags)}))
+        flags = [flag.as_dict() for flag in rank_flags(fitted.flags)]
+        typer.echo(as_json({**found, "flags": flags}))
     else:
         show_comparisons(open_console(), fitted)
 

@@ -1,4 +1,4 @@
-"""What ``dcpt diagnose`` shows: findings, then the two numbers of each domain."""
+"""Display of ``dcpt diagnose``: findings, then the two numbers of each domain."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ STARTS = (
 )
 
 MOST_SHOWN = 5
-"""Runs with the same finding that are listed; the others are counted."""
+"""Runs with the same finding that are listed; the others are only counted."""
 
 
 def show_diagnosis(console: Console, found: Diagnosis) -> None:
-    """Findings by verdict, runs with the same one together; then k1 and k2 of the domain."""
+    """Print findings by verdict, runs with the same finding as a group; then k1 and k2."""
     print_line(console, _summary(found), style="bold")
     for verdict in VERDICTS:
         findings = found.with_verdict(verdict)
@@ -48,7 +48,7 @@ def show_diagnosis(console: Console, found: Diagnosis) -> None:
 def _summary(found: Diagnosis) -> str:
     alarms, looks = (len(found.with_verdict(verdict)) for verdict in ("alarm", "look"))
     unfinished = sum(
-        int(finding.numbers.get("runs", 1))
+        int(finding.values.get("runs", 1))
         for finding in found.findings
         if finding.kind == "unfinished"
     )
@@ -57,10 +57,11 @@ def _summary(found: Diagnosis) -> str:
 
 
 def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Findings of one kind and channel together, in their order."""
+    """Group findings by kind, channel and missing data."""
     groups: dict[tuple[str, str | None, str | None], list[Finding]] = {}
-    for one in findings:
-        groups.setdefault((one.kind, one.channel, one.lacks), []).append(one)
+    for finding in findings:
+        key = (finding.kind, finding.channel, finding.lacks)
+        groups.setdefault(key, []).append(finding)
     return list(groups.values())
 
 
@@ -69,13 +70,13 @@ def _show_group(console: Console, group: Sequence[Finding], style: str | None) -
     where = "" if first.channel is None else f", {first.channel}"
     head = f"  {KINDS[first.kind]}{where}"
     if first.run is None:
-        print_line(console, f"{head}: {first.words}", style=style)
+        print_line(console, f"{head}: {first.sentence}", style=style)
         return
     print_line(console, f"{head}: {len(group)} runs", style=style)
     # Facts are only counted: a table has hundreds of runs that learn.
     shown = 0 if first.verdict == "fact" else MOST_SHOWN
-    for one in group[:shown]:
-        print_line(console, f"    {one.run}: {one.words}")
+    for finding in group[:shown]:
+        print_line(console, f"    {finding.run}: {finding.sentence}")
     if shown and len(group) > shown:
         print_line(console, f"    and {len(group) - shown} more; --json has all")
 
@@ -84,11 +85,11 @@ def starts_table(starts: Sequence[DomainStart]) -> Table:
     """k1 and k2 of every run."""
     rows = [
         (
-            one.run,
-            f"{one.initial_loss:.3f}",
-            "" if one.early_slope is None else f"{one.early_slope:.4g}",
-            "" if one.until_tokens is None else format_count(one.until_tokens),
+            start.run,
+            f"{start.initial_loss:.3f}",
+            "" if start.early_slope is None else f"{start.early_slope:.4g}",
+            "" if start.until_tokens is None else format_count(start.until_tokens),
         )
-        for one in starts
+        for start in starts
     ]
     return make_table("", ("run", "initial loss k1", "early slope k2", "to D"), rows)

@@ -1,4 +1,4 @@
-"""What ``dcpt fit`` and ``dcpt recommend`` show: laws, warnings, the answer."""
+"""Display of ``dcpt fit`` and ``dcpt recommend``: laws, warnings, the answer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dcpt.cli.console import make_table, print_line
+from dcpt.flags import Flag, rank_flags, show_flags
 from dcpt.quantities import format_rate
 
 if TYPE_CHECKING:
@@ -20,55 +21,44 @@ _SHOWN_WEIGHT = 0.005
 
 
 def show_fit(console: Console, fitted: Fit) -> None:
-    """The laws that carry weight, then the warnings about the fit."""
+    """Print the laws with weight, then the warnings about the fit."""
     console.print(law_table(fitted))
     show_warnings(console, fitted)
 
 
 def show_warnings(console: Console, fitted: Fit) -> None:
-    """The warnings about a fit: the weightiest in full, the others in one line."""
-    from dcpt.decide.warnings import SHOWN_IN_FULL, fold_warnings, rank_flags, warning_line
-
-    flags = rank_flags([], fitted.flags)
-    lines = [flag.words for flag in flags[:SHOWN_IN_FULL]]
-    if flags[SHOWN_IN_FULL:]:
-        lines.append(fold_warnings(flags[SHOWN_IN_FULL:]))
-    _print_warnings(console, [warning_line(line) for line in lines])
+    """Print the warnings about a fit, the most important first."""
+    print_flags(console, rank_flags(fitted.flags))
 
 
-def _print_warnings(console: Console, lines: Sequence[str]) -> None:
-    for line in lines:
+def print_flags(console: Console, flags: Sequence[Flag]) -> None:
+    """Print ranked warnings: the first in full, the others in one line."""
+    for line in show_flags(flags):
         print_line(console, line, "yellow")
 
 
 def fit_record(fitted: Fit) -> dict[str, Any]:
-    """A fit for programs: its laws, and its flags with their words."""
-    return {"fits": fitted.records(), "flags": flag_records(fitted.flags)}
-
-
-def flag_records(flags: Sequence[str]) -> list[dict[str, str]]:
-    """Flags with their words, for programs."""
-    from dcpt.laws import explain_flag
-
-    return [{"name": flag, "words": explain_flag(flag)} for flag in flags]
+    """A fit for programs: its laws, and its warnings as the terminal ranks them."""
+    flags = [flag.as_dict() for flag in rank_flags(fitted.flags)]
+    return {"fits": fitted.records(), "flags": flags}
 
 
 def law_table(fitted: Fit) -> Table:
-    """The laws of every channel that carry weight: held-out errors in nats, flags by name."""
+    """The laws of every channel with weight: held-out errors in nats, kinds of warnings."""
     rows = [
         (
-            one["channel"],
-            one["law"],
-            one["held_out_phase"],
-            f"{one['weight'][one['held_out_phase']]:.2f}",
-            f"{mean(one['held_out'].values()):.3f}" if one["held_out"] else "unknown",
-            " ".join(one["flags"]),
+            law["channel"],
+            law["law"],
+            law["held_out_phase"],
+            f"{law['weight'][law['held_out_phase']]:.2f}",
+            f"{mean(law['held_out'].values()):.3f}" if law["held_out"] else "unknown",
+            " ".join(flag["kind"] for flag in law["flags"]),
         )
-        for one in fitted.records()
-        if one["weight"][one["held_out_phase"]] >= _SHOWN_WEIGHT
+        for law in fitted.records()
+        if law["weight"][law["held_out_phase"]] >= _SHOWN_WEIGHT
     ]
     table = make_table(
-        "laws by weight; error in nats on runs held out",
+        "laws by weight; error in nats on held-out runs",
         ("channel", "law", "phase", "weight", "error", "flags"),
         rows,
     )
@@ -77,21 +67,19 @@ def law_table(fitted: Fit) -> Table:
 
 
 def show_answer(console: Console, answer: Recommendation) -> None:
-    """The recommendation in sentences, then what other shares cost, then the warnings."""
-    from dcpt.decide import summarise
+    """Print the recommendation in sentences, the cost of other shares, and the warnings."""
+    from dcpt.decide.sentences import describe, unexplained_flags
 
-    sentences = summarise(answer)
-    warnings = [line for line in sentences if line.startswith("Warning: ")]
-    for i, line in enumerate(line for line in sentences if line not in warnings):
+    for i, line in enumerate(describe(answer)):
         print_line(console, line, "bold" if i == 0 else None)
     console.print(cost_table(answer))
     for note in cost_notes(answer):
         print_line(console, note)
-    _print_warnings(console, warnings)
+    print_flags(console, unexplained_flags(answer))
 
 
 def cost_table(answer: Recommendation) -> Table:
-    """What the recommended share, the safe pair and common shares would cost."""
+    """The losses of the recommended share, the safe pair and common shares."""
     from dcpt.report.decision_tables import choices_table
 
     rate = answer.habits[0].learning_rate
@@ -103,7 +91,7 @@ def cost_table(answer: Recommendation) -> Table:
 
 
 def cost_notes(answer: Recommendation) -> list[str]:
-    """What the marks in the table of costs mean."""
+    """Explanations of the marks in the table of costs."""
     from dcpt.report.decision_tables import choice_notes, compared_choices
 
     return choice_notes([choice for _, choice in compared_choices(answer)])

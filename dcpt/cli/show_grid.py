@@ -208,20 +208,39 @@ def _losses(losses: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
 
+def show_estimates(console: Console, estimates: Sequence[Estimate], n_workers: int) -> None:
+    """Print the estimated cost of every run, and of the whole grid."""
+    console.print(estimate_table(estimates))
+    console.print(estimate_words(estimates, n_workers))
+
+
 def estimate_table(estimates: Sequence[Estimate]) -> Table:
-    """What every run would cost."""
+    """The estimated cost of every run."""
     rows = [
         (
-            one.name,
-            format_count(one.n_params),
-            format_count(one.n_tokens),
-            f"{one.flops:.2e}",
-            f"{one.disk_bytes / 1e6:.1f} MB",
-            "done" if one.done else format_seconds(one.seconds),
+            estimate.name,
+            format_count(estimate.n_params),
+            format_count(estimate.n_tokens),
+            f"{estimate.flops:.2e}",
+            f"{estimate.disk_bytes / 1e6:.1f} MB",
+            "done" if estimate.done else format_seconds(estimate.seconds),
         )
-        for one in estimates
+        for estimate in estimates
     ]
     return make_table("", ("run", "parameters", "tokens", "FLOPs", "disk", "time"), rows)
+
+
+def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
+    """The whole grid in estimate sentence."""
+    left = [estimate for estimate in estimates if not estimate.done]
+    seconds = sum(estimate.seconds for estimate in left) / workers
+    return (
+        f"{len(estimates)} runs, {len(estimates) - len(left)} done; left: "
+        f"{format_count(sum(estimate.n_tokens for estimate in left))} tokens, "
+        f"{sum(estimate.flops for estimate in left):.2e} FLOPs, "
+        f"{sum(estimate.disk_bytes for estimate in left) / 1e6:.1f} MB of disk, about "
+        f"{format_seconds(seconds)} with {workers} workers on this machine"
+    )
 
 
 @contextmanager
@@ -283,16 +302,3 @@ def prepared_table(prepared: Prepared) -> Table:
 def prepared_record(prepared: Prepared) -> dict[str, Any]:
     """What was prepared, for programs."""
     return {**prepared.model_dump(mode="json"), "did_nothing": prepared.did_nothing}
-
-
-def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
-    """The whole grid in one sentence."""
-    left = [one for one in estimates if not one.done]
-    seconds = sum(one.seconds for one in left) / workers
-    return (
-        f"{len(estimates)} runs, {len(estimates) - len(left)} done; left: "
-        f"{format_count(sum(one.n_tokens for one in left))} tokens, "
-        f"{sum(one.flops for one in left):.2e} FLOPs, "
-        f"{sum(one.disk_bytes for one in left) / 1e6:.1f} MB of disk, about "
-        f"{format_seconds(seconds)} with {workers} workers on this machine"
-    )

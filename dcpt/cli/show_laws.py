@@ -10,9 +10,11 @@ import numpy as np
 from rich.console import Console
 
 from dcpt.cli.console import make_table, print_line
-from dcpt.cli.show_fit import flag_records, show_warnings
-from dcpt.laws import LAWS, explain_flag
+from dcpt.cli.show_fit import print_flags, show_warnings
+from dcpt.flags import Flag, rank_flags
+from dcpt.laws import LAWS
 from dcpt.laws.fits.folds import SPLITS
+from dcpt.laws.flags.kinds import distinct_flags
 from dcpt.laws.formulas import NOTATION
 from dcpt.laws.law import Law
 from dcpt.laws.suitable import AXIS_WORDS, COLUMNS
@@ -204,27 +206,25 @@ def _errors(by_split: Mapping[str, float], splits: Sequence[str]) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------- predictions
-def prediction_record(frame: pd.DataFrame, flags: Sequence[str]) -> dict[str, Any]:
+def prediction_record(frame: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, Any]:
     """Predicted losses and the warnings about the question, for programs."""
     return {
         "predictions": frame.to_dict(orient="records"),
-        "flags": flag_records(flags),
+        "flags": [flag.as_dict() for flag in flags],
     }
 
 
-def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[str]) -> None:
+def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[Flag]) -> None:
     """Predicted losses, then the warnings about the question."""
     print_line(console, frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    for flag in flags:
-        print_line(console, f"Warning: {explain_flag(flag)}.", style="yellow")
+    print_flags(console, flags)
 
 
 def flags_of_question(
     fitted: Fit, frame: pd.DataFrame, schedules: Mapping[str, Schedule] | None
-) -> list[str]:
+) -> list[Flag]:
     """Warnings about a question: axes outside the runs, laws that do not hold there."""
-    flags: list[str] = []
+    flags: list[Flag] = []
     for channel in fitted.channels:
-        points = fitted.points(channel, frame, schedules)
-        flags += [*fitted.flags_at(points), *fitted.not_asked(channel, points)]
-    return list(dict.fromkeys(flags))
+        flags += fitted.flags_at(channel, fitted.points(channel, frame, schedules))
+    return rank_flags(distinct_flags(flags))

@@ -97,7 +97,7 @@ def _name(row: StatusRow) -> str:
 
 def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
     """Why runs failed, a line each."""
-    return [f"{status.name}: {status.words}" for status in statuses if status.words]
+    return [f"{run.name}: {run.error.sentence}" for run in statuses if run.error]
 
 
 def total_line(rows: Sequence[StatusRow]) -> str:
@@ -132,5 +132,5 @@ def status_record(status: RunStatus) -> dict[str, Any]:
         "expected_n_tokens": status.planned.config.recorded.n_tokens,
         "tokens_per_s": status.tokens_per_s,
         "losses": status.losses,
-        "error": status.words or None,
+        "error": None if status.error is None else status.error.as_dict(),
     }

@@ -116,7 +116,7 @@ def run_grid(
     Example: dcpt run-grid study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_damaged, open_console, print_line
-    from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
+    from dcpt.cli.show_grid import show_estimates, watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.train import estimate_study, train_study
@@ -127,10 +127,9 @@ def run_grid(
     if dry_run:
         estimates = estimate_study(workspace, slots[0])
         if json:
-            typer.echo(as_json([vars(one) for one in estimates]))
+            typer.echo(as_json([vars(estimate) for estimate in estimates]))
         else:
-            console.print(estimate_table(estimates))
-            console.print(estimate_words(estimates, len(slots)))
+            show_estimates(console, estimates, len(slots))
         return
     with watch_grid(console, slots, "grid") as view:
         outcome = train_study(workspace, slots, on_tick=view.tick)
@@ -192,7 +191,7 @@ def verify(
     Example: dcpt verify study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_damaged, open_console
-    from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
+    from dcpt.cli.show_grid import show_estimates, watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.pipeline.verify import estimate_verification, verify_study
     from dcpt.pipeline.workspace import Workspace
@@ -204,8 +203,7 @@ def verify(
         if json:
             typer.echo(as_json([vars(estimate) for estimate in estimates]))
         else:
-            console.print(estimate_table(estimates))
-            console.print(estimate_words(estimates, len(slots)))
+            show_estimates(console, estimates, len(slots))
         return
     with watch_grid(console, slots, "verification") as view:
         checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())

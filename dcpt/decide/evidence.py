@@ -173,7 +173,7 @@ def _part_at_bounds(channel: ChannelFit, phase: str) -> float:
     parts = 0.0
     for law, weight in channel.comparisons[phase].weights.items():
         member = channel.members[law]
-        on_bounds = sum(flag.startswith("at_bound:") for flag in member.flags)
+        on_bounds = sum(len(flag.values.get("parameters", ())) for flag in member.flags)
         parts += weight * on_bounds / max(member.n_fitted, 1)
     return parts
 
@@ -216,23 +216,25 @@ def _about_the_target(facts: Facts) -> Iterator[Reason]:
         )
         sizes = " and of a third size" if axis == "n_params" and 0 < facts.n_sizes < 3 else ""
         yield Reason(
-            f"extrapolates:{axis}",
-            level,
-            {"target": value, "nearest": nearest, "factor": factor},
+            "extrapolates",
             f"The target has {format_count(value)} {noun}, a factor of {format_factor(factor)} "
             f"from {of_runs} ({format_count(nearest)}).",
-            f"train runs with {bound} {format_count(limit)} {noun}{sizes}",
+            {"axis": axis},
+            {"target": value, "nearest": nearest, "factor": factor},
+            level=level,
+            needed=f"train runs with {bound} {format_count(limit)} {noun}{sizes}",
         )
     factor = facts.extrapolation.get("learning_rate", 1.0)
     if factor > 1:
         value, nearest = facts.target["learning_rate"], facts.nearest["learning_rate"]
         yield Reason(
-            "extrapolates:learning_rate",
-            NOT_ENOUGH if factor > FARTHEST_RATE * (1 + SAME) else TENTATIVE,
-            {"target": value, "nearest": nearest, "factor": factor},
+            "extrapolates",
             f"The learning rate {format_rate(value)} is a factor of {format_factor(factor)} from "
             f"the nearest one of the runs ({format_rate(nearest)}).",
-            f"train runs at a learning rate of {format_rate(value)}",
+            {"axis": "learning_rate"},
+            {"target": value, "nearest": nearest, "factor": factor},
+            level=NOT_ENOUGH if factor > FARTHEST_RATE * (1 + SAME) else TENTATIVE,
+            needed=f"train runs at a learning rate of {format_rate(value)}",
         )
 
 
@@ -241,18 +243,18 @@ def _about_the_grid(facts: Facts) -> Iterator[Reason]:
     if facts.n_runs < CHECKED_RUNS:
         yield Reason(
             "few_runs",
-            NOT_ENOUGH if facts.n_runs < FEWEST_RUNS else TENTATIVE,
-            {"n_runs": facts.n_runs},
             f"The laws were fitted to {facts.n_runs} runs.",
-            f"train at least {CHECKED_RUNS} runs",
+            values={"n_runs": facts.n_runs},
+            level=NOT_ENOUGH if facts.n_runs < FEWEST_RUNS else TENTATIVE,
+            needed=f"train at least {CHECKED_RUNS} runs",
         )
     if len(facts.shares) < FEWEST_SHARES:
         yield Reason(
             "few_shares",
-            NOT_ENOUGH,
-            {"n_shares": len(facts.shares)},
             f"The runs have {len(facts.shares)} distinct shares of domain text.",
-            f"train runs at {FEWEST_SHARES} or more shares",
+            values={"n_shares": len(facts.shares)},
+            level=NOT_ENOUGH,
+            needed=f"train runs at {FEWEST_SHARES} or more shares",
         )
 
 
@@ -263,23 +265,24 @@ def _about_the_answer(facts: Facts) -> Iterator[Reason]:
         away = max(low - facts.share, facts.share - high)
         if away > 1e-9:
             yield Reason(
-                "extrapolates:ratio",
-                NOT_ENOUGH if away > FARTHEST_SHARE + 1e-9 else TENTATIVE,
-                {"share": facts.share, "lowest": low, "highest": high},
+                "extrapolates",
                 f"The share {format_share(facts.share)} lies outside those of the runs "
                 f"({format_shares(low, high)}).",
-                f"train runs at a share near {format_share(facts.share)}",
+                {"axis": "ratio"},
+                {"share": facts.share, "lowest": low, "highest": high},
+                level=NOT_ENOUGH if away > FARTHEST_SHARE + 1e-9 else TENTATIVE,
+                needed=f"train runs at a share near {format_share(facts.share)}",
             )
     if facts.interval is not None and facts.interval[1] - facts.interval[0] > WIDE_INTERVAL:
         low, high = facts.interval
         useless = high - low > USELESS_INTERVAL
         yield Reason(
             "wide_interval",
-            NOT_ENOUGH if useless else TENTATIVE,
-            {"low": low, "high": high, "width": high - low},
             f"The interval of the share, {format_shares(low, high)}, is "
             f"{'too wide to act on' if useless else 'wide'}.",
-            "train more runs near the estimate and near the target's size and tokens",
+            values={"low": low, "high": high, "width": high - low},
+            level=NOT_ENOUGH if useless else TENTATIVE,
+            needed="train more runs near the estimate and near the target's size and tokens",
         )
 
 
@@ -288,27 +291,26 @@ def _about_the_laws(facts: Facts) -> Iterator[Reason]:
     if facts.not_held_out:
         yield Reason(
             "not_held_out",
-            NOT_ENOUGH,
-            {},
             f"The error of the laws of {', '.join(facts.not_held_out)} is not known: no points "
             "could be held out.",
-            "train runs at more sizes, shares or token counts",
+            values={"channels": list(facts.not_held_out)},
+            level=NOT_ENOUGH,
+            needed="train runs at more sizes, shares or token counts",
         )
     on_bounds = {name: part for name, part in facts.at_bounds.items() if part >= BOUNDS_OF_WEIGHT}
     if on_bounds:
         parts = " and ".join(f"{format_percent(part)} ({name})" for name, part in on_bounds.items())
         yield Reason(
             "at_bounds",
-            TENTATIVE,
-            on_bounds,
             f"Fitted parameters that ended on a bound: {parts}.",
-            "train more runs, or exclude those laws",
+            values=on_bounds,
+            level=TENTATIVE,
+            needed="train more runs, or exclude those laws",
         )
     if not facts.decayed:
         yield Reason(
             "constant_rate_losses",
-            TENTATIVE,
-            {},
             "The losses are those at constant learning rate: a decay changes the best pair.",
-            "train decay branches",
+            level=TENTATIVE,
+            needed="train decay branches",
         )

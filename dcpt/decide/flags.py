@@ -1,13 +1,16 @@
-"""Warnings of a recommendation, each a stable name and a sentence for people."""
+"""Warnings of a recommendation, each a kind, its values and a sentence for people."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from dcpt.decide.evidence import WIDE_INTERVAL
 from dcpt.decide.question import Question
-from dcpt.decide.records import LARGEST_RATIO, Choice, Flag, Frontier, Recommendation
+from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
 from dcpt.decide.sentences import binding_channel, limit_binds
+from dcpt.flags import Flag
 from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
 from dcpt.laws.points.record import SAME
 from dcpt.quantities import (
@@ -52,348 +55,330 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
     ]
 
 
-def _frontier(recommendation: Recommendation) -> Frontier:
-    """The frontier at the learning rate decided on, which is that of the habits."""
-    rate = recommendation.habits[0].learning_rate
-    return next(line for line in recommendation.frontiers if line.learning_rate == rate)
-
-
-def _beyond_the_runs(question: Question, recommendation: Recommendation) -> list[Flag]:
-    flags = []
-    target = question.target
-    asked = {"n_params": target.n_params, "n_tokens": target.n_tokens}
-    nouns = {"n_params": "parameters", "n_tokens": "tokens"}
-    for axis, value in asked.items():
-        factor = recommendation.extrapolation.get(axis, 1.0)
-        if factor > 1:
-            low, high = question.ranges[axis]
-            flags.append(
-                Flag(
-                    f"extrapolates:{axis}",
-                    f"the target has {format_count(value)} {nouns[axis]}, a factor of "
-                    f"{format_factor(factor)} outside those of the runs ({format_count(low)} to "
-                    f"{format_count(high)}): the laws extrapolate; verify with a run nearer to the "
-                    "target",
-                )
-            )
-    flags += _about_a_longer_run(question)
-    factor = recommendation.extrapolation.get("learning_rate", 1.0)
-    if factor > 1 and target.learning_rate is not None:
-        low, high = question.ranges["learning_rate"]
-        flags.append(
-            Flag(
-                "extrapolates:learning_rate",
-                f"the learning rate {format_rate(target.learning_rate)} is a factor of "
-                f"{format_factor(factor)} outside those of the runs ({format_rate(low)} to "
-                f"{format_rate(high)}): train a small run at it, or leave the rate open",
-            )
-        )
-    elif target.learning_rate is not None:
-        flags += _about_a_rate_elsewhere(question, target.learning_rate)
-    best = recommendation.best
-    ratios = question.ranges.get("ratio")
-    if best and ratios and not ratios[0] <= best.ratio <= ratios[1]:
-        flags.append(
-            Flag(
-                "extrapolates:ratio",
-                f"the share {format_share(best.ratio)} is outside those of the runs "
-                f"({format_shares(*ratios)}): add runs at shares beyond it",
-            )
-        )
-    return flags
-
-
-def _about_a_longer_run(question: Question) -> list[Flag]:
-    """Warn of a domain loss far beyond the longest D of the runs."""
-    seen = question.ranges.get("n_tokens")
-    if seen is None or question.target.n_tokens <= FAR_IN_TOKENS * seen[1] * (1 + SAME):
-        return []
-    longest = format_count(seen[1])
-    return [
-        Flag(
-            "domain_extrapolated:n_tokens",
-            f"the domain loss is predicted at {format_count(question.target.n_tokens)} tokens and "
-            f"the longest run has {longest}: predictions of the domain loss beyond twice the "
-            "longest run are unreliable; extend a few small runs to "
-            f"{format_count(question.target.n_tokens / FAR_IN_TOKENS)} tokens or more",
-        )
-    ]
-
-
-def _about_a_rate_elsewhere(question: Question, rate: float) -> list[Flag]:
-    """Warn of a rate that runs have, but none at a size near the target's."""
-    low, high = question.seen[0], question.seen[-1]
-    if low / (1 + SAME) <= rate <= high * (1 + SAME):
-        return []
-    return [
-        Flag(
-            "rate_not_seen_near_size",
-            f"the learning rate {format_rate(rate)} was trained at other sizes only; at the sizes "
-            f"nearest to the target the runs have {format_rate(low)} to {format_rate(high)}: add a "
-            "run at this rate and size",
-        )
-    ]
-
-
-def _about_the_laws(question: Question, recommendation: Recommendation) -> list[Flag]:
-    """Warn of laws that have weight in the fit and do not apply at the target."""
+def _about_the_laws(question: Question, recommendation: Recommendation) -> Iterator[Flag]:
+    """Laws that have weight in the fit and do not apply at the target."""
     dropped: dict[str, list[str]] = {}
     for channel, used in recommendation.laws.items():
         for law, weight in question.fit.weights(channel).items():
             if weight > 0 and used.get(law, 0.0) == 0:
                 dropped.setdefault(law, []).append(channel)
-    if not dropped:
-        return []
-    said = ", ".join(f"{law} ({', '.join(channels)})" for law, channels in dropped.items())
-    asked = ", ".join(
-        dict.fromkeys(law for used in recommendation.laws.values() for law in used if used[law] > 0)
-    )
-    return [
-        Flag(
-            f"laws_dropped:{','.join(dropped)}",
-            "laws with weight in the fit do not apply at the target and were not used: "
-            f"{said}; the answer uses {asked} with new weights: train runs nearer to the "
-            "target",
+    if dropped:
+        said = ", ".join(f"{law} ({', '.join(channels)})" for law, channels in dropped.items())
+        used_laws = dict.fromkeys(
+            law for used in recommendation.laws.values() for law in used if used[law] > 0
         )
-    ]
+        yield Flag(
+            "laws_dropped",
+            f"Laws with weight in the fit do not apply at the target and were not used: {said}. "
+            f"The answer uses {', '.join(used_laws)} with new weights. Train runs nearer to the "
+            "target.",
+            values=dropped,
+        )
 
 
-def _about_the_limit(question: Question, recommendation: Recommendation) -> list[Flag]:
-    flags = []
-    best, limit = recommendation.best, question.target.limit
-    frontier = _frontier(recommendation)
-    if question.parts:
-        words = (
-            f"the limit is on each of {', '.join(question.parts)}: the general rise in tables is "
-            "that of the channel that rises most"
-        )
-        if best is not None:
-            words += f" ({binding_channel(recommendation, best).channel} at the recommendation)"
-        flags.append(Flag("limit_on_each", words))
-    if best is None:
-        possible = [loss for loss in frontier.general if loss is not None]
-        least = min(possible, default=None)
-        held = question.target.learning_rate
-        where = (
-            "at any learning rate" if held is None else f"at the learning rate {format_rate(held)}"
-        )
-        lowest = (
-            "every general loss is beyond what the laws can predict"
-            if least is None
-            else f"the lowest predicted general loss is {format_loss(least)}, "
-            f"{format_difference(least - question.base_loss)} nats from the base's"
-        )
-        flags.append(
-            Flag(
-                "no_share_meets_limit",
-                f"no share {where} meets the limit {limit} ({format_loss(question.allowed)}): "
-                f"{lowest}; raise the limit, or train runs at lower learning rates",
+def _beyond_the_runs(question: Question, recommendation: Recommendation) -> Iterator[Flag]:
+    """Size, tokens, rate and share of the answer outside those of the runs."""
+    target, ranges = question.target, question.ranges
+    for axis, noun, value in (
+        ("n_params", "parameters", target.n_params),
+        ("n_tokens", "tokens", target.n_tokens),
+    ):
+        factor = recommendation.extrapolation.get(axis, 1.0)
+        if factor > 1:
+            low, high = ranges[axis]
+            yield Flag(
+                "extrapolates",
+                f"The target has {format_count(value)} {noun}, a factor of {format_factor(factor)} "
+                f"outside those of the runs ({format_count(low)} to {format_count(high)}), so the "
+                "laws extrapolate. Verify with a run nearer to the target.",
+                {"axis": axis},
+                {"value": value, "low": low, "high": high, "factor": factor},
             )
+    yield from _about_a_longer_run(question)
+    if target.learning_rate is not None:
+        yield from _about_a_fixed_rate(question, recommendation, target.learning_rate)
+    best = recommendation.best
+    if best and "ratio" in ranges and not ranges["ratio"][0] <= best.ratio <= ranges["ratio"][1]:
+        low, high = ranges["ratio"]
+        yield Flag(
+            "extrapolates",
+            f"The share {format_share(best.ratio)} is outside those of the runs "
+            f"({format_shares(low, high)}). Add runs at shares beyond it.",
+            {"axis": "ratio"},
+            {"value": best.ratio, "low": low, "high": high},
+        )
+
+
+def _about_a_longer_run(question: Question) -> Iterator[Flag]:
+    """A domain loss far beyond the longest D of the runs."""
+    tokens, covered = question.target.n_tokens, question.ranges.get("n_tokens")
+    if covered is not None and tokens > FAR_IN_TOKENS * covered[1] * (1 + SAME):
+        yield Flag(
+            "domain_extrapolated",
+            f"The domain loss is predicted at {format_count(tokens)} tokens and the longest run "
+            f"has {format_count(covered[1])}. Predictions of the domain loss beyond twice the "
+            "longest run are unreliable. Extend a few small runs to "
+            f"{format_count(tokens / FAR_IN_TOKENS)} tokens or more.",
+            {"axis": "n_tokens"},
+            {"value": tokens, "high": covered[1]},
+        )
+
+
+def _about_a_fixed_rate(
+    question: Question, recommendation: Recommendation, rate: float
+) -> Iterator[Flag]:
+    """A fixed rate that no run has, or none at a size near the target's."""
+    factor = recommendation.extrapolation.get("learning_rate", 1.0)
+    if factor > 1:
+        low, high = question.ranges["learning_rate"]
+        yield Flag(
+            "extrapolates",
+            f"The learning rate {format_rate(rate)} is a factor of {format_factor(factor)} outside "
+            f"those of the runs ({format_rate(low)} to {format_rate(high)}). Train a small run at "
+            "it, or let dcpt choose the rate.",
+            {"axis": "learning_rate"},
+            {"value": rate, "low": low, "high": high, "factor": factor},
+        )
+        return
+    low, high = question.seen[0], question.seen[-1]
+    if not low / (1 + SAME) <= rate <= high * (1 + SAME):
+        yield Flag(
+            "rate_not_seen_near_size",
+            f"The learning rate {format_rate(rate)} was trained at other sizes only. At the sizes "
+            f"nearest to the target the runs have {format_rate(low)} to {format_rate(high)}. Add a "
+            "run at this rate and size.",
+            values={"value": rate, "low": low, "high": high},
+        )
+
+
+def _about_the_limit(question: Question, recommendation: Recommendation) -> Iterator[Flag]:
+    """A limit that does not determine the share, or that no share meets."""
+    best, limit = recommendation.best, question.target.limit
+    frontier = _chosen_frontier(recommendation)
+    if question.parts:
+        binding = None if best is None else binding_channel(recommendation, best).channel
+        where = "" if binding is None else f" ({binding} at the recommendation)"
+        yield Flag(
+            "limit_on_each",
+            f"The limit is on each of {', '.join(question.parts)}. The general rise in tables is "
+            f"that of the channel that rises most{where}.",
+            values={"channels": list(question.parts), "binding": binding},
+        )
+    if best is None:
+        least = min((loss for loss in frontier.general if loss is not None), default=None)
+        fixed = question.target.learning_rate
+        where = "any learning rate" if fixed is None else f"the learning rate {format_rate(fixed)}"
+        lowest = (
+            "Every general loss is beyond what the laws can predict."
+            if least is None
+            else f"The lowest predicted general loss is {format_loss(least)}, "
+            f"{format_difference(least - question.base_loss)} nats from the base's."
+        )
+        yield Flag(
+            "no_share_meets_limit",
+            f"No share at {where} meets the limit {limit} ({format_loss(question.allowed)}). "
+            f"{lowest} Raise the limit, or train runs at lower learning rates.",
+            values={"allowed": question.allowed, "lowest": least},
         )
     else:
-        flags += _about_the_share(question, recommendation, best, frontier)
-    return [*flags, *_about_a_fall(question, frontier), *_about_a_small_limit(question)]
+        yield from _about_the_share(question, recommendation, best, frontier)
+    yield from _about_a_fall(question, frontier)
+    yield from _about_a_small_limit(question)
 
 
-def _about_a_fall(question: Question, frontier: Frontier) -> list[Flag]:
-    """Warn of general text that the base learns as if it were a domain."""
-    least, _ = question.ranges.get("ratio", (0.0, 1.0))
-    ratio = np.array([share for share in frontier.ratio if share >= least])
-    if not len(ratio) or question.allowed < question.base_loss:  # a limit that asks for a fall
-        return []
-    rate = np.full(len(ratio), frontier.learning_rate or np.nan)
-    falls = {
-        channel: 1 - question.central(channel, ratio, rate).min() / base
-        for channel, base in question.target.base_losses.items()
-        if channel in (question.parts or [question.general])
-    }
-    said = [
-        f"{channel if question.parts else 'the general loss'} by {format_percent(fall)}"
-        for channel, fall in falls.items()
-        if fall > GENERAL_FALL
-    ]
-    if not said:
-        return []
-    return [
-        Flag(
-            "general_falls",
-            "with less domain text the predicted loss falls below the base's: "
-            f"{', '.join(said)}. This general text differs from what the base was trained on, so "
-            f"within the limit {question.target.limit} the base may forget what this text does not "
-            "measure: measure the general loss on text like the base's, or set a limit below the "
-            "base's loss, such as -5%",
-        )
-    ]
-
-
-def _about_a_small_limit(question: Question) -> list[Flag]:
-    """Warn of a limit below the difference of equal runs or the error of the laws."""
-    allowed_rise = question.allowed - question.base_loss
-    by_channel = question.fit.by_channel
-    comparisons = [
-        by_channel[channel].comparisons[question.phase]
-        for channel in question.parts or (question.general,)
-    ]
-    missed = max(comparison.spread.get("ratios", 0.0) for comparison in comparisons)
-    if abs(allowed_rise) >= max(EVALUATION_NOISE, missed):
-        return []
-    if missed > EVALUATION_NOISE:
-        than = f"less than the laws' error of {format_loss(missed)} on held-out ratios"
-    else:
-        than = f"no more than the difference between equal runs (about {EVALUATION_NOISE:g})"
-    return [
-        Flag(
-            "limit_within_noise",
-            f"the limit allows {format_difference(allowed_rise)} nats, {than}: it cannot be "
-            "distinguished from no rise at all; raise the limit, or repeat runs with other seeds "
-            "near the recommendation",
-        )
-    ]
+def _chosen_frontier(recommendation: Recommendation) -> Frontier:
+    """The frontier at the chosen learning rate, which is that of the habits."""
+    rate = recommendation.habits[0].learning_rate
+    return next(line for line in recommendation.frontiers if line.learning_rate == rate)
 
 
 def _about_the_share(
     question: Question, recommendation: Recommendation, best: Choice, frontier: Frontier
-) -> list[Flag]:
-    flags = []
+) -> Iterator[Flag]:
+    """A share that the limit does not decide, or that lies where losses change fast."""
     limit, allowed_rise = question.target.limit, question.allowed - question.base_loss
     if best.ratio >= LARGEST_RATIO - 1e-6:
-        flags.append(
-            Flag(
-                "limit_does_not_bind",
-                f"every share up to {format_share(LARGEST_RATIO)}, above which nothing is "
-                f"recommended, is within the limit {limit}: the limit does not decide the share",
-            )
+        yield Flag(
+            "limit_does_not_bind",
+            f"Every share up to {format_share(LARGEST_RATIO)}, above which nothing is recommended, "
+            f"is within the limit {limit}, so the limit does not decide the share.",
+            values={"share": best.ratio},
         )
     elif not limit_binds(recommendation):
-        flags.append(
-            Flag(
-                "limit_does_not_bind",
-                f"the domain loss is lowest at a share of {format_share(best.ratio)}, below the "
-                f"largest that the limit {limit} allows: the limit does not decide the share",
-            )
+        yield Flag(
+            "limit_does_not_bind",
+            f"The domain loss is lowest at a share of {format_share(best.ratio)}, below the "
+            f"largest that the limit {limit} allows, so the limit does not decide the share.",
+            values={"share": best.ratio},
         )
     if best.ratio >= NEAR_CLIFF:
-        flags.append(
-            Flag(
-                "near_cliff",
-                f"at a share of {format_share(best.ratio)} the general loss rises steeply as "
-                "general text is removed: a slightly smaller share costs little domain "
-                "loss and is much safer",
-            )
+        yield Flag(
+            "near_cliff",
+            f"At a share of {format_share(best.ratio)} the general loss rises steeply as general "
+            "text is removed. A slightly smaller share costs little domain loss and is much safer.",
+            values={"share": best.ratio},
         )
     first = frontier.general[0]
-    rewarm = np.inf if first is None else first - question.base_loss
-    if abs(allowed_rise - rewarm) < RESOLUTION:
-        flags.append(
-            Flag(
-                "limit_near_rewarm_rise",
-                f"the limit allows {format_difference(allowed_rise)} nats, and the learning rate "
-                "alone, with almost no domain text, is predicted to cost "
-                f"{format_difference(rewarm)}: the share is poorly determined under such a limit; "
-                "raise the limit, or use lower learning rates",
-            )
+    if first is None or abs(allowed_rise - (first - question.base_loss)) >= RESOLUTION:
+        return
+    rewarm = first - question.base_loss
+    yield Flag(
+        "limit_near_rewarm_rise",
+        f"The limit allows {format_difference(allowed_rise)} nats, and the learning rate alone, "
+        f"with almost no domain text, is predicted to cost {format_difference(rewarm)}, so the "
+        "share is poorly determined. Raise the limit, or use lower learning rates.",
+        values={"allowed_rise": allowed_rise, "rise": rewarm},
+    )
+
+
+def _about_a_fall(question: Question, frontier: Frontier) -> Iterator[Flag]:
+    """General text that the base learns as if it were a domain."""
+    least, _ = question.ranges.get("ratio", (0.0, 1.0))
+    ratio = np.array([share for share in frontier.ratio if share >= least])
+    if not len(ratio) or question.allowed < question.base_loss:  # a limit that asks for a fall
+        return
+    rate = np.full(len(ratio), frontier.learning_rate or np.nan)
+    falls = {
+        channel: float(1 - question.central(channel, ratio, rate).min() / base)
+        for channel, base in question.target.base_losses.items()
+        if channel in (question.parts or [question.general])
+    }
+    falls = {channel: fall for channel, fall in falls.items() if fall > GENERAL_FALL}
+    if falls:
+        said = ", ".join(
+            f"{channel if question.parts else 'the general loss'} by {format_percent(fall)}"
+            for channel, fall in falls.items()
         )
-    return flags
+        yield Flag(
+            "general_falls",
+            f"With less domain text the predicted loss falls below the base's: {said}. This "
+            "general text differs from what the base was trained on, so within the limit "
+            f"{question.target.limit} the base may forget what this text does not measure. Measure "
+            "the general loss on text like the base's, or set a limit below the base's loss, such "
+            "as -5%.",
+            values=falls,
+        )
 
 
-def _about_the_rate(question: Question, recommendation: Recommendation) -> list[Flag]:
-    flags = []
-    best, target, rates = recommendation.best, question.target, question.choosable
+def _about_a_small_limit(question: Question) -> Iterator[Flag]:
+    """A limit below the difference of equal runs or the error of the laws."""
+    allowed_rise = question.allowed - question.base_loss
+    by_channel = question.fit.by_channel
+    missed = max(
+        by_channel[channel].comparisons[question.phase].spread.get("ratios", 0.0)
+        for channel in question.parts or (question.general,)
+    )
+    if abs(allowed_rise) >= max(EVALUATION_NOISE, missed):
+        return
+    than = (
+        f"less than the laws' error of {format_loss(missed)} on held-out ratios"
+        if missed > EVALUATION_NOISE
+        else f"no more than the difference between equal runs (about {EVALUATION_NOISE:g})"
+    )
+    yield Flag(
+        "limit_within_noise",
+        f"The limit allows {format_difference(allowed_rise)} nats, {than}. It cannot be "
+        "distinguished from no rise at all. Raise the limit, or repeat runs with other seeds near "
+        "the recommendation.",
+        values={"allowed_rise": allowed_rise, "error": max(EVALUATION_NOISE, missed)},
+    )
+
+
+def _about_the_rate(question: Question, recommendation: Recommendation) -> Iterator[Flag]:
+    """Losses at constant rate, and a learning rate that the runs do not decide."""
+    best, target = recommendation.best, question.target
     if recommendation.phase != "annealed":
-        flags.append(
-            Flag(
-                "constant_rate_losses",
-                "the runs have no points after a decay, so losses at constant learning rate were "
-                "used: a decay undoes part of the rise and changes the best pair; add decay "
-                "branches",
-            )
+        yield Flag(
+            "constant_rate_losses",
+            "The runs have no points after a decay, so losses at constant learning rate were used. "
+            "A decay undoes part of the rise and changes the best pair. Add decay branches.",
         )
     if target.learning_rate is not None:
-        flags.append(
-            Flag(
-                "learning_rate_held",
-                f"the learning rate was fixed at {format_rate(target.learning_rate)} as asked: "
-                "another rate may allow a better pair",
-            )
+        yield Flag(
+            "learning_rate_held",
+            f"The learning rate was fixed at {format_rate(target.learning_rate)} as asked. Another "
+            "rate may allow a better pair.",
+            values={"learning_rate": target.learning_rate},
         )
-    elif best is None or best.learning_rate is None:
-        if best is not None:
-            flags.append(
-                Flag(
-                    "learning_rate_held",
-                    "the runs table has no learning rate, so the answer holds at the runs' rate "
-                    "only; whether another rate is better is unknown",
-                )
-            )
-    elif len(rates) == 1 and len({rate for _, rate, _ in question.fit.seen_rates}) > 1:
-        flags.append(
-            Flag(
-                "learning_rate_by_rule",
-                "every size was trained at one learning rate of its own, so the effect of another "
-                f"rate is unknown: {format_rate(rates[0])}, which continues that rule to the "
-                "target, was used; train one size at three rates so that the rate can be chosen",
-            )
+    elif best is not None and best.learning_rate is None:
+        yield Flag(
+            "learning_rate_held",
+            "The runs table has no learning rate, so the answer is valid at the runs' rate only. "
+            "Whether another rate is better is unknown.",
+        )
+    elif best is not None and best.learning_rate is not None:
+        yield from _about_a_chosen_rate(question, best.learning_rate)
+
+
+def _about_a_chosen_rate(question: Question, rate: float) -> Iterator[Flag]:
+    """A rate without a choice, or at the edge of those of the runs."""
+    rates = question.choosable
+    if len(rates) == 1 and len({rate for _, rate, _ in question.fit.seen_rates}) > 1:
+        yield Flag(
+            "learning_rate_by_rule",
+            "Every size was trained at one learning rate of its own, so the effect of another rate "
+            f"is unknown. {format_rate(rates[0])}, which continues that rule to the target, was "
+            "used. Train one size at three rates so that the rate can be chosen.",
+            values={"learning_rate": rates[0]},
         )
     elif len(rates) == 1:
-        flags.append(
-            Flag(
-                "learning_rate_held",
-                f"all runs have one learning rate ({format_rate(rates[0])}), so it was used: "
-                "another rate may change the loss more than the share does; train a few small runs "
-                "at a third of it and at three times it",
-            )
+        yield Flag(
+            "learning_rate_held",
+            f"All runs have one learning rate ({format_rate(rates[0])}), so it was used. Another "
+            "rate may change the loss more than the share does. Train a few small runs at a third "
+            "of it and at three times it.",
+            values={"learning_rate": rates[0]},
         )
-    elif best.learning_rate in (rates[0], rates[-1]):
-        end, more = ("lowest", "lower") if best.learning_rate == rates[0] else ("highest", "higher")
-        flags.append(
-            Flag(
-                "learning_rate_at_edge",
-                f"the chosen learning rate {format_rate(best.learning_rate)} is the {end} of the "
-                f"runs at sizes near the target: a {more} one may be better; add runs there",
-            )
+    elif rate in (rates[0], rates[-1]):
+        end, more = ("lowest", "lower") if rate == rates[0] else ("highest", "higher")
+        yield Flag(
+            "learning_rate_at_edge",
+            f"The chosen learning rate {format_rate(rate)} is the {end} of the runs at sizes near "
+            f"the target. A {more} one may be better. Add runs there.",
+            values={"learning_rate": rate},
         )
-    return flags
 
 
-def _about_the_certainty(recommendation: Recommendation) -> list[Flag]:
-    flags = []
-    interval, percent = recommendation.ratio_interval, format_percent(recommendation.level)
-    low, high = interval.low, interval.high
-    if recommendation.best and low is not None and high is not None:
-        if high - low > WIDE_INTERVAL:
-            flags.append(
-                Flag(
-                    "wide_interval",
-                    f"the {percent} interval of the share, {format_shares(low, high)}, is wide: "
-                    "add runs near the recommendation to narrow it",
-                )
-            )
-        if low == 0:
-            flags.append(
-                Flag(
-                    "may_be_out_of_reach",
-                    f"in at least {format_percent((1 - recommendation.level) / 2)} of the "
-                    "bootstrap draws no share meets the limit at this learning rate: raise the "
-                    "limit, or lower the rate",
-                )
-            )
-        if not low <= recommendation.best.ratio <= high:
-            flags.append(
-                Flag(
-                    "outside_own_interval",
-                    f"the recommended share {format_share(recommendation.best.ratio)} lies outside "
-                    f"the interval of its bootstrap draws, {format_shares(low, high)}: the fit is "
-                    "unstable; add runs near both",
-                )
-            )
+def _about_the_certainty(recommendation: Recommendation) -> Iterator[Flag]:
+    """An interval that is wide or odd, and laws that allow different shares."""
+    best, interval = recommendation.best, recommendation.ratio_interval
+    if best and interval.low is not None and interval.high is not None:
+        yield from _about_the_interval(best.ratio, interval.low, interval.high, recommendation)
     alone = recommendation.ratio_by_law
     if alone and max(alone.values()) - min(alone.values()) > LAWS_DISAGREE:
         said = ", ".join(f"{law} {format_share(ratio)}" for law, ratio in sorted(alone.items()))
-        flags.append(
-            Flag(
-                "laws_disagree",
-                f"the laws of the general loss allow different shares: {said}; train a run between "
-                "them to decide",
-            )
+        yield Flag(
+            "laws_disagree",
+            f"The laws of the general loss allow different shares: {said}. Train a run between "
+            "them to decide.",
+            values=dict(alone),
         )
-    return flags
+
+
+def _about_the_interval(
+    share: float, low: float, high: float, recommendation: Recommendation
+) -> Iterator[Flag]:
+    values = {"share": share, "low": low, "high": high}
+    if high - low > WIDE_INTERVAL:
+        yield Flag(
+            "wide_interval",
+            f"The {format_percent(recommendation.level)} interval of the share, "
+            f"{format_shares(low, high)}, is wide. Add runs near the recommendation to narrow it.",
+            values=values,
+        )
+    if low == 0:
+        part = (1 - recommendation.level) / 2
+        yield Flag(
+            "may_be_out_of_reach",
+            f"In at least {format_percent(part)} of the bootstrap draws no share meets the limit "
+            "at this learning rate. Raise the limit, or lower the rate.",
+            values={"draws": part},
+        )
+    if not low <= share <= high:
+        yield Flag(
+            "outside_own_interval",
+            f"The recommended share {format_share(share)} lies outside the interval of its "
+            f"bootstrap draws, {format_shares(low, high)}, so the fit is unstable. Add runs near "
+            "both.",
+            values=values,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcpt.decide.records import Recommendation, Verification, Verified
-from dcpt.decide.sentences import most_risen
+from dcpt.decide.sentences import describe_pair, most_risen
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.quantities import (
     format_count,
@@ -11,7 +11,6 @@ from dcpt.quantities import (
     format_loss,
     format_losses,
     format_percent,
-    format_rate,
     format_share,
     format_shares,
 )
@@ -22,23 +21,17 @@ def measured_headline(recommendation: Recommendation, verification: Verification
     main, best = verification.main, verification.best
     limit = recommendation.target.limit
     margin = verification.limit_margin
-    verdict = f"Measured: {_pair(main)} keeps the limit of {limit}"
+    verdict = f"Measured: {describe_pair(main)} keeps the limit of {limit}"
     if not verification.limit_held:
         by = "" if margin is None else f" by {format_loss(-margin)} nats"
-        verdict = f"Measured: {_pair(main)} exceeds the limit of {limit}{by}"
+        verdict = f"Measured: {describe_pair(main)} exceeds the limit of {limit}{by}"
     if verification.limit_within_noise:
         verdict += ", within noise"
     if best is None:
         return f"{verdict}. None of the trained pairs is within the limit."
     if best is main:
         return f"{verdict} and is the best of the trained pairs."
-    return f"{verdict}. The best trained pair within the limit is {_pair(best)}."
-
-
-def _pair(run: Verified) -> str:
-    rate = run.learning_rate
-    at = "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
-    return f"{format_share(run.ratio)} domain text{at}"
+    return f"{verdict}. The best trained pair within the limit is {describe_pair(best)}."
 
 
 def verification_words(recommendation: Recommendation, verification: Verification) -> list[str]:

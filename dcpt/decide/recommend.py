@@ -27,8 +27,8 @@ from dcpt.decide.records import (
     Target,
 )
 from dcpt.decide.trade_off import best_share, largest_share
-from dcpt.decide.warnings import rank_flags
 from dcpt.errors import InputError
+from dcpt.flags import rank_flags
 from dcpt.quantities import format_rate
 from dcpt.table.study_rows import LARGEST_LOSS
 
@@ -139,7 +139,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         ratio_by_law=_ratio_by_law(question, surface, rate),
     )
     evidence = judge_evidence(question, recommendation)
-    flags = rank_flags(find_flags(question, recommendation), fit.flags)
+    flags = rank_flags([*find_flags(question, recommendation), *fit.flags])
     return replace(recommendation, flags=flags, evidence=evidence)
 
 

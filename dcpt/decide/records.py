@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from dcpt.flags import Flag
 from dcpt.limit import Limit
 
 HABITS = (0.95, 0.9, 0.8, 0.75, 0.67, 0.5)
@@ -132,39 +133,22 @@ class Frontier:
     largest_ratio: Interval
 
 
-@dataclass(frozen=True)
-class Flag:
-    """A warning.
-
-    Args:
-        name: Stable name, for programs.
-        words: The sentence for people.
-    """
-
-    name: str
-    words: str
-
-
 Level = Literal["recommended", "tentative", "not enough evidence"]
 """How strong the evidence for a recommendation is, strongest first."""
 
 
-@dataclass(frozen=True)
-class Reason:
+@dataclass(frozen=True, kw_only=True)
+class Reason(Flag):
     """Why the evidence for a recommendation is not stronger.
 
+    It has the kind and the subject of the warning about the same problem, if there is one.
+
     Args:
-        kind: Stable name, the same as that of a warning about the same problem.
         level: The best level that this reason allows.
-        values: The numbers behind it, by name.
-        sentence: The problem.
         needed: The remedy, as an instruction without a full stop.
     """
 
-    kind: str
     level: Level
-    values: dict[str, float]
-    sentence: str
     needed: str
 
 
@@ -185,10 +169,9 @@ def _not_judged() -> Evidence:
     """The evidence of a file that was written before evidence was judged."""
     reason = Reason(
         "not_judged",
-        "not enough evidence",
-        {},
         "This recommendation was written by a version of dcpt that did not judge its evidence.",
-        "run `dcpt recommend` again",
+        level="not enough evidence",
+        needed="run `dcpt recommend` again",
     )
     return Evidence("not enough evidence", [reason])
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dcpt.decide.records import LARGEST_RATIO, Choice, Recommendation
-from dcpt.decide.warnings import fold_warnings, split_warnings, warning_line
+from dcpt.decide.records import LARGEST_RATIO, Choice, Recommendation, Verified
 from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
+from dcpt.flags import Flag, show_flags
 from dcpt.quantities import (
     format_chance,
     format_count,
@@ -40,16 +40,24 @@ def summarise(recommendation: Recommendation) -> list[str]:
         >>> print(dcpt.summarise(recommendation)[0])
         Tentative: train with 57... % domain text at a peak learning rate of ...
     """
-    full, folded = split_warnings(recommendation)
+    return [*describe(recommendation), *show_flags(unexplained_flags(recommendation))]
+
+
+def describe(recommendation: Recommendation) -> list[str]:
+    """The sentences of :func:`summarise` without the warnings."""
     return [
         headline(recommendation),
         *expectation(recommendation),
         *reasons(recommendation),
         *_certainty(recommendation),
         *_elsewhere(recommendation),
-        *(warning_line(flag.words) for flag in full),
-        *([warning_line(fold_warnings(folded))] if folded else []),
     ]
+
+
+def unexplained_flags(recommendation: Recommendation) -> list[Flag]:
+    """The warnings, most important first, without those that repeat a reason of the evidence."""
+    said = {reason.label for reason in recommendation.evidence.reasons}
+    return [flag for flag in recommendation.flags if flag.label not in said]
 
 
 def headline(recommendation: Recommendation) -> str:
@@ -62,11 +70,12 @@ def headline(recommendation: Recommendation) -> str:
     if best is None:
         text = f"no share of domain text keeps the general loss within {limit} of the base's."
     else:
-        text = f"train with {_pair(best)}."
+        text = f"train with {describe_pair(best)}."
     return f"Tentative: {text}" if evidence.level == "tentative" else text[0].upper() + text[1:]
 
 
-def _pair(choice: Choice) -> str:
+def describe_pair(choice: Choice | Verified) -> str:
+    """Share and learning rate in words."""
     rate = choice.learning_rate
     at = "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
     return f"{format_share(choice.ratio)} domain text{at}"
@@ -96,7 +105,7 @@ def expectation(recommendation: Recommendation) -> list[str]:
     start = f"For {_size(recommendation)}"
     if weak:
         return [
-            f"Estimate, not a recommendation: {_pair(best)}. {start} {losses}",
+            f"Estimate, not a recommendation: {describe_pair(best)}. {start} {losses}",
             odds(recommendation, best),
         ]
     return [f"{start} {losses}", odds(recommendation, best)]
@@ -208,7 +217,7 @@ def odds(recommendation: Recommendation, best: Choice) -> str:
     price = "" if cost is None else f", at a cost of {format_loss(cost)} nats of domain loss"
     if cost is not None and cost < 0:
         price = f", with a domain loss {format_loss(-cost)} nats lower"
-    return f"{words}. For {format_chance(safe.probability)}, take {_pair(safe)}{price}."
+    return f"{words}. For {format_chance(safe.probability)}, take {describe_pair(safe)}{price}."
 
 
 def _certainty(recommendation: Recommendation) -> list[str]:

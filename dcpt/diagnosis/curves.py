@@ -63,6 +63,11 @@ class Curve:
     standard_error: float = np.nan
 
     @property
+    def subject(self) -> dict[str, str]:
+        """What findings about the curve are about."""
+        return {"run": self.run, "channel": self.channel}
+
+    @property
     def side(self) -> str:
         """``general`` or ``domain``."""
         return side_of(self.channel)

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from dcpt.diagnosis.curves import Curve
-from dcpt.diagnosis.records import Finding
+from dcpt.diagnosis.records import Finding, lacking
+from dcpt.flags import Flag
 from dcpt.laws.flags.design_flags import flag_design
-from dcpt.laws.flags.explain import explain_flag
-from dcpt.laws.points.channel_data import find_general_channel, points_from_table
+from dcpt.laws.points.channel_data import ChannelData, find_general_channel, points_from_table
 from dcpt.laws.points.record import SAME
 from dcpt.quantities import format_count, format_rate, format_share
 
@@ -19,8 +19,6 @@ SHARE_OFF = 0.01
 """Largest difference between actual and planned share. Mixtures counted in sequences are within
 0.001 of the plan at the end of every synthetic run; a mixture that draws 10,000 sequences at random
 is off by 0.005 (one standard deviation)."""
-
-CONFOUNDED = "confounded:n_params,learning_rate"
 
 
 def about_share(curve: Curve) -> Iterator[Finding]:
@@ -38,16 +36,13 @@ def about_share(curve: Curve) -> Iterator[Finding]:
         if abs(actual - curve.planned) > SHARE_OFF:
             words = (
                 f"{format_share(actual)} of the tokens are from this channel and "
-                f"{format_share(curve.planned)} were planned by ratio and weights: every law would "
-                "use a wrong share; fix the mixture"
+                f"{format_share(curve.planned)} were planned by ratio and weights, so every law "
+                "would use a wrong share. Fix the mixture."
             )
-            numbers = {"share": actual, "planned": curve.planned}
-            yield Finding("share_off_plan", "alarm", words, curve.run, curve.channel, numbers)
+            values = {"share": actual, "planned": curve.planned}
+            yield Finding("share_off_plan", words, curve.subject, values, verdict="alarm")
         return
-    words = f"cannot be judged without {lacks}"
-    yield Finding(
-        "share_off_plan", "cannot be judged", words, curve.run, curve.channel, lacks=lacks
-    )
+    yield lacking("share_off_plan", lacks, curve.subject)
 
 
 def _share_after_warmup(curve: Curve) -> float:
@@ -74,8 +69,7 @@ def about_design(runs: pd.DataFrame) -> Iterator[Finding]:
     several = [name for name, values in columns.items() if values.nunique() > 1]
     for name, values in columns.items():
         if values.isna().all() and several:
-            words = f"cannot be judged without {name}"
-            yield Finding("confounded", "cannot be judged", words, lacks=name)
+            yield lacking("confounded", name)
     if len(several) < 2:
         return
     channel = "domain" if "loss_domain" in runs else find_general_channel(runs)
@@ -88,15 +82,22 @@ def about_design(runs: pd.DataFrame) -> Iterator[Finding]:
         f"{format_count(float(str(size)))} at {', '.join(format_rate(rate) for rate in rates)}"
         for size, rates in by_size.items()
     )
-    if data is not None and len(data.losses) and CONFOUNDED in flag_design(data):
-        words = f"{explain_flag(CONFOUNDED)} ({rates_by_size})"
-        yield Finding("confounded", "alarm", words)
+    flag = _find_confounded(data) if data is not None and len(data.losses) else None
+    if flag is not None:
+        yield Finding("confounded", f"{flag.sentence} The runs: {rates_by_size}.", verdict="alarm")
     elif not _shared_rates(list(by_size.values())):
         words = (
-            f"no learning rate was trained at two sizes ({rates_by_size}): the effect of size may "
-            "be that of the rate; train two sizes at the same rate"
+            f"No learning rate was trained at two sizes ({rates_by_size}), so the effect of size "
+            "may be that of the rate. Train two sizes at the same rate."
         )
-        yield Finding("confounded", "alarm", words)
+        yield Finding("confounded", words, verdict="alarm")
+
+
+def _find_confounded(data: ChannelData) -> Flag | None:
+    """The fit's own flag about size and learning rate, if it has one."""
+    axes = ["n_params", "learning_rate"]
+    flags = (flag for flag in flag_design(data) if flag.kind == "confounded")
+    return next((flag for flag in flags if flag.values["axes"] == axes), None)
 
 
 def _values(runs: pd.DataFrame, name: str) -> pd.Series[float]:

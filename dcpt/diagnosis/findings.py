@@ -11,7 +11,15 @@ from dcpt.diagnosis.curves import Curve, read_curves
 from dcpt.diagnosis.design import about_design, about_share
 from dcpt.diagnosis.journals import Journal, read_journals
 from dcpt.diagnosis.rates import about_rates
-from dcpt.diagnosis.records import KINDS, VERDICTS, Diagnosis, DomainStart, Finding, in_order
+from dcpt.diagnosis.records import (
+    KINDS,
+    VERDICTS,
+    Diagnosis,
+    DomainStart,
+    Finding,
+    in_order,
+    lacking,
+)
 from dcpt.diagnosis.text import about_text, start_of
 from dcpt.diagnosis.training import about_stops, about_training
 from dcpt.table import DOMAIN, load_runs
@@ -85,11 +93,7 @@ def diagnose(
         ]
     if journals is None:
         lacks = "the run folders (error.json): give the study's file, not its table"
-        findings.append(
-            Finding(
-                "not_finite", "cannot be judged", f"cannot be judged without {lacks}", lacks=lacks
-            )
-        )
+        findings.append(lacking("not_finite", lacks))
     findings += about_design(table)
     domains = (curves[DOMAIN] for curves in by_run.values() if DOMAIN in curves)
     starts = tuple(start for domain in domains if (start := start_of(domain)) is not None)
@@ -102,35 +106,32 @@ def _of_unfinished(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _unfinished(run: str) -> Finding:
-    lacks = "the end of the run"
-    words = f"cannot be judged without {lacks}"
-    return Finding("unfinished", "cannot be judged", words, run, lacks=lacks)
+    return lacking("unfinished", "the end of the run", {"run": run})
 
 
 def _about_divergence(curve: Curve) -> Iterator[Finding]:
     if curve.largest > LARGEST_LOSS:
-        words = f"the loss reached {curve.largest:.3g}: the run diverged; lower the learning rate"
-        numbers = {"largest": curve.largest}
-        yield Finding("not_finite", "alarm", words, curve.run, curve.channel, numbers)
+        words = f"The loss reached {curve.largest:.3g}: the run diverged. Lower the learning rate."
+        values = {"largest": curve.largest}
+        yield Finding("not_finite", words, curve.subject, values, verdict="alarm")
 
 
 def _gathered(findings: Iterable[Finding]) -> Iterator[Finding]:
     """Merge findings that lack the same data in several runs into one, with the number of runs."""
-    lacking: dict[tuple[str, str | None, str | None], int] = {}
+    counts: dict[tuple[str, str | None, str | None], int] = {}
     for finding in findings:
         if finding.verdict == "cannot be judged":
             key = (finding.kind, finding.channel, finding.lacks)
-            lacking[key] = lacking.get(key, 0) + (finding.run is not None)
+            counts[key] = counts.get(key, 0) + (finding.run is not None)
         else:
             yield finding
-    for (kind, channel, lacks), count in lacking.items():
+    for (kind, channel, lacks), count in counts.items():
         where = f" in {count} runs" if count else ""
         yield Finding(
             kind,
-            "cannot be judged",
-            f"cannot be judged{where} without {lacks}",
-            None,
-            channel,
+            f"Cannot be judged{where} without {lacks}.",
+            {} if channel is None else {"channel": channel},
             {"runs": float(count)} if count else {},
-            lacks,
+            verdict="cannot be judged",
+            lacks=lacks,
         )

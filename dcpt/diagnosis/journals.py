@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,6 @@ from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.runs.names import table_names
 from dcpt.runs.stored import StoredRuns
-
-NOT_FINITE = re.compile(r"\b(loss|gradient)\b.* is (nan|-?inf)\b")
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ def read_journals(stored: StoredRuns, asked: Collection[str]) -> dict[str, Journ
 
 
 def _why_stopped(folder: RunFolder) -> str | None:
-    message = str((folder.error() or {}).get("message", ""))
-    return message if NOT_FINITE.search(message) else None
+    error = folder.error() or {}
+    return str(error["message"]) if error.get("kind") == "not_finite" else None
 
 
 def _lines(folder: RunFolder, config: RunConfig) -> tuple[tuple[int, dict[str, float]], ...]:

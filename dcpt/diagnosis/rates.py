@@ -58,10 +58,11 @@ def about_rates(runs: pd.DataFrame) -> Iterator[Finding]:
             lower = float(str(gaps.name))
             differences = ", ".join(f"{name} {gaps[f'loss_{name}']:+.3f}" for name in names)
             words = (
-                f"at {format_rate(rate)} every channel ends its decay with a higher loss than at "
-                f"{format_rate(lower)}, all else equal ({differences}): this rate has no "
-                "benefit at this size and share"
+                f"At {format_rate(rate)} every channel ends its decay with a higher loss than at "
+                f"{format_rate(lower)}, all else equal ({differences}). This rate has no "
+                "benefit at this size and share."
             )
-            numbers = {"lower_rate": lower, **{str(k): float(v) for k, v in gaps.items()}}
+            values = {"lower_rate": lower, **{str(k): float(v) for k, v in gaps.items()}}
             for run in some.loc[some["learning_rate"] == rate, "run"].unique():
-                yield Finding("rate_buys_nothing", "look", words, str(run), None, numbers)
+                subject = {"run": str(run)}
+                yield Finding("rate_buys_nothing", words, subject, values, verdict="look")

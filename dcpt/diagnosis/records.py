@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from dcpt.flags import Flag
 
 Verdict = Literal["alarm", "look", "fact", "cannot be judged"]
 """A problem; worth checking; OK; not enough data, such as a missing column."""
@@ -32,27 +34,39 @@ KINDS = {
 """Every kind of finding with its name for people, in the order in which they are shown."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A conclusion from the losses.
+@dataclass(frozen=True, kw_only=True)
+class Finding(Flag):
+    """A conclusion from the losses. Its kind is one of ``KINDS``.
 
     Args:
-        kind: One of ``KINDS``.
         verdict: Whether it is a problem, worth checking, or neither.
-        words: The sentence for people, with the numbers.
-        run: The run; None if the finding is about several runs or the whole table.
-        channel: The channel; None if the finding is about several channels or none.
-        numbers: The numbers behind it, by name; losses in nats per token.
         lacks: The missing data, where the finding cannot be judged.
     """
 
-    kind: str
     verdict: Verdict
-    words: str
-    run: str | None = None
-    channel: str | None = None
-    numbers: Mapping[str, float] = field(default_factory=dict)
     lacks: str | None = None
+
+    @property
+    def run(self) -> str | None:
+        """The run; None if the finding is about several runs or the whole table."""
+        return self.subject.get("run")
+
+    @property
+    def channel(self) -> str | None:
+        """The channel; None if the finding is about several channels or none."""
+        return self.subject.get("channel")
+
+
+def lacking(kind: str, lacks: str, subject: Mapping[str, str] | None = None) -> Finding:
+    """A finding that cannot be judged.
+
+    Args:
+        kind: One of ``KINDS``.
+        lacks: The missing data.
+        subject: The run and the channel, if it is about one.
+    """
+    words = f"Cannot be judged without {lacks}."
+    return Finding(kind, words, subject or {}, verdict="cannot be judged", lacks=lacks)
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,7 @@ class Diagnosis:
         """The diagnosis as plain JSON values; what is unknown is None."""
         return {
             "n_runs": self.n_runs,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding.as_dict() for finding in self.findings],
             "starts": [asdict(start) for start in self.starts],
         }
 

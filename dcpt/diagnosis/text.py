@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from dcpt.diagnosis.curves import Curve
-from dcpt.diagnosis.records import DomainStart, Finding
+from dcpt.diagnosis.records import DomainStart, Finding, Verdict, lacking
 from dcpt.laws.flags.design_flags import REPEATED
 from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
 
@@ -43,7 +43,8 @@ def about_text(curves: Mapping[str, Curve], weights: Mapping[str, float]) -> Ite
     for curve in curves.values():
         yield from _about_repetition(curve)
         if np.isnan(curve.base_loss):
-            yield _lacks("learning", curve, f"base_loss_{curve.channel} (or a row at n_tokens 0)")
+            lacks = f"base_loss_{curve.channel} (or a row at n_tokens 0)"
+            yield lacking("learning", lacks, curve.subject)
             continue
         if curve.side == "domain":
             yield from _about_start(curve, general, weights)
@@ -74,8 +75,8 @@ def _about_start(
     }
     if not known or (len(known) > 1 and not weights):
         lacks = "base_loss_<general channel>" if not known else f"weight_{known[0].channel}"
-        yield _lacks("known_or_templated", domain, lacks)
-        yield _lacks("new_or_dirty", domain, lacks)
+        yield lacking("known_or_templated", lacks, domain.subject)
+        yield lacking("new_or_dirty", lacks, domain.subject)
         return
     in_bits = all(np.isfinite(curve.bytes_per_token) for curve in (domain, *known))
     per = {curve.channel: curve.bytes_per_token * np.log(2) if in_bits else 1.0 for curve in known}
@@ -90,7 +91,7 @@ def _about_start(
     ratio, change = start / general_start, last_change(domain)
     numbers = {"start": start, "general_start": general_start, "ratio": ratio}
     starts = (
-        f"the domain starts at {start:.3g} {unit}, {ratio:.2f} times the general loss of "
+        f"The domain starts at {start:.3g} {unit}, {ratio:.2f} times the general loss of "
         f"{general_start:.3g}"
     )
     if change is not None and domain.is_trained:
@@ -99,14 +100,14 @@ def _about_start(
     was_trained = change is not None and domain.is_trained
     changed_little = was_trained and abs(change or 0.0) < KNOWN_FALL * domain.base_loss
     if ratio < LOW_START or (ratio < SAME_START and changed_little):
-        words = f"{starts}: the base knows this text already, or the text is templated"
-        yield Finding("known_or_templated", "look", words, domain.run, domain.channel, numbers)
+        words = f"{starts}: the base knows this text already, or the text is templated."
+        yield Finding("known_or_templated", words, domain.subject, numbers, verdict="look")
     elif ratio >= HIGH_START:
         words = (
-            f"{starts}: the text is new to the base, or dirty (broken encoding, random words); "
-            "read some of it"
+            f"{starts}: the text is new to the base, or dirty (broken encoding, random words). "
+            "Read some of it."
         )
-        yield Finding("new_or_dirty", "look", words, domain.run, domain.channel, numbers)
+        yield Finding("new_or_dirty", words, domain.subject, numbers, verdict="look")
 
 
 def _about_change(curve: Curve, change: float) -> Iterator[Finding]:
@@ -114,9 +115,8 @@ def _about_change(curve: Curve, change: float) -> Iterator[Finding]:
     numbers = {"base": curve.base_loss, "change": change}
     losses = f"{curve.base_loss:.3f} before CPT, {change:+.3f} nats at the end of the trunk"
 
-    def say(kind: str, verdict: str, words: str) -> Finding:
-        full = f"{losses}: {words}"
-        return Finding(kind, verdict, full, curve.run, curve.channel, numbers)  # type: ignore[arg-type]
+    def say(kind: str, verdict: Verdict, words: str) -> Finding:
+        return Finding(kind, f"{losses}: {words}.", curve.subject, numbers, verdict=verdict)
 
     fall = GENERAL_FALL * curve.base_loss
     if curve.side == "general" and change < -max(fall, curve.noise):
@@ -130,8 +130,8 @@ def _about_change(curve: Curve, change: float) -> Iterator[Finding]:
     elif change < -EVALUATION_NOISE:
         yield say("learning", "fact", "learning")
     elif curve.side == "domain" and EVALUATION_NOISE < change < curve.noise - EVALUATION_NOISE:
-        # A loss that stays the same is no noise: all points use the same sequences.
-        yield _lacks("not_learning", curve, "more validation text (evaluation.tokens)")
+        # A loss that stays the same is not noise: all points use the same sequences.
+        yield lacking("not_learning", "more validation text (evaluation.tokens)", curve.subject)
     elif curve.side == "domain":
         yield say(
             "not_learning",
@@ -147,11 +147,10 @@ def _about_repetition(curve: Curve) -> Iterator[Finding]:
     if curve.is_trained and curve.epochs >= REPEATED:
         yield Finding(
             "repeated",
-            "fact",
-            f"its text was repeated {curve.epochs:.1f} times",
-            curve.run,
-            curve.channel,
+            f"Its text was repeated {curve.epochs:.1f} times.",
+            curve.subject,
             {"epochs": curve.epochs},
+            verdict="fact",
         )
 
 
@@ -165,8 +164,3 @@ def start_of(domain: Curve) -> DomainStart | None:
     tokens = float(domain.tokens[settled[0]])
     slope = (domain.base_loss - float(domain.losses[settled[0]])) / tokens * 1e6
     return DomainStart(domain.run, domain.base_loss, slope, int(tokens))
-
-
-def _lacks(kind: str, curve: Curve, column: str) -> Finding:
-    words = f"cannot be judged without {column}"
-    return Finding(kind, "cannot be judged", words, curve.run, curve.channel, lacks=column)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dcpt.diagnosis.curves import EARLY, Array, Curve
 from dcpt.diagnosis.journals import Journal
-from dcpt.diagnosis.records import Finding
+from dcpt.diagnosis.records import Finding, lacking
 from dcpt.laws.flags.noise import EVALUATION_NOISE
 from dcpt.quantities import format_count, format_percent, format_rate
 
@@ -67,7 +67,7 @@ def about_stops(run: str, journal: Journal) -> Iterator[Finding]:
     """Report a run that stopped at a loss that is not finite."""
     if journal.stopped is not None:
         numbers = {} if journal.n_tokens is None else {"last_point": float(journal.n_tokens)}
-        yield Finding("not_finite", "alarm", journal.stopped, run, None, numbers)
+        yield Finding("not_finite", journal.stopped, {"run": run}, numbers, verdict="alarm")
 
 
 def _about_oscillation(curve: Curve) -> Iterator[Finding]:
@@ -90,8 +90,9 @@ def _about_oscillation(curve: Curve) -> Iterator[Finding]:
         signs.append(f"its training loss swings by {100 * swing:.1f} % from line to line")
     if signs:
         rate = "" if np.isnan(curve.learning_rate) else f" {format_rate(curve.learning_rate)}"
-        words = f"{'; '.join(signs)}: the learning rate{rate} is too high for this size"
-        yield Finding("oscillating", "alarm", words, curve.run, curve.channel, numbers)
+        said = "; ".join(signs)
+        words = f"{said[0].upper()}{said[1:]}: the learning rate{rate} is too high for this size."
+        yield Finding("oscillating", words, curve.subject, numbers, verdict="alarm")
 
 
 def _largest_drop(curve: Curve) -> float:
@@ -132,11 +133,11 @@ def _about_spikes(curve: Curve) -> Iterator[Finding]:
         at, rise, where = _spike_of_lines(curve)
     if not np.isnan(rise):
         words = (
-            f"the {where} jumped by {rise:.3f} nats near {format_count(at)} tokens and came back: "
-            "check the text and the gradient norm there; if it happens again, lower the rate"
+            f"The {where} jumped by {rise:.3f} nats near {format_count(at)} tokens and came back. "
+            "Check the text and the gradient norm there. If it happens again, lower the rate."
         )
         numbers = {"n_tokens": at, "rise": rise}
-        yield Finding("spike", "alarm", words, curve.run, curve.channel, numbers)
+        yield Finding("spike", words, curve.subject, numbers, verdict="alarm")
 
 
 def _spike_of_points(curve: Curve) -> tuple[float, float, str]:
@@ -173,16 +174,7 @@ def _about_overfitting(curve: Curve) -> Iterator[Finding]:
     if not len(curve.tokens) or curve.epochs <= 1:
         return
     if np.isnan(curve.train_losses).all():
-        column = f"train_loss_{curve.channel}"
-        words = f"cannot be judged without {column}"
-        yield Finding(
-            "repeated_overfitting",
-            "cannot be judged",
-            words,
-            curve.run,
-            curve.channel,
-            lacks=column,
-        )
+        yield lacking("repeated_overfitting", f"train_loss_{curve.channel}", curve.subject)
         return
     best = int(np.argmin(curve.losses))
     rise = float(curve.losses[-1] - curve.losses[best])
@@ -190,10 +182,10 @@ def _about_overfitting(curve: Curve) -> Iterator[Finding]:
     if rise >= max(OVERFITTED, curve.noise) and fall >= OVERFITTED:
         epochs = "" if np.isnan(curve.epochs) else f" over {curve.epochs:.1f} epochs of its text"
         words = (
-            f"from {format_count(curve.tokens[best])} tokens on the training loss fell by "
-            f"{fall:.3f} and the validation loss rose by {rise:.3f}{epochs}: the model overfits; "
-            "use a smaller share, a shorter run or more text"
+            f"From {format_count(curve.tokens[best])} tokens on the training loss fell by "
+            f"{fall:.3f} and the validation loss rose by {rise:.3f}{epochs}: the model overfits. "
+            "Use a smaller share, a shorter run or more text."
         )
         numbers = {"rise": rise, "train_fall": fall, "epochs": curve.epochs}
         known = {name: value for name, value in numbers.items() if not np.isnan(value)}
-        yield Finding("repeated_overfitting", "alarm", words, curve.run, curve.channel, known)
+        yield Finding("repeated_overfitting", words, curve.subject, known, verdict="alarm")

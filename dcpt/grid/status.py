@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dcpt.atomic_files import DamagedFileError
+from dcpt.flags import Flag
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
@@ -30,7 +31,7 @@ class RunStatus:
         n_tokens: Tokens trained so far, as far as the folder tells.
         tokens_per_s: Speed at the last report; None before the first.
         losses: Last known loss of every channel: validation of a finished run, else training.
-        words: Why it failed, or which of its files is damaged.
+        error: Why it failed, or which of its files is damaged; None for any other state.
         wall_s: Seconds that a finished run took; None for any other.
     """
 
@@ -40,7 +41,7 @@ class RunStatus:
     n_tokens: int
     tokens_per_s: float | None
     losses: dict[str, float]
-    words: str = ""
+    error: Flag | None = None
     wall_s: float | None = None
 
     @property
@@ -120,10 +121,12 @@ def read_run_status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
         return RunStatus(planned, name, "running", **about)
     damaged = folder.damage()
     if damaged is not None:
-        return RunStatus(planned, name, "damaged", words=str(damaged), **about)
-    error = folder.error()
-    if error is not None:
-        return RunStatus(planned, name, "failed", words=error["message"], **about)
+        error = Flag("damaged", str(damaged), {"run": name})
+        return RunStatus(planned, name, "damaged", error=error, **about)
+    record = folder.error()
+    if record is not None:
+        error = Flag(record.get("kind", "other"), record["message"], {"run": name})
+        return RunStatus(planned, name, "failed", error=error, **about)
     began = trained or folder.checkpoint.exists()
     return RunStatus(planned, name, "interrupted" if began else "waiting", **about)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dcpt.laws.fits.files import load_fit, write_fit
 from dcpt.laws.fits.fit_runs import fit, offer_laws
 from dcpt.laws.fits.result import Fit
-from dcpt.laws.flags.explain import explain_flag
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter, Range, References
 from dcpt.laws.points.record import Points
@@ -18,7 +17,6 @@ __all__ = [
     "Points",
     "Range",
     "References",
-    "explain_flag",
     "fit",
     "load_fit",
     "offer_laws",

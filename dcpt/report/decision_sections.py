@@ -9,9 +9,16 @@ import numpy as np
 
 from dcpt.decide.measured_words import measured_headline, verification_findings
 from dcpt.decide.records import Choice, Recommendation, Verification
-from dcpt.decide.sentences import binding_channel, expectation, headline, limit_binds, reasons
-from dcpt.decide.warnings import as_sentence, split_warnings
+from dcpt.decide.sentences import (
+    binding_channel,
+    expectation,
+    headline,
+    limit_binds,
+    reasons,
+    unexplained_flags,
+)
 from dcpt.decide.worst_channel import GENERAL_WORST
+from dcpt.flags import SHOWN_IN_FULL
 from dcpt.quantities import format_count, format_factor, format_percent
 from dcpt.report.cells import channel_name, nats, percent, probability, rate, share_span, span
 from dcpt.report.decision_figures import (
@@ -64,8 +71,7 @@ def lead_sentences(recommendation: Recommendation, verification: Verification | 
     if verification is not None:
         predicted.insert(0, f"The prediction was: {headline(recommendation)}")
         predicted.insert(0, verification_sentence(recommendation, verification))
-    full, folded = split_warnings(recommendation)
-    count = len(full) + len(folded)
+    count = len(unexplained_flags(recommendation))
     if count:
         predicted.append(
             f"There {'is 1 warning' if count == 1 else f'are {count} warnings'} below."
@@ -335,13 +341,14 @@ def warnings_section(recommendation: Recommendation) -> Section:
         recommendation: The recommendation, with its flags filled in.
     """
     parts: list[Part] = [
-        Warned(reason.kind, f"{reason.sentence} What to do: {reason.needed}.")
+        Warned(reason.label, f"{reason.sentence} What to do: {reason.needed}.")
         for reason in recommendation.evidence.reasons
     ]
-    full, folded = split_warnings(recommendation)
-    parts += [Warned(flag.name, as_sentence(flag.words)) for flag in full]
+    flags = unexplained_flags(recommendation)
+    folded = flags[SHOWN_IN_FULL:]
+    parts += [Warned(flag.label, flag.sentence) for flag in flags[:SHOWN_IN_FULL]]
     if folded:
-        more = [f"{as_sentence(flag.words)} ({flag.name})" for flag in folded]
+        more = [f"{flag.sentence} ({flag.label})" for flag in folded]
         noun = "warning" if len(folded) == 1 else "warnings"
         parts.append(Bullets(more, f"{len(folded)} more {noun}"))
     if not parts:

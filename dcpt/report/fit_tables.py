@@ -49,7 +49,7 @@ def laws_table(records: Sequence[Mapping[str, Any]]) -> Table:
                 f"{weight:.2f}",
                 str(record["n_points"]),
                 *(nats(record["held_out"][s]) if s in record["held_out"] else "" for s in splits),
-                ", ".join(record["flags"]),
+                ", ".join(flag["kind"] for flag in record["flags"]),
             ]
         )
     head = ["channel", "phase", "law", "weight", "points"]
@@ -65,7 +65,9 @@ def parameters_table(record: Mapping[str, Any]) -> Table:
     """
     rows = []
     for name, value in record["parameters"].items():
-        flags = [flag.split(":")[0] for flag in record["flags"] if flag.endswith(f":{name}")]
+        flags = [
+            flag["kind"] for flag in record["flags"] if name in flag["values"].get("parameters", ())
+        ]
         meaning, unit = record["meanings"][name], record["units"][name]
         rows.append([name, meaning, f"{value:.4g}", unit, ", ".join(flags)])
     for name, value in record["references"].items():

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from dcpt.atomic_files import write_text
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
+from dcpt.flags import rank_flags
 from dcpt.laws.fits.files import installed_version
 from dcpt.own_folders import check_folder, mark_folder
 from dcpt.report.decision_sections import (
@@ -118,7 +119,7 @@ def write_report(
         "verification": None if verification is None else _plain(verification),
         "own_decays": [own_decay_record(decay) for decay in own_decays],
         "laws": fit.records(),
-        "fit_flags": list(fit.flags),
+        "fit_flags": [flag.as_dict() for flag in rank_flags(fit.flags)],
         "notes": list(notes),
         "made": dict(made),
     }

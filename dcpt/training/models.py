@@ -303,12 +303,12 @@ def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
     for file in partial.iterdir():
         sync_file(file)
     sync_folder(partial)
-    _make_room(folder, {file.name for file in partial.iterdir()})
+    _remove_model(folder, {file.name for file in partial.iterdir()})
     partial.rename(folder)
     sync_folder(folder.parent)
 
 
-def _make_room(folder: Path, ours: set[str]) -> None:
+def _remove_model(folder: Path, ours: set[str]) -> None:
     """Remove an earlier model; anything else in its place is set aside."""
     if not os.path.lexists(folder):
         return

@@ -219,10 +219,10 @@ def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
     assert inside["flags"] == []
     beyond = dcpt_json(*asked, "--n-tokens", "200M", "--ratio", 0.4)
     (flag,) = beyond["flags"]
-    assert flag["name"] == "extrapolates:n_tokens"
-    assert flag["words"].startswith("n_tokens lies outside what the runs saw")
+    assert (flag["kind"], flag["subject"]) == ("extrapolates", {"axis": "n_tokens"})
+    assert flag["sentence"].startswith("n_tokens lies outside the range of the runs")
     told = dcpt(*asked, "--n-tokens", "200M", "--ratio", 0.4, "--ratio", 0.5)
-    assert f"Warning: {flag['words']}." in told
+    assert f"Warning: {flag['sentence']}" in told
     (row,) = beyond["predictions"]
     assert row["low"] < row["loss"] < row["high"]
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
+from dcpt.flags import Flag
 from dcpt.laws.fits.stack import Comparison
 from dcpt.laws.points.questions import ask_points
 from dcpt.laws.points.record import Points
@@ -34,7 +35,7 @@ class KnownFit:
     sizes: tuple[float, ...] = (2e6, 8e6)
     shares: tuple[float, ...] = (0.1, 0.5, 0.97)
     n_runs: int = 30
-    law_flags: tuple[str, ...] = ()
+    law_flags: tuple[Flag, ...] = ()
     annealed: bool = True
     unseen_text: float = 0.0
     general_channels: tuple[str, ...] = ("general",)
@@ -42,7 +43,7 @@ class KnownFit:
     need: frozenset[str] = frozenset({"ratio", "base_loss_general", "learning_rate"})
     warmup_tokens: float | None = 4e5
     laws_apart: float = 0.0
-    flags: tuple[str, ...] = field(default=())
+    flags: tuple[Flag, ...] = field(default=())
     table_sha256: str = "0" * 64
     sha256: str = "1" * 64
     general_weights: dict[str, float] = field(default_factory=dict)

@@ -11,9 +11,9 @@ from known_truth import BASE_GENERAL, KnownFit, spread_costs
 
 from dcpt.cli.show_fit import cost_notes, cost_table
 from dcpt.decide.recommend import recommend
-from dcpt.decide.records import Flag
 from dcpt.decide.sentences import limit_binds, summarise
-from dcpt.decide.warnings import rank_flags, split_warnings
+from dcpt.flags import Flag, rank_flags
+from dcpt.laws.flags.kinds import make_flag
 from dcpt.limit import Limit
 from dcpt.report.decision_sections import answer_tiles, trade_off_section
 from dcpt.report.decision_tables import choices_table, losses_table, rates_table
@@ -46,7 +46,7 @@ def test_a_limit_that_is_met_on_a_cliff_binds(on_a_cliff) -> None:
     # The law is far below the limit there, and the next share that can be trained far above it.
     assert best.general_rise.value < 0.03 * BASE_GENERAL - 1e-3
     assert limit_binds(on_a_cliff)
-    assert "limit_does_not_bind" not in {flag.name for flag in on_a_cliff.flags}
+    assert "limit_does_not_bind" not in {flag.kind for flag in on_a_cliff.flags}
     assert any(line.startswith("This is the largest share") for line in summarise(on_a_cliff))
     assert cells(choices_table(on_a_cliff))["recommended"]["within limit"] == "at the limit"
     assert "climbs to the dashed limit" in trade_off_section(on_a_cliff, {}).parts[2].caption
@@ -137,31 +137,32 @@ def test_the_chance_is_explained_and_the_safer_pair_is_in_the_table(known_fit, t
 
 
 def test_warnings_about_parameters_are_one_line() -> None:
-    laws = [f"general/law{i}/at_bound:E" for i in range(14)] + ["domain/d-cpt/ill_conditioned"]
-    flags = rank_flags([Flag("near_cliff", "a")], ["few_sizes", *laws])
-    assert [flag.name for flag in flags] == [
+    laws = [
+        make_flag("at_bound", {"channel": "general", "law": f"law{i}"}, parameters=["E"])
+        for i in range(14)
+    ]
+    laws.append(make_flag("ill_conditioned", {"channel": "domain", "law": "d-cpt"}))
+    flags = rank_flags([make_flag("few_sizes"), *laws, Flag("near_cliff", "A.")])
+    assert [flag.kind for flag in flags] == [
         "near_cliff",
         "few_sizes",
         "parameters_not_determined",
     ]
-    assert flags[-1].words == (
-        "14 parameters of 15 laws are not well determined; predictions are not affected"
+    assert flags[-1].sentence == (
+        "14 parameters of 15 laws are not well determined; predictions are not affected."
     )
 
 
 def test_three_warnings_in_full_the_others_folded(known_fit, target) -> None:
     answer = recommend(known_fit(), target())
-    many = [Flag(f"kind{i}", f"start {i}: the rest of it") for i in range(6)]
+    many = [Flag(f"kind_{i}", f"Sentence {i}.") for i in range(6)]
     answer = replace(answer, flags=many)
-    full, folded = split_warnings(answer)
-    assert [flag.name for flag in full] == ["kind0", "kind1", "kind2"]
-    assert len(folded) == 3
     lines = [line for line in summarise(answer) if line.startswith("Warning: ")]
-    assert len(lines) == 4
-    assert lines[-1] == "Warning: 3 more warnings: start 3; start 4; start 5."
+    assert lines == [f"Warning: Sentence {i}." for i in range(3)]
+    assert summarise(answer)[-1] == "3 more warnings: kind 3, kind 4, kind 5."
 
 
 def test_what_the_evidence_says_is_no_warning_again(known_fit, target) -> None:
     answer = recommend(known_fit(), target(n_params=30e6))
-    assert "extrapolates:n_params" in {flag.name for flag in answer.flags}
+    assert "extrapolates (n_params)" in {flag.label for flag in answer.flags}
     assert not any("30M" in line for line in summarise(answer) if line.startswith("Warning: "))

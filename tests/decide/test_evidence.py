@@ -13,6 +13,7 @@ from dcpt.decide.files import read_recommendation, write_recommendation
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Recommendation
 from dcpt.decide.sentences import headline, summarise
+from dcpt.laws.flags.kinds import make_flag
 
 SOUND = Facts(
     extrapolation={"n_params": 1.0, "n_tokens": 1.0, "learning_rate": 1.0},
@@ -41,21 +42,21 @@ def beyond(axis: str, factor: float, **fields: object) -> Facts:
     [
         (SOUND, "recommended", []),
         (beyond("n_params", 2.0), "recommended", []),
-        (beyond("n_params", 2.1), "tentative", ["extrapolates:n_params"]),
-        (beyond("n_params", 16.0), "tentative", ["extrapolates:n_params"]),
-        (beyond("n_params", 17.0), "not enough evidence", ["extrapolates:n_params"]),
-        (beyond("n_params", 1.5, n_sizes=2), "tentative", ["extrapolates:n_params"]),
-        (beyond("n_params", 4.0, n_sizes=1), "tentative", ["extrapolates:n_params"]),
-        (beyond("n_params", 5.0, n_sizes=1), "not enough evidence", ["extrapolates:n_params"]),
+        (beyond("n_params", 2.1), "tentative", ["extrapolates (n_params)"]),
+        (beyond("n_params", 16.0), "tentative", ["extrapolates (n_params)"]),
+        (beyond("n_params", 17.0), "not enough evidence", ["extrapolates (n_params)"]),
+        (beyond("n_params", 1.5, n_sizes=2), "tentative", ["extrapolates (n_params)"]),
+        (beyond("n_params", 4.0, n_sizes=1), "tentative", ["extrapolates (n_params)"]),
+        (beyond("n_params", 5.0, n_sizes=1), "not enough evidence", ["extrapolates (n_params)"]),
         (beyond("n_tokens", 2.0), "recommended", []),
-        (beyond("n_tokens", 4.0), "tentative", ["extrapolates:n_tokens"]),
-        (beyond("n_tokens", 4.2), "not enough evidence", ["extrapolates:n_tokens"]),
-        (beyond("learning_rate", 3.0), "tentative", ["extrapolates:learning_rate"]),
-        (beyond("learning_rate", 3.2), "not enough evidence", ["extrapolates:learning_rate"]),
+        (beyond("n_tokens", 4.0), "tentative", ["extrapolates (n_tokens)"]),
+        (beyond("n_tokens", 4.2), "not enough evidence", ["extrapolates (n_tokens)"]),
+        (beyond("learning_rate", 3.0), "tentative", ["extrapolates (learning_rate)"]),
+        (beyond("learning_rate", 3.2), "not enough evidence", ["extrapolates (learning_rate)"]),
         (replace(SOUND, n_runs=11), "tentative", ["few_runs"]),
         (replace(SOUND, n_runs=4), "not enough evidence", ["few_runs"]),
         (replace(SOUND, shares=(0.25, 0.75)), "not enough evidence", ["few_shares"]),
-        (replace(SOUND, share=0.95), "tentative", ["extrapolates:ratio"]),
+        (replace(SOUND, share=0.95), "tentative", ["extrapolates (ratio)"]),
         (replace(SOUND, share=0.97, shares=(0.1, 0.5, 0.8)), "not enough evidence", None),
         (replace(SOUND, interval=(0.4, 0.66)), "tentative", ["wide_interval"]),
         (replace(SOUND, interval=(0.27, 0.89)), "not enough evidence", ["wide_interval"]),
@@ -68,7 +69,7 @@ def test_every_threshold(facts: Facts, level: str, kinds: list[str] | None) -> N
     found = judge(facts)
     assert found.level == level
     if kinds is not None:
-        assert [reason.kind for reason in found.reasons] == kinds
+        assert [reason.label for reason in found.reasons] == kinds
     for reason in found.reasons:
         assert reason.sentence.endswith(".")
         assert not reason.needed.endswith(".")
@@ -133,7 +134,10 @@ def test_a_recommendation_of_an_older_version_asks_to_be_made_again(known_fit, t
 
 
 def test_parameters_on_bounds_count_by_the_weight_of_their_law(known_fit, target) -> None:
-    many = tuple(f"at_bound:{name}" for name in "abc")
-    kinds = [r.kind for r in recommend(known_fit(law_flags=many), target()).evidence.reasons]
-    assert kinds == ["at_bounds"]
-    assert not recommend(known_fit(law_flags=many[:1]), target()).evidence.reasons
+    def kinds(*on_bounds: str) -> list[str]:
+        flags = (make_flag("at_bound", parameters=on_bounds),)
+        answer = recommend(known_fit(law_flags=flags), target())
+        return [reason.kind for reason in answer.evidence.reasons]
+
+    assert kinds("a", "b", "c") == ["at_bounds"]
+    assert kinds("a") == []

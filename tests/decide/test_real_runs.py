@@ -46,9 +46,9 @@ def test_bundled_recommendation(fit, runs):
     assert 0.4 < answer.best.ratio < 0.7
     assert 4e-4 < answer.best.learning_rate < 1.3e-3
     assert answer.ratio_interval.low < answer.best.ratio < answer.ratio_interval.high
-    names = {flag.name for flag in answer.flags}
-    assert "extrapolates:n_params" in names
-    assert "extrapolates:n_tokens" not in names
+    names = {flag.label for flag in answer.flags}
+    assert "extrapolates (n_params)" in names
+    assert "extrapolates (n_tokens)" not in names
     assert "constant_rate_losses" not in names
     # A lower rate allows more domain text and still learns the domain less well.
     slow = answer.alternatives["learning rate 1e-4 held"]
@@ -100,16 +100,16 @@ def test_runs_at_constant_rate_still_answer(runs):
     constant = runs[runs["phase"] != "annealed"]
     answer = recommend(fit_laws(constant), large_target(base_n_tokens=1.2e8))
     assert answer.phase == "constant"
-    assert "constant_rate_losses" in {flag.name for flag in answer.flags}
+    assert "constant_rate_losses" in {flag.kind for flag in answer.flags}
 
 
 def test_laws_that_do_not_hold_at_the_target_are_named_and_replaced(fit):
     near, far = (recommend(fit, large_target(n_tokens=n)) for n in (44e6, 100e6))
-    assert not any(flag.name.startswith("laws_dropped") for flag in near.flags)
-    flag = next(one for one in far.flags if one.name.startswith("laws_dropped"))
+    assert not any(flag.kind == "laws_dropped" for flag in near.flags)
+    flag = next(flag for flag in far.flags if flag.kind == "laws_dropped")
     for laws in far.laws.values():
         used = [law for law, weight in laws.items() if weight > 0]
         assert used
         assert not any("n_tokens" in LAWS[law].one_value for law in used)
-    assert "annealed-general-l0 (general)" in flag.words
+    assert "annealed-general-l0 (general)" in flag.sentence
     assert sum(far.laws["general"].values()) == pytest.approx(1)

@@ -24,7 +24,7 @@ def is_rounded_down(ratio: float, share: float) -> bool:
 
 
 def names(recommendation) -> set[str]:
-    return {flag.name for flag in recommendation.flags}
+    return {flag.label for flag in recommendation.flags}
 
 
 def test_best_pair_is_the_known_optimum(known_fit, target):
@@ -132,9 +132,9 @@ def test_draws_with_no_feasible_share_count_as_zero(known_fit, target):
     assert answer.ratio_interval.low == answer.ratio_interval.high == 0
     assert answer.frontiers[0].largest_ratio.value is None
     assert [one.regret.value for one in answer.habits] == [None] * 6
-    flag = next(one for one in answer.flags if one.name == "no_share_meets_limit")
+    flag = next(flag for flag in answer.flags if flag.kind == "no_share_meets_limit")
     least = BASE_GENERAL + 2 * (COST * 0.01 / 0.99 + 0.05)
-    assert f"{least:.3f}" in flag.words
+    assert f"{least:.3f}" in flag.sentence
     assert "safe" not in answer.alternatives
 
 
@@ -217,9 +217,9 @@ def test_extrapolation_is_a_factor_per_axis(known_fit, target):
         {"n_params": 10, "n_tokens": 2, "learning_rate": 2}
     )
     assert {
-        "extrapolates:n_params",
-        "extrapolates:n_tokens",
-        "extrapolates:learning_rate",
+        "extrapolates (n_params)",
+        "extrapolates (n_tokens)",
+        "extrapolates (learning_rate)",
     } <= names(answer)
     smaller = recommend(known_fit(), target(n_params=1e6))
     assert smaller.extrapolation["n_params"] == pytest.approx(2)

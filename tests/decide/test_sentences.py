@@ -28,7 +28,7 @@ def test_no_answer_is_said_first(known_fit, target):
     words = summarise(answer)
     assert words[0] == "No share of domain text keeps the general loss within +3% of the base's."
     assert words[1].startswith("No share of domain text is within the limit +3%")
-    assert any(word.startswith("Warning: no share at any learning rate") for word in words)
+    assert any(word.startswith("Warning: No share at any learning rate") for word in words)
 
 
 def test_a_held_rate_is_named_with_what_a_free_one_gives(known_fit, target):
@@ -36,7 +36,7 @@ def test_a_held_rate_is_named_with_what_a_free_one_gives(known_fit, target):
     words = summarise(recommend(fit, target(learning_rate=4e-3)))
     assert words[1].endswith("at 4e-3.")
     assert any(
-        word.startswith("Warning: no share at the learning rate 4e-3 meets") for word in words
+        word.startswith("Warning: No share at the learning rate 4e-3 meets") for word in words
     )
     assert any(word.startswith("If the learning rate is fixed at 3e-4, the best") for word in words)
     assert any(word.startswith("If the learning rate is chosen freely (") for word in words)

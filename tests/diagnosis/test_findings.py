@@ -155,7 +155,7 @@ def test_a_planted_spike_is_placed_where_it_is() -> None:
     run = planted()
     run.loc[12, "loss_domain"] += 0.4
     (spike,) = diagnose(run).of("spike")
-    assert (spike.channel, spike.numbers["n_tokens"]) == ("domain", run.loc[12, "n_tokens"])
+    assert (spike.channel, spike.values["n_tokens"]) == ("domain", run.loc[12, "n_tokens"])
 
 
 def test_a_spike_between_points_is_read_from_the_lines() -> None:
@@ -170,7 +170,7 @@ def test_a_spike_between_points_is_read_from_the_lines() -> None:
         tuple((int(t), {"domain": float(x)}) for t, x in zip(tokens, losses, strict=True))
     )
     (spike,) = diagnose(planted(), {"one": loud}).of("spike")
-    assert spike.numbers["n_tokens"] == tokens[30]
+    assert spike.values["n_tokens"] == tokens[30]
 
 
 def test_lines_that_swing_oscillate() -> None:
@@ -212,8 +212,8 @@ def test_low_starts_are_compared_in_bits_where_bytes_are_known() -> None:
     assert kinds(diagnose(run)) == set()
     run = run.assign(bytes_per_token_general=4.0, bytes_per_token_domain=10.0)
     (found,) = diagnose(run).of("known_or_templated")
-    assert found.numbers["start"] == pytest.approx(2.4 / 10 / np.log(2))
-    assert found.numbers["ratio"] == pytest.approx(2.4 / 10 / (2.5 / 4))
+    assert found.values["start"] == pytest.approx(2.4 / 10 / np.log(2))
+    assert found.values["ratio"] == pytest.approx(2.4 / 10 / (2.5 / 4))
 
 
 def test_bytes_that_are_no_numbers_are_named() -> None:
@@ -235,7 +235,7 @@ def test_several_general_channels_need_weights_to_be_one_side() -> None:
     weighted = run.assign(weight_en=1.0, weight_zh=1.0)
     assert kinds(diagnose(weighted)) == set()
     off = diagnose(weighted.assign(share_en=0.4, share_zh=0.1)).of("share_off_plan")
-    assert {(one.channel, one.numbers["planned"]) for one in off} == {("en", 0.25), ("zh", 0.25)}
+    assert {(one.channel, one.values["planned"]) for one in off} == {("en", 0.25), ("zh", 0.25)}
 
 
 def test_a_warmup_with_a_mixture_of_its_own_is_no_wrong_mix() -> None:
@@ -273,9 +273,10 @@ def test_a_rate_that_buys_nothing(domain: float, share: float, fires: bool) -> N
     assert bool(worse) == fires
     if fires:
         assert (
-            "at 9e-4 every channel ends its decay with a higher loss than at 3e-4" in worse[0].words
+            "At 9e-4 every channel ends its decay with a higher loss than at 3e-4"
+            in worse[0].sentence
         )
-        assert "(general +0.100, domain +0.020)" in worse[0].words
+        assert "(general +0.100, domain +0.020)" in worse[0].sentence
         assert worse[0].verdict == "look"
 
 
@@ -334,10 +335,11 @@ def test_a_run_that_stopped_at_a_nan_is_found_by_its_folder(tmp_path: Path) -> N
     folder = leave(tmp_path, trunk, {"event": "point", "n_tokens": 50}, line(20, 3.0))
     broken = leave(tmp_path, branch)
     message = "TrainingError: run x: the training loss of step 63 is nan at a learning rate of 1"
-    (broken.path / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
+    error = {"message": message, "traceback": "", "kind": "not_finite"}
+    (broken.path / "error.json").write_text(json.dumps(error))
     journals = read_journals(read_stored(tmp_path), {trunk.identity.hash, branch.identity.hash})
     (found,) = diagnose(planted(), journals).of("not_finite")
-    assert (found.run, found.words) == (folder.path.name, message)
+    assert (found.run, found.sentence) == (folder.path.name, message)
     assert journals[folder.path.name].lines == ((20, {"domain": 3.0}),)
 
 
@@ -345,7 +347,8 @@ def test_another_failure_is_no_nan(tmp_path: Path) -> None:
     trunk = run_config()
     folder = leave(tmp_path, trunk)
     message = "OSError: a file cannot be written while the loss is reported"
-    (folder.path / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
+    error = {"message": message, "traceback": "", "kind": "disk"}
+    (folder.path / "error.json").write_text(json.dumps(error))
     found = diagnose(planted(), read_journals(read_stored(tmp_path), {trunk.identity.hash}))
     assert not found.of("not_finite")
     assert [one.kind for one in found.with_verdict("cannot be judged")] == ["unfinished"]
@@ -403,7 +406,7 @@ def test_a_run_that_has_not_ended_raises_no_alarm() -> None:
     assert not found.alarms
     (unfinished,) = [one for one in found.findings if one.kind == "unfinished"]
     assert unfinished.verdict == "cannot be judged"
-    assert unfinished.numbers == {"runs": 1.0}
+    assert unfinished.values == {"runs": 1.0}
     # What stopped it is known before its end.
     stopped = Journal(stopped="the loss is nan", ended=False)
     assert "not_finite" in {one.kind for one in diagnose(table, {"one": stopped}).alarms}

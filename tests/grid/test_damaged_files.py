@@ -112,7 +112,9 @@ def test_a_damaged_file_is_named_and_trained_again(
     statuses = read_status(Workspace(study).planned, StudyFolder(study))
     assert len(found.damaged) == 1
     assert str(path) in found.damaged[0]
-    assert [str(path) in one.words for one in statuses if one.state == "damaged"] == [True]
+    assert [
+        str(path) in status.error.sentence for status in statuses if status.state == "damaged"
+    ] == [True]
     assert all(row in expected for row in found.rows)
     assert contents(study.parent) == before  # who reads writes nothing
 

@@ -172,7 +172,7 @@ def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) 
 
 @pytest.mark.parametrize(
     ("exit_code", "said"),
-    [(-11, "by SIGSEGV; run the same"), (-9, "by SIGKILL, probably"), (3, "exit code 3; run")],
+    [(-11, "by SIGSEGV; rerun the same"), (-9, "by SIGKILL, probably"), (3, "exit code 3; rerun")],
 )
 def test_a_death_is_named(exit_code: int, said: str) -> None:
     assert said in local._death_words(exit_code)
@@ -193,7 +193,7 @@ def test_a_signal_saves_the_runs_in_training(
 
     assert process.returncode == 128 + number
     assert "Traceback" not in told + errors
-    assert f"dcpt: stopped by {number.name}; saved 1 run in training; run the same" in errors
+    assert f"dcpt: stopped by {number.name}; saved 1 run in training; rerun the same" in errors
     run, folder = the_saved_run(longer)
     assert saved_tokens(folder, run) >= last_tokens(folder) > 0
     assert not folder.is_locked()
@@ -319,4 +319,5 @@ def test_an_old_error_file_has_no_kind(study: Path) -> None:
     folder.path.mkdir(parents=True)
     (folder.path / "error.json").write_text(json.dumps({"message": "no luck", "traceback": ""}))
     (status, *_) = read_status(runs, StudyFolder(study))
-    assert (status.state, status.words) == ("failed", "no luck")
+    assert status.error is not None
+    assert (status.state, status.error.sentence) == ("failed", "no luck")

@@ -122,11 +122,12 @@ def make_choice(ratio: float, rate: float, best_domain: float, label: str = "hab
 
 
 FAR = Reason(
-    "extrapolates:n_params",
-    "tentative",
-    {"factor": 4.41},
+    "extrapolates",
     "The target has 29.1M parameters, a factor of 4.41 from the runs' nearest size (6.6M).",
-    "train runs with at least 14.6M parameters",
+    {"axis": "n_params"},
+    {"factor": 4.41},
+    level="tentative",
+    needed="train runs with at least 14.6M parameters",
 )
 
 
@@ -169,8 +170,8 @@ def make_recommendation(ratio: float | None = 0.312) -> Recommendation:
         frontiers=frontiers,
         extrapolation={"n_params": 4.41, "n_tokens": 1.0},
         flags=[
-            Flag("extrapolates:n_params", "the target has 29.1M parameters, a factor 4.41 outside"),
-            Flag("wide_interval", "the interval is <wide> & decides little"),
+            Flag("extrapolates", "The target has 29.1M parameters.", {"axis": "n_params"}),
+            Flag("wide_interval", "The interval is <wide> & decides little."),
         ],
         laws={"general": {"joint-general": 1.0}, "domain": {"annealed-domain": 1.0}},
         general_channel="general",

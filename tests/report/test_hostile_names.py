@@ -91,7 +91,7 @@ def own_decay(mixture: str, run: str) -> OwnDecay:
 
 
 def with_names(recommendation: Recommendation, suffix: str) -> Recommendation:
-    flags = [replace(flag, words=flag.words + suffix) for flag in recommendation.flags]
+    flags = [replace(flag, sentence=flag.sentence + suffix) for flag in recommendation.flags]
     target = replace(recommendation.target, base="base" + suffix)
     return replace(recommendation, flags=flags, target=target)
 

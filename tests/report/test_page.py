@@ -135,7 +135,7 @@ def numbers_of(recommendation: Recommendation) -> list[str]:
     for frontier in recommendation.frontiers:
         top = frontier.largest_ratio
         owed.append(f"{100 * top.low:.0f} to {100 * top.high:.0f} %")
-    return [*owed, "4.41x", *(flag.name for flag in recommendation.flags)]
+    return [*owed, "4.41x", *(flag.label for flag in recommendation.flags)]
 
 
 def test_all_numbers_of_the_recommendation_appear(predicted, recommendation):
@@ -300,9 +300,9 @@ def test_not_enough_evidence_is_the_first_line_and_numbers_are_estimates(write, 
 
 
 def test_more_than_three_warnings_are_folded(write, recommendation):
-    flags = [Flag(f"kind{i}", f"start {i}: the rest") for i in range(5)]
+    flags = [Flag(f"kind{i}", f"Sentence {i}.") for i in range(5)]
     page, markdown, _ = write(replace(recommendation, flags=flags))
     assert page.source.count('<p class="flag">') == 1 + 3  # a reason of the evidence, and three
     assert "2 more warnings" in page.words
     for words in (page.words, markdown):
-        assert "Start 4: the rest. (kind4)" in words
+        assert "Sentence 4. (kind4)" in words

@@ -1,4 +1,4 @@
-"""One channel's laws, weighed: central predictions, draws, and the error of the laws themselves."""
+"""A channel's weighted laws: central predictions, bootstrap draws, and the error of the laws."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
+from dcpt.flags import Flag
 from dcpt.laws.fits.coverage import AXES, PHASES, Seen
 from dcpt.laws.fits.draws import pick_laws
 from dcpt.laws.fits.stack import Comparison, Stack
@@ -21,10 +22,10 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 INNER_ERROR = 0.5
-"""At a share and a rate that runs had, this part of the error at those held out is left."""
+"""Part of the error at held-out shares and rates that remains at those of the runs."""
 
 UNTESTED_SIZE_ERROR = 0.1
-"""With no size held out, this share of the predicted step in size is taken as the law's error.
+"""Law's error if no size can be held out, as a part of the predicted step in size.
 
 On code runs with three sizes the domain law missed the held-out step by 5 to 10 %.
 """
@@ -32,21 +33,21 @@ On code runs with three sizes the domain law missed the held-out step by 5 to 10
 
 @dataclass(frozen=True)
 class Member:
-    """A fitted law of one channel, ready to predict.
+    """A fitted law of a channel, ready to predict.
 
     Args:
         law: The law.
         values: Best parameters, shape (P,).
-        draws: Parameters of each draw, shape (n_draws, P).
+        draws: Parameters of each bootstrap draw, shape (n_draws, P).
         references: Scales of the formula.
         lower: Lower bounds used, shape (P,).
         upper: Upper bounds used, shape (P,).
         objective: Sum of Huber(delta) on log-loss residuals.
         n_points: Points it was fitted to.
-        held_at: Fields that had one value, and the only one at which the law may be asked.
-        flags: Names of warnings.
-        rate_rule: Where the law ignores the learning rate and every size had one of its own: the
-            rule that a question must keep.
+        held_at: Fields with a single value in the runs, at which alone the law predicts.
+        flags: Warnings about this law.
+        rate_rule: The rule LR(N) that questions must follow, if the law ignores the learning rate
+            and every size was trained at a rate of its own.
     """
 
     law: Law
@@ -58,39 +59,39 @@ class Member:
     objective: float
     n_points: int
     held_at: Mapping[str, float]
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     rate_rule: RateRule | None = None
 
     @property
     def n_fitted(self) -> int:
-        """How many of its parameters were fitted; the others had one value to take."""
+        """Number of fitted parameters; the others were fixed."""
         return int((self.upper > self.lower).sum())
 
     def accepts(self, points: Points) -> NDArray[np.bool_]:
-        """At which points the law may be asked, shape (M,)."""
+        """Points at which the law predicts, shape (M,)."""
         mask = np.ones(len(points), dtype=bool)
         for holds, _ in self._rules(points):
             mask &= holds
         return mask
 
     def refuse(self, points: Points) -> str | None:
-        """Why the law may not be asked about all of these points; None if it may."""
+        """Why the law does not predict all of these points; None if it does."""
         for holds, reason in self._rules(points):
             if not holds.all():
                 return f"{self.law.name} {reason(points.take(~holds))}"
         return None
 
     def _rules(self, points: Points) -> Iterator[tuple[Mask, Callable[[Points], str]]]:
-        """Each rule: where it is kept, shape (M,), and what to say of points that break it."""
+        """Each rule: points that follow it, shape (M,), and the words about points that do not."""
         for name in self.law.needs:
             yield known(points, (name,)), partial(_say_missing, name)
         if self.references.n_params is not None:
             named = np.full(len(points), points.n_params is not None)
             yield named, partial(_say_missing, "n_params")
-        for one in self.law.holds_on:
-            values = getattr(points, one.field)
+        for valid in self.law.holds_on:
+            values = getattr(points, valid.field)
             if values is not None:
-                yield one.holds(values), partial(_say_outside, one)
+                yield valid.holds(values), partial(_say_outside, valid)
         for name, value in self.held_at.items():
             values = getattr(points, name)
             if values is not None:
@@ -105,8 +106,8 @@ def _say_missing(name: str, points: Points) -> str:
     return f"needs {name}" + ("" if getattr(points, name) is None else " at every point")
 
 
-def _say_outside(one: Range, points: Points) -> str:
-    return f"holds on {one}, and {one.field} is {points.get(one.field)[0]:.6g}"
+def _say_outside(valid: Range, points: Points) -> str:
+    return f"holds on {valid}, and {valid.field} is {points.get(valid.field)[0]:.6g}"
 
 
 def _say_held(name: str, value: float, points: Points) -> str:
@@ -126,14 +127,14 @@ def _say_off_rule(rule: RateRule, points: Points) -> str:
 
 @dataclass(frozen=True)
 class ChannelFit:
-    """All that is known about one channel.
+    """The fit of a channel.
 
     Args:
         channel: Its name.
         side: ``general`` or ``domain``.
         members: Fitted laws by name.
         comparisons: By phase (``constant``, ``annealed``).
-        seen: What its points covered.
+        seen: The ranges of its points.
         ranks: Numbers in (0, 1) that pick each draw's law, shape (n_draws,).
         errors: The law's own error in units of its held-out error, shape (n_draws,).
         left_out: (row, reason) of rows not fitted.
@@ -151,16 +152,16 @@ class ChannelFit:
     residuals: Mapping[str, list[object]]
 
     def groups(self, points: Points) -> list[tuple[Points, NDArray[np.intp], Stack]]:
-        """The points by phase and by the laws that may be asked there, each with their stack.
+        """Group points by phase and by the laws that hold there, each group with its stack.
 
-        Where a law that weighs in the fitted stack may not be asked, the others are weighed anew,
-        so an answer never depends on the points it is asked with.
+        Where a law with weight does not hold, the weights of the others are computed again for that
+        group only. The prediction at a point therefore does not depend on the other points.
 
         Returns:
-            Points, their index, and the stack of laws.
+            The points of each group, their index, and the stack of laws.
 
         Raises:
-            InputError: If no law may be asked about a point, with the reason of each.
+            InputError: If no law holds at a point, with the reason of each.
         """
         annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
         points = replace(points, annealed=annealed)
@@ -187,15 +188,15 @@ class ChannelFit:
         return parts
 
     def _refusals(self, points: Points, names: Sequence[str]) -> list[str]:
-        """Why laws may not be asked about points; those that say the same say it together."""
-        alike: dict[str, list[str]] = {}
+        """Why laws do not predict points; laws with the same reason are named together."""
+        by_reason: dict[str, list[str]] = {}
         for name in names:
             reason = str(self.members[name].refuse(points)).removeprefix(f"{name} ")
-            alike.setdefault(reason, []).append(name)
-        return [f"{', '.join(laws)} {reason}" for reason, laws in alike.items()]
+            by_reason.setdefault(reason, []).append(name)
+        return [f"{', '.join(laws)} {reason}" for reason, laws in by_reason.items()]
 
     def weights_at(self, points: Points) -> dict[str, float]:
-        """Weights of the laws really asked about these points, their mean; sum 1."""
+        """Mean weights of the laws that predict these points; sum 1."""
         weights = dict.fromkeys(self.members, 0.0)
         for _, index, stack in self.groups(points):
             for name, weight in stack.weights.items():
@@ -213,7 +214,7 @@ class ChannelFit:
     def sample(self, points: Points) -> Array:
         """Predictive draws, shape (n_draws, M), nats per token.
 
-        Refits of the laws, and what those leave unsaid of the stack's held-out error.
+        Each is the prediction of a refitted law plus a law error from the stack's held-out error.
         """
         loss = np.zeros((len(self.ranks), len(points)))
         for part, index, stack in self.groups(points):
@@ -222,27 +223,27 @@ class ChannelFit:
             block = np.zeros((len(self.ranks), len(part)))
             for number, name in enumerate(names):
                 rows = np.flatnonzero(picked == number)
-                one = self.members[name]
+                member = self.members[name]
                 if len(rows):
-                    block[rows] = evaluate(one.law, part, one.draws[rows], one.references)
-            # Laws that disagree have told a part of the error that was seen on held-out runs.
-            unsaid = self._stack_error(part, stack) ** 2 - block.var(axis=0)
-            own = np.sqrt(np.maximum(unsaid, self._residual(part) ** 2))
+                    block[rows] = evaluate(member.law, part, member.draws[rows], member.references)
+            # The spread between laws covers part of the held-out error; only the rest is added.
+            rest = self._stack_error(part, stack) ** 2 - block.var(axis=0)
+            own = np.sqrt(np.maximum(rest, self._residual(part) ** 2))
             loss[:, index] = block + self.errors[:, None] * own
         return loss
 
     def _mean(self, points: Points, stack: Stack) -> Array:
         loss = np.zeros(len(points))
         for name, weight in stack.weights.items():
-            one = self.members[name]
-            loss += weight * evaluate(one.law, points, one.values, one.references)
+            member = self.members[name]
+            loss += weight * evaluate(member.law, points, member.values, member.references)
         return loss
 
     def _stack_error(self, points: Points, stack: Stack) -> Array:
-        """The own error of one stack at points of one phase, shape (M,), nats.
+        """The law error of a stack at points of a phase, shape (M,), nats.
 
-        Along each axis the held-out error counts as far as the question is from what was seen, in
-        units of how far the held-out points were.
+        Along each axis the held-out error is scaled by the distance of the point from the runs, in
+        units of the distance of the held-out points.
         """
         phase = self._phases(points)[0]
         inner = [stack.spread[s] for s in ("ratios", "learning_rate") if s in stack.spread]
@@ -261,13 +262,13 @@ class ChannelFit:
         return self.seen.residuals[self._phases(points)[0]]
 
     def _spread(self, split: str, stack: Stack) -> float:
-        for spread in (stack.spread, *(one.spread for one in self.comparisons.values())):
+        for spread in (stack.spread, *(compared.spread for compared in self.comparisons.values())):
             if split in spread:
                 return spread[split]
         return max([*self.seen.residuals.values(), *stack.spread.values()])
 
     def _size_step(self, points: Points, stack: Stack) -> Array:
-        """Predicted difference between these points and the same ones at the largest size seen."""
+        """Predicted difference between these points and the same points at the largest size."""
         at_largest = replace(
             points,
             **{
@@ -280,6 +281,6 @@ class ChannelFit:
 
     @staticmethod
     def _phases(points: Points) -> list[str]:
-        """Phases among the points; points without one are at constant rate."""
+        """Phases among the points; points without a phase are at constant rate."""
         annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
         return [name for name, value in PHASES.items() if ((annealed > 0) == value).any()]

@@ -1,4 +1,4 @@
-"""What the points of a channel covered, and which questions lie outside of it."""
+"""The ranges that the points of a channel cover, and which questions lie outside them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.flags import Flag
 from dcpt.laws.fits.folds import Fold
 from dcpt.laws.fits.stack import Comparison
+from dcpt.laws.flags.kinds import make_flag
 from dcpt.laws.points.record import SAME, Points, distinct
 from dcpt.laws.solver.search import LawFit
 
@@ -30,11 +32,11 @@ AXES = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What the points of a channel covered.
+    """The ranges that the points of a channel cover.
 
     Args:
-        values: Per phase and axis, the distinct values seen, ascending (two for n_tokens: the
-            lowest and the highest).
+        values: Per phase and axis, the distinct values, ascending (for n_tokens the lowest and
+            the highest).
         steps: Per split, how far the held-out points lay from the nearest ones kept: a log of a
             quotient, for ratios a difference.
         largest: Fields of the largest size seen (n_params, base losses, base peak learning rate).
@@ -51,16 +53,16 @@ class Seen:
         if phase in self.values:
             return {axis: (v[0], v[-1]) for axis, v in self.values[phase].items()}
         ranges: dict[str, tuple[float, float]] = {}
-        for one in self.values.values():
-            for axis, v in one.items():
+        for by_axis in self.values.values():
+            for axis, v in by_axis.items():
                 low, high = ranges.get(axis, (v[0], v[-1]))
                 ranges[axis] = (min(low, v[0]), max(high, v[-1]))
         return ranges
 
     def distance(self, points: Points, axis: str, phase: str) -> Array:
-        """How far points of a phase lie from the nearest value seen, shape (M,).
+        """Distance of points of a phase from the nearest value of the runs, shape (M,).
 
-        Along n_tokens a run is a curve: any D between the lowest and the highest is seen.
+        Along n_tokens a run is a curve: every D between the lowest and the highest is covered.
         """
         values = getattr(points, axis)
         seen = self.values.get(phase, {}).get(axis)
@@ -75,9 +77,9 @@ class Seen:
         return np.where(away > np.log1p(SAME), away, 0.0)
 
     def remoteness(self, points: Points, split: str, phase: str) -> Array:
-        """Distance along a split's axis in units of the one that was held out, shape (M,).
+        """Distance along a split's axis in units of the held-out distance, shape (M,).
 
-        Without such a split one factor e of the axis, or a quarter of the shares, is the unit.
+        Without such a split the unit is a factor of e, for shares a difference of 0.25.
         """
         unit = self.steps.get(split, 0.25 if split == "ratios" else 1.0)
         return self.distance(points, AXES[split], phase) / unit
@@ -90,14 +92,23 @@ def what_was_seen(
     fits: Mapping[str, LawFit],
     comparisons: Mapping[str, Comparison],
 ) -> Seen:
-    """The record of one channel: all its points, those that folds were made of, chosen laws."""
+    """Collect the ranges of a channel.
+
+    Args:
+        points: All points of the channel.
+        tested: The points that the folds index.
+        folds: The folds.
+        fits: Fitted laws by name.
+        comparisons: Comparisons by phase.
+    """
     values = {
         phase: _values(points.take((points.get("annealed") > 0) == is_annealed))
         for phase, is_annealed in PHASES.items()
         if phase in comparisons
     }
     residuals = {
-        phase: _residual(fits[one.choice], PHASES[phase]) for phase, one in comparisons.items()
+        phase: _residual(fits[compared.choice], PHASES[phase])
+        for phase, compared in comparisons.items()
     }
     return Seen(values, _steps(tested, folds), _of_the_largest(points), residuals)
 
@@ -127,7 +138,7 @@ def _steps(points: Points, folds: Sequence[Fold]) -> dict[str, float]:
         squares.setdefault(fold.split, []).append(away[away > 0] ** 2)
     # A split whose held-out values are all within 2 % of kept ones has no step.
     there = {split: np.concatenate(parts) for split, parts in squares.items()}
-    return {split: float(np.sqrt(np.mean(one))) for split, one in there.items() if len(one)}
+    return {split: float(np.sqrt(np.mean(s))) for split, s in there.items() if len(s)}
 
 
 def _of_the_largest(points: Points) -> dict[str, float]:
@@ -141,13 +152,13 @@ def _of_the_largest(points: Points) -> dict[str, float]:
     return largest
 
 
-def flag_question(points: Points, ranges: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
-    """Which fields of a question lie outside the ranges seen (2 % aside)."""
+def flag_question(points: Points, ranges: Mapping[str, tuple[float, float]]) -> list[Flag]:
+    """Flags of the axes along which points lie more than 2 % outside the ranges of the runs."""
     flags = []
     for name, (low, high) in ranges.items():
         values = getattr(points, name)
         if values is None:
             continue
         if (values > high * (1 + SAME)).any() or (values < low * (1 - SAME)).any():
-            flags.append(f"extrapolates:{name}")
-    return tuple(flags)
+            flags.append(make_flag("extrapolates", {"axis": name}))
+    return flags

@@ -1,4 +1,4 @@
-"""A fit on disk: ``fit.json`` for people and programs, ``draws.npz`` beside it (no pickle)."""
+"""A fit on disk: ``fit.json`` for people and programs, and ``draws.npz`` (no pickle)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dcpt.atomic_files import DamagedFileError, make_room, read_record, write_bytes, write_record
 from dcpt.errors import InputError
+from dcpt.flags import Flag
 from dcpt.laws.fits.channel_fit import ChannelFit, Member
 from dcpt.laws.fits.coverage import Seen
 from dcpt.laws.fits.folds import SPLITS
@@ -28,18 +29,18 @@ from dcpt.laws.points.rate_rule import RateRule
 
 Array = NDArray[np.float64]
 
-FORMAT = 2
+FORMAT = 3
 
 REMEDY = "fit the runs again (`dcpt fit`)"
 """Ends the message about a damaged file of a fit."""
 
 
 def write_fit(fit: Fit, folder: str | Path) -> Path:
-    """Write a fit; both files appear whole or not at all.
+    """Write a fit; each file appears whole or not at all.
 
     Args:
         fit: The fit.
-        folder: Made if it is not there.
+        folder: Where to write; created if it does not exist.
 
     Returns:
         The path of ``fit.json``.
@@ -47,11 +48,12 @@ def write_fit(fit: Fit, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Array] = {}
-    for channel, one in fit.by_channel.items():
-        arrays[f"{channel}/ranks"], arrays[f"{channel}/errors"] = one.ranks, one.errors
-        for name, member in one.members.items():
+    for channel, of_channel in fit.by_channel.items():
+        arrays[f"{channel}/ranks"] = of_channel.ranks
+        arrays[f"{channel}/errors"] = of_channel.errors
+        for name, member in of_channel.members.items():
             arrays[f"{channel}/law/{name}"] = member.draws
-        for phase, compared in one.comparisons.items():
+        for phase, compared in of_channel.comparisons.items():
             for split, gaps in compared.gaps.items():
                 arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
     packed = io.BytesIO()
@@ -77,34 +79,34 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "general_channel": fit.general_channel,
         "domain_channel": fit.domain_channel,
         "phase_for_decisions": fit.phase_for_decisions,
-        "seen_rates": [list(one) for one in fit.seen_rates],
+        "seen_rates": [list(entry) for entry in fit.seen_rates],
         "warmup_tokens": fit.warmup_tokens,
         "batch_tokens": fit.batch_tokens,
         "general_weights": dict(fit.general_weights),
-        "flags": list(fit.flags),
-        "channels": {name: _channel_record(one) for name, one in fit.by_channel.items()},
+        "flags": [flag.as_dict() for flag in fit.flags],
+        "channels": {name: _channel_record(of) for name, of in fit.by_channel.items()},
     }
 
 
-def _channel_record(one: ChannelFit) -> dict[str, Any]:
+def _channel_record(fit: ChannelFit) -> dict[str, Any]:
     return {
-        "side": one.side,
-        "laws": {name: _member_record(member) for name, member in one.members.items()},
+        "side": fit.side,
+        "laws": {name: _member_record(member) for name, member in fit.members.items()},
         "comparisons": {
             phase: {name: v for name, v in c.__dict__.items() if name != "gaps"}
-            for phase, c in one.comparisons.items()
+            for phase, c in fit.comparisons.items()
         },
         "seen": {
             "values": {
                 phase: {axis: list(values) for axis, values in by_axis.items()}
-                for phase, by_axis in one.seen.values.items()
+                for phase, by_axis in fit.seen.values.items()
             },
-            "steps": dict(one.seen.steps),
-            "largest": dict(one.seen.largest),
-            "residuals": dict(one.seen.residuals),
+            "steps": dict(fit.seen.steps),
+            "largest": dict(fit.seen.largest),
+            "residuals": dict(fit.seen.residuals),
         },
-        "left_out": [list(pair) for pair in one.left_out],
-        "points": {name: list(values) for name, values in one.residuals.items()},
+        "left_out": [list(pair) for pair in fit.left_out],
+        "points": {name: list(values) for name, values in fit.residuals.items()},
     }
 
 
@@ -113,30 +115,30 @@ def _member_record(member: Member) -> dict[str, Any]:
     return {
         "formula": law.formula,
         "source": law.source,
-        "holds_on": [str(one) for one in law.holds_on],
+        "holds_on": [str(valid) for valid in law.holds_on],
         "parameters": [
             {
-                "name": one.name,
+                "name": parameter.name,
                 "value": float(member.values[i]),
                 "lower": float(member.lower[i]),
                 "upper": float(member.upper[i]),
-                "unit": one.unit,
-                "role": one.role,
-                "meaning": one.meaning,
+                "unit": parameter.unit,
+                "role": parameter.role,
+                "meaning": parameter.meaning,
             }
-            for i, one in enumerate(law.parameters)
+            for i, parameter in enumerate(law.parameters)
         ],
         "references": dict(member.references.__dict__),
         "objective": member.objective,
         "n_points": member.n_points,
         "held_at": dict(member.held_at),
         "rate_rule": None if member.rate_rule is None else member.rate_rule.__dict__,
-        "flags": list(member.flags),
+        "flags": [flag.as_dict() for flag in member.flags],
     }
 
 
 def installed_version(name: str) -> str | None:
-    """Version of a package; None where it runs from its sources without being installed."""
+    """Version of a package; None if it runs from its sources without being installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -144,16 +146,16 @@ def installed_version(name: str) -> str | None:
 
 
 def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
-    """Read a fit that :meth:`Fit.to_json` wrote.
+    """Read a fit that :func:`write_fit` wrote.
 
     Args:
-        folder: Where ``fit.json`` and ``draws.npz`` are (or the path of ``fit.json``).
-        laws: A person's own laws that the fit uses (records, or ``module:name``). A file never
-            names code to run.
+        folder: The folder of ``fit.json`` and ``draws.npz``, or the path of ``fit.json``.
+        laws: Your own laws that the fit uses (records, or ``module:name``). A file never names
+            code to run.
 
     Raises:
-        InputError: If a file is missing or damaged, of another format, or names a law that is not
-            known, or is another one by now.
+        InputError: If a file is missing, damaged or of another format, or names a law that is
+            unknown or has changed since.
 
     Examples:
         >>> from dcpt.laws import write_fit
@@ -171,7 +173,7 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
         content = (place / "draws.npz").read_bytes()
     except FileNotFoundError as error:
         raise InputError(
-            f"{error.filename} is not there: give the folder that `dcpt fit --out` wrote"
+            f"{error.filename} does not exist: give the folder that `dcpt fit --out` wrote"
         ) from error
     except OSError as error:
         raise _unreadable(place / "draws.npz", f"{error.strerror}") from error
@@ -181,7 +183,7 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
             f"{FORMAT}: fit the runs again"
         )
     if record.get("draws_sha256") != hashlib.sha256(content).hexdigest():
-        raise _unreadable(place / "draws.npz", "fit.json and draws.npz are not of one fit")
+        raise _unreadable(place / "draws.npz", "fit.json and draws.npz belong to different fits")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             draws = {name: arrays[name] for name in arrays.files}
@@ -200,15 +202,15 @@ def _read_fit(
     record: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
 ) -> Fit:
     by_channel = {
-        name: _read_channel(name, one, draws, laws, place)
-        for name, one in record["channels"].items()
+        name: _read_channel(name, channel, draws, laws, place)
+        for name, channel in record["channels"].items()
     }
     return Fit(
         by_channel=by_channel,
         general_channel=record["general_channel"],
         domain_channel=record["domain_channel"],
         seen_rates=tuple((size, rate, phase) for size, rate, phase in record["seen_rates"]),
-        flags=tuple(record["flags"]),
+        flags=tuple(Flag(**flag) for flag in record["flags"]),
         warmup_tokens=record["warmup_tokens"],
         batch_tokens=record["batch_tokens"],
         general_weights=record["general_weights"],
@@ -226,7 +228,7 @@ def _read_rule(record: Mapping[str, list[float]] | None) -> RateRule | None:
 def _read_gaps(
     place: str, laws: Sequence[str], draws: Mapping[str, Array]
 ) -> dict[str, dict[str, Array]]:
-    """Held-out gaps of a channel and phase by split and law."""
+    """Held-out errors of a channel and phase by split and law."""
     return {
         split: dict(zip(laws, draws[f"{place}/{split}"], strict=True))
         for split in SPLITS
@@ -235,8 +237,8 @@ def _read_gaps(
 
 
 def _check_same(law: Law, record: Mapping[str, Any], place: Path) -> None:
-    """Refuse a law that is no longer the one that was fitted."""
-    then = record["formula"], tuple(one["name"] for one in record["parameters"])
+    """Refuse a law that has changed since the fit."""
+    then = record["formula"], tuple(fitted["name"] for fitted in record["parameters"])
     if then != (law.formula, law.names):
         raise InputError(
             f"{place / 'fit.json'}: the law {law.name} was fitted as {then[0]} with the parameters "
@@ -258,23 +260,23 @@ def _read_channel(
             f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which is not in the menu "
             f"({', '.join(LAWS)}); if it is your own, name it with laws= or --law module:name"
         )
-    for name, one in record["laws"].items():
-        _check_same(laws[name], one, place)
+    for name, law in record["laws"].items():
+        _check_same(laws[name], law, place)
     members = {
         name: Member(
             law=laws[name],
-            values=np.array([p["value"] for p in one["parameters"]]),
+            values=np.array([p["value"] for p in law["parameters"]]),
             draws=draws[f"{channel}/law/{name}"],
-            references=References(**one["references"]),
-            lower=np.array([p["lower"] for p in one["parameters"]]),
-            upper=np.array([p["upper"] for p in one["parameters"]]),
-            objective=one["objective"],
-            n_points=one["n_points"],
-            held_at=one["held_at"],
-            flags=tuple(one["flags"]),
-            rate_rule=_read_rule(one["rate_rule"]),
+            references=References(**law["references"]),
+            lower=np.array([p["lower"] for p in law["parameters"]]),
+            upper=np.array([p["upper"] for p in law["parameters"]]),
+            objective=law["objective"],
+            n_points=law["n_points"],
+            held_at=law["held_at"],
+            flags=tuple(Flag(**flag) for flag in law["flags"]),
+            rate_rule=_read_rule(law["rate_rule"]),
         )
-        for name, one in record["laws"].items()
+        for name, law in record["laws"].items()
     }
     seen = record["seen"]
     return ChannelFit(
@@ -283,9 +285,9 @@ def _read_channel(
         members=members,
         comparisons={
             phase: Comparison(
-                **one, gaps=_read_gaps(f"{channel}/{phase}", list(one["weights"]), draws)
+                **compared, gaps=_read_gaps(f"{channel}/{phase}", list(compared["weights"]), draws)
             )
-            for phase, one in record["comparisons"].items()
+            for phase, compared in record["comparisons"].items()
         },
         seen=Seen(
             values={

@@ -1,4 +1,4 @@
-"""From a runs table to a fit: which laws, each fitted, compared, weighed and drawn."""
+"""From a runs table to a fit: laws are selected, fitted, compared, weighted and bootstrapped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
+from dcpt.flags import Flag
 from dcpt.laws.fits.channel_fit import ChannelFit, Member
 from dcpt.laws.fits.coverage import PHASES, what_was_seen
 from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fits.folds import list_folds, predict_held_out
 from dcpt.laws.fits.result import Fit
 from dcpt.laws.fits.stack import compare_laws, saw_phase
-from dcpt.laws.flags.design_flags import flag_design, flag_evaluations
+from dcpt.laws.flags.design_flags import flag_design, flag_evaluations, flag_phase
+from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law
@@ -35,10 +37,11 @@ from dcpt.table.schedules import Schedule
 Array = NDArray[np.float64]
 
 SIZE_AXES = ("n_params", "base_loss", "base_loss_general")
-"""One size has one value along these: who gives all their parameters may ask other sizes."""
+"""Axes with one value per size. With all parameters of these axes fixed, runs of one size allow
+predictions at other sizes."""
 
 MOST_DRAWN = 5_000
-"""Points of a channel that folds and draws are made of: runs vary, not points."""
+"""Largest number of points of a channel for folds and draws: what varies is runs, not points."""
 
 
 def fit(
@@ -57,24 +60,25 @@ def fit(
 
     Args:
         runs: A runs table (``dcpt.load_runs``).
-        law: ``auto`` fits every law the table carries and weighs them by held-out error; or one
-            law, or several: a name of the menu, ``module:name`` of a person's own record, a
-            :class:`Law` record, and ``auto`` beside one's own.
-        channels: Channels to fit; None takes all that the laws are for.
-        n_draws: Refits on resampled runs, for the intervals.
-        seed: Of starts and draws; the same seed gives the same numbers.
-        fixed: Parameters held at a value, by name.
+        law: ``auto`` fits every law that suits the table and weights them by held-out error.
+            Otherwise a law or a list of laws: a name of the menu, ``module:name`` of your own
+            record, or a :class:`Law` record; the list may contain ``auto``.
+        channels: Channels to fit; None fits all channels of the laws' sides.
+        n_draws: Number of bootstrap refits, for the intervals.
+        seed: Seed of starts and draws; the same seed gives the same numbers.
+        fixed: Parameters fixed at a value, by name.
         bounds: Bounds that replace a parameter's own, by name.
-        delta: Huber's threshold, in log loss; ``float("inf")`` is least squares.
-        schedules: Learning-rate schedules that the table's column ``schedule`` names
-            (``dcpt.table.schedules.load_schedules``); None: rows that name one have no history.
+        delta: Threshold of the Huber loss, in log loss; ``float("inf")`` is least squares.
+        schedules: Learning-rate schedules named in the column ``schedule``
+            (``dcpt.table.schedules.load_schedules``); with None, rows that name one have no
+            history.
 
     Returns:
         The fit.
 
     Raises:
-        InputError: If a law or channel is unknown, or a channel carries none of the laws: which
-            column or axis is missing, and which laws the channel could carry.
+        InputError: If a law or channel is unknown, or no law suits a channel. The message names the
+            missing column or axis, and the laws that suit the channel.
 
     Examples:
         >>> fit = dcpt.fit(runs, n_draws=20)
@@ -95,20 +99,27 @@ def fit(
     data = _data_by_channel(runs, laws, channels, schedules)
     several = flag_evaluations(runs, list(data))
     weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
-    how = How(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
+    how = FitSettings(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
     chosen = _laws_by_channel(data, laws, how)
     order = table_channels(runs)
     by_channel = {
-        name: _fit_channel(one, chosen[name], how, order.index(name)) for name, one in data.items()
+        name: _fit_channel(of_channel, chosen[name], how, order.index(name))
+        for name, of_channel in data.items()
     }
     return Fit(
         by_channel=by_channel,
         general_channel=find_general_channel(runs),
         domain_channel=DOMAIN if DOMAIN in by_channel else None,
         seen_rates=_seen_rates(list(data.values())),
-        flags=(*_phase_flags(runs, schedules), *several, *_all_flags(data, chosen, by_channel)),
-        warmup_tokens=_one_value(runs, "warmup_tokens"),
-        batch_tokens=_one_value(runs, "batch_tokens"),
+        flags=distinct_flags(
+            [
+                *flag_phase(runs, has_schedules=schedules is not None),
+                *several,
+                *_find_flags(data, chosen, by_channel),
+            ]
+        ),
+        warmup_tokens=_shared_value(runs, "warmup_tokens"),
+        batch_tokens=_shared_value(runs, "batch_tokens"),
         n_draws=n_draws,
         seed=seed,
         table_sha256=_hash_table(runs),
@@ -143,16 +154,16 @@ def _check_arguments(
 
 
 @dataclass(frozen=True)
-class How:
-    """How every channel is fitted.
+class FitSettings:
+    """Settings that all channels are fitted with.
 
     Args:
-        fixed: Parameters held at a value, by name.
+        fixed: Parameters fixed at a value, by name.
         bounds: Bounds that replace a parameter's own, by name.
-        delta: Huber's threshold, in log loss.
-        seed: Of starts and draws.
-        run_weights: Of every draw and run, shape (n_draws, n_runs).
-        by_hand: Laws that were asked for one by one.
+        delta: Threshold of the Huber loss, in log loss.
+        seed: Seed of starts and draws.
+        run_weights: Weight of each run in each draw, shape (n_draws, n_runs).
+        by_hand: Laws that were asked for by name.
     """
 
     fixed: Mapping[str, float]
@@ -163,46 +174,41 @@ class How:
     by_hand: frozenset[str]
 
 
-def _phase_flags(runs: pd.DataFrame, schedules: Mapping[str, Schedule] | None) -> list[str]:
-    named = "schedule" in runs.columns and bool(runs["schedule"].notna().any())
-    if named and schedules is None:
-        return ["schedules_not_given"]
-    return [] if named or "phase" in runs.columns else ["phase_not_named"]
-
-
 def _data_by_channel(
     runs: pd.DataFrame,
     laws: Mapping[str, Law],
     channels: Sequence[str] | None,
     schedules: Mapping[str, Schedule] | None,
 ) -> dict[str, ChannelData]:
-    there = table_channels(runs)
-    if not there:
+    available = table_channels(runs)
+    if not available:
         raise InputError("the table has no loss_<channel> column, so there is nothing to fit")
     sides = {law.side for law in laws.values()}
-    wanted = list(channels) if channels is not None else there
+    wanted = list(channels) if channels is not None else available
     data = {name: points_from_table(runs, name, schedules) for name in wanted}
     if channels is None and "any" not in sides:
-        data = {name: one for name, one in data.items() if one.side in sides}
+        data = {name: channel for name, channel in data.items() if channel.side in sides}
     if not data:
         raise InputError(
             f"law {', '.join(laws)} is for the {' or '.join(sorted(sides))} side and the table "
-            f"has the channels {', '.join(there)}"
+            f"has the channels {', '.join(available)}"
         )
     return data
 
 
 def _laws_by_channel(
-    data: Mapping[str, ChannelData], laws: Mapping[str, Law], how: How
+    data: Mapping[str, ChannelData], laws: Mapping[str, Law], how: FitSettings
 ) -> dict[str, list[Law]]:
-    """Laws to fit per channel; all refusals of laws named by hand are raised together."""
+    """Laws to fit to each channel; all refusals of laws asked for by name are raised together."""
     chosen: dict[str, list[Law]] = {}
     problems = []
-    for channel, one in data.items():
-        reasons = carried_laws(one, {**LAWS, **laws}, how.fixed, how.bounds)
+    for channel, of_channel in data.items():
+        reasons = carried_laws(of_channel, {**LAWS, **laws}, how.fixed, how.bounds)
         able = [law for name, law in laws.items() if reasons[name] is None]
         refused = {
-            name: reasons[name] for name, law in laws.items() if law.side in ("any", one.side)
+            name: reasons[name]
+            for name, law in laws.items()
+            if law.side in ("any", of_channel.side)
         } or {name: reasons[name] for name in laws}
         stopping = {
             name: reason
@@ -213,11 +219,11 @@ def _laws_by_channel(
             chosen[channel] = able
             continue
         offered = [name for name, reason in reasons.items() if reason is None]
-        words = "; ".join(say_refusals(stopping, {**LAWS, **laws}, one))
+        words = "; ".join(say_refusals(stopping, {**LAWS, **laws}, of_channel))
         end = (
-            f"laws that the table can carry for it: {', '.join(offered)}"
+            f"laws that suit it: {', '.join(offered)}"
             if offered
-            else "the table carries no law for it: add the runs or columns that one of them needs"
+            else "no law suits it: add the runs or columns that one of them needs"
         )
         problems.append(f"channel {channel}: {words}; {end}")
     if problems:
@@ -225,7 +231,9 @@ def _laws_by_channel(
     return chosen
 
 
-def _fit_channel(data: ChannelData, laws: Sequence[Law], how: How, stream: int) -> ChannelFit:
+def _fit_channel(
+    data: ChannelData, laws: Sequence[Law], how: FitSettings, stream: int
+) -> ChannelFit:
     fits: dict[str, LawFit] = {}
     held_out: dict[str, list[Array]] = {}
     few = _few_points(data, how.seed)
@@ -233,25 +241,27 @@ def _fit_channel(data: ChannelData, laws: Sequence[Law], how: How, stream: int) 
     for law in laws:
         if law.name not in LAWS:
             check_formula(law, data_for(law, data).points, how.fixed)
-        one = fit_law(law, data, fixed=how.fixed, bounds=how.bounds, delta=how.delta, seed=how.seed)
-        if not np.isfinite(one.objective):
-            continue  # no start gives a loss above 0 at every point: no law for this channel
-        fits[law.name] = one if few is data else replace(one, data=data_for(law, few))
+        fitted = fit_law(
+            law, data, fixed=how.fixed, bounds=how.bounds, delta=how.delta, seed=how.seed
+        )
+        if not np.isfinite(fitted.objective):
+            continue  # no start gives losses above 0 at every point
+        fits[law.name] = fitted if few is data else replace(fitted, data=data_for(law, few))
         held_out[law.name] = predict_held_out(
             fits[law.name], few, folds, how.fixed, how.bounds, how.seed
         )
-    lost = [one.name for one in laws if one.name not in fits]
+    lost = [law.name for law in laws if law.name not in fits]
     if lost and (not fits or not how.by_hand.isdisjoint(lost)):
         raise InputError(
             f"channel {data.channel}: no parameters of {', '.join(lost)} give losses above 0 at "
-            "every point; look at the table's losses of this channel, or name another law"
+            "every point; check the losses of this channel in the table, or name another law"
         )
     comparisons = {
         phase: compare_laws(few, fits, folds, held_out, annealed)
         for phase, annealed in PHASES.items()
-        if any(saw_phase(one, annealed) for one in fits.values())
+        if any(saw_phase(fitted, annealed) for fitted in fits.values())
     }
-    members = {name: _make_member(one, how) for name, one in fits.items()}
+    members = {name: _make_member(fitted, how) for name, fitted in fits.items()}
     n_draws = len(how.run_weights)
     return ChannelFit(
         channel=data.channel,
@@ -267,7 +277,7 @@ def _fit_channel(data: ChannelData, laws: Sequence[Law], how: How, stream: int) 
 
 
 def _few_points(data: ChannelData, seed: int) -> ChannelData:
-    """The points that folds, draws and residuals are made of: of very many a random part."""
+    """The points for folds, draws and residuals: a random part if there are very many."""
     size = len(data.losses)
     if size <= MOST_DRAWN:
         return data
@@ -276,8 +286,8 @@ def _few_points(data: ChannelData, seed: int) -> ChannelData:
     return data.take(mask)
 
 
-def _make_member(fitted: LawFit, how: How) -> Member:
-    """A fitted law with its draws and the values at which alone it may be asked."""
+def _make_member(fitted: LawFit, how: FitSettings) -> Member:
+    """A fitted law with its draws and the field values at which alone it predicts."""
     law, points = fitted.law, fitted.data.points
     rule = rule_of(points) if "learning_rate" in law.one_value else None
     held = {
@@ -287,8 +297,8 @@ def _make_member(fitted: LawFit, how: How) -> Member:
     }
     sizes = distinct(points, "n_params")
     of_size = {p.name for p in law.parameters if p.axis in SIZE_AXES}
-    told = of_size and of_size <= how.fixed.keys()
-    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all() and not told:
+    given = of_size and of_size <= how.fixed.keys()
+    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all() and not given:
         held["n_params"] = float(sizes[0])
     if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
         held["learning_rate"] = float(distinct(points, "learning_rate")[0])
@@ -309,8 +319,8 @@ def _make_member(fitted: LawFit, how: How) -> Member:
 
 def _left_out(data: ChannelData, fits: Mapping[str, LawFit]) -> tuple[tuple[int, str], ...]:
     rows = dict.fromkeys(data.left_out)
-    for one in fits.values():
-        rows.update(dict.fromkeys(one.data.left_out))
+    for fitted in fits.values():
+        rows.update(dict.fromkeys(fitted.data.left_out))
     return tuple(sorted(rows))
 
 
@@ -318,8 +328,8 @@ def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
     columns: dict[str, list[object]] = {
         name: [] for name in ("row", "channel", "run", "phase", "law", "measured", "predicted")
     }
-    for name, one in fits.items():
-        used = one.data
+    for name, fitted in fits.items():
+        used = fitted.data
         columns["row"] += used.rows.tolist()
         columns["channel"] += [used.channel] * len(used.rows)
         columns["run"] += [used.run_names[i] for i in used.runs]
@@ -327,48 +337,51 @@ def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
         columns["phase"] += np.where(annealed, "annealed", "constant").tolist()
         columns["law"] += [name] * len(used.rows)
         columns["measured"] += used.losses.tolist()
-        columns["predicted"] += one.predict(used.points).tolist()
+        columns["predicted"] += fitted.predict(used.points).tolist()
     return columns
 
 
 def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float, str], ...]:
     seen: set[tuple[float | None, float, str]] = set()
-    for one in data:
-        if one.points.learning_rate is None:
+    for channel in data:
+        rates = channel.points.learning_rate
+        if rates is None:
             continue
-        points = one.points.take(np.isfinite(one.points.learning_rate))
+        points = channel.points.take(np.isfinite(rates))
         phases = np.where(points.get("annealed") > 0, "annealed", "constant").tolist()
         sizes = [None] * len(phases) if points.n_params is None else points.n_params.tolist()
         seen |= set(zip(sizes, points.get("learning_rate").tolist(), phases, strict=True))
-    return tuple(sorted(seen, key=lambda one: (one[0] or 0.0, one[1], one[2])))
+    return tuple(sorted(seen, key=lambda entry: (entry[0] or 0.0, entry[1], entry[2])))
 
 
-def _all_flags(
+def _find_flags(
     data: Mapping[str, ChannelData],
     chosen: Mapping[str, Sequence[Law]],
     by_channel: Mapping[str, ChannelFit],
-) -> tuple[str, ...]:
-    flags = dict.fromkeys(flag for one in data.values() for flag in flag_design(one))
-    for channel, one in by_channel.items():
+) -> list[Flag]:
+    """Flags of the design, of each channel, and of the laws with weight."""
+    flags = [flag for of_channel in data.values() for flag in flag_design(of_channel)]
+    for channel, fit in by_channel.items():
         if len(data[channel].losses) > MOST_DRAWN:
-            flags[f"drawn_from_part:{channel}"] = None
-        lost = [law.name for law in chosen[channel] if law.name not in one.members]
-        flags.update({f"{channel}/{name}/not_fitted": None for name in lost})
-        flags.update(
-            {
-                f"{channel}/not_held_out:{phase}": None
-                for phase, compared in one.comparisons.items()
-                if not compared.spread
-            }
-        )
-        for name, member in one.members.items():
-            if any(c.weights.get(name, 0.0) > 0 for c in one.comparisons.values()):
-                flags.update({f"{channel}/{name}/{flag}": None for flag in member.flags})
-    return tuple(flags)
+            flags.append(make_flag("drawn_from_part", {"channel": channel}))
+        flags += [
+            make_flag("not_fitted", {"channel": channel, "law": law.name})
+            for law in chosen[channel]
+            if law.name not in fit.members
+        ]
+        flags += [
+            make_flag("not_held_out", {"channel": channel}, phase=phase)
+            for phase, compared in fit.comparisons.items()
+            if not compared.spread
+        ]
+        for name, member in fit.members.items():
+            if any(c.weights.get(name, 0.0) > 0 for c in fit.comparisons.values()):
+                flags += member.flags
+    return flags
 
 
-def _one_value(runs: pd.DataFrame, column: str) -> float | None:
-    """The value of a column that all trained rows share; None where there are several or none."""
+def _shared_value(runs: pd.DataFrame, column: str) -> float | None:
+    """The value of a column that all trained rows share; None if there are several or none."""
     if column not in runs.columns:
         return None
     values = runs.loc[runs["n_tokens"] > 0, column].dropna().unique()
@@ -386,12 +399,12 @@ def offer_laws(
     law: str | Law | Sequence[str | Law] = "auto",
     schedules: Mapping[str, Schedule] | None = None,
 ) -> dict[str, str | None]:
-    """Laws by name: None if the table carries it for a channel, else why not.
+    """Laws by name, each with the reason why it does not suit a channel; None if it does.
 
     Args:
         runs: A runs table.
         channel: One of its channels.
         law: As in :func:`fit`.
-        schedules: Those that the table's column ``schedule`` names.
+        schedules: The schedules named in the column ``schedule``.
     """
     return carried_laws(points_from_table(runs, channel, schedules), laws_named(law))

@@ -1,4 +1,4 @@
-"""Points that are held out together, and what a law says of them without them."""
+"""Folds: points that are held out together, and their predictions by laws fitted without them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 SPLITS = ("largest_n", "longest_d", "ratios", "learning_rate")
 
 MOST_FOLDS = 3
-"""Ratios, and learning rates, that are held out one at a time."""
+"""Largest number of ratios, and of learning rates, that are held out, each in its own fold."""
 
 FOLD_STARTS = 32
 
@@ -42,7 +42,7 @@ class Fold:
 
 
 def list_folds(data: ChannelData) -> list[Fold]:
-    """The folds a channel's points can carry; ratios and learning rates from inside the grid."""
+    """The folds that a channel's points allow; ratios and learning rates from inside the grid."""
     points = data.points
     folds: list[Fold] = []
     sizes = distinct(points, "n_params")
@@ -71,10 +71,10 @@ def predict_held_out(
     bounds: Mapping[str, tuple[float, float]],
     seed: int,
 ) -> list[Array]:
-    """Predictions of one law for the points of each fold, fitted without them.
+    """Predictions of a law for the points of each fold, fitted without them.
 
     Returns:
-        Per fold an array over the channel's points, shape (M,), NaN where the law predicts none.
+        For each fold an array over the channel's points, shape (M,); NaN if not predicted.
     """
     law, used = fitted.law, fitted.data
     index = np.searchsorted(data.rows, used.rows)
@@ -109,6 +109,6 @@ def predict_held_out(
 
 
 def _phases_known(used: ChannelData, held: Mask) -> Mask:
-    """Points whose phase is still among the points that a fold leaves."""
+    """Points whose phase also occurs among the points that are not held out."""
     annealed = used.points.get("annealed") > 0
     return np.where(annealed, (annealed & ~held).any(), (~annealed & ~held).any())

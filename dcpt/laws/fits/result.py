@@ -1,4 +1,4 @@
-"""A fit: every channel's laws with their draws; what decisions, reports and people ask."""
+"""A fit: the laws of every channel with their draws, and the predictions made from them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
+from dcpt.flags import Flag
 from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.coverage import PHASES, flag_question
 from dcpt.laws.fits.summary import Summary, summarise
+from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.points.questions import ask_points, check_question, frame_from_keywords
 from dcpt.laws.points.record import Points
 from dcpt.table.channels import GENERAL_TOTAL, weighted_total
@@ -24,7 +26,7 @@ from dcpt.table.schedules import Schedule
 Array = NDArray[np.float64]
 
 HISTORY = frozenset({"lr_area", "anneal_area", "drop_sizes", "drop_rates", "drop_areas"})
-"""Fields of the points that come from the learning rate's whole history."""
+"""Fields of the points that are computed from the whole history of the learning rate."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,27 +34,27 @@ class Fit:
     """Laws fitted to a runs table.
 
     Args:
-        by_channel: One record per channel, in the table's order.
-        general_channel: The channel that stands for the general side (it may not be among those
-            fitted); None if there is none, or several and no total.
-        domain_channel: The domain's channel; None if the table has none.
-        seen_rates: Every (n_params or None, learning_rate, phase) that was fitted; empty where the
+        by_channel: The fit of each channel, in the table's order.
+        general_channel: The channel that represents the general side (it need not be fitted); None
+            if there is none, or several without a total.
+        domain_channel: The domain channel; None if the table has none.
+        seen_rates: Every (n_params or None, learning_rate, phase) that was fitted; empty if the
             table names no learning rate.
-        flags: Warnings: of the design as they are, of a law as ``<channel>/<law>/<name>``.
-        warmup_tokens: The runs' warmup, where it is one.
-        batch_tokens: The runs' batch, where it is one.
-        n_draws: Draws per channel.
-        seed: Of starts and draws.
-        table_sha256: Of the runs table's content.
-        delta: Huber's threshold, in log loss.
-        general_weights: Of several general channels, what each counts in their total; else empty.
+        flags: Warnings about the table's design, its channels and the laws with weight.
+        warmup_tokens: The warmup that all runs share; None if it differs or is unknown.
+        batch_tokens: The batch that all runs share; None if it differs or is unknown.
+        n_draws: Bootstrap draws per channel.
+        seed: Seed of starts and draws.
+        table_sha256: Hash of the runs table's content.
+        delta: Threshold of the Huber loss, in log loss.
+        general_weights: Weight of each general channel in their total; empty if there is one.
     """
 
     by_channel: Mapping[str, ChannelFit]
     general_channel: str | None
     domain_channel: str | None
     seen_rates: tuple[tuple[float | None, float, str], ...]
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     warmup_tokens: float | None
     batch_tokens: float | None
     n_draws: int
@@ -62,8 +64,9 @@ class Fit:
     general_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        laws = {name: list(one.members) for name, one in self.by_channel.items()}
-        return f"Fit(laws={laws}, n_draws={self.n_draws}, seed={self.seed}, flags={self.flags})"
+        laws = {name: list(channel.members) for name, channel in self.by_channel.items()}
+        labels = [flag.label for flag in self.flags]
+        return f"Fit(laws={laws}, n_draws={self.n_draws}, seed={self.seed}, flags={labels})"
 
     @property
     def channels(self) -> list[str]:
@@ -73,20 +76,20 @@ class Fit:
     @property
     def general_channels(self) -> list[str]:
         """Fitted channels of the general side."""
-        return [name for name, one in self.by_channel.items() if one.side == "general"]
+        return [name for name, fit in self.by_channel.items() if fit.side == "general"]
 
     @property
     def phase_for_decisions(self) -> str:
         """``annealed`` if every fitted channel has annealed points, else ``constant``."""
-        every = all("annealed" in one.comparisons for one in self.by_channel.values())
+        every = all("annealed" in fit.comparisons for fit in self.by_channel.values())
         return "annealed" if every else "constant"
 
     def central(self, channel: str, points: Points) -> Array:
-        """Best prediction of one channel's loss: stack-weighted mean of the laws.
+        """Central prediction of a channel's loss: the weighted mean of its laws.
 
         Args:
             channel: A fitted channel.
-            points: M points as that channel sees them.
+            points: M points of that channel (:meth:`points`).
 
         Returns:
             Shape (M,), nats per token.
@@ -97,14 +100,14 @@ class Fit:
         return self._channel(channel).central(points)
 
     def sample(self, channel: str, points: Points) -> Array:
-        """Predictive draws of one channel's loss, pooled over its laws.
+        """Predictive draws of a channel's loss, pooled over its laws.
 
-        Draw i is the same resampled runs in every channel. It carries one own error of the law per
-        channel, as large as the held-out error of the split shaped like the question.
+        Draw i uses the same resampled runs in every channel. It includes a law error for each
+        channel, scaled by the held-out error of the split that resembles the question.
 
         Args:
             channel: A fitted channel.
-            points: M points as that channel sees them.
+            points: M points of that channel (:meth:`points`).
 
         Returns:
             Shape (n_draws, M), nats per token.
@@ -121,23 +124,23 @@ class Fit:
         schedules: Mapping[str, Schedule] | None = None,
         **keywords: Any,
     ) -> pd.DataFrame:
-        """Losses of every fitted channel, with intervals.
+        """Predict the losses of every fitted channel, with intervals.
 
         Args:
-            points: A frame with table columns; or give them by keyword (``n_params=``,
+            points: A frame with table columns. They can also be given by keyword (``n_params=``,
                 ``n_tokens=``, ``ratio=``, ``learning_rate=``, ``phase=``, ``base_loss_general=``,
                 ...), numbers or arrays.
             level: Probability of the interval.
-            schedules: Those that the column ``schedule`` names.
+            schedules: The schedules named in the column ``schedule``.
             keywords: Columns.
 
         Returns:
-            One row per point with D > 0 and channel (rows at D = 0 give a base's losses): the
-            question's columns, ``channel``, ``loss``, ``low``, ``high`` (nats per token).
+            One row per channel and point with D > 0 (rows at D = 0 give a base's losses): the
+            columns of the points, ``channel``, ``loss``, ``low``, ``high`` (nats per token).
 
         Raises:
             InputError: If a column is missing, unknown, breaks a rule of the runs table, or lies
-                out of a law's range.
+                outside the range of every law.
         """
         if not 0 < level < 1:
             raise InputError(f"level {level} is not a probability; give a number such as 0.9")
@@ -149,11 +152,11 @@ class Fit:
             at_base = pd.Series(False, index=frame.index)
         tails = [0.5 - level / 2, 0.5 + level / 2]
         parts = []
-        for channel, one in self.by_channel.items():
+        for channel in self.by_channel:
             asked = self.points(channel, frame, schedules).take(np.asarray(~at_base))
             low, high = np.quantile(self.sample(channel, asked), tails, axis=0)
             part = frame[~at_base].copy()
-            part["channel"] = one.channel
+            part["channel"] = channel
             part["loss"], part["low"], part["high"] = self.central(channel, asked), low, high
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
@@ -164,10 +167,13 @@ class Fit:
         frame: pd.DataFrame,
         schedules: Mapping[str, Schedule] | None = None,
     ) -> Points:
-        """A frame's rows as one channel sees them.
+        """The points of a channel at a frame's rows.
 
-        Where the frame has no warmup or batch it is that of the runs, where it has no phase that
-        of decisions.
+        Args:
+            channel: A fitted channel.
+            frame: Table columns. Warmup and batch default to those of the runs, the phase to that
+                of decisions.
+            schedules: The schedules named in the column ``schedule``.
         """
         return ask_points(
             self._with_total(frame),
@@ -178,13 +184,13 @@ class Fit:
             self.phase_for_decisions,
             schedules,
             with_history=any(
-                not HISTORY.isdisjoint(one.law.needs)
-                for one in self._channel(channel).members.values()
+                not HISTORY.isdisjoint(member.law.needs)
+                for member in self._channel(channel).members.values()
             ),
         )
 
     def _with_total(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The base's loss on all general channels together, where it follows from their own."""
+        """Add the base's loss on all general channels together, if it follows from theirs."""
         total, weights = f"base_loss_{GENERAL_TOTAL}", self.general_weights
         if not weights or total in frame or not all(f"base_loss_{n}" in frame for n in weights):
             return frame
@@ -193,47 +199,45 @@ class Fit:
 
     @property
     def sha256(self) -> str:
-        """Of what the fit says: its table, channels, laws with their values, draws and seed."""
-        said = [
-            (one["channel"], one["law"], one["parameters"], one["weight"]) for one in self.records()
+        """Hash of the table, the number of draws, the seed, and each law's values and weights."""
+        laws = [
+            (law["channel"], law["law"], law["parameters"], law["weight"]) for law in self.records()
         ]
-        content = json.dumps([self.table_sha256, self.n_draws, self.seed, said], sort_keys=True)
+        content = json.dumps([self.table_sha256, self.n_draws, self.seed, laws], sort_keys=True)
         return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
-    def not_asked(self, channel: str, points: Points) -> list[str]:
-        """Flags ``<channel>/<law>/not_asked`` of laws that weigh and do not hold at every point."""
-        one, flags = self._channel(channel), []
-        for phase, is_annealed in PHASES.items():
-            part = points.take((points.get("annealed") > 0) == is_annealed)
-            for law, weight in one.comparisons[phase].weights.items() if len(part) else ():
-                if weight > 0 and not one.members[law].accepts(part).all():
-                    flags.append(f"{channel}/{law}/not_asked")
-        return list(dict.fromkeys(flags))
+    def flags_at(self, channel: str, points: Points) -> tuple[Flag, ...]:
+        """Warnings about points: axes outside the runs, and laws that do not hold there.
 
-    def flags_at(self, points: Points) -> tuple[str, ...]:
-        """Warnings about a question: ``extrapolates:<field>`` for each field outside the runs."""
-        phases = {"annealed" if one > 0 else "constant" for one in points.get("annealed")}
-        flags = [
-            flag_question(
-                points.take((points.get("annealed") > 0) == (phase == "annealed")),
-                self.ranges_in(phase),
-            )
-            for phase in sorted(phases)
-        ]
-        return tuple(dict.fromkeys(flag for some in flags for flag in some))
+        Args:
+            channel: A fitted channel.
+            points: M points of that channel (:meth:`points`).
+        """
+        fit, outside, not_asked = self._channel(channel), [], []
+        for phase, is_annealed in sorted(PHASES.items()):
+            part = points.take((points.get("annealed") > 0) == is_annealed)
+            if len(part) == 0:
+                continue
+            outside += flag_question(part, self.ranges_in(phase))
+            not_asked += [
+                make_flag("not_asked", {"channel": channel, "law": law})
+                for law, weight in fit.comparisons[phase].weights.items()
+                if weight > 0 and not fit.members[law].accepts(part).all()
+            ]
+        return distinct_flags([*outside, *not_asked])
 
     def ranges_in(self, phase: str) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of each field among the points of a phase."""
+        """Lowest and highest value of each axis among the points of a phase."""
         ranges: dict[str, tuple[float, float]] = {}
-        for one in self.by_channel.values():
-            for name, (low, high) in one.seen.ranges_in(phase).items():
+        for fit in self.by_channel.values():
+            for name, (low, high) in fit.seen.ranges_in(phase).items():
                 before = ranges.get(name, (low, high))
                 ranges[name] = (min(low, before[0]), max(high, before[1]))
         return ranges
 
     def residuals(self) -> pd.DataFrame:
-        """One row per fitted point, law and channel: measured, predicted, and their difference."""
-        parts = [pd.DataFrame(dict(one.residuals)) for one in self.by_channel.values()]
+        """Measured and predicted loss and their difference, a row per point, law and channel."""
+        parts = [pd.DataFrame(dict(fit.residuals)) for fit in self.by_channel.values()]
         frame = pd.concat(parts, ignore_index=True)
         return frame.assign(residual=frame["measured"] - frame["predicted"])
 
@@ -241,30 +245,30 @@ class Fit:
         """Rows that were not fitted: row (the header is row 1), channel, reason."""
         rows = [
             {"row": row, "channel": name, "reason": reason}
-            for name, one in self.by_channel.items()
-            for row, reason in one.left_out
+            for name, fit in self.by_channel.items()
+            for row, reason in fit.left_out
         ]
         return pd.DataFrame(rows, columns=["row", "channel", "reason"])
 
     def weights(self, channel: str, phase: str | None = None) -> dict[str, float]:
-        """Stack weights of a channel's laws in a phase (that of decisions by default)."""
-        one = self._channel(channel)
+        """Weights of a channel's laws in a phase (that of decisions by default)."""
+        comparisons = self._channel(channel).comparisons
         wanted = phase or self.phase_for_decisions
-        if wanted not in one.comparisons:
+        if wanted not in comparisons:
             raise InputError(
-                f"channel {channel} has no {wanted} points; it has {', '.join(one.comparisons)}"
+                f"channel {channel} has no {wanted} points; it has {', '.join(comparisons)}"
             )
-        return dict(one.comparisons[wanted].weights)
+        return dict(comparisons[wanted].weights)
 
     def weights_at(self, channel: str, points: Points) -> dict[str, float]:
-        """Weights of the laws really asked about these points: some may not hold there.
+        """Weights of the laws that predict these points; not every law holds everywhere.
 
         Args:
             channel: A fitted channel.
-            points: M points as that channel sees them.
+            points: M points of that channel (:meth:`points`).
 
         Returns:
-            By law of the points' phase, the mean over the points; sum 1.
+            The mean weight over the points of each law of their phase; sum 1.
 
         Raises:
             InputError: If no law of the channel holds there, with each reason.
@@ -272,11 +276,11 @@ class Fit:
         return self._channel(channel).weights_at(points)
 
     def records(self) -> list[dict[str, Any]]:
-        """One record per (channel, law): parameters, objective, flags, held-out errors, weights."""
+        """A record per (channel, law): parameters, objective, flags, held-out errors, weights."""
         result = []
-        for channel, one in self.by_channel.items():
-            for name, member in one.members.items():
-                phases = {p: c for p, c in one.comparisons.items() if name in c.weights}
+        for channel, fit in self.by_channel.items():
+            for name, member in fit.members.items():
+                phases = {p: c for p, c in fit.comparisons.items() if name in c.weights}
                 wanted = self.phase_for_decisions
                 phase = wanted if wanted in phases else next(iter(phases))
                 result.append(
@@ -288,10 +292,10 @@ class Fit:
                         "parameters": dict(
                             zip(member.law.names, map(float, member.values), strict=True)
                         ),
-                        "units": {one.name: one.unit for one in member.law.parameters},
-                        "meanings": {one.name: one.meaning for one in member.law.parameters},
+                        "units": {p.name: p.unit for p in member.law.parameters},
+                        "meanings": {p.name: p.meaning for p in member.law.parameters},
                         "references": dict(member.references.__dict__),
-                        "flags": list(member.flags),
+                        "flags": [flag.as_dict() for flag in member.flags],
                         "n_points": member.n_points,
                         "n_fitted": member.n_fitted,
                         "held_out": dict(phases[phase].errors[name]),
@@ -303,7 +307,7 @@ class Fit:
         return result
 
     def summary(self) -> Summary:
-        """A line per (channel, law), and the flags in words."""
+        """A line per (channel, law), and the warnings."""
         return summarise(self.records(), self.flags)
 
     def _channel(self, channel: str) -> ChannelFit:

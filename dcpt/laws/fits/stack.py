@@ -1,4 +1,4 @@
-"""Which law to believe: errors on held-out points, and weights from them."""
+"""Errors of the laws on held-out points, and the weights of the laws computed from them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Mask = NDArray[np.bool_]
 Gaps = Mapping[str, Mapping[str, Array]]
 
 WORST = 1e6
-"""Nats: a law that overflows where it was held out misses by so much, which can be squared."""
+"""Nats: the error of a law that overflows on held-out points; small enough to be squared."""
 
 TIE = 1.05
-"""Laws within 5 % of the lowest held-out error are tied: the one with fewer parameters wins."""
+"""Laws within 5 % of the lowest held-out error are tied; then the fewest parameters decide."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Laws weighed together.
+    """A weighted mean of laws.
 
     Args:
         weights: By law, above 0, sum 1.
@@ -42,7 +42,7 @@ class Comparison:
     """Laws of one channel compared in one phase.
 
     Args:
-        errors: Per law, RMSE in nats by split; a split that a law cannot carry is absent.
+        errors: Per law, RMSE in nats by split; a split that a law cannot be fitted on is absent.
         weights: Stack weights by law, >= 0, sum 1; only laws that describe the phase.
         choice: The law with the lowest held-out error; among tied ones the fewest parameters.
         spread: RMSE of the stack by split, nats.
@@ -56,21 +56,21 @@ class Comparison:
     gaps: Gaps = field(default_factory=dict)
 
     def stack(self, names: Sequence[str]) -> Stack:
-        """The stack of the laws that may be asked: the fitted one, or weighed anew without it.
+        """The stack of the laws that hold at a point, with new weights if some law does not.
 
         Args:
-            names: Laws that may be asked, at least one.
+            names: Laws that hold there, at least one.
         """
         weights = {name: w for name, w in self.weights.items() if w > 0}
         if set(weights) <= set(names):
             return Stack(weights, self.spread)
-        anew = stack_laws(self.gaps, names)
-        # Laws that nothing tested are no better than those that were.
-        return anew if anew.spread else Stack(anew.weights, self.spread)
+        stack = stack_laws(self.gaps, names)
+        # Laws without held-out points are assumed to be no better than the tested ones.
+        return stack if stack.spread else Stack(stack.weights, self.spread)
 
 
 def saw_phase(fitted: LawFit, annealed: bool) -> bool:
-    """Whether a law was fitted to points of a phase: it may lack a column in all of them."""
+    """Whether a law was fitted to points of a phase; a column may be missing in all of them."""
     there = (fitted.data.points.get("annealed") > 0) == annealed
     return ("annealed" if annealed else "constant") in fitted.law.phases and bool(there.any())
 
@@ -82,13 +82,13 @@ def compare_laws(
     held_out: Mapping[str, list[Array]],
     annealed: bool,
 ) -> Comparison:
-    """Choose and stack the laws of one channel for one phase.
+    """Choose and stack the laws of a channel for a phase.
 
-    A law that cannot be tested on a split that another one can be tested on gets no weight. Laws
+    A law that cannot be tested on a split on which another law can be tested gets no weight. Laws
     are compared on the held-out points that all of them predict.
     """
     in_phase = (data.points.get("annealed") > 0) == annealed
-    names = [name for name, one in fits.items() if saw_phase(one, annealed)]
+    names = [name for name, fitted in fits.items() if saw_phase(fitted, annealed)]
     gaps = {
         split: {n: _gaps(data, folds, held_out[n], split, in_phase) for n in names}
         for split in SPLITS
@@ -134,22 +134,22 @@ def _gaps(
 
 
 def _comparable(gaps: Gaps, names: Sequence[str]) -> tuple[list[str], dict[str, Mask]]:
-    """Laws tested alike, and for each split the held-out points that all of them predict.
+    """Laws tested on the same splits, and for each split the points that all of them predict.
 
-    The splits are those of the law that carries most of them; between sets as large, those that
-    more laws carry. Without a split every law is named and no points are.
+    The splits are those of the law that was tested on most of them; among sets of equal size, the
+    set that more laws share. Without a split every law is returned, and no points.
     """
-    carried = {
+    tested = {
         n: frozenset(s for s in gaps if n in gaps[s] and np.isfinite(gaps[s][n]).any())
         for n in names
     }
 
     def rank(splits: frozenset[str]) -> tuple[int, ...]:
-        alike = sum(splits <= one for one in carried.values())
-        return (len(splits), alike, *(split in splits for split in SPLITS))
+        shared_by = sum(splits <= others for others in tested.values())
+        return (len(splits), shared_by, *(split in splits for split in SPLITS))
 
-    splits = [s for s in SPLITS if s in max(carried.values(), key=rank)]
-    able = [n for n in names if set(splits) <= carried[n]]
+    splits = [s for s in SPLITS if s in max(tested.values(), key=rank)]
+    able = [n for n in names if set(splits) <= tested[n]]
     able.sort(key=lambda n: -sum(int(np.isfinite(gaps[s][n]).sum()) for s in splits))
     common: dict[str, Mask] = {s: np.ones(len(gaps[s][able[0]]), dtype=bool) for s in splits}
     kept = []
@@ -162,11 +162,11 @@ def _comparable(gaps: Gaps, names: Sequence[str]) -> tuple[list[str], dict[str, 
 
 
 def stack_laws(gaps: Gaps, names: Sequence[str]) -> Stack:
-    """Non-negative weights, sum 1, with the smallest squared held-out error; splits count alike.
+    """Weights >= 0, sum 1, with the smallest squared held-out error; all splits count the same.
 
     Args:
         gaps: Predicted minus measured by split and law, nats; NaN where a law predicts none.
-        names: Laws to weigh, at least one.
+        names: Laws to weight, at least one.
 
     Returns:
         The stack; equal weights and no spread where nothing was held out for these laws.
@@ -175,12 +175,12 @@ def stack_laws(gaps: Gaps, names: Sequence[str]) -> Stack:
     if not common:
         return Stack(dict.fromkeys(able, 1.0 / len(able)), {})
     blocks = {s: np.stack([gaps[s][n][mask] for n in able]) for s, mask in common.items()}
-    errors = np.concatenate([one / np.sqrt(one.shape[1]) for one in blocks.values()], axis=1).T
-    # The weights sum to 1 through a row far heavier than any error.
+    errors = np.concatenate([b / np.sqrt(b.shape[1]) for b in blocks.values()], axis=1).T
+    # A row that is 1000 times heavier than any error makes the weights sum to 1.
     heavy = 1e3 * max(float(np.sqrt((errors**2).mean())), 1e-12)
     system = np.concatenate([errors, np.full((1, len(able)), heavy)])
     solved, _ = nnls(system, np.concatenate([np.zeros(len(errors)), [heavy]]))
     solved = solved / solved.sum()
-    spread = {s: float(np.sqrt(np.mean((solved @ one) ** 2))) for s, one in blocks.items()}
+    spread = {s: float(np.sqrt(np.mean((solved @ b) ** 2))) for s, b in blocks.items()}
     weights = {n: float(w) for n, w in zip(able, solved, strict=True) if w > 0}
     return Stack(weights, spread)

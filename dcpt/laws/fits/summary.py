@@ -1,4 +1,4 @@
-"""A fit on one screen: a line per (channel, law), and the flags in words."""
+"""A fit on one screen: a line per (channel, law), and the warnings."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from typing import Any
 
 import pandas as pd
 
+from dcpt.flags import Flag, rank_flags, show_flags
 from dcpt.laws.fits.folds import SPLITS
-from dcpt.laws.flags.explain import explain_flag, together
 
 CAPTION = (
-    "Under each split the error in nats (RMSE in `phase`) on points that the fit never saw; under "
-    "constant and annealed the weight in that phase."
+    "Split columns: the error on held-out points in nats (RMSE in `phase`). Columns constant and "
+    "annealed: the weight in that phase."
 )
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Summary:
-    """A fit as people read it: printed it is text, in a notebook a table.
+    """A fit as people read it: text when printed, a table in a notebook.
 
     Args:
         table: Per (channel, law) the points, the parameters fitted, the objective, the held-out
             errors by split in nats (RMSE in the phase ``held_out_phase``, NaN where the law cannot
             be tested on a split), and its weight in each phase (NaN in a phase that it does not
             describe).
-        flags: Warnings in words.
+        flags: Warnings, the most important first.
     """
 
     table: pd.DataFrame
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
 
     def __str__(self) -> str:
-        words = [f"Warning: {flag}." for flag in self.flags]
-        return "\n".join([CAPTION, self._shown.to_string(index=False), *words])
+        return "\n".join([CAPTION, self._shown.to_string(index=False), *show_flags(self.flags)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(flag)}</li>" for flag in self.flags)
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in show_flags(self.flags))
         return f"<p>{CAPTION}</p>{self._shown.to_html(index=False)}<ul>{items}</ul>"
 
     @property
@@ -53,25 +52,25 @@ class Summary:
         return pd.DataFrame(shown)
 
 
-def summarise(records: Sequence[Mapping[str, Any]], flags: Sequence[str]) -> Summary:
-    """The summary of a fit.
+def summarise(records: Sequence[Mapping[str, Any]], flags: Sequence[Flag]) -> Summary:
+    """Summarise a fit.
 
     Args:
         records: ``Fit.records()``.
         flags: ``Fit.flags``.
     """
-    splits = [split for split in SPLITS if any(split in one["held_out"] for one in records)]
-    phases = [p for p in ("constant", "annealed") if any(p in one["weight"] for one in records)]
+    splits = [split for split in SPLITS if any(split in fit["held_out"] for fit in records)]
+    phases = [p for p in ("constant", "annealed") if any(p in fit["weight"] for fit in records)]
     lines = [
         {
-            **{name: one[name] for name in ("channel", "law", "n_points", "n_fitted", "objective")},
-            "held_out_phase": one["held_out_phase"],
-            **{f"held_out_{split}": one["held_out"].get(split) for split in splits},
-            **{f"weight_{phase}": one["weight"].get(phase) for phase in phases},
+            **{name: fit[name] for name in ("channel", "law", "n_points", "n_fitted", "objective")},
+            "held_out_phase": fit["held_out_phase"],
+            **{f"held_out_{split}": fit["held_out"].get(split) for split in splits},
+            **{f"weight_{phase}": fit["weight"].get(phase) for phase in phases},
         }
-        for one in records
+        for fit in records
     ]
-    return Summary(pd.DataFrame(lines), tuple(explain_flag(flag) for flag in together(flags)))
+    return Summary(pd.DataFrame(lines), tuple(rank_flags(flags)))
 
 
 def _as_text(name: str, values: pd.Series[Any]) -> list[Any]:
@@ -79,4 +78,4 @@ def _as_text(name: str, values: pd.Series[Any]) -> list[Any]:
     if values.dtype != float:
         return list(values)
     form = ".4g" if name == "objective" else ".2f" if name.startswith("weight_") else ".4f"
-    return ["" if pd.isna(one) else format(one, form) for one in values]
+    return ["" if pd.isna(value) else format(value, form) for value in values]

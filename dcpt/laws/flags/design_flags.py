@@ -1,4 +1,4 @@
-"""Warnings about a table before any law is fitted: what its design cannot tell apart."""
+"""Warnings about a table before any law is fitted: effects that its design cannot separate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
+from dcpt.flags import Flag
+from dcpt.laws.flags.kinds import make_flag
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import SAME, Points, distinct
 
@@ -34,7 +36,7 @@ NO_SCATTER = 1e-3
 """Share of the loss: a last point nearer to its curve than this is on it."""
 
 FEWEST_RUNS = 5
-"""With one run a 90 % interval held 3 of 30 new planted runs, with two 18, with four 24."""
+"""With one run a 90 % interval held 3 of 30 new synthetic runs, with two 18, with four 24."""
 
 FEWEST_TOKENS = 1000
 """A table whose longest run saw fewer tokens counts them in millions or billions."""
@@ -43,45 +45,58 @@ SAME_BASE = 0.005
 """Nats: what equal runs differ by; one base measured twice on the same tokens differs by less."""
 
 
-def flag_design(data: ChannelData) -> list[str]:
-    """Flags of one channel's points: axes without values, axes that move together, odd ends."""
-    points = data.points
+def flag_design(data: ChannelData) -> list[Flag]:
+    """Flags of a channel's points: axes without values, axes that move together, odd ends."""
+    points, channel = data.points, {"channel": data.channel}
     flags = [*_about_sizes(points), *_about_rates(points)]
     if points.get("n_tokens").max() < FEWEST_TOKENS:
-        flags.append("few_tokens")
+        flags.append(make_flag("few_tokens"))
     if len(np.unique(data.runs)) < FEWEST_RUNS:
-        flags.append("few_runs")
+        flags.append(make_flag("few_runs"))
     if _ends_off_their_curves(data):
-        flags.append(f"undeclared_decay:{data.channel}")
+        flags.append(make_flag("undeclared_decay", channel))
     if _repeats_with_the_share(points):
-        flags.append(f"epochs_follow_ratio:{data.channel}")
+        flags.append(make_flag("epochs_follow_ratio", channel))
     return flags
 
 
-def _about_sizes(points: Points) -> Iterator[str]:
+def flag_phase(runs: pd.DataFrame, *, has_schedules: bool) -> list[Flag]:
+    """Flags of a table whose columns do not say where the learning rate decays.
+
+    Args:
+        runs: A checked runs table.
+        has_schedules: Whether the schedules that the column ``schedule`` names were given.
+    """
+    named = "schedule" in runs.columns and bool(runs["schedule"].notna().any())
+    if named and not has_schedules:
+        return [make_flag("schedules_not_given")]
+    return [] if named or "phase" in runs.columns else [make_flag("phase_not_named")]
+
+
+def _about_sizes(points: Points) -> Iterator[Flag]:
     sizes = distinct(points, "n_params")
     if not np.isfinite(sizes).all():
-        yield "no_sizes"
+        yield make_flag("no_sizes")
     elif len(sizes) == 1:
-        yield "one_size"
+        yield make_flag("one_size")
     elif len(sizes) == 2:
-        yield "few_sizes"
+        yield make_flag("few_sizes")
     if len(sizes) > 1:
         multiples = points.get("n_tokens") / points.get("n_params")
         if multiples.max() <= SAME_MULTIPLE * multiples.min():
-            yield "confounded:n_params,n_tokens"
+            yield make_flag("confounded", axes=["n_params", "n_tokens"])
 
 
-def _about_rates(points: Points) -> Iterator[str]:
+def _about_rates(points: Points) -> Iterator[Flag]:
     rates = distinct(points, "learning_rate")
     if not np.isfinite(rates).all():
-        yield "no_learning_rates"
+        yield make_flag("no_learning_rates")
     elif len(rates) == 1:
-        yield "one_learning_rate"
+        yield make_flag("one_learning_rate")
     elif len(distinct(points, "n_params")) > 1:
         both = np.log([points.get("n_params"), points.get("learning_rate")])
         if abs(float(np.corrcoef(both)[0, 1])) > CONFOUNDED:
-            yield "confounded:n_params,learning_rate"
+            yield make_flag("confounded", axes=["n_params", "learning_rate"])
 
 
 def _repeats_with_the_share(points: Points) -> bool:
@@ -140,10 +155,10 @@ def _last_points(data: ChannelData) -> tuple[Array, Array]:
     return np.log(tokens[rows]), data.losses[rows]
 
 
-def flag_evaluations(runs: pd.DataFrame, channels: Sequence[str]) -> list[str]:
+def flag_evaluations(runs: pd.DataFrame, channels: Sequence[str]) -> list[Flag]:
     """Flags of losses that were measured on several sets of tokens (column ``eval_id``).
 
-    A base that was measured on all of them says whether they may be compared.
+    They may be compared if a base was measured on all of them with equal losses.
 
     Args:
         runs: A checked runs table.
@@ -165,7 +180,9 @@ def flag_evaluations(runs: pd.DataFrame, channels: Sequence[str]) -> list[str]:
     if problems:
         raise InputError(problems)
     on_all = (by_place["eval_id"].nunique() == len(names)).groupby("channel").any()
-    return [] if len(on_all) == len(channels) and on_all.all() else ["several_evaluations"]
+    if len(on_all) == len(channels) and on_all.all():
+        return []
+    return [make_flag("several_evaluations")]
 
 
 def _losses_of_bases(runs: pd.DataFrame, channels: Sequence[str]) -> pd.DataFrame:
@@ -174,11 +191,11 @@ def _losses_of_bases(runs: pd.DataFrame, channels: Sequence[str]) -> pd.DataFram
     parts = []
     for channel in channels:
         at_base = runs[runs["n_tokens"] == 0].rename(columns={f"loss_{channel}": "loss"})
-        told = runs.rename(columns={f"base_loss_{channel}": "loss"})
+        given = runs.rename(columns={f"base_loss_{channel}": "loss"})
         parts += [
-            one[["base", "eval_id", "loss"]].dropna().assign(channel=channel)
-            for one in (at_base, told)
-            if "loss" in one.columns
+            rows[["base", "eval_id", "loss"]].dropna().assign(channel=channel)
+            for rows in (at_base, given)
+            if "loss" in rows.columns
         ]
     keys = ["channel", "base", "eval_id"]
     return pd.concat(parts).groupby(keys)["loss"].mean().reset_index()

@@ -7,12 +7,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.flags import Flag
+from dcpt.laws.flags.kinds import make_flag
 from dcpt.laws.law import evaluate
 from dcpt.laws.points.record import Points, share_of
 from dcpt.laws.solver.minimise import evaluate_with_slopes, minimise
 from dcpt.laws.solver.search import LawFit
 
 Array = NDArray[np.float64]
+
+Disagreement = tuple[str, dict[str, str]]
+"""Kind and values of a flag about several minima."""
 
 NEAR_BOUND = 1e-6
 
@@ -32,30 +37,36 @@ SETTLE = 500
 """Steps after which a start that still creeps along a valley has left it."""
 
 
-def flag_law(fitted: LawFit) -> list[str]:
-    """Flags of one fitted law: bounds, starts, minima, conditioning."""
+def flag_law(fitted: LawFit) -> list[Flag]:
+    """Flags of a fitted law: bounds, starts, minima, conditioning."""
+    subject = {"channel": fitted.data.channel, "law": fitted.law.name}
     flags = []
-    problem = fitted.problem
-    theta = problem.to_theta(fitted.values)
-    low, high = problem.to_theta(fitted.lower), problem.to_theta(fitted.upper)
-    for i, name in enumerate(fitted.law.names):
-        width = high[i] - low[i]
-        near = NEAR_BOUND * min(width, 1.0)
-        if width > 0 and min(theta[i] - low[i], high[i] - theta[i]) <= near:
-            flags.append(f"at_bound:{name}")
+    on_bounds = _on_bounds(fitted)
+    if on_bounds:
+        flags.append(make_flag("at_bound", subject, parameters=on_bounds))
     if fitted.agreeing < 2:
-        flags.append("starts_disagree")
+        flags.append(make_flag("starts_disagree", subject))
     if len(fitted.rivals):
-        flags += _about_rivals(fitted)
+        flags += [make_flag(kind, subject, **values) for kind, values in _compare_rivals(fitted)]
     if _condition(fitted) > ILL_CONDITIONED:
-        flags.append("ill_conditioned")
+        flags.append(make_flag("ill_conditioned", subject))
     return flags
 
 
-def _about_rivals(fitted: LawFit) -> list[str]:
-    """Flags of other starts that ended with as good a fit, and do so however long they go on."""
-    flags = _compare_minima(fitted, fitted.rivals)
-    if not flags:
+def _on_bounds(fitted: LawFit) -> list[str]:
+    """Names of the fitted parameters that ended on a bound."""
+    problem = fitted.problem
+    theta = problem.to_theta(fitted.values)
+    low, high = problem.to_theta(fitted.lower), problem.to_theta(fitted.upper)
+    width, gap = high - low, np.minimum(theta - low, high - theta)
+    near = (width > 0) & (gap <= NEAR_BOUND * np.minimum(width, 1.0))
+    return [name for name, is_near in zip(fitted.law.names, near, strict=True) if is_near]
+
+
+def _compare_rivals(fitted: LawFit) -> list[Disagreement]:
+    """How other starts with an equally good fit disagree, after more steps as well."""
+    found = _compare_minima(fitted, fitted.rivals)
+    if not found:
         return []
     problem = fitted.problem
     weights = np.ones((1, len(problem.losses)))
@@ -63,8 +74,8 @@ def _about_rivals(fitted: LawFit) -> list[str]:
     return _compare_minima(fitted, problem.to_values(settled))
 
 
-def _compare_minima(fitted: LawFit, rivals: Array) -> list[str]:
-    """Flags of parameters, (R, P), that fit as well and predict something else."""
+def _compare_minima(fitted: LawFit, rivals: Array) -> list[Disagreement]:
+    """How parameters of shape (R, P) that fit equally well predict something else."""
     both = np.concatenate([fitted.values[None], rivals])
     asked = _ratios_at_the_edge(fitted)
     places = [fitted.data.points, *([] if asked is None else [asked])]
@@ -72,15 +83,17 @@ def _compare_minima(fitted: LawFit, rivals: Array) -> list[str]:
         losses = [evaluate(fitted.law, points, both, fitted.references) for points in places]
         log_loss = np.log(np.concatenate(losses, axis=1))
         apart = np.abs(log_loss[1:] - log_loss[0])
-    flags = []
+    found: list[Disagreement] = []
     if not (apart <= APART).all():
-        flags.append("several_minima")
+        found.append(("several_minima", {}))
     if asked is not None and fitted.data.side == "general":
         edge = losses[1]
-        shares = np.stack([_shares_allowed(asked.get("ratio"), one, edge[0, 0]) for one in edge])
+        shares = np.stack(
+            [_shares_allowed(asked.get("ratio"), curve, edge[0, 0]) for curve in edge]
+        )
         if (np.abs(shares[1:] - shares[0]) > SHARES_APART).any():
-            flags.append("minima_disagree:ratio")
-    return flags
+            found.append(("minima_disagree", {"axis": "ratio"}))
+    return found
 
 
 def _ratios_at_the_edge(fitted: LawFit) -> Points | None:

@@ -63,8 +63,8 @@ def test_a_limit_on_each_channel_is_that_of_the_one_that_rises_most(
     assert each.general_channel == "general_worst"
     assert str(each.target.limit) == "+3% each"
     assert set(each.ratio_by_law) == {"saturating-general (en)", "saturating-general (zh)"}
-    (flag,) = (flag for flag in each.flags if flag.name == "limit_on_each")
-    assert "(en at the recommendation)" in flag.words
+    (flag,) = (flag for flag in each.flags if flag.kind == "limit_on_each")
+    assert "(en at the recommendation)" in flag.sentence
     said = " ".join(summarise(each))
     assert "the loss of en, which rises most of the general channels," in said
     assert "and the general loss rises by" in " ".join(summarise(total))
@@ -125,14 +125,15 @@ def test_laws_that_weigh_and_do_not_hold_are_named(ladder_fit: Fit) -> None:
     far = pd.DataFrame({"n_params": 132e3, "n_tokens": [225e3, 4e5], "ratio": 0.5})
     far = far.assign(learning_rate=1e-3, base_loss_general=3.42, base_peak_learning_rate=5e-3)
     points = ladder_fit.points("general", far.assign(base_n_tokens=2e6, warmup_tokens=12e3))
-    flags = ladder_fit.not_asked("general", points)
+    flags = [f for f in ladder_fit.flags_at("general", points) if f.kind == "not_asked"]
     asked = ladder_fit.weights("general")
     assert flags
     for flag in flags:
-        law = flag.split("/")[1]
+        law = flag.subject["law"]
         assert asked[law] > 0
         assert not ladder_fit.by_channel["general"].members[law].accepts(points).all()
-    assert ladder_fit.not_asked("general", points.take(np.array([0]))) == []
+    first = ladder_fit.flags_at("general", points.take(np.array([0])))
+    assert "not_asked" not in {flag.kind for flag in first}
 
 
 def test_no_text_of_a_channel_is_not_predicted() -> None:
@@ -168,7 +169,8 @@ def test_a_schedule_without_its_file_is_refused() -> None:
 
 def test_a_table_with_schedules_and_no_file_says_so() -> None:
     runs = bundled_runs("code_lr").assign(schedule="wsd")
-    assert "schedules_not_given" in fit(runs, "saturating-general", n_draws=5).flags
+    flags = fit(runs, "saturating-general", n_draws=5).flags
+    assert "schedules_not_given" in {flag.kind for flag in flags}
 
 
 def test_bounds_do_not_stand_for_a_size_that_was_not_seen(ladder: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from dcpt.bundled import bundled_runs
 from dcpt.errors import InputError
-from dcpt.laws import LAWS, Law, Parameter, explain_flag, fit
+from dcpt.flags import Flag
+from dcpt.laws import LAWS, Law, Parameter, fit
 from dcpt.laws.flags.design_flags import _off_curve, flag_design, flag_evaluations
-from dcpt.laws.flags.explain import WORDS, together
+from dcpt.laws.flags.kinds import SENTENCES, make_flag
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.laws.solver.search import fit_law
@@ -47,7 +49,11 @@ def table(
 
 
 def design(frame: pd.DataFrame, channel: str = "general") -> set[str]:
-    return set(flag_design(points_from_table(frame, channel)))
+    return labels(flag_design(points_from_table(frame, channel)))
+
+
+def labels(flags: Iterable[Flag]) -> set[str]:
+    return {flag.label for flag in flags}
 
 
 def without(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -75,7 +81,9 @@ def test_size_and_rate_that_move_together(power: float, confounded: bool) -> Non
     frame = table()
     frame["learning_rate"] *= (frame["n_params"] / 4e6) ** power * 0.5
     one_a_size = frame[frame["run"].str.endswith("0.0003")]
-    assert ("confounded:n_params,learning_rate" in design(one_a_size)) == confounded
+    flags = flag_design(points_from_table(one_a_size, "general"))
+    axes = [flag.values["axes"] for flag in flags if flag.kind == "confounded"]
+    assert axes == ([["n_params", "learning_rate"]] if confounded else [])
 
 
 def test_tokens_that_are_one_multiple_of_the_size() -> None:
@@ -83,20 +91,21 @@ def test_tokens_that_are_one_multiple_of_the_size() -> None:
         frame = table(tokens=multiples)
         return frame.assign(n_tokens=frame["n_tokens"] * frame["n_params"])
 
-    flag = "confounded:n_params,n_tokens"
+    flag = "confounded"
     assert flag in design(ends(20))
     assert flag in design(ends(20, 21))
     assert flag not in design(ends(20, 40))
     assert flag not in design(ends(20).assign(n_tokens=20e6))
     assert flag not in design(ends(20).query("n_params == 4e6"))
-    assert "n_params and n_tokens moved together" in explain_flag(flag)
+    (found,) = (f for f in flag_design(points_from_table(ends(20), "general")) if f.kind == flag)
+    assert found.sentence.startswith("n_params and n_tokens changed together across the runs")
 
 
 def test_text_whose_repetition_follows_the_ratio() -> None:
     def repeated(unique: float) -> pd.DataFrame:
         return table().assign(unique_tokens_domain=unique)
 
-    flag = "epochs_follow_ratio:domain"
+    flag = "epochs_follow_ratio (domain)"
     # At 34M tokens the largest ratio, .9, sees 30.6M domain tokens.
     assert flag in design(repeated(10e6), "domain")
     assert flag not in design(repeated(20e6), "domain")
@@ -107,7 +116,6 @@ def test_text_whose_repetition_follows_the_ratio() -> None:
     by_ratio = repeated(10e6).assign(unique_tokens_domain=lambda t: (10e6 * t["ratio"]).round())
     assert flag in design(by_ratio, "domain")
     assert flag in design(without(repeated(10e6), "ratio"), "domain")
-    assert "domain text was seen more than twice" in explain_flag(flag)
 
 
 def decayed(frame: pd.DataFrame, drop: float = 0.03) -> pd.DataFrame:
@@ -117,7 +125,7 @@ def decayed(frame: pd.DataFrame, drop: float = 0.03) -> pd.DataFrame:
 
 
 def test_a_last_point_off_its_own_curve() -> None:
-    flag = "undeclared_decay:general"
+    flag = "undeclared_decay (general)"
     assert design(table()) == set()
     assert design(decayed(table())) == {flag}
     assert design(decayed(table()), "domain") == set()
@@ -126,7 +134,6 @@ def test_a_last_point_off_its_own_curve() -> None:
     runs = table()["run"].unique()
     some = table()["run"].isin(runs[: len(runs) // 3])
     assert design(pd.concat([decayed(table()[some]), table()[~some]])) == set()
-    assert "write annealed in the column phase" in explain_flag(flag)
 
 
 def test_a_declared_decay_is_not_undeclared() -> None:
@@ -148,16 +155,16 @@ def test_an_exact_power_law_is_not_off_its_own_curve(last: float, beta: float) -
 
 def test_runs_too_short_for_a_curve_are_not_judged() -> None:
     assert design(decayed(table(tokens=TOKENS[-6:]))) == set()
-    assert design(decayed(table(tokens=TOKENS[-7:]))) == {"undeclared_decay:general"}
+    assert design(decayed(table(tokens=TOKENS[-7:]))) == {"undeclared_decay (general)"}
     one = decayed(table(tokens=TOKENS, sizes=(1e6,), ratios=(0.5,), rates=(3e-4,)))
-    assert "undeclared_decay:general" not in design(one)
+    assert "undeclared_decay (general)" not in design(one)
 
 
 @pytest.mark.parametrize("name", ["zh_annealed", "code", "code_lr"])
 def test_bundled_runs_earn_only_what_is_true_of_them(name: str) -> None:
     runs = bundled_runs(name)
     # Two sizes; verse that was seen up to 2.7 times at one amount of it.
-    true = {"zh_annealed": {"few_sizes", "epochs_follow_ratio:domain"}}
+    true = {"zh_annealed": {"few_sizes", "epochs_follow_ratio (domain)"}}
     assert design(runs) | design(runs, "domain") == true.get(name, set())
 
 
@@ -173,8 +180,8 @@ def test_few_of_the_bundled_curves_and_most_of_the_decays_are_off() -> None:
 
 def test_bundled_decays_are_found_when_their_phase_is_not_told() -> None:
     untold = bundled_runs("zh_annealed").drop(columns=["phase", "branch_n_tokens"])
-    assert "undeclared_decay:general" in design(untold)
-    assert {"undeclared_decay:general", "phase_not_named"} <= set(
+    assert "undeclared_decay (general)" in design(untold)
+    assert {"undeclared_decay (general)", "phase_not_named"} <= labels(
         fit(untold, "saturating-general", n_draws=2).flags
     )
 
@@ -220,8 +227,8 @@ def test_a_base_with_two_losses_refuses_evaluations_that_differ() -> None:
 )
 def test_evaluations_that_may_be_compared(frame: pd.DataFrame, flags: list[str]) -> None:
     frame = frame.replace({"excluded": {"": None}}) if "excluded" in frame else frame
-    assert flag_evaluations(frame, ["general"]) == flags
-    assert [f for f in fit(frame, "chinchilla", n_draws=2).flags if f in flags] == flags
+    assert [flag.kind for flag in flag_evaluations(frame, ["general"])] == flags
+    assert set(flags) <= labels(fit(frame, "chinchilla", n_draws=2).flags)
 
 
 def two_valleys(slope: float) -> Law:
@@ -255,11 +262,11 @@ def between_the_valleys() -> pd.DataFrame:
 def test_other_minima_as_good_are_told() -> None:
     data = points_from_table(between_the_valleys(), "general")
     found = fit_law(two_valleys(0.02), data)
-    assert {-1, 1} == {round(float(one[1])) for one in (found.values, *found.rivals)}
-    assert {"several_minima", "minima_disagree:ratio"} <= set(flag_law(found))
+    assert {-1, 1} == {round(float(values[1])) for values in (found.values, *found.rivals)}
+    assert {"several_minima", "minima_disagree"} <= {flag.kind for flag in flag_law(found)}
     # The same two minima say the same where the valley has no effect on a loss.
     alike = fit_law(two_valleys(0.0), data)
-    assert not {"several_minima", "minima_disagree:ratio"} & set(flag_law(alike))
+    assert not {"several_minima", "minima_disagree"} & {flag.kind for flag in flag_law(alike)}
 
 
 def test_a_start_that_has_not_arrived_is_no_other_minimum() -> None:
@@ -267,28 +274,36 @@ def test_a_start_that_has_not_arrived_is_no_other_minimum() -> None:
     found = fit_law(LAWS["joint-general"], data)
     low, high = (found.problem.to_theta(v) for v in (found.lower, found.upper))
     away = found.problem.to_values(found.problem.to_theta(found.values) + 0.02 * (high - low))
-    assert not {"several_minima", "minima_disagree:ratio"} & set(
-        flag_law(replace(found, rivals=np.clip(away, found.lower, found.upper)[None]))
-    )
+    moved = replace(found, rivals=np.clip(away, found.lower, found.upper)[None])
+    assert not {"several_minima", "minima_disagree"} & {flag.kind for flag in flag_law(moved)}
 
 
 def test_every_kind_of_flag_says_what_to_do() -> None:
-    remedies = ("add ", "read ", "hold ", "fit again", "verify", "write ", "train ", "measure ")
-    for kind in WORDS:
-        words = explain_flag(f"{kind}:domain" if "{}" in WORDS[kind] else kind)
-        assert any(one in words for one in (*remedies, "a few small runs")), kind
-        assert "{" not in words
-        assert not words.endswith(".")
+    remedies = (
+        "Add ",
+        "add ",
+        "Use ",
+        "Fix ",
+        "Fit again",
+        "Verify",
+        "rite ",
+        "train ",
+        "Evaluate ",
+    )
+    remedies += ("Thin ", "`dcpt laws` lists")
+    given = {"parameters": ["E"], "axes": ["n_params", "n_tokens"], "phase": "annealed"}
+    for kind in SENTENCES:
+        flag = make_flag(kind, {"channel": "domain", "law": "d-cpt", "axis": "ratio"}, **given)
+        assert any(remedy in flag.sentence for remedy in remedies), kind
+        assert flag.sentence.endswith(".")
 
 
-def test_flags_of_one_kind_in_one_place_are_told_together() -> None:
-    flags = ["few_sizes", "general/d-cpt/at_bound:E", "domain/u10/at_bound:k"]
-    flags += ["general/d-cpt/at_bound:eps", "general/d-cpt/starts_disagree"]
-    told = together(flags)
-    assert told == [
-        "few_sizes",
-        "general/d-cpt/at_bound:E,eps",
-        "domain/u10/at_bound:k",
-        "general/d-cpt/starts_disagree",
-    ]
-    assert explain_flag(told[1]).startswith("`d-cpt` on `general`: E and eps ended on a bound")
+def test_parameters_on_a_bound_are_one_flag() -> None:
+    data = points_from_table(table(rates=(3e-4,)), "general")
+    bounds = {"E": (5.0, 6.0)}
+    found = fit_law(LAWS["d-cpt"], data, bounds=bounds)
+    (flag,) = (flag for flag in flag_law(found) if flag.kind == "at_bound")
+    assert flag.subject == {"channel": "general", "law": "d-cpt"}
+    assert "E" in flag.values["parameters"]
+    assert len(flag.values["parameters"]) > 1
+    assert flag.sentence.startswith(" and ".join(flag.values["parameters"]) + " ended on a bound")

@@ -60,4 +60,4 @@ def test_the_decision_keeps_to_the_rule_and_says_so() -> None:
     answer = recommend(found, target)
     assert answer.best is not None
     assert answer.best.learning_rate == pytest.approx(2.1e-4, rel=0.1)
-    assert "learning_rate_by_rule" in [flag.name for flag in answer.flags]
+    assert "learning_rate_by_rule" in [flag.kind for flag in answer.flags]
