@@ -108,7 +108,7 @@ def forecast() -> dict[str, Any]:
         "weights": {channel: above_zero(fit.weights(channel)) for channel in fit.channels},
         "trusted": TRUSTED,
         "assumed": ASSUMED,
-        "flags": {name: explain_flag(name) for name in fit.flags},
+        "flags": {flag.label: flag.sentence for flag in fit.flags},
         "trusted_at_ends_seen": at_ends(fit, runs),
         "bases": {
             label: {

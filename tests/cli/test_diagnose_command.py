@@ -30,8 +30,8 @@ def test_people_read_the_problems_first(code: Path) -> None:
     lines = run(code).splitlines()
     assert lines[0] == "27 runs: 1 problems, 0 findings worth checking"
     assert lines[1] == "Problems:"
-    assert "size and learning rate confounded: no learning rate was trained at two" in lines[2]
-    assert any("cannot be judged in 14 runs without train_loss_domain" in line for line in lines)
+    assert "size and learning rate confounded: No learning rate was trained at two" in lines[2]
+    assert any("Cannot be judged in 14 runs without train_loss_domain" in line for line in lines)
     assert any("arXiv 2406.01375" in line for line in lines)
 
 
@@ -63,6 +63,7 @@ def test_the_runs_of_a_study_are_read_with_their_folders(tmp_path: Path) -> None
     assert not [one for one in told["findings"] if one["verdict"] == "cannot be judged"]
     (folder,) = tmp_path.glob("runs/a-r0.5-lr0.003-seed0-????????")
     message = "TrainingError: run a: the training loss of step 3 is nan at a learning rate of 1"
-    (folder / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
+    error = {"message": message, "traceback": "", "kind": "not_finite"}
+    (folder / "error.json").write_text(json.dumps(error))
     found = json.loads(run(study, "--json"))["findings"]
-    assert ("not_finite", message) in {(one["kind"], one["words"]) for one in found}
+    assert ("not_finite", message) in {(finding["kind"], finding["sentence"]) for finding in found}

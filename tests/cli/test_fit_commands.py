@@ -114,7 +114,7 @@ def test_people_see_the_best_law_first(table: Path) -> None:
     errors = [[float(one) for one in row[-3:-1]] for row in rows]
     assert np.square(errors[0]).sum() < np.square(errors[1]).sum()
     assert lines[4].split()[:2] == ["all,", "weighed"]
-    assert "Warning: one size" in "\n".join(lines)
+    assert "Warning: The runs have one size" in "\n".join(lines)
 
 
 # ------------------------------------------------------------------------------------- dcpt fit

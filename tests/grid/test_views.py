@@ -144,7 +144,8 @@ def test_a_torn_result_is_a_state_and_is_trained_again(queue: RunQueue, study: P
     assert base.name in again.pending
     view = read_run_status(base, again.folders[base.name])
     assert view.state == "damaged"
-    assert str(path) in view.words
+    assert view.error is not None
+    assert str(path) in view.error.sentence
 
 
 def test_a_line_for_each_channel_where_there_is_no_terminal() -> None:
