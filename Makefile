@@ -1,5 +1,5 @@
 # make demo | test | fast | check | docs | package: each from a bare clone with Python >= 3.11, make
-# and a C library. `test` runs all tests, `check` what CI runs, `fast` those that train nothing.
+# and a C library. `test` runs all tests, `check` what CI runs, `fast` in a minute those that train nothing.
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu spares a Linux laptop gigabytes of CUDA.
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -16,7 +16,7 @@ test: .venv/installed
 FAST := tests/decide tests/diagnosis tests/laws tests/report tests/runs tests/study tests/table \
 	$(filter-out tests/test_fuzz.py,$(wildcard tests/test_*.py))
 fast: .venv/installed
-	$(BIN)/pytest -n 2 -m "not slow" $(FAST)
+	$(BIN)/pytest -n 2 -m "not slow and not long" $(FAST)
 
 check: .venv/installed
 	$(BIN)/ruff check .

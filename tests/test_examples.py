@@ -10,6 +10,8 @@ import pytest
 
 import dcpt
 
+pytestmark = pytest.mark.long
+
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 WITHOUT_EXAMPLE = {"__version__", "Parameter"}

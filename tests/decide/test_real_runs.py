@@ -17,6 +17,8 @@ from dcpt.limit import Limit
 
 BASE_OF_6M = 2.97870
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def runs() -> pd.DataFrame:

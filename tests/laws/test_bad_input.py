@@ -262,6 +262,7 @@ def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
     return frame.drop(columns=unnamed)
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(odd_tables(), st.sampled_from(["general", "domain"]), st.data())
 def test_whatever_passes_the_door_is_fitted_or_refused(
@@ -289,6 +290,7 @@ def test_whatever_passes_the_door_is_fitted_or_refused(
         assert np.isfinite(member.draws).all(), member.law.name
 
 
+@pytest.mark.long
 def test_a_million_points() -> None:
     runs, each = 20_000, 50
     run = np.repeat(np.arange(runs), each)

@@ -11,6 +11,8 @@ from dcpt import fit
 from dcpt.laws import LAWS, References
 from dcpt.laws.synthetic import Truth, plant_runs
 
+pytestmark = pytest.mark.long
+
 SIZES = {1.8e6: 3.4, 6.6e6: 3.1, 29.1e6: 2.9}
 RUN_NOISE, POINT_NOISE = 0.005, 0.002
 LAWS_FITTED = ["anchored-general", "d-cpt"]

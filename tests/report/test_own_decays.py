@@ -19,6 +19,8 @@ from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.table.study_rows import OwnDecay
 
+pytestmark = pytest.mark.long
+
 TITLE = "Decays with mixtures of their own"
 LABEL = "Measured after each decay, nats per token, and the difference from the ordinary decay"
 

@@ -87,6 +87,7 @@ def question(size: float, phase: str = "annealed", tokens: float = 225e3) -> pd.
     )
 
 
+@pytest.mark.long
 def test_a_larger_base_is_predicted_with_honest_intervals() -> None:
     target = max(SIZES)
     inside, errors, widths = [], [], []
@@ -127,6 +128,7 @@ def test_one_size_holds_at_that_size_only(ladder: pd.DataFrame) -> None:
     assert np.isfinite(general.predict(question(1105e3))["loss"]).all()
 
 
+@pytest.mark.long
 def test_same_seed_same_numbers(ladder: pd.DataFrame, ladder_fit: Fit) -> None:
     again = fit(ladder, n_draws=50)
     assert again.predict(question(1105e3)).equals(ladder_fit.predict(question(1105e3)))

@@ -47,6 +47,7 @@ def test_laws_without_a_rate_are_fitted_and_hold_along_the_rule_only() -> None:
         found.predict(**question, learning_rate=9e-4)
 
 
+@pytest.mark.long
 def test_the_decision_keeps_to_the_rule_and_says_so() -> None:
     found = fit(confounded_ladder(), n_draws=20)
     target = Target(
