@@ -38,7 +38,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         path: The file to write or replace.
 
     Yields:
-        A path beside it, which the body of the ``with`` statement writes.
+        A path in the same folder, which the body of the ``with`` statement writes.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -116,7 +116,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 def read_record(path: Path, remedy: str = "set it aside and start again") -> dict[str, Any] | None:
     """Read a JSON object that ``write_record`` wrote.
 
-    Files of earlier versions, and those that people write, carry no hash and are taken as they are.
+    Files of earlier versions, and those that people write, have no hash and are read as they are.
 
     Args:
         path: The file.

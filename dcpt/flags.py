@@ -1,4 +1,4 @@
-"""Warnings in one record, whatever they are about, and their order of importance."""
+"""The record of a warning, and the order of importance of all kinds of warnings."""
 
 from __future__ import annotations
 

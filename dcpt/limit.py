@@ -47,7 +47,7 @@ class Limit:
         return cls(float(match[1]), unit, each=match[3] is not None)
 
     def problem(self) -> str | None:
-        """What is wrong with its size, a sentence; None if it can be asked."""
+        """A sentence on what is wrong with its size; None if it is valid."""
         most = _MOST[self.unit]
         if -most < self.amount <= most:
             return None

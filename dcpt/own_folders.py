@@ -15,7 +15,7 @@ MARKER = ".made-by-dcpt"
 
 def mark_folder(folder: Path) -> None:
     """Mark an existing folder as made by dcpt."""
-    # Written in place: the name is what counts, and it must never be absent beside other files.
+    # Written in place: the name is what counts, and it must never be missing next to other files.
     (folder / MARKER).write_text(
         "dcpt made this folder and replaces what it wrote here. Keep your own files elsewhere.\n",
         encoding="utf-8",
@@ -30,7 +30,7 @@ def is_marked(folder: Path) -> bool:
 def check_folder(folder: Path, names: Collection[str], record: str, keys: Set[str]) -> None:
     """Refuse a folder for our files where a file of such a name is a person's.
 
-    A folder is ours if it carries the marker, or if it holds our record (folders of versions that
+    A folder is ours if it has the marker, or if it holds our record (folders of versions that
     wrote no marker). Files of other names may lie there and stay.
 
     Args:

@@ -233,7 +233,7 @@ class _Builder:
         if isinstance(node, ScalarNode):
             return _read_scalar(node)
         if isinstance(node, SequenceNode) and node.tag == f"{_TAG}seq":
-            return [self.build(one, depth + 1) for one in node.value]
+            return [self.build(child, depth + 1) for child in node.value]
         if isinstance(node, MappingNode) and node.tag == f"{_TAG}map":
             return self._build_mapping(node, depth)
         raise _BadYamlError(_foreign_tag(node), node)

@@ -1,10 +1,10 @@
 """Do nominal 90 % intervals hold 90 % of the truth?
 
-Hypothesis: intervals of predicted losses and of the share r* cover the planted truth in 85 to 95 %
+Hypothesis: intervals of predicted losses and of the share r* cover the synthetic truth in 85 to 95 %
 of tables, inside the grid and at twice its largest N or D, whichever of the menu's laws is true and
 also where none is.
 
-Four truths, drawn anew for every table: ``d-cpt`` (four sizes, one learning rate, from the paper's
+Four truths, drawn again for every table: ``d-cpt`` (four sizes, one learning rate, from the paper's
 form), ``anchored`` (three sizes at one rate), ``annealed`` (three sizes, three rates, trunks and
 decayed ends) and ``outside`` (that design, a form that is not in the menu). Every table goes the
 way of a user's: ``dcpt.fit(runs)`` with all laws, then predictions and ``dcpt.recommend``. Asked is
@@ -49,7 +49,7 @@ DRAWN = References(n_params=SIZE, n_tokens=10e6, learning_rate=RATE)
 
 Array = NDArray[np.float64]
 Record = dict[str, object]
-"""One answer beside the truth, a line of the file."""
+"""An answer and the truth, a line of the file."""
 
 Planted = tuple[pd.DataFrame, dict[str, Truth], dict[str, tuple[float, float]]]
 """Points, the truth of each channel, and the places asked: sizes and token counts by name."""
@@ -68,15 +68,15 @@ def design(
     for size in sizes:
         for rate in rates:
             for share in SHARES:
-                one = {
+                trunk = {
                     "run": f"{size:g}-{rate:g}-{share:g}",
                     "n_params": round(size),
                     "learning_rate": rate,
                     "ratio": share,
                 }
-                rows += [{**one, "n_tokens": round(d), "phase": "constant"} for d in tokens]
+                rows += [{**trunk, "n_tokens": round(d), "phase": "constant"} for d in tokens]
                 if decays:
-                    rows += [{**one, "n_tokens": d, "phase": "annealed"} for d in (11e6, 44e6)]
+                    rows += [{**trunk, "n_tokens": d, "phase": "annealed"} for d in (11e6, 44e6)]
     return pd.DataFrame(rows)
 
 
@@ -184,8 +184,8 @@ def outside(rng: np.random.Generator) -> Planted:
 
     forms = {"general": general_loss, "domain": domain_loss}
     apart = {
-        name: replace(one, law=replace(one.law, name=f"outside-{name}", loss=forms[name]))
-        for name, one in truths.items()
+        name: replace(truth, law=replace(truth.law, name=f"outside-{name}", loss=forms[name]))
+        for name, truth in truths.items()
     }
     return frame, apart, places
 
@@ -328,7 +328,7 @@ def main() -> None:
             for records in run_all(
                 options.tables, options.draws, options.processes, options.truths
             ):
-                file.writelines(json.dumps(one) + "\n" for one in records)
+                file.writelines(json.dumps(record) + "\n" for record in records)
                 file.flush()
     shown = pd.read_json(options.show or options.out, lines=True)
     print(coverage(shown).to_string(index=False, float_format=lambda x: f"{x:.3f}"))

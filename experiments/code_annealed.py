@@ -11,7 +11,7 @@ Command, some 20 CPU seconds::
 
     python experiments/code_annealed.py
 
-Result: ``code_annealed.md`` beside this file.
+Result: ``code_annealed.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ general loss, in % of the base's, and the domain loss that the best pair of equa
 
 
 def pairs(runs: pd.DataFrame, fit: Fit, size: int, n_tokens: int) -> str:
-    """What is recommended for the large size, free and at each rate, beside what it measured."""
+    """What is recommended for the large size, free and at each rate, and what it measured."""
     measured, base = Measured(runs, size), base_of(runs, size)
     loss = base["base_loss_general"]
     chosen: dict[str, list[Pair | None]] = {
@@ -72,7 +72,8 @@ def pairs(runs: pd.DataFrame, fit: Fit, size: int, n_tokens: int) -> str:
         answers = [dcpt.recommend(fit, target_of(base, n_tokens, p, rate)).best for p in LIMITS]
         name = "any rate" if rate is None else f"{format_rate(rate)} held"
         chosen[f"`dcpt recommend`, {name}"] = [
-            one if one is None else (one.ratio, one.learning_rate or np.nan) for one in answers
+            choice if choice is None else (choice.ratio, choice.learning_rate or np.nan)
+            for choice in answers
         ]
     for rate, ratio in measured.shares.items():
         rise, domain = (measured.at(what, rate, ratio) for what in ("rise", "loss_domain"))
@@ -81,15 +82,17 @@ def pairs(runs: pd.DataFrame, fit: Fit, size: int, n_tokens: int) -> str:
             (float(share), rate) if np.isfinite(share) else None for share, _ in shares
         ]
     head = ["", *(f"+{limit} %" for limit in LIMITS)]
-    rows = [[who, *(cell(measured, one, loss) for one in many)] for who, many in chosen.items()]
+    rows = [[who, *(cell(measured, pair, loss) for pair in many)] for who, many in chosen.items()]
     free = zip(chosen["`dcpt recommend`, any rate"], LIMITS, strict=True)
-    over = [f"{measured.between('rise', one) / loss * 100 - p:+.1f}" for one, p in free if one]
-    told = ", ".join(over)
-    return f"{ABOUT_PAIRS}{markdown(head, rows)}Beyond the limits, free: {told} % of the base's.\n"
+    over = [f"{measured.between('rise', pair) / loss * 100 - p:+.1f}" for pair, p in free if pair]
+    output = ", ".join(over)
+    return (
+        f"{ABOUT_PAIRS}{markdown(head, rows)}Beyond the limits, free: {output} % of the base's.\n"
+    )
 
 
 def main() -> None:
-    """Fit the small sizes, ask for the large one, and write both beside what it measured."""
+    """Fit the small sizes, ask for the large one, and write both with its measured losses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, default=HERE / "code_annealed.csv")
     parser.add_argument("--out", type=Path, default=HERE / "code_annealed.md")

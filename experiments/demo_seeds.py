@@ -1,4 +1,4 @@
-"""Does the demo's recommendation hold when everything random is drawn anew?
+"""Does the demo's recommendation hold when everything random is drawn again?
 
 Hypothesis: the general loss measured at the recommendation lies in its 90 % interval in at least
 four of five seeds (seed of the bases' weights, of the mixtures' order and of every run; the texts,
@@ -8,7 +8,7 @@ Command, some 5 minutes a seed on 2 cores; seeds that are done already are only 
 
     python experiments/demo_seeds.py --out seeds --seeds 0 1 2 3 4
 
-Result: ``demo_seeds.md`` beside this file.
+Result: ``demo_seeds.md`` in this folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Does each finding of ``dcpt diagnose`` fire on a run made to show it, and nowhere else?
 
-Hypothesis: on every case below the findings are the ones that its maker planted, and none of the
+Hypothesis: on every case below the findings are the ones that its maker synthetic, and none of the
 healthy runs has an alarm.
 
 The texts are made up here: two languages of invented words, each word with few successors of its

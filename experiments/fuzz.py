@@ -23,7 +23,7 @@ Command, some 40 minutes on two cores (``TMPDIR=/dev/shm`` spares the disk)::
     TMPDIR=/dev/shm python experiments/fuzz.py --out fuzzed --column after
     python experiments/fuzz.py --replay files:17
 
-Cases that are in ``fuzzed/results.jsonl`` are not run again. Result: ``fuzz.md`` beside this file.
+Cases that are in ``fuzzed/results.jsonl`` are not run again. Result: ``fuzz.md`` in this folder.
 """
 
 from __future__ import annotations

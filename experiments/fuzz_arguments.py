@@ -193,7 +193,7 @@ def check_arguments(number: int, folder: Path, seed: int, study: Path) -> Outcom
     rng = random_of(seed, "arguments", number)
     words = list(rng.choice(SOUND))
     count = rng.choice([1, 1, 1, 2, 3])
-    told = [rng.choice(MUTATIONS)(words, rng) for _ in range(count) if words]
+    output = [rng.choice(MUTATIONS)(words, rng) for _ in range(count) if words]
     if words[:1] == ["demo"] and "--bundled" not in words:
         words.append("--bundled")  # without it the demo fetches texts and trains for minutes
     about = f"dcpt {' '.join(map(repr, words))[:300]}"
@@ -211,7 +211,7 @@ def check_arguments(number: int, folder: Path, seed: int, study: Path) -> Outcom
     lost = find_lost_file(folder, own)
     asked = [Path(word.rpartition("=")[2]).name for word in words]
     if lost is not None and Path(lost).name not in asked:
-        return Outcome("user file changed", about, f"{lost}: {'; '.join(told)}\n{shown}")
+        return Outcome("user file changed", about, f"{lost}: {'; '.join(output)}\n{shown}")
     if kind is None and said.code == 0 and (line := find_no_number(said.out)) is not None:
         kind, shown = "silent", line
     if kind is None and said.code == 1 and "failed: " not in said.words:

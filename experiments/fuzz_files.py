@@ -190,7 +190,7 @@ class FilesPart:
 
 
 def judge(tear: Tear, found: Whole, whole: Whole, said: Said) -> str:
-    """The outcome of a case without a traceback, beside the same command on whole files."""
+    """The outcome of a case without a traceback, compared with the same command on whole files."""
     if found == whole:
         return "equal"
     refusal = found.left.get("refusal", "")
@@ -229,7 +229,7 @@ def _read(path: Path) -> str:
 
 # --------------------------------------------------------------------------------- tearing
 def tear_file(path: Path, how: str, rng: Random) -> str:
-    """Damage a file in one of five ways; returns what a reader needs beside the way's name."""
+    """Damage a file in one of five ways; returns what a reader needs besides the way's name."""
     content = path.read_bytes()
     if how == "emptied":
         path.write_bytes(b"")

@@ -140,31 +140,31 @@ def _holder(tree: Any, place: Place) -> Any:
 def _change_tree(text: str, rng: Random) -> tuple[str, str]:
     """Delete, replace, rename, wrap, double or move values of the parsed study."""
     tree = yaml.safe_load(text)
-    told = []
+    output = []
     for _ in range(rng.choice([1, 1, 2, 3])):
         place = rng.choice(_places(tree))
         holder, key = _holder(tree, place), place[-1]
         name, how = ".".join(map(str, place)), rng.randrange(6)
         if how == 0:
             del holder[key]
-            told.append(f"{name} deleted")
+            output.append(f"{name} deleted")
         elif how == 1 and isinstance(holder, dict):
             new = rng.choice([*ODD_NAMES, *ODD_NUMBERS, 1, None, 0.5, True, f"{key}s"])
             holder[new] = holder.pop(key)
-            told.append(f"{name} renamed to {new!r:.60}")
+            output.append(f"{name} renamed to {new!r:.60}")
         elif how == 2:
             holder[key] = rng.choice([[holder[key]], {"x": holder[key]}, [holder[key]] * 3])
-            told.append(f"{name} wrapped: {holder[key]!r:.60}")
+            output.append(f"{name} wrapped: {holder[key]!r:.60}")
         elif how == 3:
             other = rng.choice(_places(tree))
             holder[key] = copy.deepcopy(_holder(tree, other)[other[-1]])
-            told.append(f"{name} takes the value of {'.'.join(map(str, other))}")
+            output.append(f"{name} takes the value of {'.'.join(map(str, other))}")
         else:
             holder[key] = rng.choice(ODD_VALUES)
-            told.append(f"{name} is {holder[key]!r:.60}")
+            output.append(f"{name} is {holder[key]!r:.60}")
         if not tree or not _places(tree):
             break
-    return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "; ".join(told)
+    return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "; ".join(output)
 
 
 def _change_text(text: str, rng: Random) -> tuple[str, str]:

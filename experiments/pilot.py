@@ -15,7 +15,7 @@ Every table is ``dcpt.fit(runs)`` with all laws that the runs carry. Command, ab
 
     python experiments/pilot.py --out experiments/pilot.md
 
-Result: ``pilot.md`` beside this file.
+Result: ``pilot.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -80,12 +80,14 @@ STACK, BASE = "**stack**", "no change from the base"
 def losses_by_law(fit: Fit, channel: str, points: Points) -> dict[str, Array]:
     """Loss of each law that may be asked, alone, shape (M,), nats; NaN where it may not."""
     annealed, result = points.get("annealed") > 0, {}
-    for name, one in fit.by_channel[channel].members.items():
-        constant_too, annealed_too = (p in one.law.phases for p in ("constant", "annealed"))
-        may = one.accepts(points) & np.where(annealed, annealed_too, constant_too)
+    for name, member in fit.by_channel[channel].members.items():
+        constant_too, annealed_too = (p in member.law.phases for p in ("constant", "annealed"))
+        may = member.accepts(points) & np.where(annealed, annealed_too, constant_too)
         if may.any():
             result[name] = np.full(len(points), np.nan)
-            result[name][may] = evaluate(one.law, points.take(may), one.values, one.references)
+            result[name][may] = evaluate(
+                member.law, points.take(may), member.values, member.references
+            )
     return result
 
 
@@ -243,11 +245,13 @@ def larger_size(short: Rows) -> str:
     cells = {}
     for name, loss in {"measured": curve, **losses}.items():
         allowed = [base["base_loss_general"] * (1 + limit / 100) for limit in LIMITS]
-        shares = [float(largest_share(ratio_grid(), loss, one)) for one in allowed]
+        shares = [float(largest_share(ratio_grid(), loss, limit)) for limit in allowed]
         cells[name] = [f"{share:.2f}" if np.isfinite(share) else "none" for share in shares]
     for i, limit in enumerate(LIMITS):
         found = dcpt.recommend(fit, target_of(base, AT_40M, limit, rate), LEVEL)
-        top = next(one for one in found.frontiers if one.learning_rate == rate).largest_ratio
+        top = next(
+            frontier for frontier in found.frontiers if frontier.learning_rate == rate
+        ).largest_ratio
         cells[STACK][i] += f" ({top.low:.2f} to {top.high:.2f})"
     text += "Largest share within a limit at 29.1M, 40M tokens, 3e-4 (measured: monotone cubic "
     text += "through the shares run; in brackets the 90 % interval):\n\n"
@@ -290,23 +294,23 @@ class Measured:
     def __init__(self, runs: pd.DataFrame, size: int) -> None:
         ends = ends_of(runs, size, "annealed")
         ends = ends[ends["ratio"] > 0]
-        rates = ends.groupby("learning_rate").filter(lambda one: len(one) > 1)["learning_rate"]
+        rates = ends.groupby("learning_rate").filter(lambda ends: len(ends) > 1)["learning_rate"]
         self.by_rate = {rate: ends[ends["learning_rate"] == rate] for rate in set(rates.tolist())}
         grid = ratio_grid()
         self.shares = {
-            rate: grid[(grid >= one["ratio"].min()) & (grid <= one["ratio"].max())]
-            for rate, one in sorted(self.by_rate.items())
+            rate: grid[(grid >= curve["ratio"].min()) & (grid <= curve["ratio"].max())]
+            for rate, curve in sorted(self.by_rate.items())
         }
 
     def at(self, what: str, rate: float, ratio: Array) -> Array:
         """``rise`` or ``loss_domain`` along the shares of a rate that was run."""
-        one = self.by_rate[rate]
-        return np.asarray(PchipInterpolator(one["ratio"], one[what])(ratio))
+        curve = self.by_rate[rate]
+        return np.asarray(PchipInterpolator(curve["ratio"], curve[what])(ratio))
 
     def between(self, what: str, pair: Pair) -> float:
         """The same at any pair inside the grid, monotone cubic in the log of the rate."""
         ratio, rate = pair
-        there = [r for r, one in self.shares.items() if one[0] <= ratio <= one[-1] + 5e-3]
+        there = [r for r, shares in self.shares.items() if shares[0] <= ratio <= shares[-1] + 5e-3]
         values = [float(self.at(what, r, np.array([ratio]))[0]) for r in there]
         if rate in there or len(there) < 2 or not there[0] <= rate <= there[-1]:
             return values[there.index(rate)] if rate in there else np.nan
@@ -341,18 +345,21 @@ def pairs(runs: pd.DataFrame, from_small: Fit, from_all: Fit) -> str:
     }
     for seen, fit in (("1.8M", from_small), ("all runs", from_all)):
         general, domain = (surface(fit, name, measured, base) for name in ("general", "domain"))
-        both = {name: (one, domain[STACK]) for name, one in general.items()}
-        both |= {name: (general[STACK], one) for name, one in domain.items() if name != STACK}
+        both = {name: (member, domain[STACK]) for name, member in general.items()}
+        both |= {name: (general[STACK], member) for name, member in domain.items() if name != STACK}
         for name, curves in both.items():
             chosen[seen, name] = [measured.best(*curves, loss * p / 100) for p in LIMITS]
         answers = [dcpt.recommend(fit, target_of(base, AT_44M, p)).best for p in LIMITS]
         chosen[seen, "`dcpt.recommend`, any rate"] = [
-            one if one is None else (one.ratio, one.learning_rate or np.nan) for one in answers
+            choice if choice is None else (choice.ratio, choice.learning_rate or np.nan)
+            for choice in answers
         ]
     head = ["seen", "law", *(f"+{limit} %" for limit in LIMITS)]
-    rows = [[*who, *(cell(measured, one, loss) for one in many)] for who, many in chosen.items()]
+    rows = [[*who, *(cell(measured, pair, loss) for pair in many)] for who, many in chosen.items()]
     stack = zip(chosen["1.8M", STACK], LIMITS, strict=True)
-    over = [measured.between("rise", one) / loss * 100 - p for one, p in stack if one is not None]
+    over = [
+        measured.between("rise", pair) / loss * 100 - p for pair, p in stack if pair is not None
+    ]
     verdict = f"From 1.8M the stack's pairs pass the limits by {min(over):.1f} to {max(over):.1f} %"
     return ABOUT_PAIRS + markdown(head, rows) + f"{verdict} of the base's loss.\n\n"
 

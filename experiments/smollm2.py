@@ -12,7 +12,7 @@ Command, some 20 CPU seconds::
 
     python experiments/smollm2.py
 
-Results: ``smollm2.md`` and ``smollm2.svg`` beside this file.
+Results: ``smollm2.md`` and ``smollm2.svg`` in this folder.
 """
 
 from __future__ import annotations
@@ -107,8 +107,10 @@ def table_of_ends(runs: pd.DataFrame) -> str:
         for ratio, some in runs.groupby("ratio"):
             row = [f"{ratio:g}"]
             for rate in rates:
-                one = some[some["learning_rate"] == rate].sort_values("n_tokens").groupby("phase")
-                last = one[column].last()
+                by_phase = (
+                    some[some["learning_rate"] == rate].sort_values("n_tokens").groupby("phase")
+                )
+                last = by_phase[column].last()
                 row.append(f"{last['constant']:.3f}, {last['annealed']:.3f}")
             rows.append(row)
         text += markdown([name, *(format_rate(float(rate)) for rate in rates)], rows)
@@ -148,14 +150,14 @@ def table_of_answers(fit: Fit, base: dict[str, float], n_tokens: int) -> str:
 
 
 def table_of_verification(fit: Fit, runs: pd.DataFrame, base: dict[str, float]) -> str:
-    """Predicted beside measured, where nothing was seen."""
+    """Predicted and measured losses outside the runs."""
     ends = runs[(runs["phase"] == "annealed")].sort_values("ratio")
     rows = []
     for name, column in LOSSES.items():
         channel = column.removeprefix("loss_")
         points = fit.points(channel, ends.assign(**base))
         low, high = np.quantile(fit.sample(channel, points), (0.05, 0.95), axis=0)
-        told = zip(
+        output = zip(
             ends["ratio"], fit.central(channel, points), low, high, ends[column], strict=True
         )
         rows += [
@@ -167,7 +169,7 @@ def table_of_verification(fit: Fit, runs: pd.DataFrame, base: dict[str, float]) 
                 f"{value - measured:+.3f}",
                 "yes" if least <= measured <= most else "no",
             ]
-            for ratio, value, least, most, measured in told
+            for ratio, value, least, most, measured in output
         ]
     head = ["channel", "share", "predicted (90 %)", "measured", "gap", "inside"]
     return markdown(head, rows)
@@ -195,8 +197,8 @@ def draw_courses(runs: pd.DataFrame, column: str, ax: Axes) -> None:
     colours = plt.get_cmap("viridis")
     rates = sorted(runs["learning_rate"].unique())
     for i, rate in enumerate(rates):
-        one = runs[runs["learning_rate"] == rate].sort_values("n_tokens")
-        course, ends = (one[one["phase"] == phase] for phase in ("constant", "annealed"))
+        course = runs[runs["learning_rate"] == rate].sort_values("n_tokens")
+        course, ends = (course[course["phase"] == phase] for phase in ("constant", "annealed"))
         colour = colours(i / len(rates))
         ax.plot(course["n_tokens"], course[column], color=colour, lw=1.2, label=format_rate(rate))
         ax.plot(ends["n_tokens"], ends[column], "o", color=colour, ms=4)
@@ -205,7 +207,7 @@ def draw_courses(runs: pd.DataFrame, column: str, ax: Axes) -> None:
 
 
 def main() -> None:
-    """Fit the grid, ask for the longer run, and write both beside what it measured."""
+    """Fit the grid, ask for the longer run, and write both with its measured losses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, default=HERE / "smollm2.csv")
     parser.add_argument("--out", type=Path, default=HERE / "smollm2.md")

@@ -15,7 +15,7 @@ prepare warmup.yaml``; 530 GPU seconds on two H100s, bases apart)::
     python warmup.py run warmup.yaml --csv warmup.csv
     python experiments/warmup.py page
 
-Results: ``warmup.csv``, ``warmup.md`` and ``warmup.svg`` beside this file.
+Results: ``warmup.csv``, ``warmup.md`` and ``warmup.svg`` in this folder.
 """
 
 from __future__ import annotations
@@ -90,16 +90,16 @@ def train(file: Path, csv: Path) -> None:
         print(f"{name} failed: {words}")
     rows = []
     for share, mixture, run in planned:
-        one = run.config.identity
-        if one.kind == "pretrain":
+        identity = run.config.identity
+        if identity.kind == "pretrain":
             continue
         about = {
             "size": run.config.recorded.size,
-            "learning_rate": one.learning_rate,
-            "seed": one.seed,
+            "learning_rate": identity.learning_rate,
+            "seed": identity.seed,
             "warmup": share,
             "mixture": mixture,
-            "phase": "annealed" if one.kind == "branch" else "constant",
+            "phase": "annealed" if identity.kind == "branch" else "constant",
         }
         for point in RunFolder.of(run.config, folder.runs).points():
             losses = {f"loss_{side}": point["loss"][name] for name, side in CHANNELS.items()}
@@ -138,8 +138,8 @@ def table_of_ends(runs: pd.DataFrame) -> str:
             found = effects(ends, f"loss_{side}")
             cells = []
             for size, rate in columns:
-                one = found.loc[(size, rate, share, mixture), :] * 1e3
-                cells.append(f"{one['mean']:+.1f} ({one['min']:+.1f} to {one['max']:+.1f})")
+                gap = found.loc[(size, rate, share, mixture), :] * 1e3
+                cells.append(f"{gap['mean']:+.1f} ({gap['min']:+.1f} to {gap['max']:+.1f})")
             lines.append(f"| {name_of(share, mixture)} | {side} | " + " | ".join(cells) + " |")
     for side in CHANNELS.values():
         between = spread(ends, f"loss_{side}") * 1e3
@@ -157,8 +157,8 @@ def table_of_leaps(runs: pd.DataFrame) -> str:
     for share, mixture in WARMUPS:
         cells = []
         for size, rate in columns:
-            one = select(early, size=size, learning_rate=rate, warmup=share, mixture=mixture)
-            mean = one.groupby("n_tokens")["loss_general"].mean()
+            some = select(early, size=size, learning_rate=rate, warmup=share, mixture=mixture)
+            mean = some.groupby("n_tokens")["loss_general"].mean()
             leap, at = mean.max() - mean.loc[0], mean.index[int(mean.argmax())]
             cells.append(f"{leap:+.3f} at {at / 1e6:.2g}M")
         lines.append(f"| {name_of(share, mixture)} | " + " | ".join(cells) + " |")
@@ -207,8 +207,8 @@ def draw_course(runs: pd.DataFrame, ax: Axes) -> None:
     colours = plt.get_cmap("viridis")
     lengths = [share for share, mixture in WARMUPS if mixture == "own"]
     for i, share in enumerate(lengths):
-        one = select(runs, phase="constant", mixture="own", warmup=share)
-        mean = one.groupby("n_tokens")["loss_general"].mean()
+        some = select(runs, phase="constant", mixture="own", warmup=share)
+        mean = some.groupby("n_tokens")["loss_general"].mean()
         name, colour = name_of(share, "own"), colours(i / len(lengths))
         ax.plot(mean.index[1:], mean.iloc[1:], color=colour, lw=1.2, label=name)
     ax.axhline(mean.iloc[0], color="0.6", lw=0.8, ls=":")

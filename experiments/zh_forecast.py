@@ -12,7 +12,7 @@ Command, about 15 CPU seconds::
 
     python experiments/zh_forecast.py
 
-Result: ``zh_forecast.json``, and ``zh_forecast.md`` for people, beside this file. Measured losses
+Result: ``zh_forecast.json``, and ``zh_forecast.md`` for people, in this folder. Measured losses
 of these runs did not go into either.
 """
 
@@ -196,28 +196,28 @@ def decide(fit: Fit, base: Base, limit: int) -> dict[str, Any]:
         "ratio_interval": interval(found.ratio_interval),
         "learning_rate_interval": interval(found.learning_rate_interval),
         "largest_ratio_by_law": {law: nats(share) for law, share in found.ratio_by_law.items()},
-        "alternatives": {name: choice(one) for name, one in found.alternatives.items()},
-        "extrapolation": {axis: nats(one) for axis, one in found.extrapolation.items()},
+        "alternatives": {name: choice(pair) for name, pair in found.alternatives.items()},
+        "extrapolation": {axis: nats(factor) for axis, factor in found.extrapolation.items()},
         "flags": {flag.label: flag.sentence for flag in found.flags},
         "weights": {channel: above_zero(laws) for channel, laws in found.laws.items()},
     }
 
 
-def choice(one: Choice | None) -> dict[str, Any] | None:
+def choice(pair: Choice | None) -> dict[str, Any] | None:
     """A pair, its losses, and the share of draws within the limit."""
-    if one is None:
+    if pair is None:
         return None
-    pair = {"ratio": one.ratio, "learning_rate": one.learning_rate}
-    told = {channel: interval(loss) for channel, loss in one.losses.items()}
-    return pair | told | {"probability_within_limit": one.probability}
+    record = {"ratio": pair.ratio, "learning_rate": pair.learning_rate}
+    losses = {channel: interval(loss) for channel, loss in pair.losses.items()}
+    return record | losses | {"probability_within_limit": pair.probability}
 
 
-def interval(one: Interval | None) -> dict[str, float | None] | None:
+def interval(span: Interval | None) -> dict[str, float | None] | None:
     """Value and limits, rounded."""
-    if one is None:
+    if span is None:
         return None
-    told = {"value": one.value, "low": one.low, "high": one.high}
-    return {name: None if value is None else nats(value) for name, value in told.items()}
+    output = {"value": span.value, "low": span.low, "high": span.high}
+    return {name: None if value is None else nats(value) for name, value in output.items()}
 
 
 def above_zero(laws: Mapping[str, float]) -> dict[str, float]:
@@ -236,7 +236,7 @@ def tell(record: dict[str, Any]) -> str:
     for channel, laws in record["weights"].items():
         named = ", ".join(f"{law} {weight:.2f}" for law, weight in laws.items())
         text += f"- Stack, {channel}: {named}.\n"
-    text += "".join(f"- Taken as known: {one}.\n" for one in record["assumed"])
+    text += "".join(f"- Taken as known: {assumption}.\n" for assumption in record["assumed"])
     for label, base in record["bases"].items():
         text += f"\n## {label}: base {base['base_loss_general']:g}, peak "
         text += f"{format_rate(base['base_peak_learning_rate'])}\n\n"
@@ -245,9 +245,11 @@ def tell(record: dict[str, Any]) -> str:
             laws = who if who == "stack" else " and ".join(TRUSTED.values())
             text += f"Best pair, {laws}:\n\n" + markdown(PAIR_HEAD, map(pair_row, answers))
         flags = dict(base["flags"])
-        for one in base["pairs"]["stack"]:
-            new = {name: words for name, words in one["flags"].items() if name not in base["flags"]}
-            flags |= {f"{name}, {one['limit']}": words for name, words in new.items()}
+        for choice in base["pairs"]["stack"]:
+            new = {
+                name: words for name, words in choice["flags"].items() if name not in base["flags"]
+            }
+            flags |= {f"{name}, {choice['limit']}": words for name, words in new.items()}
         text += "".join(f"- `{name}`: {words}.\n" for name, words in flags.items())
     ends = [f"{miss:+.3f} at {rate}" for rate, miss in record["trusted_at_ends_seen"].items()]
     return text + "\n" + TRUST.format(ends=", ".join(ends))
@@ -260,11 +262,11 @@ def row_of(cell: dict[str, Any], base: dict[str, Any]) -> list[str]:
         ("general", base["base_loss_general"], "+.3f"),
         ("domain", 0, ".3f"),
     ):
-        told = cell[channel]
-        alone = told["by_law"].values()
-        shown = [told["loss"], told["low"], told["high"], told["by_law"][TRUSTED[channel]]]
+        output = cell[channel]
+        alone = output["by_law"].values()
+        shown = [output["loss"], output["low"], output["high"], output["by_law"][TRUSTED[channel]]]
         shown += [min(alone), max(alone)]
-        loss, low, high, trusted, least, most = (format(one - start, form) for one in shown)
+        loss, low, high, trusted, least, most = (format(bound - start, form) for bound in shown)
         row += [f"{loss} ({low} to {high})", trusted, f"{least} to {most}"]
     return row
 

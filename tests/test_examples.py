@@ -43,6 +43,6 @@ def test_the_examples_of_a_public_name_run(
     docstring = getattr(dcpt, name).__doc__
     example = doctest.DocTestParser().get_doctest(docstring, dict(names), name, None, 0)
     assert example.examples, f"{name} has no example"
-    told: list[str] = []
-    result = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=told.append)
-    assert result.failed == 0, "".join(told)
+    output: list[str] = []
+    result = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=output.append)
+    assert result.failed == 0, "".join(output)

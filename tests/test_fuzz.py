@@ -41,9 +41,9 @@ def test_no_case_ends_in_a_fault(part: str, records: list[dict[str, Any]]) -> No
     own = [record for record in records if record["case"].startswith(f"{part}:")]
     assert len(own) == COUNTS[part]
     faults = [
-        f"{one['case']} {one['kind']}: {one['about']}\n    {one['words'][-300:]}"
-        for one in own
-        if one["kind"] in FAULTS
+        f"{case['case']} {case['kind']}: {case['about']}\n    {case['words'][-300:]}"
+        for case in own
+        if case["kind"] in FAULTS
     ]
     assert not faults, "\n".join(faults)
 

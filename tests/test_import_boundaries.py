@@ -30,7 +30,7 @@ LAYERS = (
     {"pipeline"},
     {"cli"},
 )
-"""From low to high, above the modules that lie beside them: those import no package."""
+"""From low to high, above the top-level modules, which import no package."""
 
 TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "tensorboard"}
 FITTING = {"scipy", "matplotlib"}
@@ -94,7 +94,7 @@ class Graph:
         """The module of ours that ``name`` is or lies in, or else the name as it is."""
         parts = name.split(".")
         found = (".".join(parts[:size]) for size in range(len(parts), 0, -1))
-        return next((one for one in found if one in self.imports), name)
+        return next((name for name in found if name in self.imports), name)
 
     def inside(self, place: str) -> set[str]:
         """The modules of a package, or a module alone."""
@@ -107,7 +107,8 @@ class Graph:
         """
         seen = self._closure(starts, kinds)
         while (
-            around := {one for name in seen for one in _parents(name)} & self.imports.keys() - seen
+            around := {parent for name in seen for parent in _parents(name)}
+            & self.imports.keys() - seen
         ):
             seen |= self._closure(around, {"eager"})
         return seen
@@ -116,7 +117,11 @@ class Graph:
         seen, left = set(starts), sorted(starts)
         while left:
             found = self.imports.get(left.pop(), set())
-            new = {self.module(one.name) for one in found if one.kind in kinds} - seen
+            new = {
+                self.module(found_import.name)
+                for found_import in found
+                if found_import.kind in kinds
+            } - seen
             seen |= new
             left += new
         return seen
@@ -124,7 +129,12 @@ class Graph:
     def circles(self) -> list[list[str]]:
         """Modules that import themselves in the end, what is for type checkers alone left out."""
         edges = {
-            name: {self.module(one.name) for one in found if one.kind != "typing"} - {name}
+            name: {
+                self.module(found_import.name)
+                for found_import in found
+                if found_import.kind != "typing"
+            }
+            - {name}
             for name, found in self.imports.items()
         }
         while leaves := [name for name, to in edges.items() if not to & edges.keys()]:
@@ -177,7 +187,7 @@ def package_of(module: str) -> str | None:
 
 
 def layer_of(package: str | None) -> int:
-    return -1 if package is None else next(i for i, one in enumerate(LAYERS) if package in one)
+    return -1 if package is None else next(i for i, layer in enumerate(LAYERS) if package in layer)
 
 
 def test_every_package_has_a_layer() -> None:
@@ -189,7 +199,7 @@ def test_imports_go_from_higher_layers_to_lower_ones() -> None:
         f"{module} imports {target}"
         for module, found in GRAPH.imports.items()
         if module not in ("dcpt", "dcpt.__main__")
-        for target in (GRAPH.module(one.name) for one in found)
+        for target in (GRAPH.module(found_import.name) for found_import in found)
         if (package_of(target) is not None and package_of(target) != package_of(module))
         and layer_of(package_of(target)) >= layer_of(package_of(module))
     }
@@ -225,7 +235,10 @@ def test_no_module_needs_what_windows_lacks() -> None:
     found = {
         module
         for module, imports in GRAPH.imports.items()
-        if any(one.kind == "eager" and _is_in(one.name, lacking) for one in imports)
+        if any(
+            found_import.kind == "eager" and _is_in(found_import.name, lacking)
+            for found_import in imports
+        )
     }
     assert found == set()
 

@@ -65,7 +65,7 @@ def run(
         The recommendation, and how the training ended: what failed does not stop the rest.
 
     Raises:
-        InputError: If the texts cannot be had, or the runs that are left carry no fit.
+        InputError: If the texts cannot be fetched, or no law suits the remaining runs.
     """
     from dcpt.grid.slots import choose_slots
 
@@ -87,7 +87,7 @@ def run(
     answer = recommend_for(study, read_target(study))
     show_answer(console, answer)
     if answer.best is not None:
-        steps.say("verification: training the target at the recommendation and beside it")
+        steps.say("verification: training the target at the recommended pair and at two neighbours")
         outcome.failed |= _verify(study, slots, console).failed
     _report(study, steps)
     return answer, outcome

@@ -81,7 +81,7 @@ def laws(
     Example: dcpt laws runs.csv --channel domain (or: dcpt laws d-cpt)
     """
     from dcpt.cli.console import as_json, note_damaged, open_console
-    from dcpt.cli.show_laws import law_record, show_carried, show_law, show_laws
+    from dcpt.cli.show_laws import law_record, show_law, show_laws, show_suitable
     from dcpt.laws import offer_laws
     from dcpt.laws.menu import laws_named
     from dcpt.table import channels
@@ -92,7 +92,7 @@ def laws(
     elif about is not None:
         wanted.append(about)
     shown = laws_named(wanted or "auto")
-    found: dict[str, Any] = {"laws": [law_record(one) for one in shown.values()]}
+    found: dict[str, Any] = {"laws": [law_record(law) for law in shown.values()]}
     if place is not None:
         from dcpt.pipeline.answer import collect_runs
         from dcpt.pipeline.workspace import damaged_files, open_place
@@ -109,10 +109,10 @@ def laws(
     if json:
         typer.echo(as_json(found))
     elif place is not None:
-        show_carried(console, found["channels"])
+        show_suitable(console, found["channels"])
     elif wanted:
-        for one in shown.values():
-            show_law(console, one)
+        for record in shown.values():
+            show_law(console, record)
     else:
         show_laws(console, shown)
 

@@ -35,7 +35,8 @@ SPLIT_HEADS = {
 LEGEND = (
     "RMSE on points that the fit never saw: of the largest size, the last third of the token "
     "counts, single ratios and learning rates inside the grid; * is the best alone, weights are of "
-    "all together. An empty cell: the law cannot be tested so, and weighs nothing where others can."
+    "all together. An empty cell: the law cannot be tested on this split "
+    "(it then has no weight if others can)."
 )
 
 
@@ -51,8 +52,8 @@ def law_record(law: Law) -> dict[str, Any]:
         "needs": _columns(law.needs),
         "needs_values": dict(law.axes),
         "one_value": _columns(law.one_value),
-        "holds_on": [str(one) for one in law.holds_on],
-        "parameters": [vars(one) for one in law.parameters],
+        "holds_on": [str(valid) for valid in law.holds_on],
+        "parameters": [vars(parameter) for parameter in law.parameters],
     }
 
 
@@ -93,12 +94,19 @@ def _what_for(law: Law) -> str:
 
 
 def show_law(console: Console, law: Law) -> None:
-    """One law whole: its parameters, what it needs, where it holds, what its letters stand for."""
+    """Print a law: its parameters, the columns it needs, its range and its notation."""
     print_line(console, f"{law.name}: {_what_for(law)}", style="bold")
     print_line(console, f"  {law.formula}")
     rows = [
-        (one.name, one.role, f"{one.lower:g} to {one.upper:g}", one.scale, one.unit, one.meaning)
-        for one in law.parameters
+        (
+            parameter.name,
+            parameter.role,
+            f"{parameter.lower:g} to {parameter.upper:g}",
+            parameter.scale,
+            parameter.unit,
+            parameter.meaning,
+        )
+        for parameter in law.parameters
     ]
     columns = ("parameter", "role", "bounds", "fitted as", "unit", "meaning")
     table = make_table("", columns, rows)
@@ -122,18 +130,18 @@ def _notation(formula: str) -> list[tuple[str, str]]:
         words = re.findall(r"e\^|[A-Za-z]\w*", left.pop())
         letters = set(words) & NOTATION.keys() - found
         found |= letters
-        left += [NOTATION[one].partition(";")[0].partition(",")[0] for one in letters]
+        left += [NOTATION[letter].partition(";")[0].partition(",")[0] for letter in letters]
     return [(letter, words) for letter, words in NOTATION.items() if letter in found]
 
 
-def show_carried(console: Console, carried: Mapping[str, Mapping[str, str | None]]) -> None:
-    """Which laws each channel of a table carries, and why not the others."""
-    for channel, reasons in carried.items():
+def show_suitable(console: Console, by_channel: Mapping[str, Mapping[str, str | None]]) -> None:
+    """Print which laws suit each channel of a table, and why the others do not."""
+    for channel, reasons in by_channel.items():
         able = [name for name, reason in reasons.items() if reason is None]
-        print_line(console, f"{channel} carries {', '.join(able) or 'no law'}", style="bold")
+        print_line(console, f"{channel}: {', '.join(able) or 'no law'}", style="bold")
         refused = [reason for reason in reasons.values() if reason is not None]
         for reason in dict.fromkeys(refused):
-            alike = [name for name, one in reasons.items() if one == reason]
+            alike = [name for name, other in reasons.items() if other == reason]
             print_line(console, f"  not {', '.join(alike)}: {reason}")
 
 
@@ -149,16 +157,16 @@ def comparison_records(fitted: Fit) -> list[dict[str, Any]]:
             "laws": [
                 {
                     "law": name,
-                    "n_points": one.members[name].n_points,
-                    "n_fitted": one.members[name].n_fitted,
+                    "n_points": channel_fit.members[name].n_points,
+                    "n_fitted": channel_fit.members[name].n_fitted,
                     "weight": weight,
                     "held_out": dict(compared.errors[name]),
                 }
                 for name, weight in compared.weights.items()
             ],
         }
-        for channel, one in fitted.by_channel.items()
-        for phase, compared in one.comparisons.items()
+        for channel, channel_fit in fitted.by_channel.items()
+        for phase, compared in channel_fit.comparisons.items()
     ]
 
 
@@ -180,23 +188,23 @@ def comparison_table(record: Mapping[str, Any]) -> Table:
         record: One of :func:`comparison_records`.
     """
     stack = record["stack"]
-    splits = [s for s in SPLITS if any(s in one["held_out"] for one in record["laws"])]
+    splits = [s for s in SPLITS if any(s in entry["held_out"] for entry in record["laws"])]
 
-    def rank(one: Mapping[str, Any]) -> tuple[bool, float]:
-        errors = [one["held_out"].get(split, np.nan) for split in stack]
+    def rank(entry: Mapping[str, Any]) -> tuple[bool, float]:
+        errors = [entry["held_out"].get(split, np.nan) for split in stack]
         return bool(np.isnan(errors).any()), float(np.sqrt(np.mean(np.square(errors or [0.0]))))
 
     rows = [
         (
-            one["law"] + (" *" if one["law"] == record["choice"] else ""),
-            str(one["n_fitted"]),
-            *_errors(one["held_out"], splits),
-            f"{one['weight']:.2f}",
+            entry["law"] + (" *" if entry["law"] == record["choice"] else ""),
+            str(entry["n_fitted"]),
+            *_errors(entry["held_out"], splits),
+            f"{entry['weight']:.2f}",
         )
-        for one in sorted(record["laws"], key=rank)
+        for entry in sorted(record["laws"], key=rank)
     ]
     if stack:
-        rows.append(("all, weighed", "", *_errors(stack, splits), "1.00"))
+        rows.append(("all, weighted", "", *_errors(stack, splits), "1.00"))
     heads = ("law", "fitted", *(SPLIT_HEADS[split] for split in splits), "weight")
     return make_table("", heads, rows)
 

@@ -98,7 +98,7 @@ class Law:
         loss: The formula, a plain function ``loss(points, p, references)`` in numpy: ``p`` maps a
             parameter's name to values of shape (K, 1), and the result is (K, M) nats per token,
             or what broadcasts to it. It is linear in every amplitude.
-        axes: For an axis, the fewest distinct values that carry its terms. With a single size the
+        axes: Fewest distinct values of an axis that its terms need. With a single size the
             terms in N drop out instead, and predictions hold at that size only.
         one_value: Fields that must have one value in all points, because the formula ignores them.
         holds_on: Ranges outside which a prediction is refused.

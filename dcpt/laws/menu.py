@@ -43,17 +43,19 @@ def laws_named(wanted: str | Law | Iterable[str | Law]) -> dict[str, Law]:
         raise InputError("no law is named; give auto, or one of " + ", ".join(LAWS))
     found = [
         law
-        for one in many
+        for entry in many
         for law in (
-            LAWS.values() if one == "auto" else [one if isinstance(one, Law) else _find(one)]
+            LAWS.values()
+            if entry == "auto"
+            else [entry if isinstance(entry, Law) else _find(entry)]
         )
     ]
     named: dict[str, Law] = {}
-    for one in found:
-        if one.name not in LAWS:
-            check_record(one)
-        if named.setdefault(one.name, LAWS.get(one.name, one)) is not one:
-            raise InputError(f"two laws have the name {one.name}; give yours another one")
+    for law in found:
+        if law.name not in LAWS:
+            check_record(law)
+        if named.setdefault(law.name, LAWS.get(law.name, law)) is not law:
+            raise InputError(f"two laws have the name {law.name}; give yours another one")
     return named
 
 
@@ -111,9 +113,9 @@ def check_record(law: Law) -> None:
     Raises:
         InputError: All problems together.
     """
-    fields = {one.name for one in dataclasses.fields(Points)} | {"epochs"}
-    axes = [*law.axes, *(one.axis for one in law.parameters if one.axis is not None)]
-    asked = [*law.needs, *law.one_value, *(one.field for one in law.holds_on)]
+    fields = {column.name for column in dataclasses.fields(Points)} | {"epochs"}
+    axes = [*law.axes, *(p.axis for p in law.parameters if p.axis is not None)]
+    asked = [*law.needs, *law.one_value, *(valid.field for valid in law.holds_on)]
     asked += [part for axis in axes for part in axis.split("/")]
     problems = [
         f"{name} is no field of the points; there are {', '.join(sorted(fields))}"
@@ -129,24 +131,27 @@ def check_record(law: Law) -> None:
     if len(set(law.names)) < len(law.parameters) or not law.parameters:
         problems.append("it must have parameters, each with a name of its own")
     problems += [
-        f"parameter {one.name}: {words}" for one in law.parameters for words in _wrong(one)
+        f"parameter {parameter.name}: {words}"
+        for parameter in law.parameters
+        for words in _find_faults(parameter)
     ]
     if problems:
         raise InputError([f"law {law.name}: {words}" for words in problems])
 
 
-def _wrong(one: Parameter) -> Iterator[str]:
+def _find_faults(parameter: Parameter) -> Iterator[str]:
     """What is wrong with a parameter of a person's law."""
-    if one.role not in ("amplitude", "nonlinear"):
-        yield f"role is {one.role!r}; write amplitude or nonlinear"
-    if one.scale not in ("linear", "log"):
-        yield f"scale is {one.scale!r}; write linear or log"
-    if not (math.isfinite(one.lower) and math.isfinite(one.upper) and one.lower <= one.upper):
-        yield f"bounds are ({one.lower:g}, {one.upper:g}); give finite ones, low <= high"
-    elif one.scale == "log" and one.lower <= 0:
-        yield f"scale is log and the lower bound {one.lower:g}; give one above 0"
-    if one.scale == "log" and one.axis is not None and one.neutral <= 0:
-        yield f"scale is log and neutral is {one.neutral:g}; give a value above 0 to hold it at"
+    if parameter.role not in ("amplitude", "nonlinear"):
+        yield f"role is {parameter.role!r}; write amplitude or nonlinear"
+    if parameter.scale not in ("linear", "log"):
+        yield f"scale is {parameter.scale!r}; write linear or log"
+    low, high, neutral = parameter.lower, parameter.upper, parameter.neutral
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        yield f"bounds are ({low:g}, {high:g}); give finite bounds with low <= high"
+    elif parameter.scale == "log" and low <= 0:
+        yield f"scale is log and the lower bound is {low:g}; give a bound above 0"
+    if parameter.scale == "log" and parameter.axis is not None and neutral <= 0:
+        yield f"scale is log and neutral is {neutral:g}; give a value above 0"
 
 
 def check_formula(law: Law, points: Points, fixed: Mapping[str, float] | None = None) -> None:
@@ -163,7 +168,7 @@ def check_formula(law: Law, points: Points, fixed: Mapping[str, float] | None = 
         InputError: If it fails, gives another shape, or is not linear in an amplitude.
     """
     for part in (0.02, 0.3, 0.7):
-        p = {one.name: _inside(one, part) for one in law.parameters}
+        p = {parameter.name: _inside(parameter, part) for parameter in law.parameters}
         p |= {name: np.array([[value]]) for name, value in (fixed or {}).items()}
         _check_at(law, points, p)
 
@@ -194,11 +199,11 @@ def _check_at(law: Law, points: Points, p: Mapping[str, Array]) -> None:
         )
 
 
-def _inside(one: Parameter, part: float) -> Array:
+def _inside(parameter: Parameter, part: float) -> Array:
     """A value at a part of the way through a parameter's bounds, shape (1, 1)."""
-    if one.scale == "log":
-        value = one.lower * (one.upper / one.lower) ** part
+    if parameter.scale == "log":
+        value = parameter.lower * (parameter.upper / parameter.lower) ** part
     else:
-        low, high = max(one.lower, -10.0), min(one.upper, 10.0)
+        low, high = max(parameter.lower, -10.0), min(parameter.upper, 10.0)
         value = low + part * (high - low)
     return np.array([[value]])

@@ -1,4 +1,4 @@
-"""What a table can carry: which laws, with which parameters, and why not the others."""
+"""Which laws suit a table, with which parameters, and why the others do not."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def data_for(law: Law, data: ChannelData) -> ChannelData:
     if missing:
         return kept
     kept = kept.take(known(kept.points, law.needs), f"{law.name} needs {', '.join(law.needs)}")
-    for one in law.holds_on:
-        values = getattr(kept.points, one.field)
+    for valid in law.holds_on:
+        values = getattr(kept.points, valid.field)
         if values is not None:
-            kept = kept.take(one.holds(values), f"{law.name} holds on {one}")
+            kept = kept.take(valid.holds(values), f"{law.name} holds on {valid}")
     return kept
 
 
@@ -78,7 +78,7 @@ def refusal(
     points = data.points
     missing = _missing_columns(law, points)
     if missing:
-        return f"it needs {', '.join(missing)}, which the table has not"
+        return f"it needs {', '.join(missing)}, which is missing in the table"
     if len(points) == 0:
         return f"the channel has no points in its phases ({', '.join(law.phases)})"
     for name in law.one_value:
@@ -133,9 +133,11 @@ def say_refusals(
             alike.setdefault(reason, []).append(name)
     clauses = [f"{', '.join(names)}: {reason}" for reason, names in alike.items()]
     if len(without) > MOST_NAMED:
-        columns = dict.fromkeys(one.split(" (")[0] for name in without for one in lacking[name])
+        columns = dict.fromkeys(
+            reason.split(" (")[0] for name in without for reason in lacking[name]
+        )
         others = f"{len(without)} {'other ' if clauses else ''}laws"
-        clauses.append(f"{others} need columns that the table has not: {', '.join(columns)}")
+        clauses.append(f"{others} need columns that are missing in the table: {', '.join(columns)}")
     return clauses
 
 
@@ -152,7 +154,7 @@ def carried_laws(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, str | None]:
-    """Laws by name: None if the channel's points carry it, else why not."""
+    """Reason why each law does not suit the channel's points; None if it does."""
     return {
         name: refusal(law, data_for(law, data), fixed=fixed, bounds=bounds)
         for name, law in laws.items()
@@ -175,22 +177,25 @@ def box(
     """
     fixed, bounds = fixed or {}, bounds or {}
     lower, upper = [], []
-    for one in law.parameters:
-        low, high = bounds.get(one.name, (one.lower, one.upper))
-        if one.name in fixed:
-            low = high = fixed[one.name]
+    for parameter in law.parameters:
+        low, high = bounds.get(parameter.name, (parameter.lower, parameter.upper))
+        if parameter.name in fixed:
+            low = high = fixed[parameter.name]
         elif (
-            one.axis is not None and one.name not in bounds and len(distinct(points, one.axis)) < 2
+            parameter.axis is not None
+            and parameter.name not in bounds
+            and len(distinct(points, parameter.axis)) < 2
         ):
-            low = high = one.neutral
+            low = high = parameter.neutral
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError(
-                f"bounds of {law.name}.{one.name} are ({low:g}, {high:g}): give finite ones"
+                f"bounds of {law.name}.{parameter.name} are ({low:g}, {high:g}): give finite bounds"
             )
-        if not low <= high or (one.scale == "log" and low <= 0):
-            rule = "above 0 and low <= high" if one.scale == "log" else "low <= high"
+        if not low <= high or (parameter.scale == "log" and low <= 0):
+            rule = "above 0 and low <= high" if parameter.scale == "log" else "low <= high"
             raise InputError(
-                f"bounds of {law.name}.{one.name} are ({low:g}, {high:g}): they must be {rule}"
+                f"bounds of {law.name}.{parameter.name} are ({low:g}, {high:g}): they must "
+                f"be {rule}"
             )
         lower.append(low)
         upper.append(high)

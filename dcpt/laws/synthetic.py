@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """A law with the values that a planted channel follows.
+    """A law and its known parameter values, for a synthetic channel.
 
     Args:
         law: The law, of the menu or not.

@@ -52,7 +52,7 @@ def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Dia
 
 
 def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
-    """Fit the laws to a runs table, and write the fit beside its table where a folder is named.
+    """Fit the laws to a runs table, and write the fit and its table if a folder is given.
 
     Args:
         runs: The table, as :func:`collect_runs` gives it.
@@ -60,7 +60,7 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
         how: Options of :func:`dcpt.laws.fit`.
 
     Raises:
-        InputError: If the table carries no fit, or a person's file is in the way.
+        InputError: If no law suits the table, or a file of the user is in the way.
     """
     from dcpt.laws import fit, write_fit
     from dcpt.table import write_runs
@@ -150,7 +150,7 @@ def report_on(
     checked = read_verification(folder)
     if checked is not None:
         planned = [] if answer.best is None else plan_verification(answer)
-        asked = {(one.ratio, one.learning_rate) for one in planned}
+        asked = {(pair.ratio, pair.learning_rate) for pair in planned}
         if {(run.ratio, run.learning_rate) for run in checked.runs} != asked:
             checked = None
             notes.append(

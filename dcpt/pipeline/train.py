@@ -135,7 +135,7 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
         raise InputError(f"--label {label}: the study's bases are {', '.join(study.bases.names)}")
     if label is None:
         found = study.bases.checkpoints.items()
-        label = next((name for name, one in found if one.model == model), None)
+        label = next((name for name, base in found if base.model == model), None)
     channels = [channel.name for channel in study.channels]
     row = evaluate_model(
         locate_checkpoint(model, folder.path),

@@ -28,18 +28,17 @@ def channel_shares(channels: Sequence[ChannelIdentity], ratio: float) -> dict[st
 
 def mixture_phases(identity: Identity) -> list[tuple[int, dict[str, Fraction]]]:
     """What a run reads: the step from which each mixture holds, and the shares of all channels."""
-    one = identity
-    phases = [(0, channel_shares(one.channels, one.ratio))]
-    warmup_steps = -(-one.warmup_tokens // one.batch_tokens)
-    if one.warmup_ratio is not None and warmup_steps:
+    phases = [(0, channel_shares(identity.channels, identity.ratio))]
+    warmup_steps = -(-identity.warmup_tokens // identity.batch_tokens)
+    if identity.warmup_ratio is not None and warmup_steps:
         phases = [
-            (0, channel_shares(one.channels, one.warmup_ratio)),
+            (0, channel_shares(identity.channels, identity.warmup_ratio)),
             (warmup_steps, phases[0][1]),
         ]
-    if one.decay is not None and one.decay.mixture is not None:
-        own = {name: Fraction(repr(share)) for name, share in one.decay.mixture.items()}
-        phases.append((one.decay.start_tokens // one.batch_tokens, own))
-    names = [channel.name for channel in one.channels]
+    if identity.decay is not None and identity.decay.mixture is not None:
+        own = {name: Fraction(repr(share)) for name, share in identity.decay.mixture.items()}
+        phases.append((identity.decay.start_tokens // identity.batch_tokens, own))
+    names = [channel.name for channel in identity.channels]
     return [(step, {n: shares.get(n, Fraction(0)) for n in names}) for step, shares in phases]
 
 

@@ -48,7 +48,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: RunConfig, runs: Path) -> RunFolder:
-        """The run's folder below ``runs``: the one that holds its hash, under whatever slug."""
+        """The run's folder below ``runs``, found by the hash in its name."""
         return cls.find(config.identity.hash, runs) or cls(runs / config.name)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What defines a run, and what is written down beside it."""
+"""What defines a run, and what is recorded with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 NUMERICS = 2
-"""Raised by hand when a change to training alters losses: old runs are then trained anew."""
+"""Raised by hand when a change to training alters losses; old runs are then trained again."""
 
 Packing = Literal["concatenated", "documents"]
 """Whether tokens of a sequence see all that comes before them in it, or their own document alone.
@@ -65,7 +65,7 @@ class Decay(Frozen):
 
     Args:
         mixture: Shares of all channels in it, by name; None goes on with the trunk's mixture.
-        optimizer: Whether AdamW's moments are taken over from the trunk or start anew.
+        optimizer: Whether AdamW's moments are taken over from the trunk or reset.
     """
 
     start_tokens: int
@@ -123,7 +123,7 @@ class Identity(Frozen):
 
 
 class Recorded(Frozen):
-    """What is written down beside a run but does not define it.
+    """What is recorded with a run but does not define it.
 
     Args:
         size: Label of the base's size, as in the study.
@@ -157,14 +157,14 @@ class RunConfig(Frozen):
     @property
     def slug(self) -> str:
         """What a person reads in the folder's name; nothing is ever parsed from it."""
-        one, size = self.identity, self.recorded.size
-        if one.kind == "pretrain":
+        identity, size = self.identity, self.recorded.size
+        if identity.kind == "pretrain":
             return f"pretrain-{size}"
-        name = f"{size}-r{one.ratio:g}-lr{one.learning_rate:g}-seed{one.seed}"
-        if one.decay is None:
+        name = f"{size}-r{identity.ratio:g}-lr{identity.learning_rate:g}-seed{identity.seed}"
+        if identity.decay is None:
             return name
         own = f"-{self.recorded.mixture_name}" if self.recorded.mixture_name else ""
-        return f"{name}-branch{one.decay.start_tokens}{own}"
+        return f"{name}-branch{identity.decay.start_tokens}{own}"
 
     @property
     def name(self) -> str:
@@ -178,7 +178,7 @@ class RunConfig(Frozen):
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; refuses NaN and whatever JSON cannot hold."""
+    """JSON with sorted keys and no spaces; refuses NaN and values that JSON cannot represent."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -189,5 +189,5 @@ def hash_record(value: Any) -> str:
 
 def drifted_fields(old: Identity, new: Identity) -> list[str]:
     """Names of the fields in which two identities differ."""
-    one, two = old.model_dump(), new.model_dump()
-    return [name for name in one if one[name] != two[name]]
+    before, after = old.model_dump(), new.model_dump()
+    return [name for name in before if before[name] != after[name]]

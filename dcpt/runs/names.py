@@ -38,7 +38,7 @@ def bases_by_size(configs: Iterable[RunConfig]) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     for config in configs:
-        one = config.identity
-        base = f"run:{one.hash}" if one.kind == "pretrain" else one.base
+        identity = config.identity
+        base = f"run:{identity.hash}" if identity.kind == "pretrain" else identity.base
         found.setdefault(config.recorded.size, set()).add(base)
     return found

@@ -20,9 +20,9 @@ class StoredRuns:
         path: The study's ``runs``.
         sound: The runs without damage, by the names of their folders.
         damaged: What is wrong with each damaged run, by the hash in its folder's name.
-        configs: The configurations that can be read, whatever became of the runs.
+        configs: The readable configurations, of runs in any state.
         folders: All folders of runs, by the hashes in their names.
-        n_begun: Folders that hold metrics, whatever else is in them.
+        n_begun: Folders that hold metrics.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class StoredRuns:
     n_begun: int
 
     def folder_of(self, config: RunConfig) -> RunFolder:
-        """The run's folder: the one that holds its hash, under whatever slug.
+        """The run's folder, found by the hash in its name.
 
         ``RunFolder.of`` lists all folders for each run, which takes 1.6 s for 1,000 runs.
         """

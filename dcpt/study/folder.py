@@ -11,7 +11,7 @@ from dcpt.own_folders import is_marked
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Where a study lives: its file, and beside it ``prepared`` and ``runs``."""
+    """The folder of a study: its file, ``prepared`` and ``runs``."""
 
     file: Path
 

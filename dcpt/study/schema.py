@@ -33,7 +33,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 def _check_limit(value: object) -> str:
-    """Take a limit that can be asked; YAML reads ``+0.05`` as a number."""
+    """Accept a limit; YAML reads ``+0.05`` as a number."""
     try:
         wrong = Limit.parse(value).problem()
     except InputError as error:
@@ -88,7 +88,7 @@ class Ladder(Section):
     """Bases that the study pre-trains itself on the general text, all on the same tokens.
 
     ``start: before_decay`` lets runs go on from where the base's own decay began, with AdamW's
-    moments as they were there, and without a warmup unless one is asked for.
+    moments as they were there, and without a warmup unless it is set.
     """
 
     sizes: dict[Name, LadderSize] = Field(min_length=1)
@@ -247,9 +247,9 @@ class Study(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two channels are called {name!r}; give each a name of its own")
-        for one, other in same_but_case(names):
+        for name, other in same_but_case(names):
             raise ValueError(
-                f"the channels {one!r} and {other!r} differ in case alone, and folders are named "
+                f"the channels {name!r} and {other!r} differ in case alone, and folders are named "
                 "after them; rename one"
             )
         for channel in self.channels:

@@ -116,7 +116,7 @@ def _refuse_other_total(found: Any, total: Any, name: str, place: str) -> None:
 
 
 def without_own_decays(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows but those of decays with mixtures of their own.
+    """All rows except those of decays with mixtures of their own.
 
     They end at the same tokens as the ordinary decay of their trunk, which is meant where somebody
     asks for the end of a run.

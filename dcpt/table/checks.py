@@ -1,4 +1,4 @@
-"""The door: every cell and every row is checked once, and all problems are raised together."""
+"""Check every cell and every row of a runs table once, and raise all problems together."""
 
 from __future__ import annotations
 
@@ -98,9 +98,10 @@ def _channel_names(found: list[str], place: str) -> Iterator[str]:
         except ValueError as error:
             column = f"loss_{channel}"
             yield f"{place}, column {shorten(column)}: {error}; {remedy}"
-    for one, other in same_but_case(channels_of(found)):
+    for channel, other in same_but_case(channels_of(found)):
         yield (
-            f"{place}, column loss_{other}: the channel differs from {one} in case alone; {remedy}"
+            f"{place}, column loss_{other}: the channel differs from {channel} in case alone; "
+            f"{remedy}"
         )
 
 

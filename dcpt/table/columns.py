@@ -1,7 +1,7 @@
 """Every column that the runs table knows: its unit, its meaning and the rules of its cells.
 
 A name that ends in ``_`` stands for one column per channel (``loss_`` for ``loss_general``,
-``loss_domain`` ...). Other columns are a person's own: they are carried along and never read.
+``loss_domain`` ...). Other columns are the user's own: they are kept and never read.
 """
 
 from __future__ import annotations
@@ -136,12 +136,12 @@ _REASON = Rule(
         np.char.lower(texts.astype(str)), ("true", "false", "yes", "no", "0", "1", "nan", "none")
     ),
     lambda value: (
-        "is not a reason; say in words why the row is left out, or leave the cell empty to keep it"
+        "is not a reason; write why the row is left out, or leave the cell empty to keep it"
     ),
 )
 
 COLUMNS: tuple[Column, ...] = (
-    Column("run", "text", "", "the trunk's name; its branches carry it too", filled="rows"),
+    Column("run", "text", "", "the trunk's name; its branches have it too", filled="rows"),
     Column("n_tokens", "count", "tokens", "D, decay included; 0 is the base", filled="rows"),
     Column("loss_", "number", "nats/token", "validation loss", _LOSS, filled="points"),
     Column("n_params", "count", "count", "parameters in all", (_SIZE,), "trained points", True),
@@ -159,7 +159,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("phase", "text", "", ", ".join(PHASES), (_PHASE,), filled="points"),
     Column("branch_n_tokens", "count", "tokens", "D at which the branch left its trunk"),
     Column("lr_area", "number", "LR x steps", "S1 of arXiv 2408.11029", (_NOT_NEGATIVE,)),
-    # S2 is a sum of drops and negative while the rate climbs, so only finiteness is asked of it.
+    # S2 is a sum of drops and negative while the rate climbs, so it only has to be finite.
     Column("anneal_area", "number", "LR x steps", "S2 of arXiv 2408.11029"),
     Column("schedule", "text", "", "name of the learning-rate schedule"),
     Column("batch_tokens", "count", "tokens", "tokens of one step", (_BATCH,), None, True),

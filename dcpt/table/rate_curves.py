@@ -69,7 +69,9 @@ class History:
 
     def take(self, index: Steps, unit: Array) -> History:
         """The points at an index, shape (I,), in another unit of the rates for each, shape (I,)."""
-        values = {one.name: getattr(self, one.name)[index].T * unit for one in fields(self)}
+        values = {
+            column.name: getattr(self, column.name)[index].T * unit for column in fields(self)
+        }
         return History(**{name: rows.T for name, rows in values.items()})
 
 
@@ -118,8 +120,8 @@ def _faded(drops: Array) -> Array:
     blocks.ravel()[: len(drops)] = drops
     powers = FADE ** np.arange(BLOCK)
     faded = np.cumsum(blocks / powers, axis=1) * powers
-    for one, following in pairwise(faded):
-        following += one[-1] * FADE * powers
+    for block, following in pairwise(faded):
+        following += block[-1] * FADE * powers
     whole: Array = faded.ravel()[: len(drops)]
     return whole
 

@@ -61,15 +61,15 @@ def read_history(
         _refuse_rows(table, schedules, rates)
         parts += _by_name(table, schedules)
         rates = np.where(np.isnan(rates), _peaks(table, schedules), rates)
-    width = max((one.drop_sizes.shape[1] for _, one in parts), default=1)
+    width = max((part.drop_sizes.shape[1] for _, part in parts), default=1)
     found = {name: np.full(len(table), np.nan) for name in AREAS}
     found |= {name: np.full((len(table), width), np.nan) for name in DROPS}
-    for index, one in parts:
+    for index, part in parts:
         for name in AREAS:
-            found[name][index] = getattr(one, name)
+            found[name][index] = getattr(part, name)
         for name in DROPS:
-            drops = getattr(one, name)
-            found[name][index] = one.drop_rates.max() if name == "drop_rates" else 0.0
+            drops = getattr(part, name)
+            found[name][index] = part.drop_rates.max() if name == "drop_rates" else 0.0
             found[name][index, : drops.shape[1]] = drops
     own = _numbers(table, "lr_area")
     other = np.abs(own - found["lr_area"]) > CLOSE * own
@@ -107,7 +107,7 @@ def _steps(table: pd.DataFrame) -> Array:
 
 def _peaks(table: pd.DataFrame, schedules: Mapping[str, Schedule]) -> Array:
     """The peak of the schedule that each row names, shape (M,); NaN where it names none."""
-    peaks = {name: one.peak for name, one in schedules.items()}
+    peaks = {name: schedule.peak for name, schedule in schedules.items()}
     return np.asarray(_names(table).map(peaks), dtype=np.float64)
 
 
@@ -127,8 +127,8 @@ def _refuse_rows(table: pd.DataFrame, schedules: Mapping[str, Schedule], rates: 
             problems.append(f"row {rows[0] + 2}{more}, column schedule: {words}")
 
     for name in names.dropna().unique():
-        mine, one = (names == name).to_numpy(dtype=bool), schedules.get(name)
-        if one is None:
+        mine, schedule = (names == name).to_numpy(dtype=bool), schedules.get(name)
+        if schedule is None:
             known = ", ".join(schedules)
             refuse(mine, f"{name!r} is not among the schedules given; there are {known}")
             continue
@@ -137,14 +137,14 @@ def _refuse_rows(table: pd.DataFrame, schedules: Mapping[str, Schedule], rates: 
             f"{name!r} counts steps, which are n_tokens / batch_tokens; give batch_tokens there",
         )
         refuse(
-            mine & (steps > one.n_steps),
-            f"n_tokens / batch_tokens lies beyond the end of {name!r}, step {one.n_steps}; make "
-            "its last segment longer, or correct batch_tokens",
+            mine & (steps > schedule.n_steps),
+            f"n_tokens / batch_tokens lies beyond the end of {name!r}, step {schedule.n_steps}; "
+            "make its last segment longer, or correct batch_tokens",
         )
         refuse(
-            mine & (np.abs(rates - one.peak) > CLOSE * one.peak),
-            f"{name!r} goes up to {one.peak:g} and learning_rate says otherwise; correct one of "
-            "them (learning_rate is the peak)",
+            mine & (np.abs(rates - schedule.peak) > CLOSE * schedule.peak),
+            f"{name!r} goes up to {schedule.peak:g} and learning_rate says otherwise; correct "
+            "one of them (learning_rate is the peak)",
         )
     if problems:
         raise InputError(problems)
@@ -225,7 +225,7 @@ def _own_curve(warmup: float, branch: float, end: float, n_steps: int) -> Curve:
         # The last of n steps trains at 1/(n + 1) of the way's end.
         rates[falling] = 1.0 - (step[falling] - branch) / (end - branch + 1.0)
     ends = {np.ceil(warmup), np.floor(branch)}
-    return Curve(rates, tuple(sorted(int(one) for one in ends if 0 < one < n_steps)))
+    return Curve(rates, tuple(sorted(int(end) for end in ends if 0 < end < n_steps)))
 
 
 def _history(curve: Curve, steps: Array, unit: Array) -> History:

@@ -29,7 +29,7 @@ def row_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Finding
 
     Args:
         table: The points (rows that are not excluded) whose cells are all sound.
-        labels: Names of all rows of the table at the door, for messages.
+        labels: Names of all rows of the table, for messages.
     """
     yield from _phase_findings(table)
     yield from _key_findings(table, labels)

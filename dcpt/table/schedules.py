@@ -92,11 +92,11 @@ class Schedule(RootModel[tuple[Segment, ...]]):
             raise ValueError(
                 f"{len(self.root)} segments are no schedule; give between 1 and {MOST_SEGMENTS}"
             )
-        for number, (one, following) in enumerate(pairwise(self.root), 2):
-            if following.to_step <= one.to_step:
+        for number, (segment, following) in enumerate(pairwise(self.root), 2):
+            if following.to_step <= segment.to_step:
                 raise ValueError(
                     f"segment {number} goes to step {following.to_step} and the one before it to "
-                    f"step {one.to_step}; segments are in order and do not overlap, so to_step "
+                    f"step {segment.to_step}; segments are in order and do not overlap, so to_step "
                     "must rise"
                 )
         return self
@@ -109,16 +109,16 @@ class Schedule(RootModel[tuple[Segment, ...]]):
     @property
     def peak(self) -> float:
         """The highest learning rate."""
-        return max(max(one.lr_from, one.end) for one in self.root)
+        return max(max(segment.lr_from, segment.end) for segment in self.root)
 
     def curve(self) -> Curve:
         """Its learning rate step by step."""
         parts, ends, last, rate = [], set(), 0, 0.0
-        for one in self.root:
-            parts.append(one.rates(one.to_step - last))
-            # A jump is a drop of its own, whatever the segment that it opens goes on with.
-            ends |= {one.to_step} if one.lr_from == rate else {one.to_step, last + 1}
-            last, rate = one.to_step, one.end
+        for segment in self.root:
+            parts.append(segment.rates(segment.to_step - last))
+            # A jump is a separate drop, whatever follows in the segment that it opens.
+            ends |= {segment.to_step} if segment.lr_from == rate else {segment.to_step, last + 1}
+            last, rate = segment.to_step, segment.end
         return Curve(np.concatenate(parts), tuple(sorted(ends)))
 
 
@@ -148,7 +148,9 @@ def load_schedules(path: str | os.PathLike[str]) -> dict[str, Schedule]:
     try:
         return TypeAdapter(dict[str, Schedule]).validate_python(found)
     except ValidationError as error:
-        raise InputError([f"{path.name}: {_explain(one)}" for one in error.errors()]) from None
+        raise InputError(
+            [f"{path.name}: {_explain(problem)}" for problem in error.errors()]
+        ) from None
 
 
 def _explain(problem: Any) -> str:

@@ -18,7 +18,7 @@ LARGEST_LOSS = 20.0
 
 @dataclass(frozen=True)
 class OwnDecay:
-    """The end of a decay with a mixture of its own, beside that of its trunk's ordinary decay.
+    """The end of a decay with a mixture of its own, and of its trunk's ordinary decay.
 
     Channels are called as in the runs table; extra ones, which it does not have, by their names.
 
@@ -153,7 +153,7 @@ def _mixture_names(planned: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Where a row stands: that of an ordinary decay before those with mixtures of their own.
+    """Sort key of a row: ordinary decays come before those with mixtures of their own.
 
     They end at the same tokens, and whoever looks for the end of a run takes the first.
     """
@@ -177,26 +177,26 @@ def _reason_to_exclude(
 
 
 def _own_decays(ends: Sequence[_End]) -> list[OwnDecay]:
-    """Each decay with a mixture of its own, beside the ordinary one that is else the same."""
+    """Each decay with a mixture of its own, paired with the ordinary decay of its trunk."""
     ordinary = {
         (end.run, end.config.identity.decay): _losses(end) for end in ends if end.mixture is None
     }
     found = []
     for end in ends:
-        one = end.config.identity
-        if end.mixture is None or one.decay is None or one.decay.mixture is None:
+        identity = end.config.identity
+        if end.mixture is None or identity.decay is None or identity.decay.mixture is None:
             continue
-        names = table_names(one.channels)
-        decay = one.decay.model_copy(update={"mixture": None})
+        names = table_names(identity.channels)
+        decay = identity.decay.model_copy(update={"mixture": None})
         found.append(
             OwnDecay(
                 mixture=end.mixture,
-                shares={names[name]: share for name, share in one.decay.mixture.items()},
+                shares={names[name]: share for name, share in identity.decay.mixture.items()},
                 run=end.run,
                 n_params=end.point["n_params"],
-                ratio=one.ratio,
-                learning_rate=one.learning_rate,
-                seed=one.seed,
+                ratio=identity.ratio,
+                learning_rate=identity.learning_rate,
+                seed=identity.seed,
                 branch_n_tokens=decay.start_tokens,
                 n_tokens=end.point["n_tokens"],
                 losses=_losses(end),
@@ -209,8 +209,8 @@ def _own_decays(ends: Sequence[_End]) -> list[OwnDecay]:
 def _losses(end: _End) -> dict[str, float]:
     """The measured losses of a branch's end, extra channels last."""
     channels = end.config.identity.channels
-    names, told = table_names(channels), end.point["loss"]
-    found = {names[c.name]: told[c.name] for c in channels if _is_known(told.get(c.name))}
+    names, losses = table_names(channels), end.point["loss"]
+    found = {names[c.name]: losses[c.name] for c in channels if _is_known(losses.get(c.name))}
     weights = {c.name: c.weight for c in channels if c.side == "general"}
     if len(weights) > 1 and weights.keys() <= found.keys():
         found[GENERAL_TOTAL] = weighted_total(found, weights)
@@ -218,31 +218,31 @@ def _losses(end: _End) -> dict[str, float]:
 
 
 def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, Any]:
-    one, recorded = config.identity, config.recorded
+    identity, recorded = config.identity, config.recorded
     row: dict[str, Any] = {
         "run": trunk,
-        "base": one.base,
+        "base": identity.base,
         "size": recorded.size,
         "n_params": point["n_params"],
         "n_params_non_embedding": point["n_params_non_embedding"],
         "n_tokens": point["n_tokens"],
-        "ratio": one.ratio,
-        "learning_rate": one.learning_rate,
+        "ratio": identity.ratio,
+        "learning_rate": identity.learning_rate,
         "phase": point["phase"],
-        "seed": one.seed,
+        "seed": identity.seed,
         "base_peak_learning_rate": recorded.base_peak_learning_rate,
         "base_n_tokens": recorded.base_n_tokens,
-        "warmup_tokens": one.warmup_tokens,
-        "batch_tokens": one.batch_tokens,
+        "warmup_tokens": identity.warmup_tokens,
+        "batch_tokens": identity.batch_tokens,
         "eval_id": point["eval_id"],
     }
-    if one.decay is not None:
-        row["branch_n_tokens"] = one.decay.start_tokens
-    names = table_names([channel for channel in one.channels if channel.side != "extra"])
+    if identity.decay is not None:
+        row["branch_n_tokens"] = identity.decay.start_tokens
+    names = table_names([channel for channel in identity.channels if channel.side != "extra"])
     for prefix in ("loss", "se", "train_loss", "share", "unique_tokens", "bytes_per_token"):
-        told = point.get(prefix, {})
-        row |= {f"{prefix}_{names[name]}": told[name] for name in told if name in names}
-    general = [c for c in one.channels if c.side == "general"]
+        values = point.get(prefix, {})
+        row |= {f"{prefix}_{names[name]}": values[name] for name in values if name in names}
+    general = [c for c in identity.channels if c.side == "general"]
     if len(general) > 1:
         row |= {f"weight_{c.name}": c.weight for c in general}
     return {name: value for name, value in row.items() if _is_known(value)}

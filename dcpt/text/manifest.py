@@ -20,7 +20,7 @@ Split = Literal["train", "valid"]
 SPLITS: tuple[Split, Split] = ("train", "valid")
 
 TOKENIZER_FOLDER = "tokenizer"
-"""It lies beside the folders of the channels, so no channel has this name."""
+"""Next to the folders of the channels, so no channel may have this name."""
 
 REMEDY = "run `dcpt prepare` again"
 
@@ -36,7 +36,7 @@ class SplitCounts(_Record):
         documents: Documents that hold more than white space.
         repeated_documents: Those of them that occurred before in the same split.
         tokens: Tokens in the shard, one end of text for each document included.
-        text_bytes: UTF-8 bytes of the documents, so that losses can be told in bits per byte.
+        text_bytes: UTF-8 bytes of the documents, to compute losses in bits per byte.
         sha256: Hash of the shard file.
     """
 
@@ -56,7 +56,7 @@ class Manifest(_Record):
         source: Where the text came from, as written.
         valid_source: Where the validation text came from, None where it was held out by hash.
         text_field: The field that held the text.
-        split_rule: How documents were split, in words.
+        split_rule: A description of the split.
         max_tokens: Cap on training tokens, None if all the text was read.
         dtype: Type of the ids in both shards, ``uint16`` or ``uint32``.
         vocab_size: Ids lie below it.

@@ -156,7 +156,7 @@ class _Work:
         return self.folder / UNFINISHED
 
     def find_done(self, sequence_tokens: int, bases: Sequence[StudyBase]) -> Prepared | None:
-        """What is in the folder, if that is all that is asked for, and whole."""
+        """Return the folder's record if it holds all that is requested, undamaged."""
         try:
             known = load_prepared(self.folder)
         except (InputError, OSError):
@@ -173,7 +173,7 @@ class _Work:
         return known.model_copy(update={"did_nothing": True})
 
     def keeps_tokenizer(self, known: Prepared) -> bool:
-        """Whether the tokenizer in the folder is undamaged and the one that is asked for."""
+        """Whether the tokenizer in the folder is the requested one, undamaged."""
         try:
             check_tokenizer(known)
         except (InputError, OSError):
@@ -265,7 +265,7 @@ class _Work:
         return place
 
     def is_made(self, place: Path, name: str, vocabulary: Vocabulary) -> bool:
-        """Whether a folder holds a channel as it is asked for, whole."""
+        """Whether a folder holds a channel as requested, undamaged."""
         manifest, known = read_manifest(place), read_record(self.folder)
         recorded = None if known is None else known.channels.get(name)
         if manifest is None or (manifest.key, manifest.tokenizer_sha256, manifest.eos_id) != (

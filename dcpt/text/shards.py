@@ -65,7 +65,7 @@ class EncodedBatch:
 
 
 def hash_document(text: str) -> int:
-    """Hash a document to 64 bits, whatever white space its words are parted by."""
+    """Hash a document to 64 bits; runs of white space count as one space."""
     squeezed = " ".join(text.split())
     return int.from_bytes(hashlib.blake2b(squeezed.encode(), digest_size=8).digest(), "little")
 

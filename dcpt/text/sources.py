@@ -162,7 +162,7 @@ def channel_keys(channels: Sequence[Channel], tokenizer_name: str) -> dict[str, 
 
 
 def describe_split(asked: ChannelSource) -> str:
-    """Say in words how the documents of a channel are split."""
+    """Describe how the documents of a channel are split."""
     if asked.valid is not None:
         return "validation text from a source of its own"
     return f"{asked.valid_fraction:.2%} of the documents held out by a hash of their words"

@@ -161,8 +161,8 @@ def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str
     """
     if first.read_bytes() == second.read_bytes():
         return None
-    one, other = load_tokenizer(first), load_tokenizer(second)
-    known = one.get_vocab(with_added_tokens=True)
+    tokenizer, other = load_tokenizer(first), load_tokenizer(second)
+    known = tokenizer.get_vocab(with_added_tokens=True)
     for token, number in other.get_vocab(with_added_tokens=True).items():
         if known.get(token) != number:
             return (
@@ -170,7 +170,7 @@ def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str
                 f"{number} for it"
             )
     for text in (*PROBES, *texts):
-        if _encode(one, text) != _encode(other, text):
+        if _encode(tokenizer, text) != _encode(other, text):
             return f"splits words differently from that of the prepared text, as in {text[:40]!r}"
     return None
 

@@ -34,7 +34,7 @@ _CONFIGS = ("config.json", "generation_config.json")
 
 
 def name_tokenizer(spec: str | int) -> str:
-    """Describe which tokenizer is asked for, so that a change is noticed.
+    """Describe the requested tokenizer, so that a change is noticed.
 
     Args:
         spec: A vocabulary size, a folder or a hub id.

@@ -1,6 +1,6 @@
 """Which fitter reaches the best objective of a scaling law, and at what price?
 
-Question: on planted tables (20 seeds, noise .003 in log loss), does dcpt's engine ever end above
+Question: on synthetic tables (20 seeds, noise .003 in log loss), does dcpt's engine ever end above
 the best objective that anyone finds, and does it cost less than the fitters that people use? The
 objective is the sum of Huber(1e-3) on log-loss residuals, of each tool's predictions.
 
@@ -23,7 +23,7 @@ Command, some 55 minutes on one thread (the rivals are not dependencies of dcpt)
 ``--seeds 3`` is a quick look and ``--only ours refits large`` dcpt alone, both only printed. CPU
 seconds are ``time.process_time`` of this process, with one thread; a first fit is not counted.
 
-Result: ``fit.md`` beside this file.
+Result: ``fit.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def measure_large() -> dict[str, float]:
 def verdicts(
     rows: list[dict[str, Any]], refits: list[dict[str, Any]], large: dict[str, float]
 ) -> str:
-    """The goals beside what was measured; nothing about what was not run."""
+    """The goals and the measured values of what was run."""
     lines = []
 
     def tell(goal: str, measured: str, met: bool) -> None:

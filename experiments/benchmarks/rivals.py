@@ -42,7 +42,7 @@ SENSIBLE |= {"eta": 1.0, "C": 0.2, "eps": 0.05, "gamma": 0.5}
 
 @dataclass(frozen=True)
 class Table:
-    """A planted table: its law, its points, and the losses with and without noise."""
+    """A synthetic table: its law, its points, and the losses with and without noise."""
 
     law: str
     n_params: Array

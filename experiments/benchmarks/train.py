@@ -1,4 +1,4 @@
-"""How many tokens a second does dcpt train, beside what people would use in its place?
+"""How many tokens a second does dcpt train, compared with what people would use instead?
 
 Question: does a grid of small runs waste the accelerator? Each row trains the same Llama (tied
 embeddings, vocabulary 8192) with the same AdamW and gradient clipping on random tokens:
@@ -23,7 +23,7 @@ three)::
     python experiments/benchmarks/train.py --device cuda:0 --json train.json
     OMP_NUM_THREADS=1 python experiments/benchmarks/train.py --sizes 0.2M 0.9M 1.8M
 
-Result: ``train.md`` beside this file.
+Result: ``train.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -100,19 +100,19 @@ def configure(size: str, on_gpu: bool) -> RunConfig:
 # ----------------------------------------------------------------------------------- rivals
 def plain_step(config: RunConfig, device: str, *, compiled: bool) -> Callable[[], object]:
     """A step of the model of transformers, the way people write it."""
-    one = config.identity
-    assert one.architecture is not None
-    model = build_llama(one.architecture, device=device)
-    shape = (one.batch_sequences, one.sequence_tokens + 1)
+    run = config.identity
+    assert run.architecture is not None
+    model = build_llama(run.architecture, device=device)
+    shape = (run.batch_sequences, run.sequence_tokens + 1)
     tokens = torch.randint(VOCABULARY, shape, device=device)
-    rate: Any = torch.tensor(one.learning_rate, device=device) if compiled else one.learning_rate
+    rate: Any = torch.tensor(run.learning_rate, device=device) if compiled else run.learning_rate
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True, capturable=compiled
     )
 
     def loss_of(tokens: Tensor) -> Tensor:
         kind = torch.device(device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=one.dtype == "bfloat16"):
+        with torch.autocast(kind, torch.bfloat16, enabled=run.dtype == "bfloat16"):
             logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
         return functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
@@ -171,8 +171,8 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
     """Tokens a second of ``transformers.Trainer``, by the clock between its steps."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    one = config.identity
-    assert one.architecture is not None
+    run = config.identity
+    assert run.architecture is not None
     on_gpu, seen = device.startswith("cuda"), []
     n_steps = 60 if on_gpu else 8
 
@@ -187,14 +187,14 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
             seen.append(time.monotonic())
 
     random = np.random.default_rng(0)
-    rows = random.integers(VOCABULARY, size=(n_steps * one.batch_sequences, one.sequence_tokens))
+    rows = random.integers(VOCABULARY, size=(n_steps * run.batch_sequences, run.sequence_tokens))
     data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(rows)]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
             max_steps=n_steps,
-            per_device_train_batch_size=one.batch_sequences,
-            learning_rate=one.learning_rate,
+            per_device_train_batch_size=run.batch_sequences,
+            learning_rate=run.learning_rate,
             lr_scheduler_type="constant",
             weight_decay=0.1,
             bf16=on_gpu,
@@ -205,10 +205,10 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
             disable_tqdm=True,
             logging_steps=1000,
         )
-        model = build_llama(one.architecture, device=device)
+        model = build_llama(run.architecture, device=device)
         began = time.monotonic()
         Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
-    rate = (n_steps - first) * one.batch_tokens / (seen[-1] - seen[-2])
+    rate = (n_steps - first) * run.batch_tokens / (seen[-1] - seen[-2])
     return rate, seen[0] - began
 
 
@@ -217,14 +217,14 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
     """Time everything that was asked for at one size."""
     on_gpu = device.startswith("cuda")
     config = configure(size, on_gpu)
-    one = config.identity
+    run = config.identity
     width, layers, _ = SIZES[size]
     lanes = [1, 2, 3, 9] if on_gpu else [1]
 
     def ours(n: int, packing: Packing = "concatenated") -> tuple[float, float]:
-        packed = one.model_copy(update={"packing": packing})
-        run = config.model_copy(update={"identity": packed})
-        timing = time_steps(run, Path(), device=device, lanes=n)
+        packed = run.model_copy(update={"packing": packing})
+        timed = config.model_copy(update={"identity": packed})
+        timing = time_steps(timed, Path(), device=device, lanes=n)
         return timing.tokens_per_s, timing.compile_s
 
     def without_channels() -> tuple[float, float]:
@@ -235,25 +235,25 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
         from stacked import stacked_step
 
         make = lambda: replay(stacked_step(SIZES[size], VOCABULARY, 9, 32, 512))  # noqa: E731
-        return time_step(make, 9 * one.batch_tokens, device)
+        return time_step(make, 9 * run.batch_tokens, device)
 
     kinds: dict[str, Callable[[], tuple[float, float]]] = {
         "hf-eager": lambda: time_step(
-            lambda: plain_step(config, device, compiled=False), one.batch_tokens, device
+            lambda: plain_step(config, device, compiled=False), run.batch_tokens, device
         ),
         "hf-trainer": lambda: time_trainer(config, device),
     }
     if on_gpu:
         kinds["hf-graph"] = lambda: time_step(
-            lambda: replay(plain_step(config, device, compiled=True)), one.batch_tokens, device
+            lambda: replay(plain_step(config, device, compiled=True)), run.batch_tokens, device
         )
     kinds |= {f"dcpt {n}": lambda n=n: ours(n) for n in lanes}  # type: ignore[misc]
     kinds |= {"without channels": without_channels, "documents": lambda: ours(1, "documents")}
     if on_gpu:
         kinds["stacked"] = stacked
-    model = build_llama(one.architecture, device="meta")  # type: ignore[arg-type]
+    model = build_llama(run.architecture, device="meta")  # type: ignore[arg-type]
     n_params = sum(p.numel() for p in model.parameters())
-    flops = 6 * n_params + 12 * layers * width * one.sequence_tokens
+    flops = 6 * n_params + 12 * layers * width * run.sequence_tokens
     for kind, measure in kinds.items():
         if wanted and kind.split()[0] not in wanted:
             continue

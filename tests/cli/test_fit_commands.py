@@ -1,4 +1,4 @@
-"""The commands on laws: the menu, what a table carries, held-out comparison, fits, questions."""
+"""The commands on laws: the menu, which laws suit a table, held-out comparison, fits, questions."""
 
 from __future__ import annotations
 
@@ -47,49 +47,53 @@ def folder(table: Path) -> Path:
 
 # ------------------------------------------------------------------------------------ dcpt laws
 def test_the_menu_says_of_every_law_what_it_needs() -> None:
-    told = dcpt("laws")
+    output = dcpt("laws")
     for law in LAWS.values():
-        assert f"{law.name}: " in told
-        assert law.formula in told
-        assert law.source in told
-    assert "unique_tokens_<channel>" in told
-    records = {one["name"]: one for one in dcpt_json("laws")["laws"]}
+        assert f"{law.name}: " in output
+        assert law.formula in output
+        assert law.source in output
+    assert "unique_tokens_<channel>" in output
+    records = {law["name"]: law for law in dcpt_json("laws")["laws"]}
     assert records["d-cpt"]["needs"] == ["n_tokens", "ratio"]
     assert records["d-cpt"]["needs_values"] == {"n_params": 3, "n_tokens": 3, "ratio": 3}
-    (gamma,) = [one for one in records["d-cpt"]["parameters"] if one["name"] == "gamma"]
+    (gamma,) = [
+        parameter for parameter in records["d-cpt"]["parameters"] if parameter["name"] == "gamma"
+    ]
     assert (gamma["lower"], gamma["upper"], gamma["role"]) == (0.02, 4.0, "nonlinear")
 
 
 def test_one_law_is_shown_with_its_parameters_and_letters() -> None:
-    told = dcpt("laws", "joint-general")
-    for one in LAWS["joint-general"].parameters:
-        assert f"{one.lower:g} to {one.upper:g}" in told
-    assert "what more general text gains" in told
-    assert "Rp: LR / (peak learning rate of the base's pre-training)" in told
-    assert "epochs" not in told  # its e is that of the exponential
-    assert told == dcpt("laws", "--law", "joint-general")
+    output = dcpt("laws", "joint-general")
+    for parameter in LAWS["joint-general"].parameters:
+        assert f"{parameter.lower:g} to {parameter.upper:g}" in output
+    assert "what more general text gains" in output
+    assert "Rp: LR / (peak learning rate of the base's pre-training)" in output
+    assert "epochs" not in output  # its e is that of the exponential
+    assert output == dcpt("laws", "--law", "joint-general")
 
 
-def test_a_table_says_which_laws_it_carries_and_why_not_the_others(table: Path) -> None:
+def test_a_table_says_which_laws_suit_it_and_why_the_others_do_not(table: Path) -> None:
     found = dcpt_json("laws", table)["channels"]
     assert set(found) == {"general", "domain"}
     assert set(found["domain"]) == set(LAWS)
     assert found["domain"]["d-cpt"] is None
     assert found["domain"]["joint-general"] == "it is for the general side"
     assert "annealed" in found["domain"]["annealed-domain-lam"]
-    told = dcpt("laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain")
-    assert told.startswith("domain carries d-cpt\n  not annealed-domain: ")
-    assert "general" not in told
+    output = dcpt(
+        "laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain"
+    )
+    assert output.startswith("domain: d-cpt\n  not annealed-domain: ")
+    assert "general" not in output
 
 
 # --------------------------------------------------------------------------------- dcpt compare
 def test_laws_are_compared_on_what_they_never_saw(table: Path) -> None:
     (found,) = dcpt_json("compare", table, *ANY_LAW, "--channel", "domain")["comparisons"]
     assert (found["channel"], found["phase"]) == ("domain", "constant")
-    laws = {one["law"]: one for one in found["laws"]}
-    assert sum(one["weight"] for one in laws.values()) == pytest.approx(1)
+    laws = {law["law"]: law for law in found["laws"]}
+    assert sum(law["weight"] for law in laws.values()) == pytest.approx(1)
     # One size: the terms in N have nothing to fit.
-    assert {name: one["n_fitted"] for name, one in laws.items()} == {"d-cpt": 7, "bimix": 4}
+    assert {name: law["n_fitted"] for name, law in laws.items()} == {"d-cpt": 7, "bimix": 4}
     assert set(found["stack"]) == {"longest_d", "ratios"}
 
     def miss(errors: dict[str, float]) -> float:
@@ -100,8 +104,8 @@ def test_laws_are_compared_on_what_they_never_saw(table: Path) -> None:
     assert miss(found["stack"]) <= miss(laws[best]["held_out"]) * (1 + 1e-6)
     assert found["choice"] == best
     fits = dcpt_json("fit", table, *ANY_LAW, "--channel", "domain", "--draws", 20)["fits"]
-    assert {one["law"]: one["held_out"] for one in fits} == {
-        name: one["held_out"] for name, one in laws.items()
+    assert {law["law"]: law["held_out"] for law in fits} == {
+        name: law["held_out"] for name, law in laws.items()
     }
 
 
@@ -111,9 +115,9 @@ def test_people_see_the_best_law_first(table: Path) -> None:
     assert lines[1].split() == ["law", "fitted", "tokens", "ratio", "weight"]
     rows = [line.split() for line in lines[2:4]]
     assert rows[0][:2] == [rows[0][0], "*"]
-    errors = [[float(one) for one in row[-3:-1]] for row in rows]
+    errors = [[float(cell) for cell in row[-3:-1]] for row in rows]
     assert np.square(errors[0]).sum() < np.square(errors[1]).sum()
-    assert lines[4].split()[:2] == ["all,", "weighed"]
+    assert lines[4].split()[:2] == ["all,", "weighted"]
     assert "Warning: The runs have one size" in "\n".join(lines)
 
 
@@ -132,7 +136,7 @@ def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", ""),
     [
         ("--fixed", "eta", "--fixed eta: write it as kappa=0.7"),
         ("--fixed", "eta=high", "--fixed eta: 'high' is not a finite number"),
@@ -144,8 +148,10 @@ def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
         ("--law", "d-cpt2", "law d-cpt2 is not known; did you mean d-cpt"),
     ],
 )
-def test_wrong_options_of_fit_are_refused(table: Path, option: str, value: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_wrong_options_of_fit_are_refused(
+    table: Path, option: str, value: str, output: str
+) -> None:
+    with pytest.raises(InputError, match=output):
         dcpt("fit", table, "--law", "d-cpt", "--channel", "domain", option, value)
 
 
@@ -188,8 +194,8 @@ def test_schedules_give_the_laws_of_a_learning_rate_history_what_they_need(
     (compared,) = dcpt_json("compare", tmp_path / "runs.csv", *law, *given)["comparisons"]
     assert compared["laws"][0]["held_out"]["longest_d"] < 1e-3
     out = ("--out", tmp_path / "fit", "--draws", 20)
-    (one,) = dcpt_json("fit", tmp_path / "runs.csv", *law, *given, *out)["fits"]
-    assert one["n_points"] == 24
+    (fitted,) = dcpt_json("fit", tmp_path / "runs.csv", *law, *given, *out)["fits"]
+    assert fitted["n_points"] == 24
     words = ("predict", tmp_path / "fit", "--n-tokens", "1.1M", "--batch-tokens", 1000, *given)
     for name in schedules:
         (row,) = dcpt_json(*words, "--schedule", name)["predictions"]
@@ -203,14 +209,14 @@ def test_all_that_is_wrong_with_a_question_is_said_at_once(folder: Path) -> None
     words = ("--n-params", 7, "--n-tokens", "20M", "--ratio", 50, "--learning-rate", 3)
     with pytest.raises(InputError) as caught:
         dcpt("predict", folder, *words, "--base-loss", "domain=-1", "--phase", "end")
-    told = "\n".join(caught.value.problems)
+    output = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 5
-    assert "n_params 7 is below 1,000" in told
-    assert "7 looks like 7B, which is written 7000000000" in told
-    assert "ratio 50 lies outside 0..1" in told
-    assert "learning_rate 3 is not a learning rate in (0, 1]" in told
-    assert "base_loss_domain -1 is not a loss > 0" in told
-    assert "phase 'end' cannot be predicted" in told
+    assert "n_params 7 is below 1,000" in output
+    assert "7 looks like 7B, which is written 7000000000" in output
+    assert "ratio 50 lies outside 0..1" in output
+    assert "learning_rate 3 is not a learning rate in (0, 1]" in output
+    assert "base_loss_domain -1 is not a loss > 0" in output
+    assert "phase 'end' cannot be predicted" in output
 
 
 def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
@@ -221,8 +227,8 @@ def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
     (flag,) = beyond["flags"]
     assert (flag["kind"], flag["subject"]) == ("extrapolates", {"axis": "n_tokens"})
     assert flag["sentence"].startswith("n_tokens lies outside the range of the runs")
-    told = dcpt(*asked, "--n-tokens", "200M", "--ratio", 0.4, "--ratio", 0.5)
-    assert f"Warning: {flag['sentence']}" in told
+    output = dcpt(*asked, "--n-tokens", "200M", "--ratio", 0.4, "--ratio", 0.5)
+    assert f"Warning: {flag['sentence']}" in output
     (row,) = beyond["predictions"]
     assert row["low"] < row["loss"] < row["high"]
 

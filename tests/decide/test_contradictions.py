@@ -79,9 +79,9 @@ def test_losses_that_cannot_be_are_no_numbers(on_a_cliff) -> None:
 def numbers_in(value) -> list[float]:
     """All numbers in a JSON value."""
     if isinstance(value, dict):
-        return [number for one in value.values() for number in numbers_in(one)]
+        return [number for item in value.values() for number in numbers_in(item)]
     if isinstance(value, list):
-        return [number for one in value for number in numbers_in(one)]
+        return [number for item in value for number in numbers_in(item)]
     return [value] if isinstance(value, int | float) else []
 
 

@@ -23,13 +23,13 @@ def test_recommendation_reads_back_equal(known_fit, target, tmp_path):
         written = json.loads(path.read_text())
         assert len(written.pop("sha256")) == 64
         assert written == json.loads(json.dumps(answer.as_dict()))
-    assert [one.name for one in tmp_path.iterdir()] == ["recommendation.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["recommendation.json"]
 
 
 def test_verification_reads_back_equal(tmp_path):
     assert read_verification(tmp_path) is None
-    one = Verified("recommendation", "a", 0.5, 1e-3, {"en": Interval(1, 0, 2)}, {"en": 1}, {})
-    record = Verification(0.9, [one], True, False, None, ["words"])
+    run = Verified("recommendation", "a", 0.5, 1e-3, {"en": Interval(1, 0, 2)}, {"en": 1}, {})
+    record = Verification(0.9, [run], True, False, None, ["words"])
     write_verification(record, tmp_path)
     assert read_verification(tmp_path) == record
 
@@ -48,8 +48,8 @@ def test_other_files_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("way", ["emptied", "halved", "changed", "a list", "a folder"])
 def test_a_torn_file_is_named_and_written_again(tmp_path, way):
-    one = Verified("recommendation", "a", 0.5, 1e-3, {"en": Interval(1, 0, 2)}, {"en": 1}, {})
-    record = Verification(0.9, [one], True, False, None, ["words"])
+    run = Verified("recommendation", "a", 0.5, 1e-3, {"en": Interval(1, 0, 2)}, {"en": 1}, {})
+    record = Verification(0.9, [run], True, False, None, ["words"])
     path = write_verification(record, tmp_path)
     content = path.read_text()
     torn = {

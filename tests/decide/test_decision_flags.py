@@ -15,11 +15,11 @@ def flags(fit, target) -> dict[str, str]:
     return {flag.kind: flag.sentence for flag in recommend(fit, target).flags}
 
 
-@pytest.mark.parametrize(("n_tokens", "told"), [(44e6, False), (88e6, False), (100e6, True)])
-def test_a_domain_loss_beyond_twice_the_longest_run(known_fit, target, n_tokens, told):
+@pytest.mark.parametrize(("n_tokens", "output"), [(44e6, False), (88e6, False), (100e6, True)])
+def test_a_domain_loss_beyond_twice_the_longest_run(known_fit, target, n_tokens, output):
     found = flags(known_fit(), target(n_tokens=n_tokens))
-    assert ("domain_extrapolated" in found) == told
-    if told:
+    assert ("domain_extrapolated" in found) == output
+    if output:
         assert "the longest run has 44M" in found["domain_extrapolated"]
         assert "to 50M tokens or more" in found["domain_extrapolated"]
 
@@ -30,10 +30,10 @@ class MissingRatios(KnownFit):
     @property
     def by_channel(self):
         channels = super().by_channel
-        for one in channels.values():
-            one.comparisons = {
+        for channel in channels.values():
+            channel.comparisons = {
                 phase: replace(compared, spread={"ratios": 0.03})
-                for phase, compared in one.comparisons.items()
+                for phase, compared in channel.comparisons.items()
             }
         return channels
 
@@ -48,12 +48,12 @@ def test_a_limit_below_what_the_laws_miss_by(known_fit, target):
     assert "no more than the difference between equal runs (about 0.01)" in words
 
 
-@pytest.mark.parametrize(("falls_by", "told"), [(0.10, False), (0.13, True), (0.5, True)])
-def test_a_general_loss_that_falls_with_less_domain_text(known_fit, target, falls_by, told):
+@pytest.mark.parametrize(("falls_by", "output"), [(0.10, False), (0.13, True), (0.5, True)])
+def test_a_general_loss_that_falls_with_less_domain_text(known_fit, target, falls_by, output):
     # At 1e-3 and a share of .1, the smallest that the runs saw, the rise is .06 / 9 minus this;
-    # told beyond 4 % of 2.8.
+    # reported above 4 % of 2.8.
     found = flags(known_fit(rates=(1e-3,), rewarm=-falls_by), target())
-    assert ("general_falls" in found) == told
+    assert ("general_falls" in found) == output
     if falls_by == 0.5:
         assert "falls below the base's: the general loss by 18 %." in found["general_falls"]
         assert "within the limit +3% " in found["general_falls"]

@@ -85,9 +85,9 @@ def test_runs_left_out_of_the_fit_verify_it(runs):
     assert 0.5 < found.measured_ratio < 0.65
     assert found.ratio_held
     assert answer.best.ratio == pytest.approx(found.measured_ratio, abs=0.08)
-    for one in found.runs:
-        assert one.inside["general"], one
-        assert abs(one.measured["general"] - one.predicted["general"].value) < 0.03
+    for run in found.runs:
+        assert run.inside["general"], run
+        assert abs(run.measured["general"] - run.predicted["general"].value) < 0.03
 
 
 def test_laws_anchored_at_the_base_need_its_peak_rate(fit, runs):

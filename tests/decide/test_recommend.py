@@ -78,7 +78,7 @@ def test_held_rate_gives_its_own_share_and_says_what_it_costs(known_fit, target)
 def test_largest_share_at_every_rate_seen(known_fit, target):
     fit = known_fit()
     answer = recommend(fit, target())
-    by_rate = {one.learning_rate: one for one in answer.frontiers}
+    by_rate = {frontier.learning_rate: frontier for frontier in answer.frontiers}
     assert set(fit.rates) <= set(by_rate)
     assert answer.best.learning_rate in by_rate
     for rate in fit.rates:
@@ -115,8 +115,8 @@ def test_safe_pair_keeps_the_limit_in_nine_draws_of_ten(known_fit, target):
 
 def test_habits_are_judged_at_the_recommended_rate(known_fit, target):
     answer = recommend(known_fit(), target())
-    assert [one.ratio for one in answer.habits] == [0.95, 0.9, 0.8, 0.75, 0.67, 0.5]
-    assert {one.learning_rate for one in answer.habits} == {answer.best.learning_rate}
+    assert [habit.ratio for habit in answer.habits] == [0.95, 0.9, 0.8, 0.75, 0.67, 0.5]
+    assert {habit.learning_rate for habit in answer.habits} == {answer.best.learning_rate}
     assert not answer.habits[0].within_limit
     assert answer.habits[0].probability == 0
     assert answer.habits[0].regret.value < 0
@@ -131,7 +131,7 @@ def test_draws_with_no_feasible_share_count_as_zero(known_fit, target):
     assert answer.ratio_interval.value is None
     assert answer.ratio_interval.low == answer.ratio_interval.high == 0
     assert answer.frontiers[0].largest_ratio.value is None
-    assert [one.regret.value for one in answer.habits] == [None] * 6
+    assert [habit.regret.value for habit in answer.habits] == [None] * 6
     flag = next(flag for flag in answer.flags if flag.kind == "no_share_meets_limit")
     least = BASE_GENERAL + 2 * (COST * 0.01 / 0.99 + 0.05)
     assert f"{least:.3f}" in flag.sentence
@@ -170,7 +170,7 @@ def test_excess_at_the_smallest_shares_costs_nothing(known_fit, target):
 def test_rates_never_leave_what_was_seen(known_fit, target):
     answer = recommend(known_fit(rates=(1e-4, 3e-4)), target())
     assert answer.best.learning_rate == 3e-4
-    assert max(one.learning_rate for one in answer.frontiers) == 3e-4
+    assert max(frontier.learning_rate for frontier in answer.frontiers) == 3e-4
     assert "learning_rate_at_edge" in names(answer)
     assert answer.learning_rate_interval.high == 3e-4
 
@@ -178,7 +178,7 @@ def test_rates_never_leave_what_was_seen(known_fit, target):
 def test_rates_are_those_of_the_nearest_sizes_that_saw_several(known_fit, target):
     def rates_looked_at(seen: list[tuple[float, float, str]], n_params: float) -> set[float]:
         answer = recommend(known_fit(only_rates=tuple(seen)), target(n_params=n_params))
-        return {one.learning_rate for one in answer.frontiers}
+        return {frontier.learning_rate for frontier in answer.frontiers}
 
     small = [(2e6, rate, "annealed") for rate in (1e-4, 3e-4, 9e-4)]
     apart = [*small, (8e6, 2e-3, "annealed"), (8e6, 4e-3, "annealed")]

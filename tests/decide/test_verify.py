@@ -22,11 +22,11 @@ ALLOWED = BASE_GENERAL * 1.03
 def trained(planned, cost: float, n_tokens: float = 44e6, domain_off: float = 0.0) -> pd.DataFrame:
     """A runs table as training would give it, were the true cost this one."""
     rows = []
-    for one in planned:
-        lam = one.learning_rate / 1e-3
-        end = BASE_GENERAL + cost * lam * one.ratio / (1 - one.ratio)
-        domain = 4 - 0.3 * np.log(lam) - 0.6 * np.log(one.ratio) + domain_off
-        fixed = {"run": one.label, "ratio": one.ratio, "learning_rate": one.learning_rate}
+    for run in planned:
+        lam = run.learning_rate / 1e-3
+        end = BASE_GENERAL + cost * lam * run.ratio / (1 - run.ratio)
+        domain = 4 - 0.3 * np.log(lam) - 0.6 * np.log(run.ratio) + domain_off
+        fixed = {"run": run.label, "ratio": run.ratio, "learning_rate": run.learning_rate}
         rows.append(
             fixed | {"n_tokens": 0, "phase": "base", "loss_general": 2.8, "loss_domain": 9.0}
         )
@@ -52,25 +52,25 @@ def settled(known_fit, target):
     fit = known_fit()
     answer = recommend(fit, target())
     planned = plan_verification(answer)
-    return fit, answer, planned, {one.label: one.label for one in planned}
+    return fit, answer, planned, {run.label: run.label for run in planned}
 
 
 def test_plan_is_the_recommendation_and_a_neighbour_on_each_side(settled):
     _, answer, planned, _ = settled
-    by_label = {one.label: one for one in planned}
+    by_label = {run.label: run for run in planned}
     assert list(by_label) == ["recommendation", "lower share", "higher share"]
     main = by_label["recommendation"].ratio
     assert main == answer.best.ratio
     assert by_label["lower share"].ratio == round(min(answer.ratio_interval.low, main - 0.1), 2)
     assert by_label["higher share"].ratio == round(max(answer.ratio_interval.high, main + 0.1), 2)
-    assert {one.learning_rate for one in planned} == {answer.best.learning_rate}
-    assert all(one.ratio == round(one.ratio, 3) for one in planned)
+    assert {run.learning_rate for run in planned} == {answer.best.learning_rate}
+    assert all(run.ratio == round(run.ratio, 3) for run in planned)
 
 
 @pytest.mark.parametrize("amount", [0.001, 0.003, 0.02, 0.2, 0.6, 1.0])
 def test_planned_shares_are_apart_and_trainable(known_fit, target, amount):
     answer = recommend(known_fit(rates=(9e-4,)), target(limit=Limit(amount, "nats")))
-    ratios = sorted(one.ratio for one in plan_verification(answer))
+    ratios = sorted(run.ratio for run in plan_verification(answer))
     assert len(ratios) == 3
     assert ratios[0] >= min(0.02, answer.best.ratio)
     assert ratios[-1] <= 0.97
@@ -205,7 +205,7 @@ def test_every_recommended_share_can_be_trained(weights):
     channels.append(SimpleNamespace(name="law", side="domain", weight=1.0))
     for share in (0.01, 0.123456, 0.573, 0.9699):
         shares = channel_shares(channels, round_down(share))
-        assert math.lcm(*(one.denominator for one in shares.values())) <= LONGEST_PERIOD
+        assert math.lcm(*(share.denominator for share in shares.values())) <= LONGEST_PERIOD
 
 
 def with_errors(table: pd.DataFrame, general: float) -> pd.DataFrame:

@@ -43,7 +43,7 @@ PLANTED = {
 
 def kinds(found: Diagnosis) -> set[str]:
     """What is not neutral and could be judged."""
-    return {one.kind for one in found.with_verdict("alarm", "look")}
+    return {finding.kind for finding in found.with_verdict("alarm", "look")}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def made() -> pd.DataFrame:
     return dcpt.load_runs(MADE)
 
 
-def planted(**columns: object) -> pd.DataFrame:
+def synthetic(**columns: object) -> pd.DataFrame:
     """A healthy run: 16 points, r = .5, its domain learnt, its general loss a little higher."""
     tokens = np.array([0, *np.geomspace(1e5, 1e7, 15).round()])
     rows = {
@@ -84,7 +84,7 @@ def test_every_run_of_a_case_shows_it(made: pd.DataFrame) -> None:
     for case, wanted in PLANTED.items():
         for kind in wanted - {"confounded"}:
             runs = made[made["case"] == case]
-            assert {one.run for one in diagnose(runs).of(kind)} == set(runs["run"])
+            assert {finding.run for finding in diagnose(runs).of(kind)} == set(runs["run"])
 
 
 def test_the_healthy_runs_learn_and_forget(made: pd.DataFrame) -> None:
@@ -92,7 +92,9 @@ def test_the_healthy_runs_learn_and_forget(made: pd.DataFrame) -> None:
     found = diagnose(healthy)
     assert not found.alarms
     taught = set(healthy.loc[healthy["ratio"] > 0, "run"])
-    assert {one.run for one in found.of("learning") if one.channel == "domain"} == taught
+    assert {
+        finding.run for finding in found.of("learning") if finding.channel == "domain"
+    } == taught
 
 
 def test_a_rate_too_high_is_seen_without_a_decay_too(made: pd.DataFrame) -> None:
@@ -115,7 +117,7 @@ def test_shares_cannot_be_judged_without_their_column(made: pd.DataFrame) -> Non
 
 
 def test_text_that_is_seen_once_needs_no_training_losses() -> None:
-    found = diagnose(planted().drop(columns=["train_loss_domain", "train_loss_general"]))
+    found = diagnose(synthetic().drop(columns=["train_loss_domain", "train_loss_general"]))
     assert {f.kind for f in found.with_verdict("cannot be judged")} == {"not_finite"}
 
 
@@ -131,10 +133,10 @@ def test_what_fires_on_the_pilot(name: str, wanted: set[str]) -> None:
 def test_verse_is_repeated_at_high_shares_only() -> None:
     found = diagnose(dcpt.bundled_runs("zh_annealed")).of("repeated")
     runs = dcpt.bundled_runs("zh_annealed").groupby("run")["ratio"].first()
-    assert {one.run for one in found} == set(runs[runs >= 0.9].index)
+    assert {finding.run for finding in found} == set(runs[runs >= 0.9].index)
 
 
-# ---------------------------------------------------------------------------- planted tables
+# ---------------------------------------------------------------------------- synthetic tables
 @given(
     scale=st.floats(0.5, 3),
     fall=st.floats(0.2, 1.2),
@@ -143,7 +145,7 @@ def test_verse_is_repeated_at_high_shares_only() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_smooth_runs_raise_no_alarm(scale: float, fall: float, rise: float, noise: int) -> None:
-    rng, run = np.random.default_rng(noise), planted()
+    rng, run = np.random.default_rng(noise), synthetic()
     tokens = run["n_tokens"].to_numpy()
     general = 2.5 + rise * (1 - np.exp(-tokens / 1e6)) + rng.normal(0, 0.002, len(tokens))
     domain = 2.2 + fall * np.exp(-tokens / 2e6) + rng.normal(0, 0.002, len(tokens))
@@ -152,7 +154,7 @@ def test_smooth_runs_raise_no_alarm(scale: float, fall: float, rise: float, nois
 
 
 def test_a_planted_spike_is_placed_where_it_is() -> None:
-    run = planted()
+    run = synthetic()
     run.loc[12, "loss_domain"] += 0.4
     (spike,) = diagnose(run).of("spike")
     assert (spike.channel, spike.values["n_tokens"]) == ("domain", run.loc[12, "n_tokens"])
@@ -164,27 +166,27 @@ def test_a_spike_between_points_is_read_from_the_lines() -> None:
     calm = Journal(
         tuple((int(t), {"domain": float(x)}) for t, x in zip(tokens, losses, strict=True))
     )
-    assert kinds(diagnose(planted(), {"one": calm})) == set()
+    assert kinds(diagnose(synthetic(), {"one": calm})) == set()
     losses[30] += 1.0
     loud = Journal(
         tuple((int(t), {"domain": float(x)}) for t, x in zip(tokens, losses, strict=True))
     )
-    (spike,) = diagnose(planted(), {"one": loud}).of("spike")
+    (spike,) = diagnose(synthetic(), {"one": loud}).of("spike")
     assert spike.values["n_tokens"] == tokens[30]
 
 
 def test_lines_that_swing_oscillate() -> None:
     swinging = tuple((i * 250_000, {"domain": 2.4 + 0.3 * (-1) ** i}) for i in range(1, 41))
-    assert kinds(diagnose(planted(), {"one": Journal(swinging)})) == {"oscillating"}
+    assert kinds(diagnose(synthetic(), {"one": Journal(swinging)})) == {"oscillating"}
 
 
 def test_lines_of_few_tokens_swing_by_their_text_alone() -> None:
     swinging = tuple((60_000 + i * 1000, {"domain": 2.4 + 0.3 * (-1) ** i}) for i in range(40))
-    assert kinds(diagnose(planted(), {"one": Journal(swinging)})) == set()
+    assert kinds(diagnose(synthetic(), {"one": Journal(swinging)})) == set()
 
 
 def test_a_validation_loss_that_rises_with_the_training_loss_is_not_learnt_by_heart() -> None:
-    run = planted(unique_tokens_domain=1e6)
+    run = synthetic(unique_tokens_domain=1e6)
     worse = np.maximum(0, run["n_tokens"] / 1e7 - 0.3)
     fitted = run["train_loss_domain"] - worse
     rising = run["loss_domain"] + worse
@@ -195,20 +197,20 @@ def test_a_validation_loss_that_rises_with_the_training_loss_is_not_learnt_by_he
 
 
 def test_a_channel_without_text_in_training_is_noise() -> None:
-    run = planted(ratio=0.0, share_domain=0.0, share_general=1.0)
+    run = synthetic(ratio=0.0, share_domain=0.0, share_general=1.0)
     run["loss_domain"] = 8 + np.random.default_rng(0).normal(0, 1, len(run))
     assert kinds(diagnose(run)) <= {"new_or_dirty"}
 
 
 def test_a_run_that_diverged_is_excluded_from_fits_and_found_here() -> None:
-    run = planted(excluded=None)
+    run = synthetic(excluded=None)
     run["excluded"] = run["excluded"].astype(object)
     run.loc[15, ["loss_domain", "excluded"]] = [50.0, "diverged: a loss above 20"]
     assert "not_finite" in kinds(diagnose(run))
 
 
 def test_low_starts_are_compared_in_bits_where_bytes_are_known() -> None:
-    run = planted(loss_domain=np.linspace(2.4, 2.0, 16))
+    run = synthetic(loss_domain=np.linspace(2.4, 2.0, 16))
     assert kinds(diagnose(run)) == set()
     run = run.assign(bytes_per_token_general=4.0, bytes_per_token_domain=10.0)
     (found,) = diagnose(run).of("known_or_templated")
@@ -218,28 +220,31 @@ def test_low_starts_are_compared_in_bits_where_bytes_are_known() -> None:
 
 def test_bytes_that_are_no_numbers_are_named() -> None:
     with pytest.raises(dcpt.InputError, match="bytes_per_token_domain"):
-        diagnose(planted(bytes_per_token_domain="many"))
+        diagnose(synthetic(bytes_per_token_domain="many"))
 
 
 def test_a_base_without_losses_is_asked_for() -> None:
-    found = diagnose(planted().query("n_tokens > 0"))
-    lacks = {one.lacks for one in found.with_verdict("cannot be judged")}
+    found = diagnose(synthetic().query("n_tokens > 0"))
+    lacks = {finding.lacks for finding in found.with_verdict("cannot be judged")}
     assert "base_loss_domain (or a row at n_tokens 0)" in lacks
 
 
 def test_several_general_channels_need_weights_to_be_one_side() -> None:
-    run = planted().rename(columns=lambda name: name.replace("_general", "_en"))
+    run = synthetic().rename(columns=lambda name: name.replace("_general", "_en"))
     run = run.assign(loss_zh=3.0, share_zh=0.25, share_en=0.25)
-    lacks = {one.lacks for one in diagnose(run).with_verdict("cannot be judged")}
+    lacks = {finding.lacks for finding in diagnose(run).with_verdict("cannot be judged")}
     assert {"weight_en", "ratio (and weight_zh)"} <= lacks
     weighted = run.assign(weight_en=1.0, weight_zh=1.0)
     assert kinds(diagnose(weighted)) == set()
     off = diagnose(weighted.assign(share_en=0.4, share_zh=0.1)).of("share_off_plan")
-    assert {(one.channel, one.values["planned"]) for one in off} == {("en", 0.25), ("zh", 0.25)}
+    assert {(finding.channel, finding.values["planned"]) for finding in off} == {
+        ("en", 0.25),
+        ("zh", 0.25),
+    }
 
 
 def test_a_warmup_with_a_mixture_of_its_own_is_no_wrong_mix() -> None:
-    run = planted(warmup_tokens=2e6)
+    run = synthetic(warmup_tokens=2e6)
     tokens = run["n_tokens"].to_numpy()
     read = np.where(tokens <= 2e6, 0.1 * tokens, 0.1 * 2e6 + 0.5 * (tokens - 2e6))
     share = read / np.maximum(tokens, 1)
@@ -248,15 +253,15 @@ def test_a_warmup_with_a_mixture_of_its_own_is_no_wrong_mix() -> None:
 
 def test_sizes_that_share_a_rate_are_not_confounded() -> None:
     rates = {1e7: 9e-4, 1e8: 3e-4}
-    by_rule = [planted(run=f"{n:g}", n_params=n, learning_rate=lr) for n, lr in rates.items()]
+    by_rule = [synthetic(run=f"{n:g}", n_params=n, learning_rate=lr) for n, lr in rates.items()]
     assert kinds(diagnose(pd.concat(by_rule))) == {"confounded"}
-    crossed = [*by_rule, planted(run="crossed", n_params=1e7, learning_rate=3e-4)]
+    crossed = [*by_rule, synthetic(run="crossed", n_params=1e7, learning_rate=3e-4)]
     assert kinds(diagnose(pd.concat(crossed))) == set()
 
 
 def decayed(run: str, learning_rate: float, general: float, domain: float) -> pd.DataFrame:
     """A run that falls as the others do, and what is left of it after a decay."""
-    trunk = planted(run=run, learning_rate=learning_rate)
+    trunk = synthetic(run=run, learning_rate=learning_rate)
     end = trunk.iloc[[-1]].assign(phase="annealed", loss_general=general, loss_domain=domain)
     end["n_tokens"], end["branch_n_tokens"] = end["n_tokens"] * 1.1, end["n_tokens"]
     return pd.concat([trunk, end], ignore_index=True)
@@ -268,8 +273,10 @@ def decayed(run: str, learning_rate: float, general: float, domain: float) -> pd
 def test_a_rate_that_buys_nothing(domain: float, share: float, fires: bool) -> None:
     low = decayed("low", 3e-4, 2.5, 2.5)
     high = decayed("high", 9e-4, 2.6, domain).assign(ratio=share)
-    found = [one for one in diagnose(pd.concat([low, high])).findings if one.run == "high"]
-    worse = [one for one in found if one.kind == "rate_buys_nothing"]
+    found = [
+        finding for finding in diagnose(pd.concat([low, high])).findings if finding.run == "high"
+    ]
+    worse = [finding for finding in found if finding.kind == "rate_buys_nothing"]
     assert bool(worse) == fires
     if fires:
         assert (
@@ -281,19 +288,19 @@ def test_a_rate_that_buys_nothing(domain: float, share: float, fires: bool) -> N
 
 
 def test_rates_are_not_compared_at_constant_rate() -> None:
-    low, high = planted(run="low", learning_rate=3e-4), planted(run="high", learning_rate=9e-4)
+    low, high = synthetic(run="low", learning_rate=3e-4), synthetic(run="high", learning_rate=9e-4)
     high.loc[high["n_tokens"] > 0, ["loss_general", "loss_domain"]] += 0.1
     assert "rate_buys_nothing" not in kinds(diagnose(pd.concat([low, high])))
 
 
 def test_a_confounded_design_needs_both_columns() -> None:
-    both = pd.concat([planted(), planted(run="two", learning_rate=9e-4)])
+    both = pd.concat([synthetic(), synthetic(run="two", learning_rate=9e-4)])
     found = diagnose(both.drop(columns="n_params")).with_verdict("cannot be judged")
-    assert ("confounded", "n_params") in {(one.kind, one.lacks) for one in found}
+    assert ("confounded", "n_params") in {(finding.kind, finding.lacks) for finding in found}
 
 
 def test_the_two_numbers_of_the_cross_domain_law() -> None:
-    run = planted()
+    run = synthetic()
     (start,) = diagnose(run).starts
     first = run[run["n_tokens"] >= 2.5 * 5e4].iloc[0]
     assert start.initial_loss == pytest.approx(3.2)
@@ -303,9 +310,9 @@ def test_the_two_numbers_of_the_cross_domain_law() -> None:
 
 
 def test_a_diagnosis_is_json_and_knows_all_kinds(made: pd.DataFrame) -> None:
-    told = json.loads(json.dumps(diagnose(made).as_dict(), allow_nan=False))
-    assert told["n_runs"] == made["run"].nunique()
-    assert {one["kind"] for one in told["findings"]} <= set(KINDS)
+    output = json.loads(json.dumps(diagnose(made).as_dict(), allow_nan=False))
+    assert output["n_runs"] == made["run"].nunique()
+    assert {finding["kind"] for finding in output["findings"]} <= set(KINDS)
 
 
 def test_nothing_is_changed_in_the_table(made: pd.DataFrame) -> None:
@@ -338,7 +345,7 @@ def test_a_run_that_stopped_at_a_nan_is_found_by_its_folder(tmp_path: Path) -> N
     error = {"message": message, "traceback": "", "kind": "not_finite"}
     (broken.path / "error.json").write_text(json.dumps(error))
     journals = read_journals(read_stored(tmp_path), {trunk.identity.hash, branch.identity.hash})
-    (found,) = diagnose(planted(), journals).of("not_finite")
+    (found,) = diagnose(synthetic(), journals).of("not_finite")
     assert (found.run, found.sentence) == (folder.path.name, message)
     assert journals[folder.path.name].lines == ((20, {"domain": 3.0}),)
 
@@ -349,9 +356,9 @@ def test_another_failure_is_no_nan(tmp_path: Path) -> None:
     message = "OSError: a file cannot be written while the loss is reported"
     error = {"message": message, "traceback": "", "kind": "disk"}
     (folder.path / "error.json").write_text(json.dumps(error))
-    found = diagnose(planted(), read_journals(read_stored(tmp_path), {trunk.identity.hash}))
+    found = diagnose(synthetic(), read_journals(read_stored(tmp_path), {trunk.identity.hash}))
     assert not found.of("not_finite")
-    assert [one.kind for one in found.with_verdict("cannot be judged")] == ["unfinished"]
+    assert [finding.kind for finding in found.with_verdict("cannot be judged")] == ["unfinished"]
 
 
 def test_lines_that_a_resumed_run_told_twice_count_once(tmp_path: Path) -> None:
@@ -364,12 +371,12 @@ def test_lines_that_a_resumed_run_told_twice_count_once(tmp_path: Path) -> None:
 
 def test_a_decay_with_a_mixture_of_its_own_says_nothing_of_the_rate() -> None:
     end = (
-        planted()
+        synthetic()
         .iloc[[-1]]
         .assign(phase="annealed", branch_n_tokens=1e7, n_tokens=1.1e7, loss_general=1.5)
     )
-    assert kinds(diagnose(pd.concat([planted(), end]))) == {"oscillating"}
-    excluded = pd.concat([planted(), end.assign(excluded="a mixture of its own")])
+    assert kinds(diagnose(pd.concat([synthetic(), end]))) == {"oscillating"}
+    excluded = pd.concat([synthetic(), end.assign(excluded="a mixture of its own")])
     assert kinds(diagnose(excluded)) == set()
 
 
@@ -395,21 +402,25 @@ def flat(change: float, error: float | None) -> pd.DataFrame:
     ],
 )
 def test_a_rise_within_the_standard_error_is_no_alarm(change, error, verdict) -> None:
-    found = [one for one in diagnose(flat(change, error)).findings if one.kind == "not_learning"]
-    assert [one.verdict for one in found] == ([] if verdict is None else [verdict])
+    found = [
+        finding
+        for finding in diagnose(flat(change, error)).findings
+        if finding.kind == "not_learning"
+    ]
+    assert [finding.verdict for finding in found] == ([] if verdict is None else [verdict])
 
 
 def test_a_run_that_has_not_ended_raises_no_alarm() -> None:
     table = flat(0.2, None)
-    assert [one.kind for one in diagnose(table, {}).alarms] == ["not_learning"]
+    assert [finding.kind for finding in diagnose(table, {}).alarms] == ["not_learning"]
     found = diagnose(table, {"one": Journal(ended=False)})
     assert not found.alarms
-    (unfinished,) = [one for one in found.findings if one.kind == "unfinished"]
+    (unfinished,) = [finding for finding in found.findings if finding.kind == "unfinished"]
     assert unfinished.verdict == "cannot be judged"
     assert unfinished.values == {"runs": 1.0}
     # What stopped it is known before its end.
     stopped = Journal(stopped="the loss is nan", ended=False)
-    assert "not_finite" in {one.kind for one in diagnose(table, {"one": stopped}).alarms}
+    assert "not_finite" in {finding.kind for finding in diagnose(table, {"one": stopped}).alarms}
 
 
 def test_a_journal_knows_whether_its_run_has_ended(tmp_path: Path) -> None:

@@ -192,10 +192,12 @@ def test_metrics_and_config_that_are_gone(study: Path, trained: Path) -> None:
 
 
 def test_a_folder_with_the_files_of_another_run(study: Path, trained: Path) -> None:
-    one, two = sorted(study.parent.glob(f"runs/{TRUNK}"))
-    shutil.rmtree(two)
-    shutil.copytree(one, two)
-    assert f"{two}: the file is damaged (its config.json is of run" in read_rows(study).damaged[0]
+    first, second = sorted(study.parent.glob(f"runs/{TRUNK}"))
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+    assert (
+        f"{second}: the file is damaged (its config.json is of run" in read_rows(study).damaged[0]
+    )
     train_all(study)
     assert read_rows(study).rows == read_rows(trained).rows
 

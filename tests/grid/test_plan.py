@@ -175,11 +175,11 @@ def test_decays_on_mixtures_of_their_own_leave_the_trunks_as_they_are(prepared: 
     branches = [run.config for run in after if run.config.identity.kind == "branch"]
     assert {run.config.name for run in before} <= {run.config.name for run in after}
     assert len(branches) == 18
-    better = [one for one in branches if one.recorded.mixture_name == "better"]
+    better = [branch for branch in branches if branch.recorded.mixture_name == "better"]
     assert [channel.name for channel in better[0].identity.channels] == ["en", "law", "best"]
     assert better[0].identity.decay.mixture == {"best": 0.7, "en": 0.3}
     assert better[0].name.split("-branch5120-")[1].startswith("better-")
-    plain = [one for one in branches if one.recorded.mixture_name == "plain"]
+    plain = [branch for branch in branches if branch.recorded.mixture_name == "plain"]
     assert [channel.name for channel in plain[0].identity.channels] == ["en", "law"]
 
 

@@ -52,7 +52,7 @@ def assert_same_runs(study: Path, other: Path) -> None:
         folders(other, Workspace(other).planned),
         strict=True,
     ):
-        points = [[{**p, "wall_s": None} for p in one.points()] for one in (here, there)]
+        points = [[{**p, "wall_s": None} for p in folder.points()] for folder in (here, there)]
         assert points[0]
         assert points[0] == points[1]
         assert here.states().keys() == there.states().keys()
@@ -189,10 +189,10 @@ def test_a_signal_saves_the_runs_in_training(
     process = run_grid(longer)
     wait_until(lambda: any(last_tokens(folder) for folder in watched))
     send(process.pid, number)  # a terminal sends Ctrl-C to all processes
-    told, errors = process.communicate()
+    output, errors = process.communicate()
 
     assert process.returncode == 128 + number
-    assert "Traceback" not in told + errors
+    assert "Traceback" not in output + errors
     assert f"dcpt: stopped by {number.name}; saved 1 run in training; rerun the same" in errors
     run, folder = the_saved_run(longer)
     assert saved_tokens(folder, run) >= last_tokens(folder) > 0

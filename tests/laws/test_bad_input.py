@@ -22,7 +22,7 @@ TRUTH = [1.8, 0.4, 0.3, 0.5, 0.25, 0.3, 0.1, 0.05, 0.5]
 """d-cpt: E, A, alpha, B, beta, eta, C, eps, gamma."""
 
 
-def planted(frame: pd.DataFrame) -> pd.DataFrame:
+def synthetic(frame: pd.DataFrame) -> pd.DataFrame:
     """Losses of d-cpt on both channels."""
     columns = {name: frame[name].to_numpy(float) for name in ("n_params", "n_tokens", "ratio")}
     for channel, share in (("domain", frame["ratio"]), ("general", 1 - frame["ratio"])):
@@ -39,7 +39,7 @@ def table() -> pd.DataFrame:
         for r in (0.1, 0.3, 0.5, 0.7, 0.9)
         for d in (1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
     ]
-    return planted(pd.DataFrame(rows).assign(phase="constant"))
+    return synthetic(pd.DataFrame(rows).assign(phase="constant"))
 
 
 def cell(column: str, value: object) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def test_the_command_ends_with_code_2_and_no_traceback(
     assert all(line.startswith("dcpt: ") for line in said.err.strip().splitlines())
 
 
-def test_a_thin_design_names_the_axis_and_the_laws_that_it_carries() -> None:
+def test_a_thin_design_names_the_axis_and_the_laws_that_suit_it() -> None:
     one_ratio = table().query("ratio == .5")
     with pytest.raises(InputError) as caught:
         fit(one_ratio, ["d-cpt", "u10"], ["domain"], n_draws=2)
@@ -123,8 +123,8 @@ def test_laws_that_are_refused_alike_are_named_together() -> None:
         fit(of_two_ratios(), n_draws=2)
     for problem in caught.value.problems:
         assert problem.count("needs 3 ratios or more along ratio") == 1
-        assert problem.count("which the table has not") <= 3
-        assert "other laws need columns that the table has not: " in problem
+        assert problem.count("missing in the table") <= 3
+        assert "other laws need columns that are missing in the table: " in problem
         assert problem.endswith("add the runs or columns that one of them needs")
 
 
@@ -206,7 +206,7 @@ def test_a_law_that_explodes_where_it_is_held_out_is_weighed_by_it(tmp_path: Pat
 def test_annealed_points_that_no_law_could_use_are_no_phase(tmp_path: Path) -> None:
     # Nothing says where the decay began, so a law of schedules sees the points before it only.
     tokens = np.arange(1, 21) * 1_000_000
-    frame = planted(pd.DataFrame({"run": "a", "n_params": 4e6, "n_tokens": tokens, "ratio": 0.5}))
+    frame = synthetic(pd.DataFrame({"run": "a", "n_params": 4e6, "n_tokens": tokens, "ratio": 0.5}))
     frame = frame.assign(
         phase=np.where(tokens < 20e6, "constant", "annealed"),
         learning_rate=3e-4,
@@ -304,7 +304,7 @@ def test_a_million_points() -> None:
             "phase": "constant",
         }
     )
-    exact = planted(frame)["loss_domain"]
+    exact = synthetic(frame)["loss_domain"]
     noise = np.exp(np.random.default_rng(0).normal(0, 0.002, len(frame)))
     found = fit(frame.assign(loss_domain=exact * noise), "d-cpt", n_draws=20)
     asked = frame.assign(loss_domain=exact).iloc[::99_991]

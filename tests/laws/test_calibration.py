@@ -1,4 +1,4 @@
-"""Intervals on planted tables: twenty of them, two laws, 200 draws (more in experiments/)."""
+"""Intervals on synthetic tables: twenty of them, two laws, 200 draws (more in experiments/)."""
 
 from __future__ import annotations
 

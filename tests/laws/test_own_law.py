@@ -84,7 +84,7 @@ def test_it_is_weighed_beside_the_menu(runs: pd.DataFrame) -> None:
     fitted = dcpt.fit(runs, ["auto", MINE], n_draws=5)
     weights = fitted.weights("domain")
     assert set(weights) > {"mine", "d-cpt"}
-    held_out = {one["law"]: one["held_out"] for one in fitted.records()}
+    held_out = {record["law"]: record["held_out"] for record in fitted.records()}
     assert max(held_out["mine"].values()) < 1e-5
     assert held_out["mine"]["ratios"] < 0.1 * held_out["bimix"]["ratios"]
 
@@ -95,7 +95,7 @@ def test_a_law_named_by_hand_is_not_left_out_in_silence(runs: pd.DataFrame) -> N
     assert "d-cpt" in dcpt.fit(table, n_draws=5).weights("domain")
     with pytest.raises(dcpt.InputError, match="mine: it holds at one n_params") as caught:
         dcpt.fit(table, ["auto", MINE], n_draws=5)
-    # What auto leaves out of the menu is no problem and is not told as one.
+    # What auto leaves out of the menu is no problem and is not reported.
     assert "anchored-domain: " not in str(caught.value)
 
 
@@ -129,7 +129,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a module of laws, from which commands are given."""
     (tmp_path / "laws_of_mine.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])  # as in a console script
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as in a console script
     yield tmp_path
     sys.modules.pop("laws_of_mine", None)
 
@@ -148,7 +148,7 @@ def test_the_commands_take_it_by_module_and_name(runs: pd.DataFrame, place: Path
     write_runs(runs, Path("runs.csv"))
     law = ("--law", "laws_of_mine:mine")
     (found,) = call_json("laws", "laws_of_mine:mine")["laws"]
-    assert [one["name"] for one in found["parameters"]] == list(TRUTH)
+    assert [parameter["name"] for parameter in found["parameters"]] == list(TRUTH)
     (compared,) = call_json("compare", "runs.csv", "--law", "auto", *law)["comparisons"]
     assert compared["laws"][-1]["law"] == "mine"
     (record,) = call_json("fit", "runs.csv", *law, "--draws", "20", "--out", "fit")["fits"]
@@ -179,7 +179,7 @@ def test_decisions_and_reports_take_it_too(ladder: pd.DataFrame, place: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "output"),
     [
         ({"name": "d-cpt"}, "two laws have the name d-cpt; give yours another one"),
         ({"name": "my/law"}, "law my/law: the name must be made of letters"),
@@ -192,10 +192,10 @@ def test_decisions_and_reports_take_it_too(ladder: pd.DataFrame, place: Path) ->
         ({"parameters": PARAMETERS[:1] * 2}, "each with a name of its own"),
     ],
 )
-def test_wrong_records_are_refused(changed: dict[str, Any], told: str) -> None:
+def test_wrong_records_are_refused(changed: dict[str, Any], output: str) -> None:
     with pytest.raises(dcpt.InputError) as caught:
         laws_named(replace(MINE, **changed))
-    assert told in str(caught.value)
+    assert output in str(caught.value)
 
 
 def test_all_that_is_wrong_with_a_parameter_is_said() -> None:
@@ -214,7 +214,7 @@ def test_all_that_is_wrong_with_a_parameter_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "output"),
     [
         (lambda points, p, references: p["F"], "fails on 25 points (KeyError: 'F')"),
         (lambda points, p, references: p["E"] * np.ones(3), "fails on 25 points (ValueError"),
@@ -223,11 +223,11 @@ def test_all_that_is_wrong_with_a_parameter_is_said() -> None:
     ],
 )
 def test_a_formula_that_is_not_what_its_record_says_is_refused(
-    runs: pd.DataFrame, function: Any, told: str
+    runs: pd.DataFrame, function: Any, output: str
 ) -> None:
     with pytest.raises(dcpt.InputError) as caught:
         dcpt.fit(runs, replace(MINE, loss=function), n_draws=5)
-    assert told in str(caught.value)
+    assert output in str(caught.value)
 
 
 def test_the_menu_itself_has_no_wrong_record() -> None:
@@ -242,9 +242,9 @@ def test_a_summary_prints_a_line_per_law_and_the_flags_in_words(runs: pd.DataFra
     summary = fitted.summary()
     assert list(summary.table["law"]) == ["d-cpt", "mine"]
     assert list(summary.table["n_fitted"]) == [7, 5]
-    told = str(summary).splitlines()
-    assert told[1].split()[:5] == ["channel", "law", "n_points", "n_fitted", "objective"]
-    assert [line.split()[:2] for line in told[2:4]] == [["domain", "d-cpt"], ["domain", "mine"]]
-    assert told[4:] == show_flags(summary.flags)
-    assert any(line.startswith("Warning: The runs have one size") for line in told[4:])
+    output = str(summary).splitlines()
+    assert output[1].split()[:5] == ["channel", "law", "n_points", "n_fitted", "objective"]
+    assert [line.split()[:2] for line in output[2:4]] == [["domain", "d-cpt"], ["domain", "mine"]]
+    assert output[4:] == show_flags(summary.flags)
+    assert any(line.startswith("Warning: The runs have one size") for line in output[4:])
     assert "<td>mine</td>" in summary._repr_html_()

@@ -1,4 +1,4 @@
-"""Other people's tables, fitted anew: the numbers that they published, at the tolerances of each
+"""Other people's tables, fitted again: the numbers that they published, at the tolerances of each
 `data/<table>/SOURCE.md`."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def objective(law: Law, data: ChannelData, values: dict[str, float]) -> float:
     return float(huber(np.log(losses) - np.log(data.losses), 1e-3).sum())
 
 
-def one(n_params: float, n_tokens: float) -> Points:
+def point_at(n_params: float, n_tokens: float) -> Points:
     return Points(n_params=np.array([n_params]), n_tokens=np.array([n_tokens]))
 
 
@@ -102,7 +102,7 @@ def test_olmo_ladder_predicts_the_13b_model(column: str) -> None:
     assert len(data.losses) == 16
     found = fit_law(LAWS["chinchilla"], data, bounds={"alpha": (1e-4, 5.0), "beta": (1e-4, 5.0)})
     tokens = float(np.prod(ends.loc[large, ["_step", "batch_size_in_tokens"]].to_numpy(float)))
-    assert found.predict(one(OLMO_13B, tokens))[0] == pytest.approx(published, abs=1e-5)
+    assert found.predict(point_at(OLMO_13B, tokens))[0] == pytest.approx(published, abs=1e-5)
     # The authors bound A and B at 1 in units of one parameter and one token: never reached.
     p, ref = found.parameters, found.references
     assert ref.n_params is not None
@@ -163,7 +163,7 @@ def test_over_training_by_a_law_of_ones_own(train_set: str, model: str, multipli
     )
     found = fit_law(OVER_TRAINING, points_from_table(runs, "general"), delta=np.inf)
     large = table[(table["model"] == model) & (table["chinchilla_mult"] == multiplier)].iloc[0]
-    predicted = np.log(found.predict(one(large["n_params"], large["tokens"]))[0])
+    predicted = np.log(found.predict(point_at(large["n_params"], large["tokens"]))[0])
     error = 100 * abs(predicted / large["loss_c4_val"] - 1)
     assert error == pytest.approx(OVER_TRAINED[train_set, model, multiplier], abs=5e-4)
 

@@ -71,7 +71,7 @@ def test_held_out_error_of_each_law(name: str, split: str) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_held_out_error_of_the_stack(split: str) -> None:
-    """All laws that the table carries, weighed without a look at what is held out."""
+    """All laws that suit the table, weighted without the held-out runs."""
     errors = []
     for corpus in CORPORA:
         runs = curves(corpus)

@@ -59,18 +59,18 @@ def leave_points(file: Path, planned: list[PlannedRun]) -> None:
 
 def ordinary_losses(config: RunConfig, n_tokens: int) -> dict[str, float]:
     """What a law of ours gives there, with errors of .002 nats that hang on share and length."""
-    one = config.identity
+    identity = config.identity
     if n_tokens == 0:
         return {"en": 3.2, "law": 9.0}
     points = Points(
         n_params=np.array([_n_params(config)]),
         n_tokens=np.array([1e3 * n_tokens]),
-        ratio=np.array([one.ratio]),
-        learning_rate=np.array([one.learning_rate]),
-        annealed=np.array([float(one.decay is not None)]),
+        ratio=np.array([identity.ratio]),
+        learning_rate=np.array([identity.learning_rate]),
+        annealed=np.array([float(identity.decay is not None)]),
         base_loss=np.array([3.2]),
     )
-    off = 0.002 * np.sin(n_tokens + 10 * one.ratio)
+    off = 0.002 * np.sin(n_tokens + 10 * identity.ratio)
     sides = {"en": "general", "law": "domain"}
     return {name: float(law(side, points)[0] + off) for name, side in sides.items()}
 

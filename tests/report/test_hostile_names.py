@@ -165,11 +165,11 @@ def test_a_table_comes_back_exactly(reports: Any) -> None:
 )
 def test_commands_print_hostile_names_as_text(reports: Any, words: list[str]) -> None:
     arguments = [words[0], str(reports["hostile"] / "runs.csv"), *words[1:]]
-    told = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert told.exit_code == 0
-    assert "\x1b" not in told.output
+    output = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert output.exit_code == 0
+    assert "\x1b" not in output.output
     if words == ["diagnose"]:
-        assert all(name in told.output for name in tables()["hostile"]["run"])
+        assert all(name in output.output for name in tables()["hostile"]["run"])
 
 
 @pytest.mark.parametrize("name", [*NASTY, "a\x1b[31mb", "a\rb", "a\u202eb"])

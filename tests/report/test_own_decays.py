@@ -97,11 +97,11 @@ def test_the_page_says_in_words_what_they_are(written) -> None:
 def test_json_holds_losses_and_differences(written, ends) -> None:
     found = written[2]["own_decays"]
     assert len(found) == 2 * len(ends)
-    for one in found:
-        moved = {"general": MOVED[one["mixture"]]["en"], "domain": MOVED[one["mixture"]]["law"]}
-        assert one["differences"] == pytest.approx(moved, abs=1e-9)
-        assert one["losses"].keys() - one["ordinary"].keys() <= {"code"}
-        assert one["n_tokens"] > one["branch_n_tokens"]
+    for decay in found:
+        moved = {"general": MOVED[decay["mixture"]]["en"], "domain": MOVED[decay["mixture"]]["law"]}
+        assert decay["differences"] == pytest.approx(moved, abs=1e-9)
+        assert decay["losses"].keys() - decay["ordinary"].keys() <= {"code"}
+        assert decay["n_tokens"] > decay["branch_n_tokens"]
 
 
 def test_the_table_of_all_runs_keeps_the_ordinary_decay(written, ends) -> None:
@@ -121,7 +121,7 @@ def test_no_law_sees_them(study: Path) -> None:
     }
     without = fit_runs(runs[~own].reset_index(drop=True), None, n_draws=1)
     fitted = fit_runs(runs, None, n_draws=1)
-    parameters = [[one["parameters"] for one in fit.records()] for fit in (fitted, without)]
+    parameters = [[record["parameters"] for record in fit.records()] for fit in (fitted, without)]
     assert parameters[0] == parameters[1]
 
 
@@ -190,13 +190,13 @@ def test_a_decay_that_has_not_ended_is_not_measured() -> None:
 
 def test_not_measured_is_explained_where_it_stands() -> None:
     words = "Not measured: the decay has not ended"
-    told = {
+    output = {
         bool(ordinary): [p.text for p in section.parts if isinstance(p, Text)]
         for ordinary in (MADE.ordinary, {})
         for section in [own_decays_section([replace(MADE, ordinary=ordinary)])]
     }
-    assert not any(words in text for text in told[True])
-    assert any(words in text for text in told[False])
+    assert not any(words in text for text in output[True])
+    assert any(words in text for text in output[False])
 
 
 def test_seeds_are_told_apart_where_there_are_several() -> None:

@@ -213,7 +213,7 @@ def test_laws_weights_and_left_out_rows_appear(predicted, fit):
         for value in record["parameters"].values():
             assert f"{value:.4g}" in page.words
     assert "D below 2.5 x warmup tokens" not in page.words
-    late = {reason for one in fit.by_channel.values() for _, reason in one.left_out}
+    late = {reason for channel in fit.by_channel.values() for _, reason in channel.left_out}
     assert all(reason in page.words for reason in late)
 
 

@@ -35,15 +35,15 @@ def test_the_figure_of_a_fit_is_its_residuals(fit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "output"),
     [
         ({"kind": "frontier"}, "no figure 'frontier' of this result; it has residuals, losses"),
         ({"kind": "losses"}, "needs the runs table"),
         ({"kind": "losses", "runs": RUNS, "channel": "zh"}, "one of its channels"),
     ],
 )
-def test_a_figure_that_a_fit_has_not_is_refused(fit, options, told) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_figure_that_a_fit_has_not_is_refused(fit, options, output) -> None:
+    with pytest.raises(InputError, match=output):
         dcpt.plot(fit, **options)
 
 

@@ -137,10 +137,10 @@ def test_the_history_of_a_run_is_what_was_trained(warmup: int) -> None:
         + [own_row(start + length, warmup, start)]
     )
     found = read_history(frame)
-    for row, (one, steps) in enumerate(
+    for row, (curve, steps) in enumerate(
         [(trunk, 1), (trunk, 3), (trunk, 14), (trunk, 100), (branch, 110)]
     ):
-        rates = [learning_rate_at(one, step) for step in range(steps)]
+        rates = [learning_rate_at(curve, step) for step in range(steps)]
         s1, s2 = slow_areas(rates)
         assert found["lr_area"][row] == pytest.approx(s1, rel=1e-12)
         assert found["anneal_area"][row] == pytest.approx(s2, rel=1e-9)
@@ -238,7 +238,7 @@ def test_a_file_of_schedules_is_read_step_by_step(schedules: dict[str, Schedule]
 
 def test_json_is_read_like_yaml(tmp_path: Path, schedules: dict[str, Schedule]) -> None:
     path = tmp_path / "schedules.json"
-    records = {name: one.model_dump() for name, one in schedules.items()}
+    records = {name: schedule.model_dump() for name, schedule in schedules.items()}
     path.write_text(json.dumps(records, indent="\t"))
     assert load_schedules(path) == schedules
 

@@ -63,9 +63,13 @@ def no_trace_of(folder: Path) -> bool:
 
 
 def test_shards_hold_the_documents(sources: list[ChannelSource], tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    output: list[tuple[str, int, int]] = []
     prepared = prepare(
-        sources, tmp_path / "prepared", 300, progress=lambda *a: told.append(a), sequence_tokens=64
+        sources,
+        tmp_path / "prepared",
+        300,
+        progress=lambda *a: output.append(a),
+        sequence_tokens=64,
     )
     for channel, texts, fraction in (("general", SPEECHES, 0.02), ("domain", CODES, 0.1)):
         train, valid = decode(prepared, channel, "train"), decode(prepared, channel, "valid")
@@ -87,7 +91,7 @@ def test_shards_hold_the_documents(sources: list[ChannelSource], tmp_path: Path)
     assert not prepared.did_nothing
     assert load_prepared(tmp_path / "prepared") == prepared
     sizes = {source.name: Path(source.train).stat().st_size for source in sources}
-    assert {name: (done, total) for name, done, total in told if name != "tokenizer"} == {
+    assert {name: (done, total) for name, done, total in output if name != "tokenizer"} == {
         name: (size, size) for name, size in sizes.items()
     }
 
@@ -95,13 +99,13 @@ def test_shards_hold_the_documents(sources: list[ChannelSource], tmp_path: Path)
 def test_several_processes_give_the_same_shards(
     sources: list[ChannelSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = prepare(sources, tmp_path / "one", 300)
+    alone = prepare(sources, tmp_path / "one", 300)
     monkeypatch.setattr("dcpt.text.shards.BATCH_CHARACTERS", 500)
-    two = prepare(sources, tmp_path / "two", 300, workers=2)
-    assert {n: m.train.sha256 for n, m in one.channels.items()} == {
-        n: m.train.sha256 for n, m in two.channels.items()
+    parallel = prepare(sources, tmp_path / "two", 300, workers=2)
+    assert {n: m.train.sha256 for n, m in alone.channels.items()} == {
+        n: m.train.sha256 for n, m in parallel.channels.items()
     }
-    assert one.channels == two.channels
+    assert alone.channels == parallel.channels
 
 
 def test_a_second_call_does_nothing(sources: list[ChannelSource], tmp_path: Path) -> None:

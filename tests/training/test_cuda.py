@@ -48,9 +48,9 @@ def test_losses_are_those_of_the_cpu(made: Made, dtype: str, tolerance: float) -
     train(decayed, made.study)
     expected = made.folder(on_cpu).points() + made.folder(decayed).points()
     assert [p["n_tokens"] for p in found] == [n * BATCH_TOKENS for n in (0, 6, 12, 11)]
-    for one, two in zip(found, expected, strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], abs=tolerance)
-        assert one["train_loss"] == pytest.approx(two["train_loss"], abs=tolerance)
+    for point, other in zip(found, expected, strict=True):
+        assert point["loss"] == pytest.approx(other["loss"], abs=tolerance)
+        assert point["train_loss"] == pytest.approx(other["train_loss"], abs=tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -121,19 +121,19 @@ def test_models_of_transformers_own_code(made: Made, tmp_path: Path, dropout: fl
     )
     torch.manual_seed(0)
     save_model(GPTNeoXForCausalLM(shape), made.study / "data/tokenizer", tmp_path / "base")
-    one = Made(made.study, tmp_path / "base")
-    config = one.trunk(6)
-    step, losses = steps_of(one, config, 6)
+    own = Made(made.study, tmp_path / "base")
+    config = own.trunk(6)
+    step, losses = steps_of(own, config, 6)
     assert (step._graph is None) == (dropout > 0)
     if not dropout:
-        slow = load_base(config, one.study, "cuda:0")
+        slow = load_base(config, own.study, "cuda:0")
         forward = forward_of(slow, "float32")
         assert forward.is_static
-        train(config, one.study)
-        point = one.folder(config).points()[0]
-        one.folder(config).path.rename(one.runs / "put-away")
-        train(config, one.study, device="cuda:0")
-        assert one.folder(config).points()[0]["loss"] == pytest.approx(point["loss"], abs=1e-4)
+        train(config, own.study)
+        point = own.folder(config).points()[0]
+        own.folder(config).path.rename(own.runs / "put-away")
+        train(config, own.study, device="cuda:0")
+        assert own.folder(config).points()[0]["loss"] == pytest.approx(point["loss"], abs=1e-4)
     assert losses[-1] < losses[0]
 
 
@@ -166,8 +166,8 @@ def test_what_changes_from_step_to_step_is_not_recorded(
     found = made.folder(config).points()
     made.folder(config).path.rename(made.runs / "put-away")
     train(config, made.study)
-    for one, two in zip(found, made.folder(config).points(), strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], abs=1e-3)
+    for point, other in zip(found, made.folder(config).points(), strict=True):
+        assert point["loss"] == pytest.approx(other["loss"], abs=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
@@ -175,15 +175,15 @@ def test_documents_apart_are_those_of_the_cpu(made: Made, tmp_path: Path, family
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
     save_model(model, made.study / "data/tokenizer", tmp_path / "base")
-    one = Made(made.study, tmp_path / "base")
-    apart, joined = one.trunk(8, packing="documents"), one.trunk(8)
+    documents = Made(made.study, tmp_path / "base")
+    apart, joined = documents.trunk(8, packing="documents"), documents.trunk(8)
     losses = {}
     for device in ("cuda:0", "cpu"):
         for config in (apart, joined):
-            train(config, one.study, device=device)
-            folder = one.folder(config)
+            train(config, documents.study, device=device)
+            folder = documents.folder(config)
             losses[device, config.identity.packing] = folder.points()[-1]["loss"]
-            folder.path.rename(one.runs / f"{device}-{config.identity.packing}")
+            folder.path.rename(documents.runs / f"{device}-{config.identity.packing}")
     for packing in ("documents", "concatenated"):
         expected = losses["cpu", packing]
         assert losses["cuda:0", packing] == pytest.approx(expected, abs=1e-4)

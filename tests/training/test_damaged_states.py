@@ -126,16 +126,16 @@ def test_a_base_state_that_is_damaged_is_made_again(made: Made, other: Made) -> 
     trunk = made.trunk(
         2, base=f"run:{pretrain.identity.hash}", base_path=None, base_state_tokens=start
     )
-    for one in (made, other):
-        train(pretrain, one.study)
+    for folder in (made, other):
+        train(pretrain, folder.study)
     path = made.folder(pretrain).state(start)
     flip_last_bit(path)
     assert not made.folder(pretrain).is_done(pretrain)
     with pytest.raises(DamagedFileError, match="its content is not what was written"):
         train(trunk, made.study)
     train(pretrain, made.study)
-    for one in (made, other):
-        train(trunk, one.study)
+    for folder in (made, other):
+        train(trunk, folder.study)
     assert points_of(made.folder(trunk)) == points_of(other.folder(trunk))
 
 

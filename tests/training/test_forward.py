@@ -74,16 +74,16 @@ def test_losses_and_gradients_are_the_models_own(kind: str) -> None:
 
 
 def test_models_of_one_shape_share_a_forward_pass() -> None:
-    one, two = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
-    forward = forward_of(one, "float32")
-    assert forward_of(two, "float32") is forward
-    assert forward_of(one, "bfloat16") is not forward
+    first, second = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
+    forward = forward_of(first, "float32")
+    assert forward_of(second, "float32") is forward
+    assert forward_of(first, "bfloat16") is not forward
     wider = ARCHITECTURE.model_copy(update={"width": 32})
     assert forward_of(build_llama(wider), "float32") is not forward
     tokens = torch.arange(34).reshape(2, 17)
-    first = forward.losses(weights_of(one), tokens)[1]
-    assert not torch.equal(forward.losses(weights_of(two), tokens)[1], first)
-    assert torch.equal(forward.losses(weights_of(one), tokens)[1], first)
+    first = forward.losses(weights_of(first), tokens)[1]
+    assert not torch.equal(forward.losses(weights_of(second), tokens)[1], first)
+    assert torch.equal(forward.losses(weights_of(first), tokens)[1], first)
 
 
 @pytest.mark.parametrize(

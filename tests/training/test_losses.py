@@ -30,8 +30,8 @@ def test_losses_and_gradients_are_those_of_whole_logits(
     mean, found = mean_loss(hidden, head, targets)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(mean, expected.mean())
-    for one, two in zip(torch.autograd.grad(3 * mean, (hidden, head)), grads, strict=True):
-        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+    for gradient, other in zip(torch.autograd.grad(3 * mean, (hidden, head)), grads, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-5)
     with torch.no_grad():
         assert torch.equal(mean_loss(hidden, head, targets)[1], found)
 

@@ -32,11 +32,11 @@ def base(made: Made, tmp_path: Path) -> Path:
 
 def test_a_llama_is_the_same_for_the_same_seed() -> None:
     before = torch.get_rng_state()
-    one, two, three = (build_llama(ARCHITECTURE, seed) for seed in (1, 1, 2))
+    first, second, third = (build_llama(ARCHITECTURE, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
-    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
-    weights = [m.state_dict()["model.layers.0.mlp.up_proj.weight"] for m in (one, three)]
+    weights = [m.state_dict()["model.layers.0.mlp.up_proj.weight"] for m in (first, third)]
     assert not torch.equal(*weights)
 
 

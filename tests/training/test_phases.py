@@ -25,11 +25,11 @@ def other(made: Made, tmp_path: Path) -> Made:
 
 def with_decay(branch: RunConfig, name: str | None = None, **fields: object) -> RunConfig:
     """The same branch with another decay."""
-    one, recorded = branch.identity, branch.recorded
-    assert one.decay is not None
-    decay = Decay(**{**one.decay.model_dump(), **fields})
+    identity, recorded = branch.identity, branch.recorded
+    assert identity.decay is not None
+    decay = Decay(**{**identity.decay.model_dump(), **fields})
     return RunConfig(
-        identity=one.model_copy(update={"decay": decay}),
+        identity=identity.model_copy(update={"decay": decay}),
         recorded=recorded.model_copy(update={"mixture_name": name}),
     )
 
@@ -105,12 +105,12 @@ def test_a_reset_is_not_repeated_on_resume(made: Made, other: Made) -> None:
     trunk = made.trunk(8)
     reset = with_decay(made.branch(trunk, 6, 5, keep_state_at=(11 * BATCH_TOKENS,)))
     reset = with_decay(reset, optimizer="reset")
-    for stop, one in ((None, made), (6, other)):
-        train(trunk, one.study)
+    for stop, where in ((None, made), (6, other)):
+        train(trunk, where.study)
         if stop is not None:
             for at in (6, 8):
-                train(reset, one.study, stop_at_step=at)
-        train(reset, one.study)
+                train(reset, where.study, stop_at_step=at)
+        train(reset, where.study)
     n = 11 * BATCH_TOKENS
     assert_same_weights(made.folder(reset).state(n), other.folder(reset).state(n))
 
@@ -151,11 +151,11 @@ def test_documents_by_themselves_are_another_run_with_other_losses(made: Made) -
     assert plain.identity.hash != apart.identity.hash
     train(plain, made.study)
     train(apart, made.study)
-    one, two = (made.folder(config).points() for config in (plain, apart))
-    assert one[0]["eval_id"] != two[0]["eval_id"]
-    assert one[0]["loss"] != two[0]["loss"]
-    assert one[0]["tokens"] == two[0]["tokens"]
+    joined, apart = (made.folder(config).points() for config in (plain, apart))
+    assert joined[0]["eval_id"] != apart[0]["eval_id"]
+    assert joined[0]["loss"] != apart[0]["loss"]
+    assert joined[0]["tokens"] == apart[0]["tokens"]
     measured = evaluate_model(
         made.base, made.study / "data", ["en", "code", "law"], 16, 160, packing="documents"
     )
-    assert measured["loss"] == two[0]["loss"]
+    assert measured["loss"] == apart[0]["loss"]

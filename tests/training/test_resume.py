@@ -29,9 +29,9 @@ train(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.arg
 """
 
 
-def assert_same_weights(one: Path, two: Path) -> None:
+def assert_same_weights(path: Path, other: Path) -> None:
     """All tensors of two states are equal to the last bit."""
-    first, second = load_file(one), load_file(two)
+    first, second = load_file(path), load_file(other)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
@@ -115,8 +115,8 @@ def test_a_longer_trunk_and_a_new_branch_at_its_end(made: Made, other: Made) -> 
     assert made.folder(long).metrics.read_text().startswith(first_steps)
     train(long, other.study)
     branch = made.branch(long, 14, 3, keep_state_at=(17 * BATCH_TOKENS,))
-    for one in (made, other):
-        train(branch, one.study)
+    for where in (made, other):
+        train(branch, where.study)
     for config, step in ((long, 14), (branch, 17)):
         n = step * BATCH_TOKENS
         assert points_of(made.folder(config)) == points_of(other.folder(config))
@@ -159,7 +159,7 @@ def test_a_finished_trunk_makes_up_for_a_state_and_a_model(made: Made, other: Ma
     train(asked, other.study)
     n = 6 * BATCH_TOKENS
     assert_same_weights(made.folder(asked).state(n), other.folder(asked).state(n))
-    models = [one.folder(asked).model / "model.safetensors" for one in (made, other)]
+    models = [where.folder(asked).model / "model.safetensors" for where in (made, other)]
     assert_same_weights(*models)
 
 

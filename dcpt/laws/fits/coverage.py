@@ -39,7 +39,7 @@ class Seen:
             the highest).
         steps: Per split, how far the held-out points lay from the nearest ones kept: a log of a
             quotient, for ratios a difference.
-        largest: Fields of the largest size seen (n_params, base losses, base peak learning rate).
+        largest: Fields of the largest size (n_params, base losses, base peak learning rate).
         residuals: Per phase, RMSE of its chosen law on the phase's own points, nats.
     """
 

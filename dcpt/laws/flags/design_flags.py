@@ -17,7 +17,7 @@ from dcpt.laws.points.record import SAME, Points, distinct
 Array = NDArray[np.float64]
 
 CONFOUNDED = 0.9
-"""Correlation of log N and log LR over points from which their effects cannot be told apart."""
+"""Correlation of log N and log LR over points above which their effects cannot be separated."""
 
 SAME_MULTIPLE = 1.1
 """Sizes whose D / N all lie within this factor were trained on the same multiple of N."""

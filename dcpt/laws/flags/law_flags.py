@@ -97,9 +97,9 @@ def _compare_minima(fitted: LawFit, rivals: Array) -> list[Disagreement]:
 
 
 def _ratios_at_the_edge(fitted: LawFit) -> Points | None:
-    """Ratios over the range seen, at the largest size, its longest D and the middle rate there.
+    """Ratios over the runs' range, at the largest size, its longest D and the middle rate there.
 
-    None where the law saw one ratio or none.
+    None if the points have fewer than two ratios.
     """
     points = fitted.data.points
     if points.ratio is None or np.ptp(points.ratio) == 0:

@@ -2,7 +2,7 @@
 
 One file per family: ``shares`` (N, D and share alone), ``anchored`` (laws that start from the
 base's own loss), ``phases`` (constant rate and decayed ends together), ``annealed``
-(decayed ends alone), ``repetition`` (text seen more than once) and
+(decayed ends alone), ``repetition`` (repeated text) and
 ``schedules`` (the learning rate's whole history). ``coordinates`` is what they are written in.
 """
 

@@ -184,7 +184,7 @@ K = Parameter("k", "nonlinear", 1e-4, 1e4, "1", "log", "how soon forgetting satu
 LIFT = amplitude("H", "re-warm rise, the noise of the learning rate")
 FALL = amplitude("F", "what more general text gains")
 FALL_BY_CLOCK = amplitude("F", "what more general text gains, by the base's own tokens", upper=1e4)
-"""Only F/D_pt matters while D is small beside the base's own tokens, so F itself may be large."""
+"""Only F/D_pt matters while D is small compared with the base's own tokens, so F may be large."""
 BELOW_ONE = Range("ratio", 0.0, 1.0, low_included=True, high_included=False)
 SOME_DOMAIN = Range("ratio", 0.0, 1.0)
 SOME_SHARE = Range("share", 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Laws of both phases: points at a constant rate and points after a decay, fitted together.
+"""Laws of both phases: points at a constant rate and after a decay are fitted jointly.
 
 ``saturating-general``, ``sized-general``, ``plateau-domain``, ``paced-domain`` and
 ``trained-domain`` were chosen on the code and the verse runs together, with about 650 general and
@@ -177,7 +177,7 @@ PHASE_LAWS = (
         ),
         parameters=(
             LIFT,
-            amplitude("G", "noise that the base itself still carries"),
+            amplitude("G", "noise that is left in the base itself"),
             FALL,
             amplitude("C", "forgetting without end, in base losses", unit="1"),
             _KAPPA,

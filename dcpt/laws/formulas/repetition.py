@@ -1,4 +1,4 @@
-"""Laws of text that is seen more than once."""
+"""Laws of repeated text."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def check_question(frame: pd.DataFrame) -> None:
-    """Refuse what no law can be asked, by the rules of the runs table, all problems together.
+    """Refuse questions that break the rules of the runs table, with all problems.
 
-    A count need not be whole here: a curve over tokens is asked anywhere.
+    A count need not be whole here: a curve over tokens is evaluated anywhere.
 
     Args:
         frame: Table columns.
@@ -153,7 +153,7 @@ def ask_points(
         channel: The channel asked for.
         side: Its side.
         general: The channel whose base loss stands for the general side.
-        defaults: Values of columns that the frame has not; None is unknown.
+        defaults: Values of columns that are missing in the frame; None is unknown.
         phase: Used where the frame has no such column.
         schedules: Those that the frame's column ``schedule`` names.
         with_history: Whether a law will ask for the learning rate's history: that of a large

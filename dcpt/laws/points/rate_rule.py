@@ -18,7 +18,7 @@ rate of its largest size lies 1.26 times off the power law through the two small
 
 @dataclass(frozen=True)
 class RateRule:
-    """Learning rates that follow the size: those of the sizes seen, a power law at others.
+    """Learning rates that follow the size: those of the runs' sizes, a power law at others.
 
     Args:
         sizes: Ascending parameter counts.
@@ -38,10 +38,10 @@ class RateRule:
         return np.asarray(rate, dtype=np.float64)
 
     def holds(self, n_params: Array, learning_rate: Array) -> NDArray[np.bool_]:
-        """Which learning rates keep the rule: exactly at a size seen, nearly at another."""
+        """Learning rates that follow the rule: exactly at a size of the runs, nearly at another."""
         log_off = np.abs(np.log(learning_rate / self.at(n_params)))
-        seen = np.isclose(n_params[:, None], self.sizes, rtol=SAME).any(axis=1)
-        return np.asarray(log_off <= np.where(seen, np.log1p(SAME), np.log(OFF_RULE)))
+        trained = np.isclose(n_params[:, None], self.sizes, rtol=SAME).any(axis=1)
+        return np.asarray(log_off <= np.where(trained, np.log1p(SAME), np.log(OFF_RULE)))
 
 
 def rate_rule(sizes: Array, rates: Array) -> RateRule | None:
@@ -56,12 +56,12 @@ def rate_rule(sizes: Array, rates: Array) -> RateRule | None:
     """
     there = distinct(Points(n_params=sizes), "n_params")
     found = [
-        distinct(Points(learning_rate=rates[np.isclose(sizes, one, rtol=1e-6)]), "learning_rate")
-        for one in there
+        distinct(Points(learning_rate=rates[np.isclose(sizes, size, rtol=1e-6)]), "learning_rate")
+        for size in there
     ]
-    if any(len(one) > 1 for one in found) or len(there) < 2:
+    if any(len(rates_of_size) > 1 for rates_of_size in found) or len(there) < 2:
         return None
-    values = tuple(float(one[0]) for one in found)
+    values = tuple(float(rates_of_size[0]) for rates_of_size in found)
     alike = len(distinct(Points(learning_rate=rates), "learning_rate")) == 1
     return None if alike else RateRule(tuple(map(float, there)), values)
 

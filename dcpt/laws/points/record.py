@@ -15,7 +15,7 @@ from dcpt.table.channels import DOMAIN
 Array = NDArray[np.float64]
 
 SAME = 0.02
-"""A count, ratio or learning rate within 2 % of one seen is the same one."""
+"""Counts, ratios and learning rates within 2 % of each other are equal."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Points:
 
     Args:
         n_params: Parameters in all.
-        n_tokens: CPT tokens seen so far.
+        n_tokens: CPT tokens trained so far.
         share: The channel's own share of training: ratio for the domain, 1 - ratio for the general
             side.
         ratio: Share of domain tokens.
@@ -68,10 +68,10 @@ class Points:
         return next((len(values) for _, values in self._there()), 0)
 
     def _there(self) -> Iterator[tuple[str, Array]]:
-        for one in fields(self):
-            values = getattr(self, one.name)
+        for column in fields(self):
+            values = getattr(self, column.name)
             if values is not None:
-                yield one.name, values
+                yield column.name, values
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Points:
         """The points at an index or where a mask is true."""
@@ -79,11 +79,11 @@ class Points:
 
     @property
     def epochs(self) -> Array | None:
-        """How often the channel's own text was seen, shape (M,); a share that is missing is 1."""
+        """Epochs of the channel's own text, shape (M,); a missing share counts as 1."""
         if self.unique_tokens is None or self.n_tokens is None:
             return None
         share = 1.0 if self.share is None else self.share
-        with np.errstate(divide="ignore", invalid="ignore"):  # no text, seen without end
+        with np.errstate(divide="ignore", invalid="ignore"):  # no text: infinitely many epochs
             return self.n_tokens * share / self.unique_tokens
 
     def levels(self, name: str) -> tuple[Array, NDArray[np.intp]]:

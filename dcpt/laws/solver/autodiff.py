@@ -1,7 +1,7 @@
-"""Exact slopes of a formula: an array that carries its own derivatives through numpy's functions.
+"""Exact gradients of a formula: an array with its derivatives, passed through numpy's functions.
 
 A law is written once, as plain numpy. Called with :class:`Dual` parameters it returns its slopes
-beside its value (forward-mode differentiation), so no law carries a hand-written Jacobian.
+along with its value (forward-mode differentiation), so no law needs a hand-written Jacobian.
 """
 
 from __future__ import annotations
@@ -61,21 +61,21 @@ class Dual(NDArrayOperatorsMixin):
         self.slopes = slopes
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        values = [one.value if isinstance(one, Dual) else one for one in inputs]
+        values = [operand.value if isinstance(operand, Dual) else operand for operand in inputs]
         if method == "__call__" and not options and ufunc in _WITHOUT_SLOPE:
             return ufunc(*values)
         if method != "__call__" or options or ufunc not in _SLOPES:
             raise InputError(
                 f"a law uses numpy.{ufunc.__name__} on its parameters"
                 f"{'' if method == '__call__' else f' ({method})'}, whose slope is not known; use "
-                + ", ".join(one.__name__ for one in _SLOPES)
+                + ", ".join(known.__name__ for known in _SLOPES)
             )
         result = ufunc(*values)
         slopes: dict[str, Any] = {}
-        for one, outer in zip(inputs, _SLOPES[ufunc](*values, result), strict=True):
-            if not isinstance(one, Dual):
+        for operand, outer in zip(inputs, _SLOPES[ufunc](*values, result), strict=True):
+            if not isinstance(operand, Dual):
                 continue
-            for name, inner in one.slopes.items():
+            for name, inner in operand.slopes.items():
                 step = _times(inner, outer)
                 slopes[name] = slopes[name] + step if name in slopes else step
         return Dual(result, slopes)

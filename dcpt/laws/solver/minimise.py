@@ -97,10 +97,12 @@ def evaluate_with_slopes(problem: Problem, theta: Array) -> tuple[Array, Array]:
     values = problem.to_values(theta)
     order = [p.name for p, free in zip(law.parameters, problem.free, strict=True) if free]
     numbers: dict[str, Any] = {}
-    for i, one in enumerate(law.parameters):
+    for i, parameter in enumerate(law.parameters):
         value = values[:, i : i + 1]
-        slope = value if one.scale == "log" else 1.0
-        numbers[one.name] = Dual(value, {one.name: slope}) if one.name in order else value
+        slope = value if parameter.scale == "log" else 1.0
+        numbers[parameter.name] = (
+            Dual(value, {parameter.name: slope}) if parameter.name in order else value
+        )
     result = law.loss(problem.points, cast(Mapping[str, Array], numbers), problem.references)
     size = len(problem.losses)
     slopes = np.zeros((len(theta), len(order), size))
@@ -148,10 +150,10 @@ def _split(problem: Problem, values: Array) -> tuple[Array, Array]:
     """The loss without its amplitudes, (S, M), and its slope by each of them, (S, A, M)."""
     law = problem.law
     p: dict[str, Any] = {
-        one.name: Dual(np.zeros((len(values), 1)), {one.name: 1.0})
-        if one.role == "amplitude"
+        parameter.name: Dual(np.zeros((len(values), 1)), {parameter.name: 1.0})
+        if parameter.role == "amplitude"
         else values[:, i : i + 1]
-        for i, one in enumerate(law.parameters)
+        for i, parameter in enumerate(law.parameters)
     }
     result = law.loss(problem.points, cast(Mapping[str, Array], p), problem.references)
     shape = (len(values), len(problem.losses))

@@ -22,13 +22,13 @@ SCREENED = 4
 """One start in this many goes into the first ten iterations."""
 
 POLISHED = (0, 1, 2, 3)
-"""Ranks among the screened starts that are carried to the end."""
+"""Ranks of the screened starts that are iterated to convergence."""
 
 SPREAD = (*POLISHED, 7, 15)
 """The same for the fit itself: starts from further down may end in another minimum as good."""
 
 POLISH = 150
-"""Iterations of a start that is carried to the end."""
+"""Iterations of a start that passed the screening."""
 
 RESTARTS, SETTLED = 5, 1e-6
 """A winner goes on at most so often, until it gains less than this share of its objective."""
@@ -57,7 +57,7 @@ class LawFit:
         agreeing: How many of the polished starts reached the objective within .1 %.
         data: The points it was fitted to, or those of them that draws are made of.
         n_points: How many it was fitted to.
-        delta: Huber's threshold, in log loss.
+        delta: Threshold of the Huber loss, in log loss.
         rivals: Where the other polished starts within 2 % of the objective ended, shape (R, P).
     """
 
@@ -131,7 +131,7 @@ def search(
         weights: Shape (G, M), >= 0.
         n_starts: Random starts per group.
         seed: Of the starts.
-        ranks: Which of the screened starts, from the best at 0, are carried to the end.
+        ranks: Ranks of the screened starts, the best is 0, that are iterated further.
 
     Returns:
         Natural values (G, P), objectives (G,), and where all polished starts ended.
@@ -196,13 +196,13 @@ def fit_law(
         law: The law.
         data: The channel's points.
         n_starts: Random starts.
-        fixed: Parameters held at a value.
+        fixed: Parameters fixed at a value.
         bounds: Bounds that replace the law's own.
-        delta: Huber's threshold, in log loss.
+        delta: Threshold of the Huber loss, in log loss.
         seed: Of the starts.
 
     Raises:
-        InputError: If the points cannot carry the law.
+        InputError: If the law does not suit the points.
     """
     used = data_for(law, data)
     why = refusal(law, used, fixed=fixed, bounds=bounds)

@@ -39,10 +39,10 @@ def test_planted_truths_come_back(ladder: pd.DataFrame, name: str) -> None:
     data = data_for(law, points_from_table(ladder, channel))
     first = fit_law(law, data, n_starts=8)
     truth = np.array(TRUTHS[name])
-    planted = type(first)(**{**first.__dict__, "values": truth}).predict(data.points)
-    data = type(data)(**{**data.__dict__, "losses": planted})
+    synthetic = type(first)(**{**first.__dict__, "values": truth}).predict(data.points)
+    data = type(data)(**{**data.__dict__, "losses": synthetic})
     found = fit_law(law, data)
-    assert np.abs(found.predict(data.points) - planted).max() < 1e-4
+    assert np.abs(found.predict(data.points) - synthetic).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["joint-general", "annealed-domain", "anchored-general-lr"])
@@ -116,14 +116,14 @@ def test_errors_of_the_law_grow_outside_of_what_was_seen(ladder_fit: Fit) -> Non
 
 
 def test_one_size_holds_at_that_size_only(ladder: pd.DataFrame) -> None:
-    one = fit(ladder.query("n_params < 1e5"), n_draws=50)
-    assert "one_size" in {flag.kind for flag in one.flags}
-    record = next(r for r in one.records() if r["law"] == "anchored-domain-lr")
+    found = fit(ladder.query("n_params < 1e5"), n_draws=50)
+    assert "one_size" in {flag.kind for flag in found.flags}
+    record = next(r for r in found.records() if r["law"] == "anchored-domain-lr")
     assert record["parameters"]["w"] == 0
     assert record["parameters"]["nu"] == 0
-    assert np.isfinite(one.predict(question(56e3))["loss"]).all()
+    assert np.isfinite(found.predict(question(56e3))["loss"]).all()
     with pytest.raises(InputError, match="fitted at one n_params"):
-        one.predict(question(1105e3))
+        found.predict(question(1105e3))
     general = fit(ladder.query("n_params < 1e5"), "joint-general", n_draws=50)
     assert np.isfinite(general.predict(question(1105e3))["loss"]).all()
 
@@ -176,16 +176,16 @@ def test_phases_and_numbers_are_checked(ladder_fit: Fit) -> None:
 
 def test_one_learning_rate_is_not_answered_at_another(ladder: pd.DataFrame) -> None:
     rule = ladder.assign(learning_rate=1e-3)
-    one = fit(rule, "joint-general", ["general"], n_draws=5)
+    found = fit(rule, "joint-general", ["general"], n_draws=5)
     asked = question(132e3).assign(learning_rate=1e-3)
-    assert np.isfinite(one.predict(asked)["loss"]).all()
+    assert np.isfinite(found.predict(asked)["loss"]).all()
     with pytest.raises(InputError, match="fitted at one learning_rate"):
-        one.predict(asked.assign(learning_rate=3e-3))
+        found.predict(asked.assign(learning_rate=3e-3))
 
 
 def test_files_of_two_fits_are_not_read_as_one(ladder: pd.DataFrame, tmp_path: Path) -> None:
-    one, other = (fit(ladder, "annealed-general", n_draws=5, seed=seed) for seed in (0, 1))
-    write_fit(one, tmp_path / "one")
+    first, other = (fit(ladder, "annealed-general", n_draws=5, seed=seed) for seed in (0, 1))
+    write_fit(first, tmp_path / "one")
     write_fit(other, tmp_path / "other")
     (tmp_path / "other" / "draws.npz").replace(tmp_path / "one" / "draws.npz")
     with pytest.raises(InputError, match="belong to different fits"):
@@ -208,7 +208,7 @@ def test_fit_json_recomputes_a_prediction_by_hand(ladder: pd.DataFrame, tmp_path
     fitted = fit(ladder, "annealed-general", n_draws=20)
     record = json.loads(write_fit(fitted, tmp_path).read_text())["channels"]["general"]
     law = record["laws"]["annealed-general"]
-    p = {one["name"]: one["value"] for one in law["parameters"]}
+    p = {parameter["name"]: parameter["value"] for parameter in law["parameters"]}
     row = question(1105e3).iloc[7]
     lam = row["learning_rate"] / law["references"]["learning_rate"]
     s = 1 - row["ratio"]
@@ -321,14 +321,14 @@ def test_each_draw_is_the_best_fit_under_its_own_runs(ladder: pd.DataFrame) -> N
 
 def test_draws_carry_the_laws_own_error(ladder_fit: Fit) -> None:
     """As far beyond the largest size as that lay beyond the others: its held-out error at least."""
-    one = ladder_fit.by_channel["general"]
+    channel = ladder_fit.by_channel["general"]
     sample = ladder_fit.sample("general", ladder_fit.points("general", question(1105e3)))
     half = 0.5 * np.diff(np.quantile(sample, [0.05, 0.95], axis=0), axis=0)[0]
-    assert (half > 1.4 * one.comparisons["annealed"].spread["largest_n"]).all()
+    assert (half > 1.4 * channel.comparisons["annealed"].spread["largest_n"]).all()
 
 
 def test_parameters_that_trade_are_flagged(ladder: pd.DataFrame) -> None:
-    # Bases whose losses differ by next to nothing: the floor and its weight cannot be told apart.
+    # Bases whose losses differ by next to nothing: the floor and its weight cannot be separated.
     alike = ladder.query("phase != 'annealed' and n_tokens > 0").copy()
     alike["base_loss_general"] = 3.4 + 1e-6 * (alike["n_params"] > 1e5)
     data = points_from_table(alike, "domain")

@@ -87,9 +87,9 @@ def test_a_limit_on_each_channel_is_that_of_the_one_that_rises_most(
 
 def test_each_of_one_channel_is_that_channel() -> None:
     runs = bundled_runs("zh_annealed")
-    one = fit(runs, ["saturating-general", "plateau-domain"], n_draws=20)
+    found = fit(runs, ["saturating-general", "plateau-domain"], n_draws=20)
     asked = replace(target(general=2.775, domain=8.6), limit=Limit.parse("+3% each"))
-    assert recommend(one, asked).general_channel == "general"
+    assert recommend(found, asked).general_channel == "general"
 
 
 def test_a_limit_on_each_needs_each_ones_loss(channels_fit: Fit) -> None:
@@ -138,8 +138,8 @@ def test_laws_that_weigh_and_do_not_hold_are_named(ladder_fit: Fit) -> None:
 
 def test_no_text_of_a_channel_is_not_predicted() -> None:
     runs = bundled_runs("code")
-    one = runs[(runs["learning_rate"] < 0.5 * runs["base_peak_learning_rate"])]
-    found = fit(one, ["d-cpt", "fx2-mon"], ["domain"], n_draws=5)
+    at_rule = runs[(runs["learning_rate"] < 0.5 * runs["base_peak_learning_rate"])]
+    found = fit(at_rule, ["d-cpt", "fx2-mon"], ["domain"], n_draws=5)
     asked = {"n_params": 29.1e6, "n_tokens": 4e7, "learning_rate": 3e-4}
     with pytest.raises(InputError, match=r"holds? on 0 < share"):
         found.predict(**asked, ratio=0.0)
@@ -183,11 +183,11 @@ def test_bounds_do_not_stand_for_a_size_that_was_not_seen(ladder: pd.DataFrame) 
 
 def test_rates_within_two_per_cent_are_a_rule_too() -> None:
     runs = bundled_runs("code")
-    one = runs[runs["learning_rate"] < 0.5 * runs["base_peak_learning_rate"]].copy()
-    one["learning_rate"] = one["n_params"].map(
-        dict(zip(sorted(one["n_params"].unique()), (3.0e-4, 3.02e-4, 3.03e-4), strict=True))
+    at_rule = runs[runs["learning_rate"] < 0.5 * runs["base_peak_learning_rate"]].copy()
+    at_rule["learning_rate"] = at_rule["n_params"].map(
+        dict(zip(sorted(at_rule["n_params"].unique()), (3.0e-4, 3.02e-4, 3.03e-4), strict=True))
     )
-    assert fit(one, "anchored-general", n_draws=5).channels == ["general"]
+    assert fit(at_rule, "anchored-general", n_draws=5).channels == ["general"]
 
 
 def test_rows_without_a_rate_can_be_written(tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ def test_laws_without_a_point_in_common_leave_the_one_with_more() -> None:
     assert stack_laws(gaps, ["few", "many"]).weights == {"many": 1.0}
 
 
-def test_laws_are_weighed_anew_where_a_weighing_one_may_not_be_asked() -> None:
+def test_weights_are_computed_again_where_a_law_does_not_hold() -> None:
     gaps = {"ratios": {"a": np.full(4, 0.01), "b": np.full(4, 0.3), "c": np.full(4, -0.1)}}
     comparison = Comparison({}, {"a": 1.0, "b": 0.0, "c": 0.0}, "a", {"ratios": 0.01}, gaps)
     assert comparison.stack(["a", "b"]).weights == {"a": 1.0}
-    anew = comparison.stack(["b", "c"])
-    assert anew.weights == pytest.approx({"b": 0.25, "c": 0.75}, abs=1e-4)
+    stack = comparison.stack(["b", "c"])
+    assert stack.weights == pytest.approx({"b": 0.25, "c": 0.75}, abs=1e-4)
     alone = comparison.stack(["b"])
     assert alone.weights == {"b": 1.0}
     assert alone.spread == pytest.approx({"ratios": 0.3})

@@ -156,8 +156,8 @@ def test_an_exact_power_law_is_not_off_its_own_curve(last: float, beta: float) -
 def test_runs_too_short_for_a_curve_are_not_judged() -> None:
     assert design(decayed(table(tokens=TOKENS[-6:]))) == set()
     assert design(decayed(table(tokens=TOKENS[-7:]))) == {"undeclared_decay (general)"}
-    one = decayed(table(tokens=TOKENS, sizes=(1e6,), ratios=(0.5,), rates=(3e-4,)))
-    assert "undeclared_decay (general)" not in design(one)
+    single = decayed(table(tokens=TOKENS, sizes=(1e6,), ratios=(0.5,), rates=(3e-4,)))
+    assert "undeclared_decay (general)" not in design(single)
 
 
 @pytest.mark.parametrize("name", ["zh_annealed", "code", "code_lr"])
@@ -171,7 +171,7 @@ def test_bundled_runs_earn_only_what_is_true_of_them(name: str) -> None:
 def test_few_of_the_bundled_curves_and_most_of_the_decays_are_off() -> None:
     tables = [bundled_runs(name) for name in ("zh_annealed", "code", "code_lr")]
     data = [points_from_table(t, channel) for t in tables for channel in ("general", "domain")]
-    off = np.concatenate([_off_curve(one) for one in data])
+    off = np.concatenate([_off_curve(channel) for channel in data])
     assert len(off) > 180
     assert off.sum() <= 4
     untold = tables[0].drop(columns=["phase", "branch_n_tokens"])
@@ -205,10 +205,10 @@ def test_a_base_with_two_losses_refuses_evaluations_that_differ() -> None:
         "of these runs were not measured on the same tokens and cannot be compared; evaluate all "
         "runs on one set, or fit one eval_id at a time (give the other rows a reason in excluded)"
     ]
-    told = evaluated(x_a=3.0, y_a=3.2).query("n_tokens > 0")
-    told["base_loss_general"] = np.where(told["eval_id"] == "x", 3.0, 3.2)
+    output = evaluated(x_a=3.0, y_a=3.2).query("n_tokens > 0")
+    output["base_loss_general"] = np.where(output["eval_id"] == "x", 3.0, 3.2)
     with pytest.raises(InputError, match=r"3 on x, 3\.2 on y"):
-        flag_evaluations(told, ["general"])
+        flag_evaluations(output, ["general"])
 
 
 @pytest.mark.parametrize(

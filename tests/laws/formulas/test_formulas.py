@@ -279,7 +279,7 @@ BY_HAND = {
 def test_every_law_gives_the_value_worked_out_by_hand(name: str) -> None:
     law = LAWS[name]
     values, expected = BY_HAND[name]
-    one = {
+    point = {
         "n_params": N,
         "n_tokens": D,
         "share": s if law.side == "general" else R,
@@ -295,7 +295,7 @@ def test_every_law_gives_the_value_worked_out_by_hand(name: str) -> None:
         "lr_area": S1,
         "anneal_area": S2,
     }
-    fields = {field: np.array([value]) for field, value in one.items()}
+    fields = {field: np.array([value]) for field, value in point.items()}
     drops = zip(("drop_sizes", "drop_rates", "drop_areas"), np.array(DROPS).T, strict=True)
     points = Points(**fields, **{field: each[None] for field, each in drops})
     found = evaluate(law, points, np.array(values), References(N_REF, D_REF, LR_REF, S_REF))

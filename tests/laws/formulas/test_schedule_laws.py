@@ -25,7 +25,7 @@ BATCH = 1000
 
 def schedule(*segments: tuple[str, int, float, float]) -> Schedule:
     names = ("shape", "to_step", "lr_from", "lr_to")
-    return Schedule.model_validate([dict(zip(names, one, strict=True)) for one in segments])
+    return Schedule.model_validate([dict(zip(names, segment, strict=True)) for segment in segments])
 
 
 WARMUP = ("linear", 200, 0.0, PEAK)
@@ -56,13 +56,13 @@ def curves(ratios: tuple[float, ...] = (0.5,)) -> pd.DataFrame:
                 "loss_general": 3.0,
             }
             for ratio in ratios
-            for name, one in SCHEDULES.items()
-            for step in range(300, one.n_steps + 1, 150)
+            for name, schedule in SCHEDULES.items()
+            for step in range(300, schedule.n_steps + 1, 150)
         ]
     )
 
 
-def planted(name: str) -> pd.DataFrame:
+def synthetic(name: str) -> pd.DataFrame:
     """Losses of a law at all points of the curves."""
     frame = curves((0.2, 0.5, 0.8) if "replay" in name else (0.5,))
     points = points_from_table(frame, "general", SCHEDULES).points
@@ -72,7 +72,7 @@ def planted(name: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", TRUTH)
 def test_a_schedule_that_was_never_seen_is_predicted(name: str) -> None:
-    data = points_from_table(planted(name), "general", SCHEDULES)
+    data = points_from_table(synthetic(name), "general", SCHEDULES)
     held = np.array(["decay" in data.run_names[run] for run in data.runs])
     found = fit_law(LAWS[name], data.take(~held))
     assert found.objective < 1e-9
@@ -83,12 +83,12 @@ def test_a_schedule_that_was_never_seen_is_predicted(name: str) -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_sampled_drops_give_the_loss_of_all_of_them(name: str) -> None:
     """Within 3e-5 nats, at the parameters published for 400M (twelve times as many steps)."""
-    one = SCHEDULES[name]
+    schedule = SCHEDULES[name]
     stretched = Schedule.model_validate(
-        [{**part.model_dump(), "to_step": 12 * part.to_step} for part in one.root]
+        [{**part.model_dump(), "to_step": 12 * part.to_step} for part in schedule.root]
     )
     curve = stretched.curve()
-    steps = np.unique(np.geomspace(100, one.n_steps * 12, 40).astype(int))
+    steps = np.unique(np.geomspace(100, schedule.n_steps * 12, 40).astype(int))
     values = {"alpha": 0.42878731, "C": 2.02462735, "beta": 0.59350493, "gamma": 0.63472457}
     values |= {"E": 2.37474466, "A": 0.65421216, "B": 523.42464371}
     vector = np.array([values[name] for name in LAWS["multi-power"].names])
@@ -175,7 +175,7 @@ def test_a_question_without_a_batch_has_that_of_the_runs_if_it_is_one() -> None:
 
 
 def test_a_question_names_a_schedule_of_its_own() -> None:
-    frame = planted("multi-power")
+    frame = synthetic("multi-power")
     seen = frame[~frame["run"].str.startswith("decay")]
     found = fit(seen, "multi-power", n_draws=5, schedules=SCHEDULES)
     asked = frame[frame["schedule"] == "decay"].drop(columns="loss_general")
@@ -189,7 +189,7 @@ def test_a_table_without_a_history_is_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: it needs learning_rate with batch_tokens and"):
         fit(own_table().drop(columns="batch_tokens"), name, n_draws=5)
     with pytest.raises(InputError, match=f"{name}: it needs learning_rate with batch_tokens and"):
-        fit(planted(name), name, n_draws=5)  # its schedules are not given
+        fit(synthetic(name), name, n_draws=5)  # its schedules are not given
 
 
 def test_areas_are_scaled_by_their_geometric_median() -> None:

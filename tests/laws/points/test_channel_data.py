@@ -1,4 +1,4 @@
-"""The rules of a channel, and what a table can carry."""
+"""The rules of a channel, and which laws suit a table."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dcpt.laws.points.questions import check_question
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "output"),
     [
         ("n_params", 7, "n_params 7 is below 1,000"),
         ("n_params", 350, "350 looks like 350M, which is written 350000000"),
@@ -27,12 +27,12 @@ from dcpt.laws.points.questions import check_question
         ("phase", "end", "phase 'end' cannot be predicted"),
     ],
 )
-def test_what_no_law_can_be_asked_is_refused(column: str, value: object, told: str) -> None:
+def test_what_no_law_can_be_asked_is_refused(column: str, value: object, output: str) -> None:
     frame = pd.DataFrame({"n_params": [1e6], "n_tokens": [1e7]} | {column: [value]})
     with pytest.raises(InputError) as caught:
         check_question(frame)
     (problem,) = caught.value.problems
-    assert told in problem
+    assert output in problem
 
 
 def test_what_a_law_can_be_asked_passes() -> None:

@@ -17,7 +17,7 @@ from dcpt.laws.solver.search import fit_law
 
 
 def d_cpt_points(seed: int, sizes: int = 5, tokens: int = 6, ratios: int = 9) -> ChannelData:
-    """D-CPT L3 planted on sizes x ratios runs of ``tokens`` points each, noise .3 %."""
+    """D-CPT L3 synthetic on sizes x ratios runs of ``tokens`` points each, noise .3 %."""
     rng = np.random.default_rng(seed)
     axes = (np.geomspace(1e8, 4e9, sizes), np.linspace(0.1, 0.9, ratios))
     n, r, d = (
