@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dcpt.names import escape_controls
 
@@ -49,7 +49,19 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-def nearest(name: str, valid: list[str]) -> str:
-    """A hint that ends an error: the valid name nearest to what was written, if any."""
-    found = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def find_nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The valid name nearest to a name, None if none is near.
+
+    Args:
+        name: The name as written.
+        valid: The valid names.
+        cutoff: Least similarity, 0 to 1 (``difflib``).
+    """
+    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=cutoff)
+    return found[0] if found else None
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint that ends an error: the valid name nearest to a name, if any is near."""
+    found = find_nearest(name, valid, cutoff=0.5)
+    return f"; did you mean {found!r}?" if found else ""

@@ -1,6 +1,6 @@
 """Do nominal 90 % intervals hold 90 % of the truth?
 
-Hypothesis: intervals of predicted losses and of the share r* cover the synthetic truth in 85 to 95 %
+Hypothesis: intervals of predicted losses and of the share r* cover the true values in 85 to 95 %
 of tables, inside the grid and at twice its largest N or D, whichever of the menu's laws is true and
 also where none is.
 

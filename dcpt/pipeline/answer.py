@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from dcpt.atomic_files import make_room
 from dcpt.errors import InputError
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from dcpt.decide.records import Recommendation, Target
     from dcpt.diagnosis import Diagnosis
-    from dcpt.laws import Fit
+    from dcpt.laws import Fit, Law
+    from dcpt.limit import Limit
+    from dcpt.table.schedules import Schedule
 
 FIT_FILES = ("runs.csv", "fit.json", "draws.npz")
 """What a fit writes into its folder."""
@@ -51,7 +53,34 @@ def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Dia
     return diagnose(runs, read_journals(place.stored, asked))
 
 
-def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
+class FitOptions(TypedDict, total=False):
+    """Options of :func:`dcpt.laws.fit`."""
+
+    law: str | Law | Sequence[str | Law]
+    channels: Sequence[str] | None
+    n_draws: int
+    seed: int
+    fixed: Mapping[str, float] | None
+    bounds: Mapping[str, tuple[float, float]] | None
+    delta: float
+    schedules: Mapping[str, Schedule] | None
+
+
+class TargetFields(TypedDict, total=False):
+    """Fields of :class:`dcpt.decide.records.Target`; None is not given."""
+
+    n_params: float | None
+    n_tokens: float | None
+    limit: Limit | str | float | None
+    base_losses: Mapping[str, float] | None
+    base_peak_learning_rate: float | None
+    base_n_tokens: float | None
+    warmup_tokens: float | None
+    learning_rate: float | None
+    unique_tokens: Mapping[str, float]
+
+
+def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Unpack[FitOptions]) -> Fit:
     """Fit the laws to a runs table, and write the fit and its table if a folder is given.
 
     Args:
@@ -77,14 +106,13 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
     return fitted
 
 
-def read_target(place: Place, **given: Any) -> Target:
+def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
     """The large run that a recommendation is for.
 
     Args:
         place: A study, whose target section and measured base losses are read; or a fit
             folder, which has none.
-        given: Fields of :class:`dcpt.decide.records.Target` set by hand; None and empty ones are
-            not given. They win over the study's.
+        fields: Fields that replace those of the study's target.
 
     Raises:
         InputError: If something that a decision needs is neither given nor measured.
@@ -94,17 +122,17 @@ def read_target(place: Place, **given: Any) -> Target:
 
     check_fit(place)
     known = study_target(place) if isinstance(place, Workspace) else {}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
-        # Another size is another base: nothing that was measured on the study's own holds for it.
+        # Another size is another base, so nothing measured on the study's own base applies.
         known = {name: known.get(name) for name in ("n_tokens", "limit", "learning_rate")}
-    fields = {**known, **given}
-    fields["base_losses"] = {**known.get("base_losses", {}), **given.get("base_losses", {})}
+    merged = {**known, **given}
+    merged["base_losses"] = known.get("base_losses", {}) | dict(fields.get("base_losses") or {})
     for name in ("n_params", "n_tokens", "limit"):
-        if fields.get(name) is None:
+        if merged.get(name) is None:
             option = name.replace("_", "-")
             raise InputError(f"{place}: the target's {name} is not known; give --{option}")
-    return Target(**{**fields, "limit": Limit.parse(fields["limit"])})
+    return Target(**{**merged, "limit": Limit.parse(merged["limit"])})
 
 
 def recommend_for(

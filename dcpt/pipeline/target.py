@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dcpt.pipeline.answer import read_target
 from dcpt.pipeline.workspace import Place, Workspace, fit_folder
@@ -11,6 +11,7 @@ from dcpt.quantities import format_rate, format_share
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Target
+    from dcpt.pipeline.answer import TargetFields
     from dcpt.table.base_rows import TableBase
 
 TARGET_FIELDS = (
@@ -55,7 +56,7 @@ def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, An
     asked = dict(given)
     notes: list[str] = []
     if isinstance(place, Workspace) and place.study.target is not None:
-        fields = {name: given.get(name) for name in TARGET_FIELDS}
+        fields = cast("TargetFields", {name: given.get(name) for name in TARGET_FIELDS})
         target, notes = complete_target(place, read_target(place, **fields))
         asked |= {name: getattr(target, name) for name in TARGET_FIELDS}
         if given.get("ratio") is None:

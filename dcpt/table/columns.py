@@ -9,11 +9,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dcpt.errors import find_nearest, nearest
 
 Values = NDArray[Any]
 """Cells of one column, (rows,): float64 with NaN where unknown, or text with None."""
@@ -69,8 +70,7 @@ def _says_size(value: float) -> str:
 
 
 def _says_phase(value: str) -> str:
-    near = get_close_matches(value.lower(), PHASES, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(value.lower(), PHASES)
     return f"is not a phase; write base (D = 0), constant or annealed{hint}"
 
 
@@ -229,5 +229,4 @@ def known_column(name: str, channels: Collection[str] | None = None) -> Column |
 
 def nearest_column(name: str) -> str | None:
     """The known column whose name is nearest to this one, if any is near."""
-    near = get_close_matches(name.lower(), [*_BY_NAME, *(f"{p}<channel>" for p in _FAMILIES)], n=1)
-    return near[0] if near else None
+    return find_nearest(name.lower(), [*_BY_NAME, *(f"{p}<channel>" for p in _FAMILIES)])
