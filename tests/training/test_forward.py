@@ -81,9 +81,9 @@ def test_models_of_one_shape_share_a_forward_pass() -> None:
     wider = ARCHITECTURE.model_copy(update={"width": 32})
     assert forward_of(build_llama(wider), "float32") is not forward
     tokens = torch.arange(34).reshape(2, 17)
-    first = forward.losses(weights_of(first), tokens)[1]
-    assert not torch.equal(forward.losses(weights_of(second), tokens)[1], first)
-    assert torch.equal(forward.losses(weights_of(first), tokens)[1], first)
+    losses = forward.losses(weights_of(first), tokens)[1]
+    assert not torch.equal(forward.losses(weights_of(second), tokens)[1], losses)
+    assert torch.equal(forward.losses(weights_of(first), tokens)[1], losses)
 
 
 @pytest.mark.parametrize(
