@@ -13,6 +13,10 @@ PARAMETER_KINDS = ("at_bound", "ill_conditioned")
 """Flags about the values of a law's parameters; they do not affect its predictions."""
 
 RANK = (
+    "base_loss_contradicts_runs",
+    "loss_unit",
+    "larger_base_is_worse",
+    "one_run_off",
     "no_share_meets_limit",
     "outside_own_interval",
     "may_be_out_of_reach",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dcpt.decide.question import Question
 from dcpt.decide.records import Evidence, Level, Reason, Recommendation
+from dcpt.flags import Flag
 from dcpt.laws.points.record import SAME
 from dcpt.quantities import (
     format_count,
@@ -23,6 +24,7 @@ from dcpt.quantities import (
     format_share,
     format_shares,
 )
+from dcpt.table.units import flag_base_loss
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.channel_fit import ChannelFit
@@ -102,6 +104,7 @@ class Facts:
         at_bounds: Part of the fitted parameters on a bound, weighted by law, per channel.
         not_held_out: Channels of which no points could be held out.
         decayed: Whether the decision was made on losses after a decay.
+        doubtful: Flags of losses whose unit or measurement is in doubt.
     """
 
     extrapolation: dict[str, float]
@@ -115,6 +118,7 @@ class Facts:
     at_bounds: dict[str, float]
     not_held_out: tuple[str, ...]
     decayed: bool
+    doubtful: tuple[Flag, ...] = ()
 
 
 def judge_evidence(question: Question, recommendation: Recommendation) -> Evidence:
@@ -159,7 +163,18 @@ def find_facts(question: Question, recommendation: Recommendation) -> Facts:
             name for name in decisive if not _is_held_out(fit.by_channel[name], phase)
         ),
         decayed=phase == "annealed",
+        doubtful=(*flag_bases(question), *(f for f in fit.flags if f.kind == "loss_unit")),
     )
+
+
+def flag_bases(question: Question) -> list[Flag]:
+    """Flags of base losses of the target that contradict the bases of the runs."""
+    target, bases = question.target, question.fit.bases
+    return [
+        flag
+        for channel, loss in target.base_losses.items()
+        for flag in flag_base_loss(channel, target.n_params, loss, bases.get(channel, ()))
+    ]
 
 
 def _count_runs(channel: ChannelFit, phase: str) -> int:
@@ -187,6 +202,7 @@ def _is_held_out(channel: ChannelFit, phase: str) -> bool:
 def judge(facts: Facts) -> Evidence:
     """The weakest level that any of the facts allows, with the reasons."""
     reasons = [
+        *_about_the_losses(facts),
         *_about_the_target(facts),
         *_about_the_grid(facts),
         *_about_the_answer(facts),
@@ -194,6 +210,21 @@ def judge(facts: Facts) -> Evidence:
     ]
     reasons.sort(key=lambda reason: -LEVELS.index(reason.level))
     return Evidence(reasons[0].level if reasons else LEVELS[0], reasons)
+
+
+def _about_the_losses(facts: Facts) -> Iterator[Reason]:
+    """Losses whose unit or measurement is in doubt: every number of the answer depends on them."""
+    for flag in facts.doubtful:
+        channel = flag.subject["channel"]
+        whose = "the runs" if flag.kind == "loss_unit" else "the target's base"
+        yield Reason(
+            flag.kind,
+            flag.sentence,
+            flag.subject,
+            flag.values,
+            level=NOT_ENOUGH,
+            needed=f"check the {channel} loss of {whose}",
+        )
 
 
 def _about_the_target(facts: Facts) -> Iterator[Reason]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dcpt.decide.evidence import WIDE_INTERVAL
+from dcpt.decide.evidence import WIDE_INTERVAL, flag_bases
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
 from dcpt.decide.sentences import binding_channel, limit_binds
@@ -47,6 +47,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         recommendation: The answer, its flags not yet filled in.
     """
     return [
+        *flag_bases(question),
         *_about_the_laws(question, recommendation),
         *_beyond_the_runs(question, recommendation),
         *_about_the_limit(question, recommendation),

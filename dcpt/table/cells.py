@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,9 @@ class Cells:
 
 def read_cells(cells: pd.Series[Any], column: Column) -> Cells:
     """Read the cells of a known column as text or as numbers."""
-    return _read_texts(cells) if column.kind == "text" else _read_numbers(cells)
+    if column.kind == "text":
+        return _read_texts(cells)
+    return _read_numbers(cells, _count if column.kind == "count" else _number)
 
 
 def _read_texts(cells: pd.Series[Any]) -> Cells:
@@ -48,7 +51,7 @@ def _read_texts(cells: pd.Series[Any]) -> Cells:
     return Cells(values, empty, unreadable)
 
 
-def _read_numbers(cells: pd.Series[Any]) -> Cells:
+def _read_numbers(cells: pd.Series[Any], read: Callable[[object], float]) -> Cells:
     """Read numbers as Python's ``float`` does: exactly, and the text ``nan`` is no number."""
     kind = cells.dtype
     if pd.api.types.is_numeric_dtype(kind) and not (
@@ -70,7 +73,7 @@ def _read_numbers(cells: pd.Series[Any]) -> Cells:
         if isinstance(cell, str) and not cell.strip():
             empty[row] = True
         else:
-            values[row] = _number(cell)
+            values[row] = read(cell)
     return Cells(values, empty, np.isnan(values) & ~empty)
 
 
@@ -81,6 +84,15 @@ def _number(cell: object) -> float:
         return float(cell)  # type: ignore[arg-type]
     except (ValueError, TypeError, OverflowError):
         return math.nan
+
+
+def _count(cell: object) -> float:
+    """A count, which may be written with a suffix, such as 2M."""
+    value = _number(cell)
+    if math.isnan(value) and isinstance(cell, str):
+        with contextlib.suppress(ValueError):
+            return float(parse_count(cell))
+    return value
 
 
 def typed(cells: Cells, column: Column) -> Values:
@@ -102,9 +114,6 @@ def says_unreadable(cell: object, column: Column) -> str:
             "in the column excluded where the run diverged"
         )
     remedy = f"write {column.unit or 'the number'} in digits"
-    if column.kind == "count":
-        with contextlib.suppress(ValueError):
-            remedy = f"write {parse_count(text)}"
     optional = "" if column.filled else ", or leave the cell empty where it is unknown"
     return f"is not a number; {remedy}{optional}"
 
@@ -122,3 +131,31 @@ def show(cell: object) -> str:
     if len(text) > 60:
         text = f"{text[:57]}..."
     return repr(text) if math.isnan(_number(text)) else text.strip()
+
+
+def forget_unreadable(cells: Cells, rows: Mask) -> Cells:
+    """The cells, unknown where they cannot be read or are not finite in some rows.
+
+    Trainers write inf, None or a dash for the loss of a run that diverged; a row with a reason in
+    ``excluded`` may hold them.
+
+    Args:
+        cells: A column.
+        rows: The rows that may hold anything, shape (rows,).
+    """
+    numbers = cells.values.dtype == np.float64
+    lost = rows & (cells.unreadable | (np.isinf(cells.values) if numbers else False))
+    if not lost.any():
+        return cells
+    values = cells.values.copy()
+    values[lost] = np.nan if numbers else None
+    return Cells(values, cells.empty | lost, cells.unreadable & ~lost)
+
+
+def own_values(cells: pd.Series[Any]) -> Values:
+    """A column that dcpt does not know: as it is, or as numbers if all its texts are numbers."""
+    texts = cells[cells.notna()].to_list()
+    if not texts or not all(isinstance(cell, str) for cell in texts):
+        return cells.to_numpy()
+    read = _read_numbers(cells, _number)
+    return cells.to_numpy() if read.unreadable.any() or read.empty.all() else read.values

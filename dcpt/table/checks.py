@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,25 @@ import pandas as pd
 
 from dcpt.errors import InputError
 from dcpt.names import read_channel_name, same_but_case, shorten
-from dcpt.table.cells import Cells, Mask, read_cells, says_unreadable, show, typed
+from dcpt.table.cells import (
+    Cells,
+    Mask,
+    forget_unreadable,
+    own_values,
+    read_cells,
+    says_unreadable,
+    show,
+    typed,
+)
 from dcpt.table.channels import add_general_totals
 from dcpt.table.columns import KIND_RULES, Column, Rule, channels_of, in_normal_form, known_column
 from dcpt.table.row_rules import Finding, row_findings
 
 MOST_SHOWN = 20
-"""Problems that one error spells out; the others are counted."""
+"""Kinds of problems that an error lists; the others are counted."""
+
+SHOWN_ROWS = 5
+"""Rows with the same problem that are listed after the first; the others are counted."""
 
 
 def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
@@ -46,20 +57,22 @@ def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
         raise InputError(f"{place}: the table holds no rows; give one row per evaluation of a run")
     columns = {name: known_column(name, channels_of(names)) for name in names}
     cells = {name: read_cells(frame[name], column) for name, column in columns.items() if column}
+    points = cells["excluded"].empty if "excluded" in cells else np.ones(len(frame), dtype=bool)
+    for name in cells.keys() - {"run", "n_tokens", "excluded"}:
+        cells[name] = forget_unreadable(cells[name], ~points)
     table = pd.DataFrame(
         {
-            name: typed(cells[name], column) if column else frame[name].to_numpy()
+            name: typed(cells[name], column) if column else own_values(frame[name])
             for name, column in columns.items()
         }
     )
-    points = cells["excluded"].empty if "excluded" in cells else np.ones(len(frame), dtype=bool)
     findings = [
         finding
         for name, column in columns.items()
         if column
         for finding in _cell_findings(name, column, cells[name], frame[name], points)
     ]
-    findings += _empty_cells(cells, columns, points)
+    findings += [*_empty_cells(cells, columns, points), *_empty_points(cells, points)]
     sound = points.copy()
     for finding in findings:
         sound[finding.rows] = False
@@ -69,6 +82,14 @@ def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
 
 
 def _missing_columns(found: list[str], place: str) -> Iterator[str]:
+    wide = [name for name in found if name.endswith(("__MIN", "__MAX")) or " - " in name]
+    if wide and "run" not in found:
+        yield (
+            f"{place}: the table is wide, a column per run (such as {shorten(wide[0])}); make it "
+            "long, a row per run and step with the columns run, n_tokens and loss_<channel>, for "
+            "example with pandas.melt, and leave out columns that end in __MIN or __MAX"
+        )
+        return
     for name in sorted({name for name in found if found.count(name) > 1}):
         yield f"{place}: the column {name} is there twice; rename or remove one of the two"
     shown = ", ".join(found[:40]) + (" ..." if len(found) > 40 else "")
@@ -157,25 +178,41 @@ def _empty_cells(
             yield Finding(name, empty, _always(f"the cell is empty; {says}"))
 
 
+def _empty_points(cells: dict[str, Cells], points: Mask) -> Iterator[Finding]:
+    """Points without any loss: a channel may be measured at fewer points than another."""
+    losses = [read for name, read in cells.items() if name.startswith("loss_")]
+    rows = np.flatnonzero(np.all([read.empty for read in losses], axis=0) & points)
+    if len(rows):
+        says = (
+            "the cell is empty, as are those of all other channels; every point needs a loss: fill "
+            "one in, remove the row, or give a reason in the column excluded"
+        )
+        name = next(name for name in cells if name.startswith("loss_"))
+        yield Finding(name, rows, _always(says))
+
+
 def _always(sentence: str) -> Callable[[int], str]:
     return lambda row: sentence
 
 
 def _raise_if_any(findings: list[Finding], labels: pd.Index[Any], place: str) -> None:
-    """Raise all findings; where they are many, a few of each kind, so that none hides another."""
-    total = sum(len(finding.rows) for finding in findings)
-    if not total:
-        return
-    turns = zip_longest(
-        *([(int(row), each) for row in each.rows[:MOST_SHOWN]] for each in findings)
-    )
-    shown = [pair for turn in turns for pair in turn if pair is not None][:MOST_SHOWN]
-    shown.sort(key=lambda pair: pair[0])
-    words = [
-        f"{place}, row {labels[row]}, column {finding.column}: {finding.sentence(row)}"
-        for row, finding in shown
-    ]
-    if total > len(words):
-        more = total - len(words)
-        words.append(f"{place}: {more:,} more problem{'s' if more > 1 else ''} like these")
-    raise InputError(words)
+    """Raise all findings: a line for each broken rule of a column, with its first row."""
+    found = sorted((finding for finding in findings if len(finding.rows)), key=_first_row)
+    words = []
+    for finding in found[:MOST_SHOWN]:
+        first = _first_row(finding)
+        others = [str(labels[row]) for row in finding.rows if row != first]
+        shown = ", ".join(others[:SHOWN_ROWS]) + (", ..." if len(others) > SHOWN_ROWS else "")
+        noun = "row" if len(others) == 1 else "rows"
+        also = f" (and {len(others):,} more {noun}: {shown})" if others else ""
+        where = f"{place}, row {labels[first]}, column {finding.column}"
+        words.append(f"{where}: {finding.sentence(first)}{also}")
+    if len(found) > MOST_SHOWN:
+        more = len(found) - MOST_SHOWN
+        words.append(f"{place}: {more:,} more kind{'s' if more > 1 else ''} of problems")
+    if words:
+        raise InputError(words)
+
+
+def _first_row(finding: Finding) -> int:
+    return int(finding.rows.min())

@@ -143,7 +143,7 @@ _REASON = Rule(
 COLUMNS: tuple[Column, ...] = (
     Column("run", "text", "", "the trunk's name; its branches have it too", filled="rows"),
     Column("n_tokens", "count", "tokens", "D, decay included; 0 is the base", filled="rows"),
-    Column("loss_", "number", "nats/token", "validation loss", _LOSS, filled="points"),
+    Column("loss_", "number", "nats/token", "validation loss", _LOSS),
     Column("n_params", "count", "count", "parameters in all", (_SIZE,), "trained points", True),
     Column("n_params_non_embedding", "count", "count", "without embeddings", (_SIZE,), None, True),
     Column("ratio", "number", "0..1", "share of domain tokens", (_RATIO,), "trained points", True),

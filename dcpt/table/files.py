@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from dcpt.atomic_files import replace_file
@@ -16,8 +14,9 @@ from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME, CHANNEL_RULE, shorten
 from dcpt.table.checks import check_runs
 from dcpt.table.columns import channel_of, in_normal_form, known_column, nearest_column
+from dcpt.table.csv_files import read_csv
 
-_CSV = (".csv",)
+_CSV = (".csv", ".tsv")
 _PARQUET = (".parquet", ".pq")
 
 
@@ -31,7 +30,8 @@ def load_runs(
     column of numbers is an error.
 
     Args:
-        source: A ``.csv`` (UTF-8, commas) or ``.parquet`` file, or a frame with the same columns.
+        source: A ``.csv`` file (UTF-8; commas, semicolons or tabs), a ``.tsv`` or ``.parquet``
+            file, or a frame with the same columns.
         columns: Names of this table's columns where they differ: ``{"n_params": "N"}`` reads the
             column ``N`` as ``n_params``.
 
@@ -66,7 +66,7 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
     Args:
         frame: A runs table.
-        path: A ``.csv`` or ``.parquet`` file; its folder is made if need be.
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file; its folder is made if it does not exist.
 
     Raises:
         InputError: If the suffix is another one or the file cannot be written.
@@ -77,7 +77,8 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path) as part:
             if suffix in _CSV:
-                frame.to_csv(part, index=False, lineterminator="\n")
+                separator = "\t" if suffix == ".tsv" else ","
+                frame.to_csv(part, index=False, lineterminator="\n", sep=separator)
             else:
                 frame.to_parquet(part, index=False)
     except OSError as error:
@@ -106,58 +107,28 @@ def check_replaceable(path: Path, source: Path) -> None:
 
 def _known_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
+    if suffix in (".json", ".jsonl"):
+        raise InputError(
+            f"{path} is JSON, such as the log of a trainer; write it as a table in CSV with a row "
+            "per evaluation: run, n_tokens (steps times the tokens of a step), loss_<channel> for "
+            "each evaluated text, n_params, ratio and learning_rate"
+        )
     if suffix not in _CSV + _PARQUET:
-        raise InputError(f"{path} ends in neither .csv nor .parquet; name the runs table so")
+        raise InputError(f"{path}: a runs table is a .csv, .tsv or .parquet file; rename it")
     return suffix
 
 
 def _read_file(path: Path) -> pd.DataFrame:
     suffix = _known_suffix(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist; give the path of a runs table (.csv, .parquet)")
+        raise InputError(
+            f"{path} does not exist; give the path of a runs table (.csv, .tsv, .parquet)"
+        )
     try:
-        return _read_csv(path) if suffix in _CSV else _read_parquet(path)
+        return read_csv(path) if suffix in _CSV else _read_parquet(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path} cannot be read ({reason}); give a file that can") from error
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as text, so that nothing is guessed; the index counts rows as the file does."""
-    numbers, rows = [], []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file, strict=True), start=1):
-                if row:  # a blank line
-                    numbers.append(number)
-                    rows.append(row)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path.name} is not UTF-8 text (byte 0x{error.object[error.start]:02x} after row "
-            f"{numbers[-1] if numbers else 0}); save it as CSV in UTF-8"
-        ) from error
-    except csv.Error as error:
-        raise InputError(
-            f"{path.name} is not a CSV after row {numbers[-1] if numbers else 0} ({error}); "
-            "save it as CSV, with commas and closed quotes"
-        ) from error
-    if not rows:
-        raise InputError(f"{path.name} is empty; its first row names the columns")
-    header = pd.Index([name.strip() for name in rows[0]], dtype=object)
-    ragged = [
-        (n, len(row)) for n, row in zip(numbers, rows, strict=True) if len(row) != len(header)
-    ]
-    if ragged:
-        words = [
-            f"{path.name}, row {number}: {length} cells where the header has {len(header)}; is the "
-            "row cut off, or does a cell hold a comma without quotes?"
-            for number, length in ragged[:20]
-        ]
-        if len(ragged) > 20:
-            words.append(f"{path.name}: {len(ragged) - 20:,} more rows like these")
-        raise InputError(words)
-    cells = np.array(rows[1:], dtype=object).reshape(len(rows) - 1, len(header))
-    return pd.DataFrame(cells, columns=header, index=numbers[1:], dtype=object)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

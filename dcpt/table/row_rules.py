@@ -14,6 +14,9 @@ from dcpt.table.cells import show
 from dcpt.table.channels import general_channels
 from dcpt.table.columns import known_column
 
+FEWEST_TOKENS = 1000
+"""A table of models whose longest run saw fewer tokens counts them in another unit."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -32,6 +35,7 @@ def row_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Finding
         labels: Names of all rows of the table, for messages.
     """
     yield from _phase_findings(table)
+    yield from _token_findings(table)
     yield from _key_findings(table, labels)
     for name in table.columns.astype(str):
         column = known_column(name)
@@ -88,6 +92,31 @@ def _phase_findings(table: pd.DataFrame) -> Iterator[Finding]:
             "trunk: empty the cell, or write annealed"
         ),
     )
+
+
+def _token_findings(table: pd.DataFrame) -> Iterator[Finding]:
+    """Tokens that are steps, or counted in millions or billions."""
+    tokens, batch = table["n_tokens"], table.get("batch_tokens")
+    trained = tokens > 0
+    if batch is not None and (trained & (tokens < batch)).any():
+        yield Finding(
+            "n_tokens",
+            table.index[trained & (tokens < batch)].to_numpy(),
+            lambda row: (
+                f"{show(tokens[row])} is less than batch_tokens {show(batch[row])}, the tokens of "
+                "one step; if it counts steps, multiply it by batch_tokens"
+            ),
+        )
+    elif trained.any() and tokens.max() < FEWEST_TOKENS and "n_params" in table:
+        yield Finding(
+            "n_tokens",
+            table.index[trained].to_numpy(),
+            lambda row: (
+                f"{show(tokens[row])} counts tokens, and no run of the table saw "
+                f"{FEWEST_TOKENS:,}; if it is in millions or billions, write the tokens "
+                "themselves, such as 7000000000 or 7B"
+            ),
+        )
 
 
 def _key_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Finding]:

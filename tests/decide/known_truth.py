@@ -47,6 +47,7 @@ class KnownFit:
     table_sha256: str = "0" * 64
     sha256: str = "1" * 64
     general_weights: dict[str, float] = field(default_factory=dict)
+    bases: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     only_rates: tuple[tuple[float, float, str], ...] = ()
 
     @property

@@ -54,7 +54,10 @@ def of_two_ratios() -> pd.DataFrame:
 
 REFUSED = {
     "NaN": (cell("loss_general", "NaN"), "column loss_general: 'NaN' is not a number; leave"),
-    "empty": (cell("loss_domain", None), "column loss_domain: the cell is empty; every point"),
+    "empty": (
+        cell("loss_domain", None).assign(loss_general=cell("loss_general", None)["loss_general"]),
+        ": the cell is empty, as are those of all other channels",
+    ),
     "zero": (cell("loss_general", 0), "column loss_general: 0 is not a loss > 0; nats per token"),
     "negative": (cell("loss_domain", -2.5), "column loss_domain: -2.5 is not a loss > 0"),
     "infinite": (
@@ -63,7 +66,15 @@ REFUSED = {
     ),
     "perplexity": (cell("loss_general", 33.1), "33.1 is above 20 where nats per token are expec"),
     "7 billion": (cell("n_params", 7), "7 looks like 7B, which is written 7000000000"),
-    "7B": (cell("n_params", "7B"), "'7B' is not a number; write 7000000000"),
+    "7B": (cell("n_params", "7B"), "7000000000 differs from 1000000 in row"),
+    "millions": (
+        table().assign(n_tokens=lambda t: t["n_tokens"] / 1e6),
+        "counts tokens, and no run of the table saw 1,000; if it is in millions",
+    ),
+    "steps": (
+        table().assign(batch_tokens=10**7),
+        "is less than batch_tokens 10000000, the tokens of one step; if it counts steps",
+    ),
     "percent": (cell("ratio", 50), "is it in percent? 50 % is written 0.5"),
     "two points": (table().iloc[:2], "needs 3 token counts or more along n_tokens and the table"),
     "one point": (table().iloc[:1], "and the table has 1 (1e+06)"),
@@ -231,7 +242,7 @@ def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
     """Tables that pass the door: crossed or holed, of any scale, their losses of any kind."""
     tokens = draw(some([1, 7, 1e3, 1e6, 2e6, 8e6, 1e9, 1e12], 3, 5, 8))
     known = {"base_n_tokens": 10**9, "base_peak_learning_rate": 1e-3, "unique_tokens_domain": 10**6}
-    known |= {"warmup_tokens": draw(st.sampled_from([0, 1, 1000])), "batch_tokens": 10**6}
+    known |= {"warmup_tokens": draw(st.sampled_from([0, 1, 1000])), "batch_tokens": 1}
     phases = draw(st.sampled_from([["constant"], ["base", "constant"], ["base", "annealed"]]))
     phases = [*phases, *draw(st.sampled_from([[], ["annealed"]]))]
     ends = {"base": [0], "constant": tokens, "annealed": [1.1 * max(tokens) + 1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,10 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**31) | st.none(),
     "size": st.text("abé 1.", max_size=4) | st.none(),
 }
+TOKENS = st.just(0) | st.integers(1000, 10**12)
 PER_RUN = ("ratio", "learning_rate", "n_params", "seed")
 ODD = st.sampled_from(
-    ["NA", "n/a", "nan", "inf", "-inf", "1,5", "three", "10B", "--", "-1", "1e999"]
+    ["NA", "n/a", "nan", "inf", "-inf", "1,5", "three", "10Q", "--", "-1", "1e999"]
 )
 ODD_OBJECTS = ODD | st.sampled_from([True, 1j, b"1", [1], (), -1, float("inf"), 10**400, object])
 NUMBERS = [name for name in COLUMNS if name != "size"]
@@ -42,7 +44,7 @@ def tables(
     rows: list[dict[str, Any]] = []
     for run in range(draw(st.integers(1, 3))):
         one_value = {name: draw(COLUMNS[name]) for name in PER_RUN}
-        for n_tokens in draw(st.lists(st.integers(0, 10**12), min_size=1, max_size=4, unique=True)):
+        for n_tokens in draw(st.lists(TOKENS, min_size=1, max_size=4, unique=True)):
             other = {name: draw(COLUMNS[name]) for name in COLUMNS if name not in PER_RUN}
             rows.append({"run": f"run {run}", "n_tokens": n_tokens, **one_value, **other})
     frame = pd.DataFrame(rows, dtype=object)
@@ -60,11 +62,14 @@ def load(
     try:
         return source(), set()
     except InputError as error:
-        places = [line.split(":")[0].split(", ") for line in error.problems]
-    return None, {
-        (int(row.removeprefix("row ")) - first_row, column.removeprefix("column "))
-        for _, row, column in places
-    }
+        problems = error.problems
+    named = set()
+    for line in problems:
+        _, row, column = line.split(":")[0].split(", ")
+        others = re.search(r"\(and \d+ more rows?: ([\d, ]+)\)$", line)
+        rows = [row.removeprefix("row "), *(others[1].split(", ") if others else [])]
+        named |= {(int(number) - first_row, column.removeprefix("column ")) for number in rows}
+    return None, named
 
 
 @settings(max_examples=150, deadline=None)

@@ -46,7 +46,7 @@ def test_names_are_mapped(tmp_path: Path) -> None:
     path.write_text(TEXT)
     assert load_runs(path, {"n_params": "N"})["n_params"].tolist() == [1_000_000] * 2
     assert "N" not in load_runs(path, {"n_params": "N"})
-    assert load_runs(path)["N"].tolist() == ["1000000"] * 2
+    assert load_runs(path)["N"].tolist() == [1_000_000] * 2
 
 
 def test_two_names_can_be_swapped_and_one_column_read_twice() -> None:
@@ -78,7 +78,6 @@ def test_a_wrong_mapping_is_refused(tmp_path: Path, columns: dict[str, str], wor
     [
         (b"", "is empty; its first row names the columns"),
         (b"run,n_tokens,loss_general\n", "holds no rows"),
-        (TEXT.replace(",", ";").encode(), "separated by commas"),
         (TEXT.encode() + b"b,1000000,4", "row 4: 3 cells where the header has 4; is the row cut"),
         (TEXT.encode() + b"\n\nb,1,2,3,4,5\n", "row 6: 6 cells where the header has 4"),
         (TEXT.encode() + "b,1000000,0,3.5é\n".encode("latin-1"), "not UTF-8 text (byte 0xe9"),
@@ -109,7 +108,7 @@ def test_rows_are_counted_as_in_the_file(tmp_path: Path) -> None:
 def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         load_runs(tmp_path / "runs.csv")
-    with pytest.raises(InputError, match=r"neither .csv nor .parquet"):
+    with pytest.raises(InputError, match=r"a runs table is a .csv, .tsv or .parquet file"):
         load_runs(tmp_path / "runs.xlsx")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
@@ -163,3 +162,70 @@ def test_a_read_only_disk_is_one_sentence(tmp_path: Path, runs: pd.DataFrame) ->
             write_runs(runs, tmp_path / "folder" / "runs.parquet")
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+SOUND = "run;n_params;n_tokens;loss_general;note\na;2000000;0;4,59921;x\na;2000000;1000000;4,5;y\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SOUND,
+        SOUND.replace(",", "."),
+        SOUND.replace(",", ".").replace(";", "\t"),
+        SOUND.replace(",", ".").replace(";", ","),
+        SOUND.replace(",", ".").replace("2000000", "2M").replace("1000000", "1.000e+06"),
+        SOUND.replace(",", ".").replace("2000000", "2,000,000").replace("1000000", "1,000,000"),
+    ],
+)
+def test_tables_as_people_write_them_are_read_alike(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    frame = load_runs(path)
+    assert frame["n_params"].tolist() == [2_000_000] * 2
+    assert frame["n_tokens"].tolist() == [0, 1_000_000]
+    assert frame["loss_general"].tolist() == [4.59921, 4.5]
+    assert frame["note"].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "run;n_tokens;loss_general\na;0;4\na;1,234;3\n",
+            "row 3, column n_tokens: '1,234' may mean 1234 or 1.234; write numbers without commas",
+        ),
+        (
+            "run;n_tokens;loss_general\na;0;4,5\na;1,234,567;3,5\n",
+            "row 2, column loss_general: '4,5' has a decimal comma and row 3, column n_tokens: "
+            "'1,234,567' has commas between thousands",
+        ),
+    ],
+)
+def test_numbers_that_may_mean_two_things_are_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as raised:
+        load_runs(path)
+    assert words in str(raised.value)
+
+
+def test_a_wide_export_and_a_trainers_log_are_named(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.csv"
+    wide.write_text("Step,a - eval/loss,a - eval/loss__MIN\n0,4.5,4.5\n")
+    with pytest.raises(InputError) as raised:
+        load_runs(wide)
+    (problem,) = raised.value.problems
+    assert problem.startswith("wide.csv: the table is wide, a column per run (such as 'a - eval")
+    with pytest.raises(InputError, match="is JSON, such as the log of a trainer; write it as a"):
+        load_runs(tmp_path / "trainer_log.jsonl")
+
+
+def test_a_tsv_is_written_with_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "runs.tsv"
+    frame = load_runs(pd.DataFrame({"run": ["a"], "n_tokens": [5], "loss_x": [3.0]}))
+    write_runs(frame, path)
+    assert path.read_text() == "run\tn_tokens\tloss_x\na\t5\t3.0\n"
+    pd.testing.assert_frame_equal(load_runs(path), frame)

@@ -33,6 +33,7 @@ from dcpt.table.channels import DOMAIN, general_weights
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
+from dcpt.table.units import bases_of, flag_units
 
 Array = NDArray[np.float64]
 
@@ -113,6 +114,7 @@ def fit(
         seen_rates=_seen_rates(list(data.values())),
         flags=distinct_flags(
             [
+                *flag_units(runs),
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,
                 *_find_flags(data, chosen, by_channel),
@@ -125,6 +127,7 @@ def fit(
         table_sha256=_hash_table(runs),
         delta=delta,
         general_weights=general_weights(runs),
+        bases={name: bases_of(runs, name) for name in order},
     )
 
 

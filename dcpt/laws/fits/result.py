@@ -22,6 +22,7 @@ from dcpt.laws.points.questions import ask_points, check_question, frame_from_ke
 from dcpt.laws.points.record import Points
 from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 from dcpt.table.schedules import Schedule
+from dcpt.table.units import Bases
 
 Array = NDArray[np.float64]
 
@@ -48,6 +49,7 @@ class Fit:
         table_sha256: Hash of the runs table's content.
         delta: Threshold of the Huber loss, in log loss.
         general_weights: Weight of each general channel in their total; empty if there is one.
+        bases: Loss at D = 0 of each channel by size.
     """
 
     by_channel: Mapping[str, ChannelFit]
@@ -62,6 +64,7 @@ class Fit:
     table_sha256: str
     delta: float
     general_weights: Mapping[str, float] = field(default_factory=dict)
+    bases: Mapping[str, Bases] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         laws = {name: list(channel.members) for name, channel in self.by_channel.items()}

@@ -38,9 +38,6 @@ NO_SCATTER = 1e-3
 FEWEST_RUNS = 5
 """With one run a 90 % interval held 3 of 30 new synthetic runs, with two 18, with four 24."""
 
-FEWEST_TOKENS = 1000
-"""A table whose longest run saw fewer tokens counts them in millions or billions."""
-
 SAME_BASE = 0.005
 """Nats: what equal runs differ by; one base measured twice on the same tokens differs by less."""
 
@@ -49,8 +46,6 @@ def flag_design(data: ChannelData) -> list[Flag]:
     """Flags of a channel's points: axes without values, axes that move together, odd ends."""
     points, channel = data.points, {"channel": data.channel}
     flags = [*_about_sizes(points), *_about_rates(points)]
-    if points.get("n_tokens").max() < FEWEST_TOKENS:
-        flags.append(make_flag("few_tokens"))
     if len(np.unique(data.runs)) < FEWEST_RUNS:
         flags.append(make_flag("few_runs"))
     if _ends_off_their_curves(data):

@@ -35,10 +35,6 @@ SENTENCES = {
         "The table names no sizes, so the fit is valid only at the size of its runs. Add the "
         "column n_params."
     ),
-    "few_tokens": (
-        "No run saw 1,000 tokens or more. The column n_tokens counts tokens, so write 7000000000 "
-        "for 7 billion."
-    ),
     "no_learning_rates": (
         "The table names no learning rates, so the fit is valid only at the rates of its runs. Add "
         "the column learning_rate."

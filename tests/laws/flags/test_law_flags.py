@@ -69,7 +69,6 @@ def without(frame: pd.DataFrame, column: str) -> pd.DataFrame:
         (without(table(), "n_params"), {"no_sizes"}),
         (table(rates=(3e-4,)), {"one_learning_rate"}),
         (without(table(), "learning_rate"), {"no_learning_rates"}),
-        (table(tokens=(1, 2, 3, 4, 5, 6, 7)), {"few_tokens"}),
     ],
 )
 def test_axes_without_values(frame: pd.DataFrame, flags: set[str]) -> None:
