@@ -64,7 +64,7 @@ def test_one_law_is_shown_with_its_parameters_and_letters() -> None:
     told = dcpt("laws", "joint-general")
     for one in LAWS["joint-general"].parameters:
         assert f"{one.lower:g} to {one.upper:g}" in told
-    assert "what more general text gains" in told
+    assert "gain from general text" in told
     assert "Rp: LR / (peak learning rate of the base's pre-training)" in told
     assert "epochs" not in told  # its e is that of the exponential
     assert told == dcpt("laws", "--law", "joint-general")
@@ -78,7 +78,7 @@ def test_a_table_says_which_laws_it_carries_and_why_not_the_others(table: Path) 
     assert found["domain"]["joint-general"] == "it is for the general side"
     assert "annealed" in found["domain"]["annealed-domain-lam"]
     told = dcpt("laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain")
-    assert told.startswith("domain carries d-cpt\n  not annealed-domain: ")
+    assert told.startswith("domain: can fit d-cpt\n  not annealed-domain: ")
     assert "general" not in told
 
 
@@ -113,7 +113,7 @@ def test_people_see_the_best_law_first(table: Path) -> None:
     assert rows[0][:2] == [rows[0][0], "*"]
     errors = [[float(one) for one in row[-3:-1]] for row in rows]
     assert np.square(errors[0]).sum() < np.square(errors[1]).sum()
-    assert lines[4].split()[:2] == ["all,", "weighed"]
+    assert lines[4].split()[:2] == ["all,", "weighted"]
     assert "Warning: one size" in "\n".join(lines)
 
 

@@ -65,12 +65,15 @@ REFUSED = {
     "7 billion": (cell("n_params", 7), "7 looks like 7B, which is written 7000000000"),
     "7B": (cell("n_params", "7B"), "'7B' is not a number; write 7000000000"),
     "percent": (cell("ratio", 50), "is it in percent? 50 % is written 0.5"),
-    "two points": (table().iloc[:2], "needs 3 token counts or more along n_tokens and the table"),
+    "two points": (table().iloc[:2], "needs at least 3 token counts (column n_tokens) and the"),
     "one point": (table().iloc[:1], "and the table has 1 (1e+06)"),
-    "two ratios": (of_two_ratios(), "needs 3 ratios or more along ratio and the table has 2 (0.1,"),
+    "two ratios": (
+        of_two_ratios(),
+        "needs at least 3 ratios (column ratio) and the table has 2 (0.1,",
+    ),
     "two sizes": (
         table().query("n_params < 5e6 and ratio < .4"),
-        "it holds at one ratio and the table has 2",
+        "it describes a single ratio and the table has 2",
     ),
     "only bases": (
         table().drop_duplicates("run").assign(n_tokens=0, phase="base"),
@@ -111,8 +114,8 @@ def test_a_thin_design_names_the_axis_and_the_laws_that_it_carries() -> None:
     with pytest.raises(InputError) as caught:
         fit(one_ratio, ["d-cpt", "u10"], ["domain"], n_draws=2)
     assert caught.value.problems == [
-        "channel domain: d-cpt, u10: it needs 3 ratios or more along ratio and the table has 1 "
-        "(0.5); laws that the table can carry for it: chinchilla"
+        "channel domain: d-cpt, u10: it needs at least 3 ratios (column ratio) and the table has "
+        "1 (0.5); laws that the table can carry for it: chinchilla"
     ]
     with pytest.raises(InputError, match="needs learning_rate, the general side's loss at D = 0"):
         fit(table().drop(columns="learning_rate"), "anchored-domain-lr", n_draws=2)
@@ -122,9 +125,9 @@ def test_laws_that_are_refused_alike_are_named_together() -> None:
     with pytest.raises(InputError) as caught:
         fit(of_two_ratios(), n_draws=2)
     for problem in caught.value.problems:
-        assert problem.count("needs 3 ratios or more along ratio") == 1
-        assert problem.count("which the table has not") <= 3
-        assert "other laws need columns that the table has not: " in problem
+        assert problem.count("needs at least 3 ratios (column ratio)") == 1
+        assert problem.count("which is missing from the table") <= 3
+        assert "other laws need columns that are missing: " in problem
         assert problem.endswith("add the runs or columns that one of them needs")
 
 

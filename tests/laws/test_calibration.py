@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from dcpt import fit
 from dcpt.laws import LAWS, References
-from dcpt.laws.synthetic import Truth, plant_runs
+from dcpt.laws.synthetic import Truth, simulate_runs
 
 SIZES = {1.8e6: 3.4, 6.6e6: 3.1, 29.1e6: 2.9}
 RUN_NOISE, POINT_NOISE = 0.005, 0.002
@@ -56,7 +56,7 @@ def answers() -> pd.DataFrame:
     parts = []
     for seed in range(N_TABLES):
         truth = planted_truth(seed)
-        runs = plant_runs(
+        runs = simulate_runs(
             design(),
             {"general": truth},
             run_noise=RUN_NOISE,

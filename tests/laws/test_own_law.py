@@ -93,7 +93,7 @@ def test_a_law_named_by_hand_is_not_left_out_in_silence(runs: pd.DataFrame) -> N
     sizes = [runs.assign(n_params=n, run=runs["run"] + f"-{n}") for n in (1e6, 2e6, 4e6)]
     table = pd.concat(sizes)
     assert "d-cpt" in dcpt.fit(table, n_draws=5).weights("domain")
-    with pytest.raises(dcpt.InputError, match="mine: it holds at one n_params") as caught:
+    with pytest.raises(dcpt.InputError, match="mine: it describes a single n_params") as caught:
         dcpt.fit(table, ["auto", MINE], n_draws=5)
     # What auto leaves out of the menu is no problem and is not told as one.
     assert "anchored-domain: " not in str(caught.value)
@@ -158,7 +158,7 @@ def test_the_commands_take_it_by_module_and_name(runs: pd.DataFrame, place: Path
     assert row["loss"] == pytest.approx(1.2 + 0.3 * 0.5**-0.5 + 0.4 * 2**-0.7, abs=1e-5)
     with pytest.raises(dcpt.InputError, match="--law module:name"):
         call_json(*question)
-    with pytest.raises(dcpt.InputError, match="is a int; it must be a"):
+    with pytest.raises(dcpt.InputError, match="has the type int; it must be a"):
         call_json(*question, "--law", "laws_of_mine:not_a_law")
     with pytest.raises(dcpt.InputError, match="cannot be imported"):
         call_json(*question, "--law", "laws_of_mine:other")
@@ -181,15 +181,15 @@ def test_decisions_and_reports_take_it_too(ladder: pd.DataFrame, place: Path) ->
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"name": "d-cpt"}, "two laws have the name d-cpt; give yours another one"),
-        ({"name": "my/law"}, "law my/law: the name must be made of letters"),
-        ({"side": "domains"}, "side is 'domains'; write general, domain, any"),
+        ({"name": "d-cpt"}, "two laws have the name d-cpt; rename yours"),
+        ({"name": "my/law"}, "law my/law: the name must consist of letters"),
+        ({"side": "domains"}, "side is 'domains'; write one of general, domain, any"),
         ({"phases": ("annealing",)}, "phases are ('annealing',); write a tuple of constant"),
-        ({"needs": ("tokens",)}, "tokens is no field of the points; there are"),
-        ({"holds_on": (Range("size", 0, 1),)}, "size is no field of the points"),
-        ({"axes": {"n_params/lr": 3}}, "lr is no field of the points"),
-        ({"parameters": ()}, "it must have parameters"),
-        ({"parameters": PARAMETERS[:1] * 2}, "each with a name of its own"),
+        ({"needs": ("tokens",)}, "tokens is not a field of the points; the fields are"),
+        ({"holds_on": (Range("size", 0, 1),)}, "size is not a field of the points"),
+        ({"axes": {"n_params/lr": 3}}, "lr is not a field of the points"),
+        ({"parameters": ()}, "it must have parameters with distinct names"),
+        ({"parameters": PARAMETERS[:1] * 2}, "with distinct names"),
     ],
 )
 def test_wrong_records_are_refused(changed: dict[str, Any], told: str) -> None:

@@ -79,13 +79,13 @@ def test_refusal_names_the_column_and_offers_others(ladder: pd.DataFrame) -> Non
     with pytest.raises(InputError, match="base_peak_learning_rate") as caught:
         fit(ladder.drop(columns="base_peak_learning_rate"), "joint-general", ["general"])
     assert "anchored-general-lr" in str(caught.value)
-    with pytest.raises(InputError, match=r"one learning_rate and the table has \d+"):
+    with pytest.raises(InputError, match=r"a single learning_rate and the table has \d+"):
         fit(ladder, "d-cpt", ["general"])
 
 
 def test_one_ratio_refuses_laws_with_a_ratio_and_offers_chinchilla(ladder: pd.DataFrame) -> None:
     run = ladder[ladder["run"] == ladder["run"].iloc[0]].query("phase != 'annealed'")
-    with pytest.raises(InputError, match="3 ratios or more") as caught:
+    with pytest.raises(InputError, match="at least 3 ratios") as caught:
         fit(run, "d-cpt", ["general"])
     assert "chinchilla" in str(caught.value)
     offered = offer_laws(run, "general")
@@ -96,7 +96,9 @@ def test_one_ratio_refuses_laws_with_a_ratio_and_offers_chinchilla(ladder: pd.Da
 def test_two_sizes_refuse_a_law_that_needs_three(ladder: pd.DataFrame) -> None:
     rate = ladder["learning_rate"].iloc[0]
     two = ladder.query("n_params < 2e5 and phase != 'annealed'").assign(learning_rate=rate)
-    with pytest.raises(InputError, match="3 sizes or more along n_params and the table has 2"):
+    with pytest.raises(
+        InputError, match=r"at least 3 sizes \(column n_params\) and the table has 2"
+    ):
         fit(two, "d-cpt", ["domain"])
 
 
