@@ -195,10 +195,10 @@ def _check_at(law: Law, points: Points, p: Mapping[str, Array]) -> None:
     It is linear in its amplitudes if doubling them adds each amplitude times its slope.
     """
     ref = references_of(points)
-    duals: dict[str, Any] = {name: Dual(value, {name: 1.0}) for name, value in p.items()}
+    dual_parameters: dict[str, Any] = {name: Dual(value, {name: 1.0}) for name, value in p.items()}
     try:
         with np.errstate(all="ignore"):
-            result = law.loss(points, duals, ref)
+            result = law.loss(points, dual_parameters, ref)
             doubled = law.loss(points, {**p, **{a: 2 * p[a] for a in law.amplitudes}}, ref)
         value = np.broadcast_to(value_of(result), (1, len(points)))
         if value.dtype == object:

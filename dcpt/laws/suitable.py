@@ -20,6 +20,7 @@ COLUMNS = {
     "annealed": "phase",
     "base_loss": "a D = 0 row for every run (or base_loss_<channel>)",
     "unique_tokens": "unique_tokens_<channel>",
+    "epochs": "unique_tokens_<channel>",
     "lr_area": "learning_rate with batch_tokens and warmup_tokens (or lr_area, or a schedule)",
     "anneal_area": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
     "drop_sizes": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",

@@ -279,13 +279,13 @@ def _step(
     hessian: Array, gradient: Array, damping: Array, theta: Array, low: Array, high: Array
 ) -> Array:
     """Damped Newton step; 0 for a parameter on a bound whose descent direction points outward."""
-    held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
-    moving = (~held).astype(float)
+    at_bound = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
+    moving = (~at_bound).astype(float)
     system = hessian * moving[:, :, None] * moving[:, None, :]
     diagonal = np.einsum("kii->ki", system)
     floor = 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
     index = np.arange(system.shape[1])
     damped = diagonal + damping[:, None] * np.maximum(diagonal, floor)
-    system[:, index, index] = np.where(held, 1.0, damped + floor)
+    system[:, index, index] = np.where(at_bound, 1.0, damped + floor)
     step: Array = -np.linalg.solve(system, (gradient * moving)[:, :, None])[:, :, 0]
-    return np.where(held, 0.0, step)
+    return np.where(at_bound, 0.0, step)
