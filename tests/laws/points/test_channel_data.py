@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from dcpt.errors import InputError
-from dcpt.laws import fit, offer_laws
+from dcpt.laws import LAWS, fit, offer_laws
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.laws.points.record import distinct
+from dcpt.laws.suitable import refusal
 
 
 def small_table() -> pd.DataFrame:
@@ -102,6 +103,18 @@ def test_with_two_sizes_a_law_that_needs_three_is_refused(ladder: pd.DataFrame) 
         InputError, match=r"at least 3 sizes \(column n_params\) and the table has 2"
     ):
         fit(two, "d-cpt", ["domain"])
+
+
+def test_a_single_number_of_epochs_names_the_column_it_comes_from() -> None:
+    tokens = np.array([1e6, 2e6, 4e6])
+    columns = {"n_tokens": np.repeat(tokens, 3), "n_params": np.tile([1e6, 2e6, 4e6], 3)}
+    frame = pd.DataFrame(columns).assign(run="a", ratio=0.5, loss_domain=2.0)
+    frame = frame.assign(unique_tokens_domain=frame["n_tokens"] / 4)  # two epochs everywhere
+    data = points_from_table(frame, "domain")
+    assert refusal(LAWS["muennighoff"], data) == (
+        "it needs at least 3 numbers of epochs (column unique_tokens_<channel>) and the table has "
+        "1 (2)"
+    )
 
 
 @pytest.mark.parametrize(
