@@ -126,7 +126,7 @@ def log_plain_rate(points: Points, ref: References) -> Array:
 
 
 def log_sized_rate(points: Points, ref: References) -> Array:
-    """Log of R = lam n^.4, the learning rate that matters at this size, shape (M,)."""
+    """Log of R = lam n^.4, the learning rate scaled by the model size, shape (M,)."""
     return log_plain_rate(points, ref) + SIZE_IN_RATE * log_size(points, ref)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -182,16 +182,37 @@ def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Poi
             return None
         return _unknown_as_none(pd.to_numeric(table[name]).to_numpy(dtype=float))
 
+    phases = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
+    points = points_from_columns(column, channel, side_of(channel), phases)
+    return replace(
+        points,
+        n_tokens=table["n_tokens"].to_numpy(dtype=float),
+        base_loss=_unknown_as_none(own_base_loss),
+    )
+
+
+def points_from_columns(
+    column: Callable[[str], Array | None], channel: str, side: str, phases: pd.Series
+) -> Points:
+    """Build the points of a channel from columns of a table, without base losses and history.
+
+    Args:
+        column: Returns the numbers of a column, shape (M,), or None if they are unknown.
+        channel: Name of the channel.
+        side: Side of the channel, ``general`` or ``domain``.
+        phases: Phase of each row, ``constant`` or ``annealed``, M rows.
+
+    Returns:
+        M points.
+    """
     ratio = column("ratio")
-    phase = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
     return Points(
         n_params=column("n_params"),
-        n_tokens=table["n_tokens"].to_numpy(dtype=float),
-        share=share_of(side_of(channel), ratio),
+        n_tokens=column("n_tokens"),
+        share=share_of(side, ratio),
         ratio=ratio,
         learning_rate=column("learning_rate"),
-        annealed=annealed_of(phase),
-        base_loss=_unknown_as_none(own_base_loss),
+        annealed=annealed_of(phases),
         base_peak_learning_rate=column("base_peak_learning_rate"),
         base_n_tokens=column("base_n_tokens"),
         warmup_tokens=column("warmup_tokens"),

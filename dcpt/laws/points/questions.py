@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.points.channel_data import base_losses
-from dcpt.laws.points.record import Points, annealed_of, share_of
+from dcpt.laws.points.channel_data import base_losses, points_from_columns
+from dcpt.laws.points.record import Points
 from dcpt.table.cells import show
 from dcpt.table.columns import KIND_RULES, known_column
 from dcpt.table.rate_histories import read_history
@@ -184,41 +184,15 @@ def ask_points(
     }
     frame = frame.assign(**missing)
 
-    def column(name: str) -> Array | None:
-        if name not in frame.columns:
-            return None
-        return _numbers(frame, name)
-
-    def base_loss(name: str | None) -> Array | None:
-        if name is None:
-            return None
-        if {"run", "n_tokens", f"loss_{name}"} <= set(frame.columns):
-            losses = base_losses(frame, name)
-            return losses if np.isfinite(losses).any() else None
-        return column(f"base_loss_{name}")
-
-    ratio, phases = column("ratio"), _phases(frame, phase)
-    own_base_loss = base_loss(channel)
-    general_base_loss = base_loss(general)
-    if "base_loss" in frame.columns:
-        if own_base_loss is None:
-            own_base_loss = column("base_loss")
-        if general_base_loss is None and side == "general":
-            general_base_loss = column("base_loss")
-    points = Points(
-        n_params=column("n_params"),
-        n_tokens=column("n_tokens"),
-        share=share_of(side, ratio),
-        ratio=ratio,
-        learning_rate=column("learning_rate"),
-        annealed=annealed_of(phases),
-        base_loss=own_base_loss,
-        base_loss_general=general_base_loss,
-        base_peak_learning_rate=column("base_peak_learning_rate"),
-        base_n_tokens=column("base_n_tokens"),
-        warmup_tokens=column("warmup_tokens"),
-        unique_tokens=column(f"unique_tokens_{channel}"),
-    )
+    phases = _phases(frame, phase)
+    points = points_from_columns(lambda name: _numbers_if_given(frame, name), channel, side, phases)
+    own_base_loss = _base_loss(frame, channel)
+    general_base_loss = None if general is None else _base_loss(frame, general)
+    if own_base_loss is None:
+        own_base_loss = _numbers_if_given(frame, "base_loss")
+    if general_base_loss is None and side == "general":
+        general_base_loss = _numbers_if_given(frame, "base_loss")
+    points = replace(points, base_loss=own_base_loss, base_loss_general=general_base_loss)
     if schedules is None and "schedule" in frame.columns and frame["schedule"].notna().any():
         raise InputError(
             f"schedule {frame['schedule'].dropna().iloc[0]!r} is named and no file of schedules is "
@@ -226,5 +200,18 @@ def ask_points(
         )
     if not with_history:
         return points
-    numeric = frame.assign(**{name: column(name) for name in FIELDS if name in frame}, phase=phases)
+    numbers = {name: _numbers(frame, name) for name in FIELDS if name in frame}
+    numeric = frame.assign(**numbers, phase=phases)
     return replace(points, **read_history(numeric, schedules, DECAY))
+
+
+def _numbers_if_given(frame: pd.DataFrame, name: str) -> Array | None:
+    return _numbers(frame, name) if name in frame.columns else None
+
+
+def _base_loss(frame: pd.DataFrame, channel: str) -> Array | None:
+    """The base loss of a channel, shape (M,): from D = 0 rows, or from its own column."""
+    if {"run", "n_tokens", f"loss_{channel}"} <= set(frame.columns):
+        losses = base_losses(frame, channel)
+        return losses if np.isfinite(losses).any() else None
+    return _numbers_if_given(frame, f"base_loss_{channel}")
