@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 import dcpt
 from dcpt.laws import LAWS, References
 from dcpt.laws.points.record import Points
-from dcpt.laws.synthetic import Truth, plant_runs
+from dcpt.laws.synthetic import Truth, simulate_runs
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 ASKED = (0.25, 0.5, 0.75)
@@ -203,7 +203,7 @@ def one_table(task: tuple[str, int, int]) -> list[Record]:
     name, seed, n_draws = task
     rng = np.random.default_rng([list(TRUTHS).index(name), seed])
     frame, truths, places = TRUTHS[name](rng)
-    runs = plant_runs(frame, truths, run_noise=RUN_NOISE, point_noise=POINT_NOISE, seed=seed)
+    runs = simulate_runs(frame, truths, run_noise=RUN_NOISE, point_noise=POINT_NOISE, seed=seed)
     fitted = dcpt.fit(runs, n_draws=n_draws, seed=seed)
     records = []
     for place, (size, tokens) in places.items():

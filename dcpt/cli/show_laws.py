@@ -1,4 +1,4 @@
-"""What the commands on laws show: the menu, one law, held-out comparisons, predictions."""
+"""Output of the commands on laws: built-in laws, held-out comparisons, predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dcpt.laws.fits.folds import SPLITS
 from dcpt.laws.flags.kinds import distinct_flags
 from dcpt.laws.formulas import NOTATION
 from dcpt.laws.law import Law
-from dcpt.laws.suitable import AXIS_WORDS, COLUMNS
+from dcpt.laws.suitable import columns_for, values_along
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,80 +33,72 @@ SPLIT_HEADS = {
     "learning_rate": "rate",
 }
 LEGEND = (
-    "RMSE on points that the fit never saw: of the largest size, the last third of the token "
-    "counts, single ratios and learning rates inside the grid; * is the best alone, weights are of "
-    "all together. An empty cell: the law cannot be tested on this split "
-    "(it then has no weight if others can)."
+    "RMSE on held-out points: the largest size, the last third of the token counts, single ratios "
+    "and learning rates inside the grid. * marks the best single law; weights are those of the "
+    "stack of all laws. An empty cell means that the law cannot be tested on this split; if other "
+    "laws can, its weight is 0."
 )
 
 
-# ------------------------------------------------------------------------------------ the menu
+# -------------------------------------------------------------------------------------- laws
 def law_record(law: Law) -> dict[str, Any]:
-    """A law for programs."""
+    """The JSON record of a law."""
     return {
         "name": law.name,
         "formula": law.formula,
         "source": law.source,
         "side": law.side,
         "phases": list(law.phases),
-        "needs": _columns(law.needs),
+        "needs": columns_for(law.needs),
         "needs_values": dict(law.axes),
-        "one_value": _columns(law.one_value),
-        "holds_on": [str(valid) for valid in law.holds_on],
+        "one_value": columns_for(law.one_value),
+        "holds_on": [str(limits) for limits in law.holds_on],
         "parameters": [vars(parameter) for parameter in law.parameters],
     }
 
 
-def _columns(fields: Sequence[str]) -> list[str]:
-    """Columns of the runs table that give fields of the points, in a person's words."""
-    return list(dict.fromkeys(COLUMNS.get(name, name) for name in fields))
-
-
-def _column(axis: str) -> str:
-    """An axis by its column's name, or its own where only a sentence says how it is given."""
-    column = COLUMNS.get(axis, axis)
-    return axis if " " in column else column
-
-
 def _needs(law: Law) -> str:
-    """What a table must have for a law, in one sentence."""
-    values = [
-        f"{fewest} {AXIS_WORDS.get(axis) or f'values of {_column(axis)}'} or more"
-        for axis, fewest in law.axes.items()
-    ]
-    same = [f"one value of {name}" for name in _columns(law.one_value)]
-    return "; ".join(", ".join(part) for part in (_columns(law.needs), values, same) if part)
+    """The columns and distinct values that a law needs, as one phrase."""
+    values = [f"at least {fewest} {values_along(axis)}" for axis, fewest in law.axes.items()]
+    single = [f"a single value of {name}" for name in columns_for(law.one_value)]
+    return "; ".join(", ".join(part) for part in (columns_for(law.needs), values, single) if part)
 
 
 def show_laws(console: Console, laws: Mapping[str, Law]) -> None:
-    """What every law says, is for and needs."""
+    """Print the formula, scope, needs and source of each law.
+
+    Args:
+        console: Where to print.
+        laws: Laws by name.
+    """
     for law in laws.values():
-        print_line(console, f"{law.name}: {_what_for(law)}", style="bold")
+        print_line(console, f"{law.name}: {_scope(law)}", style="bold")
         print_line(console, f"  {law.formula}")
         print_line(console, f"  needs {_needs(law)}")
         print_line(console, f"  source: {law.source}")
-    print_line(console, "dcpt laws NAME shows a law's parameters and what its letters stand for.")
+    print_line(
+        console, "dcpt laws NAME shows the parameters of a law and the meaning of its symbols."
+    )
 
 
-def _what_for(law: Law) -> str:
+def _scope(law: Law) -> str:
+    """The channels and phases that a law describes, and its number of parameters."""
     side = "any channel" if law.side == "any" else f"{law.side} side"
     return f"{side}; {' and '.join(law.phases)} points; {len(law.parameters)} parameters"
 
 
 def show_law(console: Console, law: Law) -> None:
-    """Print a law: its parameters, the columns it needs, its range and its notation."""
-    print_line(console, f"{law.name}: {_what_for(law)}", style="bold")
+    """Print a law with its parameters, needs, valid ranges, source and symbols.
+
+    Args:
+        console: Where to print.
+        law: The law.
+    """
+    print_line(console, f"{law.name}: {_scope(law)}", style="bold")
     print_line(console, f"  {law.formula}")
     rows = [
-        (
-            parameter.name,
-            parameter.role,
-            f"{parameter.lower:g} to {parameter.upper:g}",
-            parameter.scale,
-            parameter.unit,
-            parameter.meaning,
-        )
-        for parameter in law.parameters
+        (p.name, p.role, f"{p.lower:g} to {p.upper:g}", p.scale, p.unit, p.meaning)
+        for p in law.parameters
     ]
     columns = ("parameter", "role", "bounds", "fitted as", "unit", "meaning")
     table = make_table("", columns, rows)
@@ -114,40 +106,52 @@ def show_law(console: Console, law: Law) -> None:
     console.print(table)
     print_line(console, f"needs {_needs(law)}")
     if law.holds_on:
-        print_line(console, f"holds on {', '.join(map(str, law.holds_on))}")
+        print_line(console, f"valid for {', '.join(map(str, law.holds_on))}")
     print_line(console, f"source: {law.source}")
     if law.name in LAWS:
-        for letter, words in _notation(law.formula):
-            print_line(console, f"  {letter}: {words}")
+        for symbol, meaning in _symbols(law.formula):
+            print_line(console, f"  {symbol}: {meaning}")
 
 
-def _notation(formula: str) -> list[tuple[str, str]]:
-    """What the letters of a formula of the menu stand for, and the letters of their words."""
-    left: list[str] = [formula]
-    found: set[str] = set()
-    while left:
-        # e^ is the exponential, any other e the epochs.
-        words = re.findall(r"e\^|[A-Za-z]\w*", left.pop())
-        letters = set(words) & NOTATION.keys() - found
-        found |= letters
-        left += [NOTATION[letter].partition(";")[0].partition(",")[0] for letter in letters]
-    return [(letter, words) for letter, words in NOTATION.items() if letter in found]
+def _symbols(formula: str) -> list[tuple[str, str]]:
+    """The symbols of a built-in formula with their meanings, and the symbols in those meanings."""
+    unread = [formula]
+    symbols: set[str] = set()
+    while unread:
+        # "e^" is the exponential function and not a symbol.
+        words = re.findall(r"e\^|[A-Za-z]\w*", unread.pop())
+        new = set(words) & NOTATION.keys() - symbols
+        symbols |= new
+        unread += [NOTATION[symbol].partition(";")[0].partition(",")[0] for symbol in new]
+    return [(symbol, meaning) for symbol, meaning in NOTATION.items() if symbol in symbols]
 
 
-def show_suitable(console: Console, by_channel: Mapping[str, Mapping[str, str | None]]) -> None:
-    """Print which laws suit each channel of a table, and why the others do not."""
-    for channel, reasons in by_channel.items():
+def show_suitable(console: Console, carried: Mapping[str, Mapping[str, str | None]]) -> None:
+    """Print which laws can be fitted to each channel, and why the others cannot.
+
+    Args:
+        console: Where to print.
+        carried: By channel and law name, None or the reason why the law cannot be fitted.
+    """
+    for channel, reasons in carried.items():
         able = [name for name, reason in reasons.items() if reason is None]
-        print_line(console, f"{channel}: {', '.join(able) or 'no law'}", style="bold")
+        print_line(console, f"{channel}: can fit {', '.join(able) or 'no law'}", style="bold")
         refused = [reason for reason in reasons.values() if reason is not None]
         for reason in dict.fromkeys(refused):
-            alike = [name for name, other in reasons.items() if other == reason]
-            print_line(console, f"  not {', '.join(alike)}: {reason}")
+            names = [name for name, other in reasons.items() if other == reason]
+            print_line(console, f"  not {', '.join(names)}: {reason}")
 
 
 # ---------------------------------------------------------------------------------- comparisons
 def comparison_records(fitted: Fit) -> list[dict[str, Any]]:
-    """Per channel and phase the laws' errors on what they never saw, for programs."""
+    """The JSON records of the comparison: errors of the laws on held-out points, in nats per token.
+
+    Args:
+        fitted: The fit.
+
+    Returns:
+        One record per channel and phase.
+    """
     return [
         {
             "channel": channel,
@@ -171,7 +175,12 @@ def comparison_records(fitted: Fit) -> list[dict[str, Any]]:
 
 
 def show_comparisons(console: Console, fitted: Fit) -> None:
-    """A table per channel and phase, the best law first, then the warnings of the runs' design."""
+    """Print a table per channel and phase, the best law first, and then the warnings of the fit.
+
+    Args:
+        console: Where to print.
+        fitted: The fit.
+    """
     for record in comparison_records(fitted):
         title = f"{record['channel']}, {record['phase']} points: held-out error in nats"
         print_line(console, title, style="bold")
@@ -182,26 +191,29 @@ def show_comparisons(console: Console, fitted: Fit) -> None:
 
 
 def comparison_table(record: Mapping[str, Any]) -> Table:
-    """One channel's laws in one phase: errors in nats by split, weights, the choice.
+    """A table of the laws of a channel and phase: errors by split, weights, the best law.
 
     Args:
-        record: One of :func:`comparison_records`.
+        record: A record of :func:`comparison_records`.
+
+    Returns:
+        A table with a row per law, the best law first. Errors are in nats per token.
     """
     stack = record["stack"]
-    splits = [s for s in SPLITS if any(s in entry["held_out"] for entry in record["laws"])]
+    splits = [s for s in SPLITS if any(s in law["held_out"] for law in record["laws"])]
 
-    def rank(entry: Mapping[str, Any]) -> tuple[bool, float]:
-        errors = [entry["held_out"].get(split, np.nan) for split in stack]
+    def rank(law: Mapping[str, Any]) -> tuple[bool, float]:
+        errors = [law["held_out"].get(split, np.nan) for split in stack]
         return bool(np.isnan(errors).any()), float(np.sqrt(np.mean(np.square(errors or [0.0]))))
 
     rows = [
         (
-            entry["law"] + (" *" if entry["law"] == record["choice"] else ""),
-            str(entry["n_fitted"]),
-            *_errors(entry["held_out"], splits),
-            f"{entry['weight']:.2f}",
+            law["law"] + (" *" if law["law"] == record["choice"] else ""),
+            str(law["n_fitted"]),
+            *_errors(law["held_out"], splits),
+            f"{law['weight']:.2f}",
         )
-        for entry in sorted(record["laws"], key=rank)
+        for law in sorted(record["laws"], key=rank)
     ]
     if stack:
         rows.append(("all, weighted", "", *_errors(stack, splits), "1.00"))
@@ -215,7 +227,7 @@ def _errors(by_split: Mapping[str, float], splits: Sequence[str]) -> list[str]:
 
 # ---------------------------------------------------------------------------------- predictions
 def prediction_record(frame: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, Any]:
-    """Predicted losses and the warnings about the question, for programs."""
+    """The JSON record of predicted losses (nats per token) and the warnings about the request."""
     return {
         "predictions": frame.to_dict(orient="records"),
         "flags": [flag.as_dict() for flag in flags],
@@ -223,7 +235,13 @@ def prediction_record(frame: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, A
 
 
 def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[Flag]) -> None:
-    """Predicted losses, then the warnings about the question."""
+    """Print predicted losses in nats per token, and then the warnings about the request.
+
+    Args:
+        console: Where to print.
+        frame: The predictions.
+        flags: The warnings, ranked.
+    """
     print_line(console, frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print_flags(console, flags)
 
@@ -231,7 +249,16 @@ def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[Flag]
 def flags_of_question(
     fitted: Fit, frame: pd.DataFrame, schedules: Mapping[str, Schedule] | None
 ) -> list[Flag]:
-    """Warnings about a question: axes outside the runs, laws that do not hold there."""
+    """Warnings about a prediction request: points outside the runs, laws that are not valid there.
+
+    Args:
+        fitted: The fit.
+        frame: Table columns of the requested points.
+        schedules: Schedules by the names used in the frame.
+
+    Returns:
+        The warnings, ranked, without duplicates.
+    """
     flags: list[Flag] = []
     for channel in fitted.channels:
         flags += fitted.flags_at(channel, fitted.points(channel, frame, schedules))

@@ -1,4 +1,4 @@
-"""Laws: their menu, the fitter, held-out comparison and draws (numpy and scipy only)."""
+"""Loss laws: built-in formulas, fits, held-out comparison, bootstrap (numpy and scipy only)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a law is: a plain function of points and parameters, and the record that describes it."""
+"""The record that describes a law, and the function that evaluates it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class References:
-    """Scales that make inputs of order one: geometric medians of the points that a fit saw.
+    """Reference scales that make a formula's inputs of order one.
 
-    They are stored with the fit. Changing them changes the parameters, not the family of curves.
+    They are geometric medians over the fitted points and are stored with the fit. Other references
+    change the values of the parameters but not the curves that a law can describe.
 
     Args:
-        n_params: Parameters in all; None where the table has no sizes (terms in N drop out).
-        n_tokens: CPT tokens.
-        learning_rate: Absolute peak learning rate; None where the table has none.
-        lr_area: S1, learning rate x steps; None where the table has none.
+        n_params: Number of parameters; None if the table has no sizes (terms in N drop out).
+        n_tokens: Tokens of continual pre-training (CPT).
+        learning_rate: Peak learning rate, absolute; None if the table has none.
+        lr_area: S1, the sum of learning rates over steps; None if the table has none.
     """
 
     n_params: float | None
@@ -38,16 +39,18 @@ class Parameter:
     """One parameter of a law.
 
     Args:
-        name: Plain name, such as ``gamma``.
+        name: Name of the parameter, such as ``gamma``.
         role: ``amplitude`` (the loss is linear in it) or ``nonlinear``.
-        lower: Lower bound.
-        upper: Upper bound.
-        unit: Unit of the value; amplitudes are in nats at the references.
+        lower: Lower bound, natural units.
+        upper: Upper bound, natural units.
+        unit: Unit of the value. An amplitude is in nats per token at the references, or 1 where it
+            multiplies a loss.
         scale: ``log`` fits the logarithm of the parameter, ``linear`` the parameter itself.
-        meaning: One phrase.
-        axis: Field of the points (or ``a/b``, a quotient of two) that must have two values or
-            more; with one value the parameter has no effect of its own and is held at ``neutral``.
-        neutral: The value held then.
+        meaning: What the parameter means, as a phrase.
+        axis: Field of the points, or a quotient ``a/b`` of two, that must have at least two
+            distinct values to identify the parameter. With a single value the parameter is fixed
+            at ``neutral``.
+        neutral: Value at which the parameter is fixed in that case.
     """
 
     name: str
@@ -63,7 +66,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Range:
-    """Where a law holds along one field of the points."""
+    """Range of one field of the points in which a law is valid.
+
+    Args:
+        field: Name of the field.
+        low: Lower limit, in the unit of the field.
+        high: Upper limit.
+        low_included: Whether the lower limit itself is valid.
+        high_included: Whether the upper limit itself is valid.
+    """
 
     field: str
     low: float
@@ -72,7 +83,7 @@ class Range:
     high_included: bool = True
 
     def holds(self, values: Array) -> NDArray[np.bool_]:
-        """Which values lie inside, same shape."""
+        """Which values lie in the range, same shape as ``values``."""
         above = values >= self.low if self.low_included else values > self.low
         return above & (values <= self.high if self.high_included else values < self.high)
 
@@ -88,20 +99,23 @@ class Law:
     """A named formula for one channel's loss.
 
     Args:
-        name: Kebab-case and stable.
-        formula: As a person writes it.
-        source: Where the form comes from.
-        side: Channels it is for.
-        phases: Phases it can describe; a law with both is fitted to both at once.
-        needs: Fields of the points that it cannot do without.
-        parameters: In the order of the vector of values.
-        loss: The formula, a plain function ``loss(points, p, references)`` in numpy: ``p`` maps a
-            parameter's name to values of shape (K, 1), and the result is (K, M) nats per token,
-            or what broadcasts to it. It is linear in every amplitude.
-        axes: Fewest distinct values of an axis that its terms need. With a single size the
-            terms in N drop out instead, and predictions hold at that size only.
-        one_value: Fields that must have one value in all points, because the formula ignores them.
-        holds_on: Ranges outside which a prediction is refused.
+        name: Stable name in kebab case.
+        formula: The formula as text.
+        source: The paper or the data from which the formula comes.
+        side: Channels that the law describes: ``general``, ``domain`` or ``any``.
+        phases: Phases that the law describes: ``constant``, ``annealed`` or both. A law of both is
+            fitted to the points of both phases together.
+        needs: Fields of the points that the formula requires.
+        parameters: The P parameters, in the order of the vector of values.
+        loss: The formula as a numpy function ``loss(points, p, references)``. For M points, ``p``
+            maps each parameter's name to values of shape (K, 1). The result is in nats per token
+            and broadcasts to (K, M). It must be linear in every amplitude.
+        axes: For each axis, the smallest number of distinct values with which its terms can be
+            fitted. With a single size the terms in N drop out instead, and predictions are valid
+            for that size only.
+        one_value: Fields that must have the same value in all points because the formula ignores
+            them.
+        holds_on: Ranges outside which points are not fitted and predictions are refused.
 
     Examples:
         >>> irreducible = dcpt.Parameter("E", "amplitude", 0.5, 5.0, "nats", "log", "floor")
@@ -145,21 +159,24 @@ class Law:
 
     @property
     def sizes_needed(self) -> int:
-        """Distinct sizes without which no other size can be predicted."""
+        """Smallest number of distinct sizes with which the law predicts other sizes."""
         return self.axes.get("n_params", 1)
 
 
 def evaluate(law: Law, points: Points, values: Array, references: References) -> Array:
-    """Losses of a law.
+    """Evaluate a law.
 
     Args:
-        law: The law.
+        law: The law, with P parameters.
         points: M points.
-        values: Parameters in the law's order, shape (P,) or (K, P).
-        references: Those of the fit.
+        values: Parameters in the law's order, natural units, shape (P,) or (K, P).
+        references: Reference scales for which the values hold.
 
     Returns:
-        Nats per token, shape (M,) or (K, M).
+        Losses in nats per token, shape (M,) or (K, M).
+
+    Raises:
+        InputError: If the points lack a field that the law needs.
     """
     batch = np.atleast_2d(values)
     p = {name: batch[:, i : i + 1] for i, name in enumerate(law.names)}

@@ -1,10 +1,9 @@
-"""Which laws are meant: names of the menu, a person's own ``module:name``, or records."""
+"""Look up laws by name, import a user's own laws, and check their records and formulas."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,47 +18,60 @@ from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points.record import Points
 from dcpt.laws.solver.autodiff import Dual, slopes_of, value_of
-from dcpt.laws.suitable import references_of
+from dcpt.laws.suitable import broken_bounds_rule, references_of
 
 Array = NDArray[np.float64]
 
 SIDES = ("general", "domain", "any")
 PHASES = ("constant", "annealed")
 
+TRIAL_POSITIONS = (0.02, 0.3, 0.7)
+"""Positions between each parameter's bounds at which a formula is checked. One is close to the
+lower bounds, where terms become extreme."""
+
 
 def laws_named(wanted: str | Law | Iterable[str | Law]) -> dict[str, Law]:
-    """Laws by name.
+    """Look up laws.
 
     Args:
-        wanted: ``auto`` (the whole menu), a name, ``module:name`` of a person's own record, a
-            record, or several of these.
+        wanted: ``auto`` (all built-in laws), the name of a law, ``module:name`` of a user's law, a
+            law record, or several of these.
+
+    Returns:
+        Laws by name, in the order given.
 
     Raises:
-        InputError: If a law is not known, two have one name, or a person's record is wrong.
+        InputError: If a law is unknown, if two laws have the same name, or if a user's record is
+            invalid.
     """
-    many = _as_list(wanted)
-    if not many:
-        raise InputError("no law is named; give auto, or one of " + ", ".join(LAWS))
-    found = [
-        law
-        for entry in many
-        for law in (
-            LAWS.values()
-            if entry == "auto"
-            else [entry if isinstance(entry, Law) else _find(entry)]
-        )
-    ]
+    requested = _as_list(wanted)
+    if not requested:
+        raise InputError("no law is given; write auto, or one of " + ", ".join(LAWS))
+    laws: list[Law] = []
+    for entry in requested:
+        if isinstance(entry, Law):
+            laws.append(entry)
+        else:
+            laws += LAWS.values() if entry == "auto" else [_find_law(entry)]
     named: dict[str, Law] = {}
-    for law in found:
+    for law in laws:
         if law.name not in LAWS:
             check_record(law)
         if named.setdefault(law.name, LAWS.get(law.name, law)) is not law:
-            raise InputError(f"two laws have the name {law.name}; give yours another one")
+            raise InputError(f"two laws have the name {law.name}; rename yours")
     return named
 
 
 def named_by_hand(wanted: str | Law | Iterable[str | Law], laws: Iterable[str]) -> frozenset[str]:
-    """Which of these laws a person asked for one by one, so that none of them is left out."""
+    """The laws that the user named explicitly, so that none of them is left out.
+
+    Args:
+        wanted: The same value as in ``laws_named``.
+        laws: Names of all laws it stands for.
+
+    Returns:
+        All names, or those of the user's own laws where ``auto`` is among the values.
+    """
     return frozenset(laws) - (frozenset(LAWS) if "auto" in _as_list(wanted) else frozenset())
 
 
@@ -67,140 +79,150 @@ def _as_list(wanted: str | Law | Iterable[str | Law]) -> list[str | Law]:
     return [wanted] if isinstance(wanted, str | Law) else list(wanted)
 
 
-def _find(name: str) -> Law:
+def _find_law(name: str) -> Law:
     if name in LAWS:
         return LAWS[name]
     module, colon, attribute = name.partition(":")
     if colon:
         return _import_law(module, attribute)
     raise InputError(
-        f"law {name} is not known{nearest(name, LAWS)}; there are {', '.join(LAWS)}; a law of your "
-        "own is named module:name"
+        f"law {name} is not known{nearest(name, LAWS)}; the built-in laws are {', '.join(LAWS)}; "
+        "write a law of your own as module:name"
     )
 
 
 def _import_law(module: str, attribute: str) -> Law:
-    here = str(Path.cwd())
-    found = here in sys.path
-    if not found:
-        sys.path.insert(0, here)  # a console script does not look where it was called
+    working_folder = str(Path.cwd())
+    on_path = working_folder in sys.path
+    if not on_path:
+        # A console script, unlike python -m, does not search the working folder.
+        sys.path.insert(0, working_folder)
     try:
         law = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"law {module}:{attribute} cannot be imported ({error}); give the module's name as "
-            "Python imports it from here, and the name of the dcpt.Law record in it"
+            f"law {module}:{attribute} cannot be imported ({error}); give the name of a module "
+            "that Python can import from this folder, and the name of a dcpt.Law record in it"
         ) from error
     finally:
-        if not found:
-            sys.path.remove(here)
+        if not on_path:
+            sys.path.remove(working_folder)
     if not isinstance(law, Law):
         raise InputError(
-            f"law {module}:{attribute} is a {type(law).__name__}; it must be a dcpt.Law record"
+            f"law {module}:{attribute} has the type {type(law).__name__}; it must be a dcpt.Law "
+            "record"
         )
     return law
 
 
 def check_record(law: Law) -> None:
-    """Refuse a person's record that says what no law can.
+    """Check the fields of a user's law record.
 
     Args:
         law: The record.
 
     Raises:
-        InputError: All problems together.
+        InputError: With all problems of the record.
     """
-    fields = {column.name for column in dataclasses.fields(Points)} | {"epochs"}
+    fields = {field.name for field in dataclasses.fields(Points)} | {"epochs"}
     axes = [*law.axes, *(p.axis for p in law.parameters if p.axis is not None)]
-    asked = [*law.needs, *law.one_value, *(valid.field for valid in law.holds_on)]
-    asked += [part for axis in axes for part in axis.split("/")]
+    used = [*law.needs, *law.one_value, *(limits.field for limits in law.holds_on)]
+    used += [part for axis in axes for part in axis.split("/")]
     problems = [
-        f"{name} is no field of the points; there are {', '.join(sorted(fields))}"
-        for name in dict.fromkeys(asked)
+        f"{name} is not a field of the points; the fields are {', '.join(sorted(fields))}"
+        for name in dict.fromkeys(used)
         if name not in fields
     ]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", law.name) or law.name == "auto":
-        problems.append("the name must be made of letters, digits, - and ., such as my-law")
+        problems.append(
+            "the name must consist of letters, digits, -, _ and . and must not be auto; write, for "
+            "example, my-law"
+        )
     if law.side not in SIDES:
-        problems.append(f"side is {law.side!r}; write {', '.join(SIDES)}")
+        problems.append(f"side is {law.side!r}; write one of {', '.join(SIDES)}")
     if not law.phases or not set(law.phases) <= set(PHASES):
         problems.append(f"phases are {law.phases!r}; write a tuple of {', '.join(PHASES)}")
     if len(set(law.names)) < len(law.parameters) or not law.parameters:
-        problems.append("it must have parameters, each with a name of its own")
+        problems.append("it must have parameters with distinct names")
     problems += [
-        f"parameter {parameter.name}: {words}"
+        f"parameter {parameter.name}: {problem}"
         for parameter in law.parameters
-        for words in _find_faults(parameter)
+        for problem in _parameter_problems(parameter)
     ]
     if problems:
-        raise InputError([f"law {law.name}: {words}" for words in problems])
+        raise InputError([f"law {law.name}: {problem}" for problem in problems])
 
 
-def _find_faults(parameter: Parameter) -> Iterator[str]:
-    """What is wrong with a parameter of a person's law."""
+def _parameter_problems(parameter: Parameter) -> Iterator[str]:
     if parameter.role not in ("amplitude", "nonlinear"):
         yield f"role is {parameter.role!r}; write amplitude or nonlinear"
     if parameter.scale not in ("linear", "log"):
         yield f"scale is {parameter.scale!r}; write linear or log"
-    low, high, neutral = parameter.lower, parameter.upper, parameter.neutral
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        yield f"bounds are ({low:g}, {high:g}); give finite bounds with low <= high"
-    elif parameter.scale == "log" and low <= 0:
-        yield f"scale is log and the lower bound is {low:g}; give a bound above 0"
-    if parameter.scale == "log" and parameter.axis is not None and neutral <= 0:
-        yield f"scale is log and neutral is {neutral:g}; give a value above 0"
+    low, high = parameter.lower, parameter.upper
+    rule = broken_bounds_rule(low, high, parameter.scale)
+    if rule is not None:
+        yield f"bounds are ({low:g}, {high:g}); {rule}"
+    if parameter.scale == "log" and parameter.axis is not None and parameter.neutral <= 0:
+        yield f"scale is log and neutral is {parameter.neutral:g}; give a neutral value above 0"
 
 
 def check_formula(law: Law, points: Points, fixed: Mapping[str, float] | None = None) -> None:
-    """Refuse a formula that does not do on these points what its record says.
+    """Check that a user's formula behaves as its record says, on the points it is fitted to.
 
-    It is tried at three places of the box of its parameters, low ones among them.
+    The formula is evaluated at three positions between the bounds of its parameters.
 
     Args:
-        law: A person's own law.
-        points: The points it will be fitted to.
-        fixed: Values of parameters, by name.
+        law: The user's law.
+        points: M points that the law is fitted to.
+        fixed: Fixed values of parameters by name, natural units.
 
     Raises:
-        InputError: If it fails, gives another shape, or is not linear in an amplitude.
+        InputError: If the formula fails, returns another shape than (K, M), or is not linear in an
+            amplitude.
     """
-    for part in (0.02, 0.3, 0.7):
-        p = {parameter.name: _inside(parameter, part) for parameter in law.parameters}
+    for position in TRIAL_POSITIONS:
+        p = {parameter.name: _value_between(parameter, position) for parameter in law.parameters}
         p |= {name: np.array([[value]]) for name, value in (fixed or {}).items()}
         _check_at(law, points, p)
 
 
 def _check_at(law: Law, points: Points, p: Mapping[str, Array]) -> None:
+    """Evaluate a formula at values of shape (1, 1) and check its result.
+
+    It is linear in its amplitudes if doubling them adds each amplitude times its slope.
+    """
     ref = references_of(points)
-    duals: dict[str, Any] = {name: Dual(value, {name: 1.0}) for name, value in p.items()}
+    dual_parameters: dict[str, Any] = {name: Dual(value, {name: 1.0}) for name, value in p.items()}
     try:
         with np.errstate(all="ignore"):
-            result = law.loss(points, duals, ref)
-            twice = law.loss(points, {**p, **{a: 2 * p[a] for a in law.amplitudes}}, ref)
+            result = law.loss(points, dual_parameters, ref)
+            doubled = law.loss(points, {**p, **{a: 2 * p[a] for a in law.amplitudes}}, ref)
         value = np.broadcast_to(value_of(result), (1, len(points)))
         if value.dtype == object:
-            raise TypeError("it gives objects, not numbers; np.where does not know slopes")
+            raise TypeError(
+                "it returns objects instead of numbers; np.where cannot propagate slopes"
+            )
     except InputError as error:
         raise InputError(f"law {law.name}: {error}") from error
     except Exception as error:
         raise InputError(
             f"law {law.name} fails on {len(points)} points ({type(error).__name__}: {error}); its "
-            "function takes (points, p, references), p[name] of shape (K, 1), and returns nats of "
-            "shape (K, M)"
+            "function takes (points, p, references) with p[name] of shape (K, 1), and returns nats "
+            "per token of shape (K, M)"
         ) from error
     expected = value + sum(p[a] * slopes_of(result).get(a, 0.0) for a in law.amplitudes)
-    if not np.allclose(twice, expected, rtol=1e-6, equal_nan=True):
+    if not np.allclose(doubled, expected, rtol=1e-6, equal_nan=True):
         raise InputError(
-            f"law {law.name} is not linear in {', '.join(law.amplitudes)}: a parameter of the role "
-            "amplitude must be a factor of its term; give the others the role nonlinear"
+            f"law {law.name} is not linear in {', '.join(law.amplitudes)}: a parameter with the "
+            "role amplitude must be a factor of its term; give other parameters the role nonlinear"
         )
 
 
-def _inside(parameter: Parameter, part: float) -> Array:
-    """A value at a part of the way through a parameter's bounds, shape (1, 1)."""
+def _value_between(parameter: Parameter, position: float) -> Array:
+    """A value between a parameter's bounds, shape (1, 1); position 0 is the lower bound."""
     if parameter.scale == "log":
-        value = parameter.lower * (parameter.upper / parameter.lower) ** part
+        value = parameter.lower * (parameter.upper / parameter.lower) ** position
     else:
         low, high = max(parameter.lower, -10.0), min(parameter.upper, 10.0)
-        value = low + part * (high - low)
+        value = low + position * (high - low)
     return np.array([[value]])

@@ -1,8 +1,8 @@
-"""Which laws suit a table, with which parameters, and why the others do not."""
+"""Which laws can be fitted to a table, with which parameters, and why the others cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ COLUMNS = {
     "annealed": "phase",
     "base_loss": "a D = 0 row for every run (or base_loss_<channel>)",
     "unique_tokens": "unique_tokens_<channel>",
+    "epochs": "unique_tokens_<channel>",
     "lr_area": "learning_rate with batch_tokens and warmup_tokens (or lr_area, or a schedule)",
     "anneal_area": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
     "drop_sizes": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
@@ -28,10 +29,13 @@ COLUMNS = {
         "with several general channels also weight_<channel>)"
     ),
 }
-"""How a person provides a field of the points, where the column has another name."""
+"""What a user adds to the table to provide a field of the points, if not a column of its name."""
 
 MOST_NAMED = 3
-"""Laws without their columns that a message names one by one."""
+"""A message lists at most this many laws with missing columns; it summarises more than these."""
+
+MOST_VALUES = 6
+"""Values of an axis that a message lists."""
 
 AXIS_WORDS = {
     "n_params": "sizes",
@@ -39,21 +43,56 @@ AXIS_WORDS = {
     "ratio": "ratios",
     "epochs": "numbers of epochs",
 }
+"""Plural names of the values of an axis."""
+
+
+def columns_for(fields: Iterable[str]) -> list[str]:
+    """What the runs table must have to provide fields of the points.
+
+    Args:
+        fields: Names of fields.
+
+    Returns:
+        Column names, or phrases where several columns are needed; without duplicates.
+    """
+    return list(dict.fromkeys(COLUMNS.get(name, name) for name in fields))
+
+
+def values_along(axis: str) -> str:
+    """The plural noun for the values of an axis, such as ``ratios`` or ``values of phase``."""
+    return AXIS_WORDS.get(axis, f"values of {_axis_name(axis)}")
+
+
+def _axis_name(axis: str) -> str:
+    """The column of an axis; the axis itself where a phrase describes several columns."""
+    column = COLUMNS.get(axis, axis)
+    return axis if " " in column else column
 
 
 def data_for(law: Law, data: ChannelData) -> ChannelData:
-    """The points that a law is fitted to: its phases, and every field it needs known."""
+    """Select the points that a law is fitted to.
+
+    These are the points in the law's phases, within its ranges, and with a known value of every
+    field that it needs.
+
+    Args:
+        law: The law.
+        data: The channel's points.
+
+    Returns:
+        The selected points. If a needed field is missing from all points, only the phases are
+        selected.
+    """
     annealed = data.points.get("annealed") > 0
-    wanted = (annealed & ("annealed" in law.phases)) | (~annealed & ("constant" in law.phases))
-    kept = data.take(wanted)
-    missing = [n for n in law.needs if getattr(kept.points, n) is None]
-    if missing:
+    in_phases = (annealed & ("annealed" in law.phases)) | (~annealed & ("constant" in law.phases))
+    kept = data.take(in_phases)
+    if _missing_columns(law, kept.points):
         return kept
     kept = kept.take(known(kept.points, law.needs), f"{law.name} needs {', '.join(law.needs)}")
-    for valid in law.holds_on:
-        values = getattr(kept.points, valid.field)
+    for limits in law.holds_on:
+        values = getattr(kept.points, limits.field)
         if values is not None:
-            kept = kept.take(valid.holds(values), f"{law.name} holds on {valid}")
+            kept = kept.take(limits.holds(values), f"{law.name} is valid for {limits}")
     return kept
 
 
@@ -64,88 +103,101 @@ def refusal(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> str | None:
-    """Why a law cannot be fitted to a channel, in one clause; None if it can.
+    """Why a law cannot be fitted to a channel.
 
     Args:
         law: The law.
-        data: The channel's points as ``data_for`` gives them.
-        ignore: Axes not asked for (a fold may lack a phase that the table has).
-        fixed: Parameters held at a value.
-        bounds: Bounds that replace the law's own.
+        data: The channel's points, as ``data_for`` returns them.
+        ignore: Axes that are not checked (a fold may lack a phase that the table has).
+        fixed: Fixed values of parameters, natural units.
+        bounds: Bounds (low, high) that replace the law's own, natural units.
+
+    Returns:
+        The reason as a clause; None if the law can be fitted.
+
+    Raises:
+        InputError: If a bound is invalid.
     """
     if law.side not in ("any", data.side):
         return f"it is for the {law.side} side"
     points = data.points
     missing = _missing_columns(law, points)
     if missing:
-        return f"it needs {', '.join(missing)}, which is missing in the table"
+        return f"it needs {', '.join(missing)}, which is missing from the table"
     if len(points) == 0:
         return f"the channel has no points in its phases ({', '.join(law.phases)})"
+    reason = _axis_refusal(law, points, ignore)
+    if reason is not None:
+        return reason
+    lower, upper = box(law, points, fixed, bounds)
+    fitted = int((upper > lower).sum())
+    if len(points) <= fitted:
+        return f"it has {fitted} parameters and the channel only {len(points)} points"
+    return None
+
+
+def _axis_refusal(law: Law, points: Points, ignore: frozenset[str]) -> str | None:
+    """Why a law cannot be fitted to this design, given the distinct values along its axes."""
     for name in law.one_value:
         values = distinct(points, name)
         by_rule = name == "learning_rate" and rule_of(points) is not None
         if len(values) > 1 and not by_rule:
             return (
-                f"it holds at one {COLUMNS.get(name, name)} and the table has {len(values)} "
+                f"it describes a single {_axis_name(name)} and the table has {len(values)} "
                 f"({_list_values(name, values)})"
             )
     for axis, fewest in law.axes.items():
         if axis in ignore:
             continue
         values = distinct(points, axis)
-        alone = len(values) == 1 and axis == "n_params"
-        if len(values) < fewest and not alone:
-            word = AXIS_WORDS.get(axis, f"values of {COLUMNS.get(axis, axis)}")
+        # With a single size the terms in N drop out.
+        without_size_terms = len(values) == 1 and axis == "n_params"
+        if len(values) < fewest and not without_size_terms:
             return (
-                f"it needs {fewest} {word} or more along {COLUMNS.get(axis, axis)} and the table "
-                f"has {len(values)} ({_list_values(axis, values)})"
+                f"it needs at least {fewest} {values_along(axis)} (column {_axis_name(axis)}) and "
+                f"the table has {len(values)} ({_list_values(axis, values)})"
             )
-    lower, upper = box(law, points, fixed, bounds)
-    fitted = int((upper > lower).sum())
-    if len(points) <= fitted:
-        return f"it has {fitted} parameters and the channel {len(points)} points"
     return None
 
 
 def _missing_columns(law: Law, points: Points) -> list[str]:
-    missing = [COLUMNS.get(name, name) for name in law.needs if getattr(points, name) is None]
-    return list(dict.fromkeys(missing))
+    return columns_for(name for name in law.needs if getattr(points, name) is None)
+
+
+def _list_values(name: str, values: Array) -> str:
+    if name == "annealed":
+        return ", ".join("annealed" if value else "constant" for value in values)
+    shown = ", ".join(f"{value:.4g}" for value in values[:MOST_VALUES])
+    return shown + (", ..." if len(values) > MOST_VALUES else "")
 
 
 def say_refusals(
     reasons: Mapping[str, str], laws: Mapping[str, Law], data: ChannelData
 ) -> list[str]:
-    """Refusals in a few clauses: laws that are refused alike are named together.
+    """Summarise refusals: laws with the same reason are listed together.
 
     Args:
-        reasons: Why each law is refused, by name.
-        laws: Records of these laws at least.
+        reasons: Reason for each refused law, by name.
+        laws: Law records by name; these laws must be among them.
         data: The channel.
 
     Returns:
-        One clause a reason; of many laws that lack columns one, which names the columns.
+        One clause per reason. If more than ``MOST_NAMED`` laws lack columns, one clause stands for
+        all of them and lists the columns.
     """
     lacking = {name: _missing_columns(laws[name], data.points) for name in reasons}
     without = [name for name, columns in lacking.items() if columns]
-    alike: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         if len(without) <= MOST_NAMED or name not in without:
-            alike.setdefault(reason, []).append(name)
-    clauses = [f"{', '.join(names)}: {reason}" for reason, names in alike.items()]
+            by_reason.setdefault(reason, []).append(name)
+    clauses = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     if len(without) > MOST_NAMED:
-        columns = dict.fromkeys(
-            reason.split(" (")[0] for name in without for reason in lacking[name]
-        )
+        missing = (column for name in without for column in lacking[name])
+        columns = dict.fromkeys(column.split(" (")[0] for column in missing)
         others = f"{len(without)} {'other ' if clauses else ''}laws"
-        clauses.append(f"{others} need columns that are missing in the table: {', '.join(columns)}")
+        clauses.append(f"{others} need columns that are missing: {', '.join(columns)}")
     return clauses
-
-
-def _list_values(name: str, values: Array) -> str:
-    if name == "annealed":
-        return ", ".join("annealed" if v else "constant" for v in values)
-    shown = ", ".join(f"{v:.4g}" for v in values[:6])
-    return shown + (", ..." if len(values) > 6 else "")
 
 
 def carried_laws(
@@ -154,7 +206,20 @@ def carried_laws(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, str | None]:
-    """Reason why each law does not suit the channel's points; None if it does."""
+    """Which laws can be fitted to a channel.
+
+    Args:
+        data: The channel's points.
+        laws: Laws by name.
+        fixed: Fixed values of parameters, natural units.
+        bounds: Bounds (low, high) that replace the laws' own, natural units.
+
+    Returns:
+        By law name: None if the law can be fitted, else the reason as a clause.
+
+    Raises:
+        InputError: If a bound is invalid.
+    """
     return {
         name: refusal(law, data_for(law, data), fixed=fixed, bounds=bounds)
         for name, law in laws.items()
@@ -167,67 +232,103 @@ def box(
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> tuple[Array, Array]:
-    """Bounds of a law's parameters on these points, shapes (P,), natural units.
+    """Bounds of a law's parameters for these points.
 
-    Parameters whose axis has one value are held at their neutral value, unless the caller bounds
-    them; ``fixed`` ones at theirs.
+    A parameter whose axis has one distinct value is fixed at its neutral value, unless ``bounds``
+    contains it.
+
+    Args:
+        law: The law, with P parameters.
+        points: M points.
+        fixed: Fixed values of parameters, natural units. They take precedence over bounds.
+        bounds: Bounds (low, high) that replace the law's own, natural units.
+
+    Returns:
+        Lower and upper bounds in the law's order, shapes (P,), natural units; equal where a
+        parameter is fixed.
 
     Raises:
-        InputError: If a bound is not a pair low <= high, or a log parameter is not positive.
+        InputError: If a bound is not finite, low > high, or the bounds of a parameter with the
+            scale ``log`` are not positive.
     """
     fixed, bounds = fixed or {}, bounds or {}
     lower, upper = [], []
     for parameter in law.parameters:
-        low, high = bounds.get(parameter.name, (parameter.lower, parameter.upper))
-        if parameter.name in fixed:
-            low = high = fixed[parameter.name]
-        elif (
-            parameter.axis is not None
-            and parameter.name not in bounds
-            and len(distinct(points, parameter.axis)) < 2
-        ):
+        name, axis = parameter.name, parameter.axis
+        low, high = bounds.get(name, (parameter.lower, parameter.upper))
+        if name in fixed:
+            low = high = fixed[name]
+        elif axis is not None and name not in bounds and len(distinct(points, axis)) < 2:
             low = high = parameter.neutral
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise InputError(
-                f"bounds of {law.name}.{parameter.name} are ({low:g}, {high:g}): give finite bounds"
-            )
-        if not low <= high or (parameter.scale == "log" and low <= 0):
-            rule = "above 0 and low <= high" if parameter.scale == "log" else "low <= high"
-            raise InputError(
-                f"bounds of {law.name}.{parameter.name} are ({low:g}, {high:g}): they must "
-                f"be {rule}"
-            )
+        rule = broken_bounds_rule(low, high, parameter.scale)
+        if rule is not None:
+            raise InputError(f"bounds of {law.name}.{name} are ({low:g}, {high:g}); {rule}")
         lower.append(low)
         upper.append(high)
     return np.array(lower, dtype=float), np.array(upper, dtype=float)
 
 
+def broken_bounds_rule(low: float, high: float, scale: str) -> str | None:
+    """The rule that a parameter's bounds break.
+
+    Args:
+        low: Lower bound, natural units.
+        high: Upper bound.
+        scale: ``log`` or ``linear``, the scale on which the parameter is fitted.
+
+    Returns:
+        What the bounds must be, as a clause; None if they are valid.
+    """
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "they must be finite"
+    if low > high:
+        return "they must satisfy low <= high"
+    if scale == "log" and low <= 0:
+        return "they must be above 0 because the parameter is fitted on a log scale"
+    return None
+
+
 def references_of(points: Points) -> References:
-    """Geometric medians of size, tokens, rate and area; None where the table has none."""
+    """Reference scales of points: geometric medians over the positive values.
 
-    def middle(values: Array | None) -> float | None:
-        if values is None or not (values > 0).any():
-            return None
-        return float(np.exp(np.median(np.log(values[values > 0]))))
+    Args:
+        points: M points; they must have ``n_tokens``.
 
+    Returns:
+        The references; None for a quantity without positive values, but 1.0 for tokens.
+
+    Raises:
+        InputError: If the points have no ``n_tokens``.
+    """
     return References(
-        n_params=middle(points.n_params),
-        n_tokens=middle(points.get("n_tokens")) or 1.0,
-        learning_rate=middle(points.learning_rate),
-        lr_area=middle(points.lr_area),
+        n_params=_geometric_median(points.n_params),
+        n_tokens=_geometric_median(points.get("n_tokens")) or 1.0,
+        learning_rate=_geometric_median(points.learning_rate),
+        lr_area=_geometric_median(points.lr_area),
     )
 
 
+def _geometric_median(values: Array | None) -> float | None:
+    if values is None or not (values > 0).any():
+        return None
+    return float(np.exp(np.median(np.log(values[values > 0]))))
+
+
 def check_names(fixed: Mapping[str, object], laws: list[Law]) -> None:
-    """Refuse a parameter that none of the laws has.
+    """Check that every named parameter belongs to at least one law.
+
+    Args:
+        fixed: A mapping whose keys are parameter names (fixed values or bounds).
+        laws: The laws to be fitted.
 
     Raises:
-        InputError: Naming the parameter and the parameters there are.
+        InputError: If a name is in none of the laws.
     """
-    there = sorted({name for law in laws for name in law.names})
-    unknown = [name for name in fixed if name not in there]
+    available = sorted({name for law in laws for name in law.names})
+    unknown = [name for name in fixed if name not in available]
     if unknown:
         raise InputError(
             f"parameter {', '.join(unknown)} is in none of the laws fitted "
-            f"({', '.join(law.name for law in laws)}); they have {', '.join(there)}"
+            f"({', '.join(law.name for law in laws)}); their parameters are "
+            f"{', '.join(available)}"
         )

@@ -1,4 +1,4 @@
-"""Planted tables: runs whose true laws are known, to see what a fit makes of them."""
+"""Synthetic runs tables whose true laws are known, to test what a fit recovers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """A law and its known parameter values, for a synthetic channel.
+    """The law, with its values, that the losses of a synthetic channel follow.
 
     Args:
-        law: The law, of the menu or not.
-        values: By parameter, natural units.
-        references: Scales that the values belong to.
+        law: A built-in law or any other.
+        values: Value of each parameter by name, in natural units.
+        references: Reference scales for which the values hold.
     """
 
     law: Law
@@ -31,14 +31,25 @@ class Truth:
     references: References
 
     def losses(self, design: pd.DataFrame, channel: str) -> Array:
-        """True losses of a channel at the rows of a frame with table columns, nats per token."""
+        """True losses of a channel, without noise.
+
+        Args:
+            design: M rows with table columns.
+            channel: Name of the channel.
+
+        Returns:
+            Shape (M,), nats per token.
+
+        Raises:
+            InputError: If the design lacks a column that the law needs.
+        """
         side = "domain" if channel == DOMAIN else "general"
         points = ask_points(design, channel, side, "general", {}, "constant")
         values = np.array([self.values[name] for name in self.law.names])
         return evaluate(self.law, points, values, self.references)
 
 
-def plant_runs(
+def simulate_runs(
     design: pd.DataFrame,
     truths: Mapping[str, Truth],
     *,
@@ -46,24 +57,27 @@ def plant_runs(
     point_noise: float,
     seed: int,
 ) -> pd.DataFrame:
-    """A runs table in which every channel follows a known law, but for noise.
+    """Simulate a runs table: known losses plus normal noise of runs and of points.
 
     Args:
-        design: Table columns but losses, one row per point; no D = 0 rows (base losses come as
-            ``base_loss_<channel>``).
-        truths: The law of each channel, by name.
-        run_noise: Standard deviation of what all points of a run share, nats per token.
-        point_noise: Standard deviation of what each point adds, nats per token.
-        seed: Of the noise.
+        design: Table columns without losses, one row per point. It has no rows at D = 0; base
+            losses are in the columns ``base_loss_<channel>``.
+        truths: True law of each channel, by channel name.
+        run_noise: Standard deviation of the noise that all points of a run share, nats per token.
+        point_noise: Standard deviation of the independent noise of each point, nats per token.
+        seed: Seed of the noise.
 
     Returns:
-        The design with a column ``loss_<channel>`` per channel.
+        The design with a column ``loss_<channel>`` per channel, nats per token.
+
+    Raises:
+        InputError: If the design lacks a column that a law needs.
     """
     rng = np.random.default_rng(seed)
     runs = pd.factorize(design["run"])[0]
     losses = {}
     for channel, truth in truths.items():
         shared = rng.normal(0.0, run_noise, runs.max() + 1)[runs]
-        own = rng.normal(0.0, point_noise, len(design))
-        losses[f"loss_{channel}"] = truth.losses(design, channel) + shared + own
+        independent = rng.normal(0.0, point_noise, len(design))
+        losses[f"loss_{channel}"] = truth.losses(design, channel) + shared + independent
     return design.assign(**losses)

@@ -66,7 +66,7 @@ def test_one_law_is_shown_with_its_parameters_and_letters() -> None:
     output = dcpt("laws", "joint-general")
     for parameter in LAWS["joint-general"].parameters:
         assert f"{parameter.lower:g} to {parameter.upper:g}" in output
-    assert "what more general text gains" in output
+    assert "gain from general text" in output
     assert "Rp: LR / (peak learning rate of the base's pre-training)" in output
     assert "epochs" not in output  # its e is that of the exponential
     assert output == dcpt("laws", "--law", "joint-general")
@@ -82,7 +82,7 @@ def test_a_table_says_which_laws_suit_it_and_why_the_others_do_not(table: Path) 
     output = dcpt(
         "laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain"
     )
-    assert output.startswith("domain: d-cpt\n  not annealed-domain: ")
+    assert output.startswith("domain: can fit d-cpt\n  not annealed-domain: ")
     assert "general" not in output
 
 

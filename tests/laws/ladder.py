@@ -1,4 +1,4 @@
-"""Planted tables in the shape of a small demo: three tiny bases and a larger target."""
+"""Synthetic tables like those of a small demo: three tiny base models and a larger target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WARMUP = 12e3
 def general_loss(
     base: float, ratio: float, tokens: float, rate: float, relative: float, end: bool
 ) -> float:
-    """A rise that saturates in the rate, is steep near ratio 1, and falls with general text."""
+    """A rise that saturates in the rate and is steep near ratio 1, and a gain from general text."""
     d = tokens / 1e5
     forgetting = 0.05 * base * np.log1p(2.0 * (rate / 1e-3) * d**0.4)
     rise = forgetting * ratio / (1 - ratio + 0.05) ** 0.5
@@ -24,16 +24,16 @@ def general_loss(
 def domain_loss(
     base: float, size: float, ratio: float, tokens: float, rate: float, relative: float, end: bool
 ) -> float:
-    """Falls with a clock that a larger rate turns faster, with the log of the share, with size."""
-    clock = (tokens / 1e5) * ((rate / 1e-3) * (size / 2e5) ** 0.4) ** 0.75
+    """Falls with tokens weighted by rate and size, and with the log of the share."""
+    weighted_tokens = (tokens / 1e5) * ((rate / 1e-3) * (size / 2e5) ** 0.4) ** 0.75
     noise = 0.15 * relative * (0.4 if end else 1.0)
-    return float(0.5 + 0.8 * base + 1.1 * clock**-0.25 - 0.35 * np.log(ratio) + noise)
+    return float(0.5 + 0.8 * base + 1.1 * weighted_tokens**-0.25 - 0.35 * np.log(ratio) + noise)
 
 
 def make_ladder(
     sizes: tuple[float, ...] = tuple(SIZES)[:3], noise: float = 0.005, seed: int = 0
 ) -> pd.DataFrame:
-    """Five ratios x three rates at the smallest and at the target size, 3 x 2 in between."""
+    """Five ratios x three rates at the smallest and the target size, 3 x 2 at other sizes."""
     rng = np.random.default_rng(seed)
     rows = []
     for size in sizes:

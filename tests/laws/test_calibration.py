@@ -1,4 +1,4 @@
-"""Intervals on synthetic tables: twenty of them, two laws, 200 draws (more in experiments/)."""
+"""Coverage of intervals on 20 synthetic tables: two laws, 200 draws (more in experiments/)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from dcpt import fit
 from dcpt.laws import LAWS, References
-from dcpt.laws.synthetic import Truth, plant_runs
+from dcpt.laws.synthetic import Truth, simulate_runs
 
 pytestmark = pytest.mark.long
 
@@ -44,7 +44,7 @@ def design() -> pd.DataFrame:
     return with_base(pd.DataFrame(rows))
 
 
-def planted_truth(seed: int) -> Truth:
+def random_truth(seed: int) -> Truth:
     rng = np.random.default_rng(seed)
     values = {"H": rng.uniform(0, 0.05), "F": rng.uniform(0.02, 0.3), "C": rng.uniform(0.06, 0.18)}
     values |= {"nu": rng.uniform(-0.1, 0.3), "g": rng.uniform(0.4, 0.8), "eps": 0.04}
@@ -54,11 +54,11 @@ def planted_truth(seed: int) -> Truth:
 
 @pytest.fixture(scope="module")
 def answers() -> pd.DataFrame:
-    """Per table and place: what a new run would measure, and the interval."""
+    """For each table and place, the loss that a new run would measure, and its interval."""
     parts = []
     for seed in range(N_TABLES):
-        truth = planted_truth(seed)
-        runs = plant_runs(
+        truth = random_truth(seed)
+        runs = simulate_runs(
             design(),
             {"general": truth},
             run_noise=RUN_NOISE,
@@ -75,15 +75,15 @@ def answers() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_nominal_ninety_per_cent_hold_what_new_runs_measure(answers: pd.DataFrame) -> None:
+def test_90_per_cent_intervals_contain_the_losses_of_new_runs(answers: pd.DataFrame) -> None:
     inside = answers["measured"].between(answers["low"], answers["high"])
-    # 60 answers: fewer than this would come up once in a thousand times at 90 %.
+    # 60 answers: at a coverage of 90 % fewer than this occur once in a thousand times.
     assert inside.sum() >= binom.ppf(0.001, len(answers), 0.9)
     per_table = inside.groupby(answers["table"]).mean()
     assert (per_table == 0).sum() == 0
 
 
-def test_intervals_are_not_wide_for_safety(answers: pd.DataFrame) -> None:
+def test_intervals_are_not_too_wide(answers: pd.DataFrame) -> None:
     ideal = 2 * 1.645 * np.hypot(RUN_NOISE, POINT_NOISE)
     width = (answers["high"] - answers["low"]).median()
     assert ideal * 0.8 < width < ideal * 2

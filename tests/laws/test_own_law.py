@@ -1,4 +1,4 @@
-"""A person's own law: a plain function and a record, through the API and the command line."""
+"""A user's own law, a function and a record, in the API and on the command line."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ GENERAL = replace(LAWS["annealed-general"], name="my-general")
 
 @pytest.fixture(scope="module")
 def runs() -> pd.DataFrame:
-    """Losses that follow the law exactly: its reference is the geometric median of the tokens."""
+    """Losses that follow the law exactly; the geometric median of the tokens is its reference."""
     rows = []
     for ratio in (0.1, 0.25, 0.5, 0.75, 0.9):
         for tokens in (1e6, 2e6, 4e6, 8e6, 16e6):
@@ -71,7 +71,7 @@ def runs() -> pd.DataFrame:
 QUESTION = {"n_params": 1e6, "n_tokens": 8e6, "ratio": 0.5}
 
 
-def test_a_record_is_fitted_like_any_law(runs: pd.DataFrame) -> None:
+def test_a_record_is_fitted_like_a_built_in_law(runs: pd.DataFrame) -> None:
     fitted = dcpt.fit(runs, MINE, n_draws=5)
     (record,) = fitted.records()
     assert record["parameters"] == pytest.approx(TRUTH, rel=1e-4)
@@ -80,7 +80,7 @@ def test_a_record_is_fitted_like_any_law(runs: pd.DataFrame) -> None:
     assert predicted == pytest.approx(truth, abs=1e-5)
 
 
-def test_it_is_weighed_beside_the_menu(runs: pd.DataFrame) -> None:
+def test_it_is_weighted_together_with_the_built_in_laws(runs: pd.DataFrame) -> None:
     fitted = dcpt.fit(runs, ["auto", MINE], n_draws=5)
     weights = fitted.weights("domain")
     assert set(weights) > {"mine", "d-cpt"}
@@ -89,13 +89,13 @@ def test_it_is_weighed_beside_the_menu(runs: pd.DataFrame) -> None:
     assert held_out["mine"]["ratios"] < 0.1 * held_out["bimix"]["ratios"]
 
 
-def test_a_law_named_by_hand_is_not_left_out_in_silence(runs: pd.DataFrame) -> None:
+def test_a_law_named_explicitly_is_not_left_out_silently(runs: pd.DataFrame) -> None:
     sizes = [runs.assign(n_params=n, run=runs["run"] + f"-{n}") for n in (1e6, 2e6, 4e6)]
     table = pd.concat(sizes)
     assert "d-cpt" in dcpt.fit(table, n_draws=5).weights("domain")
-    with pytest.raises(dcpt.InputError, match="mine: it holds at one n_params") as caught:
+    with pytest.raises(dcpt.InputError, match="mine: it describes a single n_params") as caught:
         dcpt.fit(table, ["auto", MINE], n_draws=5)
-    # What auto leaves out of the menu is no problem and is not reported.
+    # Laws that auto leaves out are not reported as problems.
     assert "anchored-domain: " not in str(caught.value)
 
 
@@ -116,7 +116,7 @@ def test_the_fit_is_read_back_with_its_law_only(runs: pd.DataFrame, tmp_path: Pa
         replace(MINE, parameters=PARAMETERS[:-1]),
     ],
 )
-def test_another_law_of_its_name_does_not_answer_for_it(
+def test_another_law_of_the_same_name_is_refused(
     runs: pd.DataFrame, tmp_path: Path, other: dcpt.Law
 ) -> None:
     write_fit(dcpt.fit(runs, MINE, n_draws=5), tmp_path)
@@ -126,10 +126,12 @@ def test_another_law_of_its_name_does_not_answer_for_it(
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a module of laws, from which commands are given."""
+    """The working folder, with a module of laws."""
     (tmp_path / "laws_of_mine.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # as in a console script
+    monkeypatch.setattr(
+        sys, "path", [entry for entry in sys.path if entry]
+    )  # as in a console script
     yield tmp_path
     sys.modules.pop("laws_of_mine", None)
 
@@ -144,7 +146,7 @@ def call_json(*words: str) -> Any:
     return json.loads(call(*words, "--json"))
 
 
-def test_the_commands_take_it_by_module_and_name(runs: pd.DataFrame, place: Path) -> None:
+def test_commands_accept_it_by_module_and_name(runs: pd.DataFrame, place: Path) -> None:
     write_runs(runs, Path("runs.csv"))
     law = ("--law", "laws_of_mine:mine")
     (found,) = call_json("laws", "laws_of_mine:mine")["laws"]
@@ -158,13 +160,13 @@ def test_the_commands_take_it_by_module_and_name(runs: pd.DataFrame, place: Path
     assert row["loss"] == pytest.approx(1.2 + 0.3 * 0.5**-0.5 + 0.4 * 2**-0.7, abs=1e-5)
     with pytest.raises(dcpt.InputError, match="--law module:name"):
         call_json(*question)
-    with pytest.raises(dcpt.InputError, match="is a int; it must be a"):
+    with pytest.raises(dcpt.InputError, match="has the type int; it must be a"):
         call_json(*question, "--law", "laws_of_mine:not_a_law")
     with pytest.raises(dcpt.InputError, match="cannot be imported"):
         call_json(*question, "--law", "laws_of_mine:other")
 
 
-def test_decisions_and_reports_take_it_too(ladder: pd.DataFrame, place: Path) -> None:
+def test_decisions_and_reports_accept_it_too(ladder: pd.DataFrame, place: Path) -> None:
     write_runs(ladder, Path("ladder.csv"))
     law = ("--law", "laws_of_mine:general")
     call("fit", "ladder.csv", *law, "--law", "annealed-domain-lam", "--draws", "20", "--out", "fit")
@@ -179,26 +181,26 @@ def test_decisions_and_reports_take_it_too(ladder: pd.DataFrame, place: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("changed", "output"),
+    ("changed", "expected"),
     [
-        ({"name": "d-cpt"}, "two laws have the name d-cpt; give yours another one"),
-        ({"name": "my/law"}, "law my/law: the name must be made of letters"),
-        ({"side": "domains"}, "side is 'domains'; write general, domain, any"),
+        ({"name": "d-cpt"}, "two laws have the name d-cpt; rename yours"),
+        ({"name": "my/law"}, "law my/law: the name must consist of letters"),
+        ({"side": "domains"}, "side is 'domains'; write one of general, domain, any"),
         ({"phases": ("annealing",)}, "phases are ('annealing',); write a tuple of constant"),
-        ({"needs": ("tokens",)}, "tokens is no field of the points; there are"),
-        ({"holds_on": (Range("size", 0, 1),)}, "size is no field of the points"),
-        ({"axes": {"n_params/lr": 3}}, "lr is no field of the points"),
-        ({"parameters": ()}, "it must have parameters"),
-        ({"parameters": PARAMETERS[:1] * 2}, "each with a name of its own"),
+        ({"needs": ("tokens",)}, "tokens is not a field of the points; the fields are"),
+        ({"holds_on": (Range("size", 0, 1),)}, "size is not a field of the points"),
+        ({"axes": {"n_params/lr": 3}}, "lr is not a field of the points"),
+        ({"parameters": ()}, "it must have parameters with distinct names"),
+        ({"parameters": PARAMETERS[:1] * 2}, "with distinct names"),
     ],
 )
-def test_wrong_records_are_refused(changed: dict[str, Any], output: str) -> None:
+def test_wrong_records_are_refused(changed: dict[str, Any], expected: str) -> None:
     with pytest.raises(dcpt.InputError) as caught:
         laws_named(replace(MINE, **changed))
-    assert output in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_all_that_is_wrong_with_a_parameter_is_said() -> None:
+def test_all_wrong_parameters_are_reported() -> None:
     wrong = (
         number("a", "linear", 0, 1),
         number("b", "nonlinear", 0, 1, "log"),
@@ -214,7 +216,7 @@ def test_all_that_is_wrong_with_a_parameter_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "output"),
+    ("function", "expected"),
     [
         (lambda points, p, references: p["F"], "fails on 25 points (KeyError: 'F')"),
         (lambda points, p, references: p["E"] * np.ones(3), "fails on 25 points (ValueError"),
@@ -222,29 +224,29 @@ def test_all_that_is_wrong_with_a_parameter_is_said() -> None:
         (lambda points, p, references: np.cos(p["E"]), "uses numpy.cos on its parameters"),
     ],
 )
-def test_a_formula_that_is_not_what_its_record_says_is_refused(
-    runs: pd.DataFrame, function: Any, output: str
+def test_a_formula_that_contradicts_its_record_is_refused(
+    runs: pd.DataFrame, function: Any, expected: str
 ) -> None:
     with pytest.raises(dcpt.InputError) as caught:
         dcpt.fit(runs, replace(MINE, loss=function), n_draws=5)
-    assert output in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_the_menu_itself_has_no_wrong_record() -> None:
+def test_the_built_in_records_are_valid() -> None:
     from dcpt.laws.menu import check_record
 
     for law in LAWS.values():
         check_record(law)
 
 
-def test_a_summary_prints_a_line_per_law_and_the_flags_in_words(runs: pd.DataFrame) -> None:
+def test_a_summary_prints_a_line_per_law_and_the_warnings(runs: pd.DataFrame) -> None:
     fitted = dcpt.fit(runs, ["d-cpt", MINE], n_draws=5)
     summary = fitted.summary()
     assert list(summary.table["law"]) == ["d-cpt", "mine"]
     assert list(summary.table["n_fitted"]) == [7, 5]
-    output = str(summary).splitlines()
-    assert output[1].split()[:5] == ["channel", "law", "n_points", "n_fitted", "objective"]
-    assert [line.split()[:2] for line in output[2:4]] == [["domain", "d-cpt"], ["domain", "mine"]]
-    assert output[4:] == show_flags(summary.flags)
-    assert any(line.startswith("Warning: The runs have one size") for line in output[4:])
+    lines = str(summary).splitlines()
+    assert lines[1].split()[:5] == ["channel", "law", "n_points", "n_fitted", "objective"]
+    assert [line.split()[:2] for line in lines[2:4]] == [["domain", "d-cpt"], ["domain", "mine"]]
+    assert lines[4:] == show_flags(summary.flags)
+    assert any(line.startswith("Warning: The runs have one size") for line in lines[4:])
     assert "<td>mine</td>" in summary._repr_html_()

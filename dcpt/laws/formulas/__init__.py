@@ -1,9 +1,9 @@
-"""The menu of laws. Adding one is a function and a record; nothing else knows a law by name.
+"""The built-in laws. A law is a function and a record; no other code depends on its name.
 
-One file per family: ``shares`` (N, D and share alone), ``anchored`` (laws that start from the
-base's own loss), ``phases`` (constant rate and decayed ends together), ``annealed``
-(decayed ends alone), ``repetition`` (repeated text) and
-``schedules`` (the learning rate's whole history). ``coordinates`` is what they are written in.
+There is one file per family: ``shares`` (N, D and share only), ``anchored`` (starting from the base
+model's loss), ``phases`` (points at a constant rate and after a decay together), ``annealed``
+(points after a decay only), ``repetition`` (repeated text) and ``schedules`` (the full history of
+the learning rate). ``coordinates`` contains the scaled quantities and parameters that they share.
 """
 
 from dcpt.laws.formulas.anchored import ANCHORED_LAWS
@@ -22,6 +22,6 @@ LAWS: dict[str, Law] = {
         *SCHEDULE_LAWS,
     )
 }
-"""All laws by name."""
+"""The built-in laws by name."""
 
 __all__ = ["LAWS", "NOTATION"]

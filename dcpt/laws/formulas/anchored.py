@@ -1,4 +1,4 @@
-"""Laws that start from the base's own loss, at a constant learning rate."""
+"""Laws that start from the base model's loss, at a constant learning rate."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def _anchored_general_lr(points: Points, p: Values, ref: References) -> Array:
     log_rate = log_sized_rate(points, ref)
     log_u = log_tokens(points, ref) + CLOCK_RATE * log_rate
     growth = p["g"] * log_rho(ratio, log_u, p["eps"]) + p["h"] * log_u
-    slower = log_size(points, ref) - log_plain_rate(points, ref)
-    forgotten = (ratio > 0) * np.exp(growth * np.exp(p["m"] * slower) - p["a"] * slower)
-    seen = (1.0 - ratio) * np.exp(log_u) * ref.n_tokens / points.get("base_n_tokens")
+    log_n_by_lam = log_size(points, ref) - log_plain_rate(points, ref)
+    forgotten = (ratio > 0) * np.exp(growth * np.exp(p["m"] * log_n_by_lam) - p["a"] * log_n_by_lam)
+    general_text = (1.0 - ratio) * np.exp(log_u) * ref.n_tokens / points.get("base_n_tokens")
     lift = p["H"] * np.exp(NOISE_RATE * log_rate) * rewarmed(points)
-    return points.get("base_loss") + lift - p["F"] * np.log1p(seen) + p["C"] * forgotten
+    return points.get("base_loss") + lift - p["F"] * np.log1p(general_text) + p["C"] * forgotten
 
 
 def _anchored_domain(points: Points, p: Values, ref: References) -> Array:
@@ -60,7 +60,16 @@ def _anchored_domain(points: Points, p: Values, ref: References) -> Array:
 
 
 def anchored_domain_lr(points: Points, p: Values, ref: References) -> Array:
-    """E + w Lg0 + B u^-beta - C n^-nu ln r + H R^1.5 (1 - e^(-D/D_w)), u = d R^.75."""
+    """E + w Lg0 + B u^-beta - C n^-nu ln r + H R^1.5 (1 - e^(-D/D_w)) with u = d R^.75.
+
+    Args:
+        points: M points.
+        p: Parameters by name, each of shape (K, 1), natural units.
+        ref: Reference scales of the formula.
+
+    Returns:
+        Losses in nats per token, shape (K, M).
+    """
     log_rate = log_sized_rate(points, ref)
     log_u = log_tokens(points, ref) + CLOCK_RATE * log_rate
     base = p["E"] + p["w"] * points.get("base_loss_general")
@@ -70,7 +79,7 @@ def anchored_domain_lr(points: Points, p: Values, ref: References) -> Array:
     return base + tokens - share + lift
 
 
-_SLOWER = "n_params/learning_rate"
+_SIZE_BY_RATE = "n_params/learning_rate"
 _FORGETTING = amplitude("C", "forgetting at the references")
 
 ANCHORED_LAWS = (
@@ -80,7 +89,7 @@ ANCHORED_LAWS = (
             "L0 + H (1 - e^(-D/D_w)) - F ln(1 + s D/D_pt) + C n^-nu [rho^g d^h]^(n^m),"
             " rho = r / (s + eps d^-.5)"
         ),
-        source="own, chosen on code runs at one rule LR(N)",
+        source="dcpt, selected on code runs with one learning rate per size",
         side="general",
         phases=("constant",),
         needs=("n_tokens", "ratio", "base_loss", "base_n_tokens", "warmup_tokens"),
@@ -92,7 +101,7 @@ ANCHORED_LAWS = (
             G,
             EPS,
             linear("h", "exponent of D in forgetting", -0.1, 1.0),
-            linear("m", "exponent of N in its steepness", -0.8, 0.8, axis="n_params"),
+            linear("m", "exponent of N in the steepness in r", -0.8, 0.8, axis="n_params"),
         ),
         loss=_anchored_general,
         axes={"ratio": 3, "n_tokens": 3},
@@ -102,13 +111,13 @@ ANCHORED_LAWS = (
     Law(
         name="anchored-domain",
         formula="E + w L0 + B d^-beta - C n^-nu ln r",
-        source="own, chosen on code runs at one rule LR(N)",
+        source="dcpt, selected on code runs with one learning rate per size",
         side="domain",
         phases=("constant",),
         needs=("n_tokens", "share", "base_loss"),
         parameters=(
             *DOMAIN_PARAMETERS[:1],
-            amplitude("w", "weight of the base's loss", 1.2, axis="base_loss", unit="1"),
+            amplitude("w", "weight of the base loss", 1.2, axis="base_loss", unit="1"),
             *DOMAIN_PARAMETERS[2:-1],
         ),
         loss=_anchored_domain,
@@ -122,7 +131,7 @@ ANCHORED_LAWS = (
             "u = d R^.75; L0 + H R^1.5 (1 - e^(-D/D_w)) - F ln(1 + s u D_ref/D_pt)"
             " + C (lam/n)^a [(r/(s + eps u^-.5))^g u^h]^((n/lam)^m)"
         ),
-        source="own, chosen on code runs at constant rate",
+        source="dcpt, selected on code runs at a constant learning rate",
         side="general",
         phases=("constant",),
         needs=(
@@ -133,11 +142,11 @@ ANCHORED_LAWS = (
             LIFT,
             FALL_BY_CLOCK,
             _FORGETTING,
-            linear("a", "exponent of LR/N in forgetting", -0.5, 1.5, axis=_SLOWER),
+            linear("a", "exponent of LR/N in forgetting", -0.5, 1.5, axis=_SIZE_BY_RATE),
             G,
             EPS,
-            linear("h", "exponent of the clock in forgetting", -0.1, 1.0),
-            linear("m", "exponent of N/LR in its steepness", -0.8, 0.8, axis=_SLOWER),
+            linear("h", "exponent of u in forgetting", -0.1, 1.0),
+            linear("m", "exponent of N/LR in the steepness in r", -0.8, 0.8, axis=_SIZE_BY_RATE),
         ),
         loss=_anchored_general_lr,
         axes={"ratio": 3, "n_tokens": 3},
@@ -146,7 +155,7 @@ ANCHORED_LAWS = (
     Law(
         name="anchored-domain-lr",
         formula="u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H R^1.5 (1 - e^(-D/D_w))",
-        source="own, chosen on code runs at constant rate",
+        source="dcpt, selected on code runs at a constant learning rate",
         side="domain",
         phases=("constant",),
         needs=("n_tokens", "share", "learning_rate", "base_loss_general", "warmup_tokens"),

@@ -1,4 +1,4 @@
-"""Laws of annealed points alone, at one D: what a run is worth after its decay to zero."""
+"""Laws of annealed points only, at a single D: the loss after a decay to zero."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from dcpt.laws.points.record import Points
 
 
 def _forgotten(points: Points, p: Values, ref: References) -> Array:
-    """ln(1 + k lam) r / (s + eps)^g."""
+    """Forgetting, ln(1 + k lam) r / (s + eps)^g, shape (K, M)."""
     ratio = points.get("ratio")
     lam = np.exp(log_plain_rate(points, ref))
     return np.log1p(p["k"] * lam) * ratio * np.exp(-p["g"] * np.log(1.0 - ratio + p["eps"]))
 
 
 def _general_at_end(points: Points, p: Values, forgotten: Array) -> Array:
-    """The general loss after a decay, given the form of what is forgotten."""
+    """General loss after a decay, given the forgetting term without its amplitude, (K, M)."""
     fall = p["F"] * (1.0 - points.get("ratio"))
     return points.get("base_loss") - fall + p["C"] * forgotten + p["H"] * relative_rate(points)
 
@@ -52,12 +52,15 @@ def _annealed_general_l0(points: Points, p: Values, ref: References) -> Array:
 
 
 def _domain_at_end(
-    points: Points, p: Values, ref: References, log_rate: Array, price: Array
+    points: Points, p: Values, ref: References, log_rate: Array, size_factor: Array
 ) -> Array:
-    """The domain loss after a decay, at a clock that runs with a given learning rate."""
+    """Domain loss after a decay.
+
+    ``log_rate`` is the log of the learning rate in u. ``size_factor`` multiplies the share term.
+    """
     log_u = log_tokens(points, ref) + CLOCK_RATE * log_rate
     base = p["E"] + p["w"] * points.get("base_loss_general")
-    share = p["C"] * np.log(points.get("share")) * price
+    share = p["C"] * np.log(points.get("share")) * size_factor
     return base + p["B"] * np.exp(-p["beta"] * log_u) - share + p["H"] * relative_rate(points)
 
 
@@ -67,7 +70,7 @@ def _annealed_domain_lam(points: Points, p: Values, ref: References) -> Array:
 
 _DOMAIN_END = (
     *DOMAIN_PARAMETERS[:4],
-    amplitude("C", "price of a smaller domain share"),
+    amplitude("C", "cost of a smaller domain share"),
     LIFT,
 )
 _END_GENERAL_NEEDS = (
@@ -89,7 +92,7 @@ def _end_law(
     loss: Callable[[Points, Values, References], Array],
     parameters: tuple[Parameter, ...],
 ) -> Law:
-    """A law of annealed points at one D."""
+    """A law of annealed points at a single D."""
     general = side == "general"
     return Law(
         name=name,
@@ -111,7 +114,7 @@ ANNEALED_LAWS = (
         "general",
         "annealed-general",
         "L0 - F s + H Rp + C ln(1 + k lam) r / (s + eps)^g",
-        "own, chosen on annealed runs; at one D",
+        "dcpt, selected on annealed runs; at a single D",
         _annealed_general,
         _END_GENERAL,
     ),
@@ -119,7 +122,7 @@ ANNEALED_LAWS = (
         "general",
         "annealed-general-l0",
         "L0 - F s + H Rp + C L0 ln(1 + k lam) r / (s + eps)^g",
-        "own: annealed-general with forgetting in proportion to the base's loss",
+        "dcpt: annealed-general with forgetting proportional to the base loss",
         _annealed_general_l0,
         tuple(replace(p, unit="1") if p.name == "C" else p for p in _END_GENERAL),
     ),
@@ -127,7 +130,7 @@ ANNEALED_LAWS = (
         "domain",
         "annealed-domain-lam",
         "u = d lam^.75; E + w Lg0 + B u^-beta - C ln r + H Rp",
-        "own: a clock without size",
+        "dcpt: u does not depend on the model size",
         _annealed_domain_lam,
         _DOMAIN_END,
     ),

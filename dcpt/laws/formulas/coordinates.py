@@ -1,4 +1,4 @@
-"""What formulas are written in: scaled coordinates of the points, and the parameters they share."""
+"""Scaled coordinates of the points, and the parameters that several formulas share."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Array = NDArray[np.float64]
 Values = Mapping[str, Array]
 
 SMALL = 1e-12
-"""Stands for a share of 0 inside a logarithm, whose term a law then sets to 0 itself."""
+"""Replaces a share of 0 inside a logarithm; the formula then sets its term to 0."""
 
 NOTATION = {
-    "N": "parameters in all, the column n_params of the runs table",
+    "N": "number of parameters, the column n_params of the runs table",
     "D": "CPT tokens so far, the column n_tokens",
-    "LR": "the trunk's peak learning rate, absolute, the column learning_rate",
+    "LR": "peak learning rate of the trunk, absolute, the column learning_rate",
     "N_ref": "references.n_params (null: the terms in N drop out, n = 1)",
     "D_ref": "references.n_tokens",
     "LR_ref": "references.learning_rate",
@@ -31,7 +31,7 @@ NOTATION = {
     "Rp": "LR / (peak learning rate of the base's pre-training)",
     "u": "d R^.75 unless the formula says otherwise",
     "D_w": "2 x warmup tokens",
-    "d_u": "(D - D_w (1 - e^(-D/D_w))) / D_ref: tokens since the learning rate is back",
+    "d_u": "(D - D_w (1 - e^(-D/D_w))) / D_ref: tokens after the re-warming",
     "D_pt": "tokens that the base was pre-trained on",
     "r": "share of domain tokens, the column ratio",
     "s": "1 - r",
@@ -39,11 +39,11 @@ NOTATION = {
     "U": "unique tokens of the channel, the column unique_tokens_<channel>",
     "epochs": "x D / U",
     "e": "Euler's number",
-    "x": "the channel's own share: r for the domain, s for the general side",
+    "x": "the channel's share: r for the domain, s for the general side",
     "rho": "r / (s + eps u^-.5)",
-    "L0": "the channel's own base loss, nats per token",
-    "Lg0": "the general side's base loss, nats per token",
-    "annealed": "1 after a decay to zero, 0 at constant rate",
+    "L0": "the channel's base loss, nats per token",
+    "Lg0": "base loss of the general side, nats per token",
+    "annealed": "1 after a decay to zero, 0 at a constant learning rate",
     "S1": "sum of learning rates over the steps so far, the column lr_area",
     "S": "S1 / S_ref",
     "S2": "sum over steps i of sum over k <= i of drop_k .999^(i-k), the column anneal_area",
@@ -51,23 +51,38 @@ NOTATION = {
     "LR_k": "learning rate of step k",
     "S_k": "sum of learning rates from step k to the point, both included",
 }
-"""What the letters of a formula stand for; written into every ``fit.json``."""
+"""Meaning of the symbols in formulas; written into every ``fit.json``."""
 
 SIZE_IN_RATE = 0.4
+"""Exponent of n in R = lam n^.4."""
+
 CLOCK_RATE = 0.75
+"""Exponent of the learning rate in u = d R^.75."""
+
 NOISE_RATE = 1.5
+"""Exponent of R in the noise that the learning rate adds to the loss."""
+
 FALL_TOKENS = 0.2
+"""Exponent of D in the gain from general text."""
+
 EDGE_TOKENS = -0.5
+"""Exponent of D in the smallest effective general share, eps d^-.5."""
 
 
 def power(points: Points, name: str, reference: float | None, exponent: Array) -> Array:
-    """(field/reference)^exponent, computed once per distinct value of the field, shape (K, M).
+    """(field/reference)^exponent, computed once per distinct value of the field.
 
     Args:
         points: M points.
-        name: The field.
-        reference: Its scale; None where the table has none of it, and the power is 1.
+        name: Name of the field.
+        reference: Reference scale of the field; None if the table has no values of it.
         exponent: Shape (K, 1).
+
+    Returns:
+        Shape (K, M), or 1 of shape (K, 1) if the reference is None.
+
+    Raises:
+        InputError: If there is a reference and the points lack the field.
     """
     if reference is None:
         return 1.0 + 0.0 * exponent
@@ -87,7 +102,7 @@ def tokens_power(points: Points, ref: References, exponent: Array) -> Array:
 
 
 def of_share(points: Points, function: Callable[[Array], Array]) -> Array:
-    """A function of the channel's own share, computed once per distinct share, shape (K, M)."""
+    """A function of the channel's share, computed once per distinct share, shape (K, M)."""
     values, index = points.levels("share")
     return function(values)[:, index]
 
@@ -111,21 +126,21 @@ def log_plain_rate(points: Points, ref: References) -> Array:
 
 
 def log_sized_rate(points: Points, ref: References) -> Array:
-    """Log of R = lam n^.4, the learning rate that matters at this size, shape (M,)."""
+    """Log of R = lam n^.4, the learning rate scaled by the model size, shape (M,)."""
     return log_plain_rate(points, ref) + SIZE_IN_RATE * log_size(points, ref)
 
 
 def rewarmed(points: Points) -> Array:
-    """How far the re-warm rise is complete: 1 - e^(-D/D_w); 1 where nothing was warmed up."""
+    """Fraction of the re-warming that is complete: 1 - e^(-D/D_w), shape (M,); 1 without warmup."""
     length = 2.0 * points.get("warmup_tokens")
     tokens = points.get("n_tokens")
     return -np.expm1(-tokens / np.where(length > 0, length, tokens * SMALL))
 
 
 def log_trained_tokens(points: Points, ref: References) -> Array:
-    """Log of d_u: tokens since the learning rate is back, over D_ref, shape (M,).
+    """Log of d_u, the tokens after the re-warming over D_ref, shape (M,).
 
-    Where nothing was warmed up it is the log of d.
+    Without warmup it is the log of d.
     """
     tokens = points.get("n_tokens")
     trained = tokens - 2.0 * points.get("warmup_tokens") * rewarmed(points)
@@ -133,13 +148,23 @@ def log_trained_tokens(points: Points, ref: References) -> Array:
 
 
 def log_rho(ratio: Array, log_clock: Array, eps: Array) -> Array:
-    """Log of r / (s + eps clock^-1/2); any number at r = 0, where a law sets the term to 0."""
+    """Log of rho = r / (s + eps u^-.5).
+
+    Args:
+        ratio: r, shape (M,). At r = 0 the result is finite but arbitrary, and the formula must set
+            its term to 0.
+        log_clock: Log of u, or of d in its place, shape (M,).
+        eps: Shape (K, 1).
+
+    Returns:
+        Shape (K, M).
+    """
     edge: Array = 1.0 - ratio + eps * np.exp(EDGE_TOKENS * log_clock)
     return np.log(np.maximum(ratio, SMALL)) - np.log(edge)
 
 
 def relative_rate(points: Points) -> Array:
-    """Rp: the learning rate in units of the peak of the base's pre-training, shape (M,)."""
+    """Rp, the learning rate over the peak rate of the base's pre-training, shape (M,)."""
     return points.get("learning_rate") / points.get("base_peak_learning_rate")
 
 
@@ -151,49 +176,62 @@ def amplitude(
     axis: str | None = None,
     unit: str = "nats/token",
 ) -> Parameter:
-    """A parameter that the loss is linear in; nats per token, or 1 where it scales a loss."""
+    """A parameter in which the loss is linear.
+
+    Args:
+        name: Name of the parameter.
+        meaning: What it means, as a phrase.
+        upper: Upper bound.
+        lower: Lower bound.
+        axis: Axis that identifies it, see ``Parameter``.
+        unit: ``nats/token``, or ``1`` where it multiplies a loss.
+    """
     return Parameter(name, "amplitude", lower, upper, unit, "linear", meaning, axis)
 
 
 def exponent(
     name: str, meaning: str, lower: float = 0.03, upper: float = 2.5, axis: str | None = None
 ) -> Parameter:
-    """A positive exponent, fitted as its logarithm."""
+    """A positive exponent, fitted on a log scale; arguments as in ``amplitude``."""
     return Parameter(name, "nonlinear", lower, upper, "1", "log", meaning, axis, neutral=1.0)
 
 
 def linear(
     name: str, meaning: str, lower: float, upper: float, axis: str | None = None
 ) -> Parameter:
-    """An exponent or share of either sign, fitted as it is."""
+    """An exponent or fraction of either sign, fitted on a linear scale; see ``amplitude``."""
     return Parameter(name, "nonlinear", lower, upper, "1", "linear", meaning, axis)
 
 
-FLOOR = amplitude("E", "loss that no tokens remove")
+FLOOR = amplitude("E", "irreducible loss")
 SIZE_TERM = (
-    amplitude("A", "what a small model lacks, at N_ref", axis="n_params"),
+    amplitude("A", "loss due to limited model size, at N_ref", axis="n_params"),
     exponent("alpha", "exponent of N", axis="n_params"),
 )
 TOKENS_TERM = (
-    amplitude("B", "what training still lacks, at D_ref"),
+    amplitude("B", "loss due to limited training tokens, at D_ref"),
     exponent("beta", "exponent of D"),
 )
 G = Parameter("g", "nonlinear", 0.02, 4.0, "1", "log", "exponent of the general share")
-EPS = Parameter("eps", "nonlinear", 1e-4, 2.0, "1", "log", "share at which the cliff bends")
-K = Parameter("k", "nonlinear", 1e-4, 1e4, "1", "log", "how soon forgetting saturates in LR")
-LIFT = amplitude("H", "re-warm rise, the noise of the learning rate")
-FALL = amplitude("F", "what more general text gains")
-FALL_BY_CLOCK = amplitude("F", "what more general text gains, by the base's own tokens", upper=1e4)
-"""Only F/D_pt matters while D is small compared with the base's own tokens, so F may be large."""
+EPS = Parameter(
+    "eps", "nonlinear", 1e-4, 2.0, "1", "log", "general share at which forgetting levels off"
+)
+K = Parameter("k", "nonlinear", 1e-4, 1e4, "1", "log", "rate at which forgetting saturates in LR")
+LIFT = amplitude("H", "rise due to re-warming, from the noise of the learning rate")
+FALL = amplitude("F", "gain from general text")
+FALL_BY_CLOCK = amplitude(
+    "F", "gain from general text, relative to the pre-training tokens", upper=1e4
+)
+"""While D is small relative to D_pt only F/D_pt matters, so F itself may be large."""
 BELOW_ONE = Range("ratio", 0.0, 1.0, low_included=True, high_included=False)
 SOME_DOMAIN = Range("ratio", 0.0, 1.0)
 SOME_SHARE = Range("share", 0.0, 1.0)
 SOME_TOKENS = Range("n_tokens", 0.0, np.inf, high_included=False)
 DOMAIN_PARAMETERS = (
-    amplitude("E", "floor of the domain loss", lower=-9.0, upper=9.0),
-    amplitude("w", "weight of the base's loss", 1.2, axis="base_loss_general", unit="1"),
+    amplitude("E", "irreducible domain loss", lower=-9.0, upper=9.0),
+    amplitude("w", "weight of the base loss", 1.2, axis="base_loss_general", unit="1"),
     *TOKENS_TERM,
-    amplitude("C", "price of a smaller domain share, at N_ref"),
-    linear("nu", "exponent of N in that price", -0.8, 0.8, axis="n_params"),
+    amplitude("C", "cost of a smaller domain share, at N_ref"),
+    linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
     LIFT,
 )

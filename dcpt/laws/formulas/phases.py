@@ -1,8 +1,8 @@
-"""Laws of both phases: points at a constant rate and after a decay are fitted jointly.
+"""Laws of both phases: points at a constant rate and points after a decay, fitted together.
 
 ``saturating-general``, ``sized-general``, ``plateau-domain``, ``paced-domain`` and
-``trained-domain`` were chosen on the code and the verse runs together, with about 650 general and
-550 domain forms tried.
+``trained-domain`` were selected on the code and the verse runs together, among about 650 formulas
+for the general side and 550 for the domain.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from dcpt.laws.law import Law, Parameter, References
 from dcpt.laws.points.record import Points
 
 FORGETTING_TOKENS = 0.5
-"""Exponent of D in forgetting and in the gain of more general text."""
+"""Exponent of D in forgetting and in the gain from general text."""
 
 
-def _settled(points: Points, p: Values) -> Array:
-    """The noise of the learning rate: it comes with the warmup, a decay takes part of it back."""
+def _noise_shape(points: Points, p: Values) -> Array:
+    """Noise of the learning rate, (K, M): it rises with the warmup, and a decay removes a part."""
     return rewarmed(points) - p["kappa"] * points.get("annealed")
 
 
@@ -58,7 +58,7 @@ def _saturating_general(points: Points, p: Values, ref: References) -> Array:
     s = 1.0 - ratio
     path = np.exp(log_plain_rate(points, ref) + FORGETTING_TOKENS * log_d)
     steep = (ratio > 0) * np.exp(p["g"] * log_rho(ratio, log_d, p["eps"]))
-    noise = p["H"] * relative_rate(points) * _settled(points, p) - p["G"] * rewarmed(points)
+    noise = p["H"] * relative_rate(points) * _noise_shape(points, p) - p["G"] * rewarmed(points)
     fall = p["F"] * s * np.exp(FORGETTING_TOKENS * log_d)
     return base + noise - fall - p["C"] * base * np.expm1(-p["k"] * path) * steep
 
@@ -71,7 +71,7 @@ def _sized_general(points: Points, p: Values, ref: References) -> Array:
     edge = np.log(1.0 - ratio + p["eps"] * np.exp(EDGE_TOKENS * log_d))
     log_shape = (np.log(np.maximum(ratio, SMALL)) - p["g"] * edge) * np.exp(p["nu"] * log_n)
     forgotten = np.log1p(p["k"] * np.exp(log_path)) * np.exp(log_shape) * (ratio > 0)
-    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    noise = p["H"] * relative_rate(points) * _noise_shape(points, p)
     fall = p["F"] * (1.0 - ratio) * np.exp(FALL_TOKENS * log_u)
     result: Array = base + noise - fall + p["C"] * base**2 * forgotten
     return result
@@ -84,16 +84,19 @@ def _joint_general(points: Points, p: Values, ref: References) -> Array:
     edge = np.log(s + p["eps"] * np.exp(EDGE_TOKENS * log_d))
     forgotten = np.log1p(p["k"] * lam * np.exp(p["h"] * log_d)) * ratio * np.exp(-p["g"] * edge)
     fall = p["F"] * s * np.exp(FALL_TOKENS * log_d)
-    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    noise = p["H"] * relative_rate(points) * _noise_shape(points, p)
     return points.get("base_loss") - fall + p["C"] * forgotten + noise
 
 
-def _learnt_to(points: Points, p: Values, log_clock: Array) -> Array:
-    """From B, before anything is learnt, to a plateau that share and base decide; and noise."""
+def _approach_plateau(points: Points, p: Values, log_clock: Array) -> Array:
+    """Domain loss, (K, M), from B before training to a plateau set by share and base, plus noise.
+
+    ``log_clock`` is the log of v, the measure of training, shape (K, M).
+    """
     base = points.get("base_loss_general")
     unlearnt = 1.0 / (1.0 + p["k"] * np.exp(p["beta"] * log_clock))
     end = p["E"] + p["w"] * base - p["C"] * base * np.log(points.get("share"))
-    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    noise = p["H"] * relative_rate(points) * _noise_shape(points, p)
     result: Array = p["B"] * unlearnt + end * (1.0 - unlearnt) + noise
     return result
 
@@ -101,19 +104,19 @@ def _learnt_to(points: Points, p: Values, log_clock: Array) -> Array:
 def _plateau_domain(points: Points, p: Values, ref: References) -> Array:
     rate = relative_rate(points)
     pace = np.log(rate) - np.log1p(p["l"] * rate)
-    return _learnt_to(points, p, log_trained_tokens(points, ref) + pace)
+    return _approach_plateau(points, p, log_trained_tokens(points, ref) + pace)
 
 
 def _paced_domain(points: Points, p: Values, ref: References) -> Array:
     pace = p["a"] * log_plain_rate(points, ref) + p["b"] * log_size(points, ref)
-    return _learnt_to(points, p, log_trained_tokens(points, ref) + pace)
+    return _approach_plateau(points, p, log_trained_tokens(points, ref) + pace)
 
 
 def _trained_domain(points: Points, p: Values, ref: References) -> Array:
     base = points.get("base_loss_general")
     log_u = log_trained_tokens(points, ref) + p["p"] * log_sized_rate(points, ref)
     share = p["C"] * base * np.log(points.get("share"))
-    noise = p["H"] * relative_rate(points) * _settled(points, p)
+    noise = p["H"] * relative_rate(points) * _noise_shape(points, p)
     return p["E"] + p["w"] * base + p["B"] * np.exp(-p["beta"] * log_u) - share + noise
 
 
@@ -132,14 +135,14 @@ _DOMAIN_NEEDS = (
     *("n_tokens", "share", "learning_rate", "annealed", "base_loss_general"),
     *("base_peak_learning_rate", "warmup_tokens"),
 )
-_KAPPA = linear("kappa", "share of the noise that a decay takes back", 0.0, 2.0, "annealed")
+_KAPPA = linear("kappa", "fraction of the noise that a decay removes", 0.0, 2.0, "annealed")
 _E, _W = DOMAIN_PARAMETERS[:2]
-_SHARE_PRICE = amplitude("C", "price of a smaller domain share, in base losses", unit="1")
+_SHARE_PRICE = amplitude("C", "cost of a smaller domain share, in base losses", unit="1")
 
 _PLATEAU = (
     *(_E, _W),
-    amplitude("B", "loss before anything is learnt"),
-    exponent("beta", "exponent of the clock"),
+    amplitude("B", "loss before training"),
+    exponent("beta", "exponent of v"),
     Parameter("k", "nonlinear", 1e-3, 1e4, "1", "log", "pace of learning"),
     *(_SHARE_PRICE, LIFT, _KAPPA),
 )
@@ -156,7 +159,7 @@ def _law(
     return Law(
         name=name,
         formula=formula,
-        source="own, chosen on code, annealed verse and small annealed ladders together",
+        source="dcpt, selected on code, annealed verse and small annealed ladders together",
         side=side,
         phases=BOTH,
         needs=_GENERAL_NEEDS if general else _DOMAIN_NEEDS,
@@ -177,9 +180,9 @@ PHASE_LAWS = (
         ),
         parameters=(
             LIFT,
-            amplitude("G", "noise that is left in the base itself"),
+            amplitude("G", "noise in the base loss"),
             FALL,
-            amplitude("C", "forgetting without end, in base losses", unit="1"),
+            amplitude("C", "forgetting in the limit of long training, in base losses", unit="1"),
             _KAPPA,
             K,
             EPS,
@@ -216,7 +219,9 @@ PHASE_LAWS = (
         ),
         parameters=(
             *_PLATEAU,
-            Parameter("l", "nonlinear", 1e-3, 1e2, "1", "log", "how soon the pace saturates in LR"),
+            Parameter(
+                "l", "nonlinear", 1e-3, 1e2, "1", "log", "rate at which the pace saturates in LR"
+            ),
         ),
         loss=_plateau_domain,
     ),
@@ -243,7 +248,7 @@ PHASE_LAWS = (
         ),
         parameters=(
             *DOMAIN_PARAMETERS[:4],
-            linear("p", "exponent of LR in the clock", -0.1, 2.0, axis="learning_rate"),
+            linear("p", "exponent of R in u", -0.1, 2.0, axis="learning_rate"),
             *(_SHARE_PRICE, LIFT, _KAPPA),
         ),
         loss=_trained_domain,
@@ -254,7 +259,7 @@ PHASE_LAWS = (
             "L0 - F s d^.2 + C ln(1 + k lam d^h) r / (s + eps d^-.5)^g"
             " + H Rp [(1 - e^(-D/D_w)) - kappa annealed]"
         ),
-        source="own, chosen on annealed runs",
+        source="dcpt, selected on annealed runs",
         side="general",
         phases=BOTH,
         needs=_GENERAL_NEEDS,
@@ -278,13 +283,13 @@ PHASE_LAWS = (
             "u = d R^.75; E + w Lg0 + B u^-beta - C n^-nu ln r + H R^1.5 (1 - e^(-D/D_w))"
             " - c Rp^a on annealed points"
         ),
-        source="own, chosen on annealed runs",
+        source="dcpt, selected on annealed runs",
         side="domain",
         phases=BOTH,
         needs=_DOMAIN_NEEDS,
         parameters=(
             *DOMAIN_PARAMETERS,
-            amplitude("c", "what a decay takes off, at the base's own peak LR", axis="annealed"),
+            amplitude("c", "gain from a decay, at the base's peak LR", axis="annealed"),
             linear("a", "exponent of LR in that gain", -0.5, 1.5, axis="annealed"),
         ),
         loss=_annealed_domain,

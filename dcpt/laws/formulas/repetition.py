@@ -23,15 +23,15 @@ from dcpt.laws.points.record import Points
 
 
 def _repetition_penalty(points: Points, p: Values, ref: References) -> Array:
-    again = np.maximum(points.get("epochs") - 1.0, 0.0)
-    repeated = (again > 0) * np.exp(p["de"] * np.log(np.maximum(again, SMALL)))
+    repeats = np.maximum(points.get("epochs") - 1.0, 0.0)
+    repeated = (repeats > 0) * np.exp(p["de"] * np.log(np.maximum(repeats, SMALL)))
     return fx2(points, p, ref) + p["P"] * repeated * tokens_power(points, ref, -p["kp"])
 
 
 def _saturated(unique: Array, amount: Array, rate: Array) -> Array:
-    """What an amount is worth when all beyond ``unique`` of it counts less and less."""
-    again = np.maximum(amount / unique - 1.0, 0.0)
-    return unique * (1.0 - rate * np.expm1(-again / rate))
+    """Effective amount when everything beyond ``unique`` has exponentially decreasing value."""
+    repeats = np.maximum(amount / unique - 1.0, 0.0)
+    return unique * (1.0 - rate * np.expm1(-repeats / rate))
 
 
 def _muennighoff(points: Points, p: Values, ref: References) -> Array:
@@ -50,15 +50,15 @@ REPETITION_LAWS = (
     Law(
         name="repetition-penalty",
         formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu + P max(epochs - 1, 0)^de d^-kp",
-        source="own: fx2-mon with a price of epochs",
+        source="dcpt: fx2-mon with a cost of repetition",
         side="any",
         phases=("constant", "annealed"),
         needs=("n_tokens", "share", "unique_tokens"),
         parameters=(
             *FX2_PARAMETERS,
-            amplitude("P", "price of one more epoch"),
-            exponent("de", "exponent of the epochs after the first", 0.03, 4.0),
-            linear("kp", "exponent of D in that price", -0.8, 0.8, axis="n_tokens"),
+            amplitude("P", "cost of the second epoch, at D_ref"),
+            exponent("de", "exponent of the number of epochs after the first", 0.03, 4.0),
+            linear("kp", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
         ),
         loss=_repetition_penalty,
         axes={**PLAIN_AXES, "epochs": 3},
@@ -79,12 +79,20 @@ REPETITION_LAWS = (
         parameters=(
             FLOOR,
             Parameter(
-                "A", "nonlinear", 1e-4, 60.0, "nats/token", "log", "what a small model lacks"
+                "A", "nonlinear", 1e-4, 60.0, "nats/token", "log", "loss due to limited size"
             ),
-            Parameter("B", "nonlinear", 1e-4, 60.0, "nats/token", "log", "what training lacks"),
-            exponent("alpha", "exponent of both"),
-            Parameter("R_d", "nonlinear", 0.1, 1e3, "epochs", "log", "epochs that are worth much"),
-            Parameter("R_n", "nonlinear", 0.1, 1e3, "1", "log", "the same for parameters"),
+            Parameter(
+                "B", "nonlinear", 1e-4, 60.0, "nats/token", "log", "loss due to limited tokens"
+            ),
+            exponent("alpha", "exponent of size and tokens"),
+            Parameter(
+                *("R_d", "nonlinear", 0.1, 1e3, "epochs", "log"),
+                "number of repetitions after which their value has decayed to 1/e",
+            ),
+            Parameter(
+                *("R_n", "nonlinear", 0.1, 1e3, "1", "log"),
+                "the same for excess parameters",
+            ),
         ),
         loss=_muennighoff,
         axes={"n_params": 3, "n_tokens": 3, "epochs": 3},

@@ -1,6 +1,6 @@
-"""Laws of the learning rate's whole history: its area, what its drops give back, when they do.
+"""Laws of the full history of the learning rate: its area, and the gain from its drops over time.
 
-They hold at one size: N is in none of them. S1, S2 and the drops are fields of the points.
+They contain no N, so they describe a single size. S1, S2 and the drops are fields of the points.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dcpt.laws.formulas.coordinates import (
 from dcpt.laws.law import Law, Parameter, Range, References
 from dcpt.laws.points.record import Points
 
-NOTHING = 1e-100
-"""Stands for a rate or an area of 0 inside a logarithm: a drop to 0 counts in full at once."""
+TINY = 1e-100
+"""Replaces a rate or an area of 0 inside a logarithm. A drop to 0 takes full effect at once."""
 
 
 def _area(points: Points, ref: References, name: str = "lr_area") -> Array:
-    """An area in units of the reference, shape (M,), or (M, J) for those of the drops."""
+    """An area in units of S_ref, shape (M,), or (M, J) for the areas of the drops."""
     assert ref.lr_area is not None, "a law with an area must say so in its needs"
     return points.get(name) / ref.lr_area
 
@@ -40,13 +40,13 @@ def _multi_power(points: Points, p: Values, ref: References) -> Array:
     assert ref.learning_rate is not None, "a law with a learning rate must say so in its needs"
     learned = p["A"] * power(points, "lr_area", ref.lr_area, -p["alpha"])
     sizes = points.get("drop_sizes") / ref.learning_rate
-    log_rate = np.log(np.maximum(points.get("drop_rates") / ref.learning_rate, NOTHING))
+    log_rate = np.log(np.maximum(points.get("drop_rates") / ref.learning_rate, TINY))
     areas = _area(points, ref, "drop_areas")
-    log_area = np.log(np.maximum(areas, NOTHING))
-    # Drops have an axis of their own, the last one: (K, M, J).
+    log_area = np.log(np.maximum(areas, TINY))
+    # The last axis of the arrays below is that of the drops: (K, M, J).
     speed, gamma, beta = (p[name][..., None] for name in ("C", "gamma", "beta"))
-    worked = np.where(areas > 0, 1.0, 0.0) * speed * np.exp(log_area - gamma * log_rate)
-    gain = sizes * -np.expm1(-beta * np.log1p(worked))
+    progress = np.where(areas > 0, 1.0, 0.0) * speed * np.exp(log_area - gamma * log_rate)
+    gain = sizes * -np.expm1(-beta * np.log1p(progress))
     loss: Array = p["E"] + learned - p["B"] * gain.sum(axis=-1)
     return loss
 
@@ -54,7 +54,7 @@ def _multi_power(points: Points, p: Values, ref: References) -> Array:
 def _shifted(
     points: Points, p: Values, ref: References, annealing: Array | float, shift: Array | float
 ) -> Array:
-    """The law of 2505.07796, its last two terms each times a factor of the share."""
+    """The law of arXiv 2505.07796 with factors of the share on its last two terms, (K, M)."""
     assert ref.lr_area is not None, "a law with an area must say so in its needs"
     areas, index = points.levels("lr_area")
     areas = areas / ref.lr_area
@@ -78,19 +78,19 @@ AREAS = ("lr_area", "anneal_area")
 _FEWEST = {"lr_area": 3, "anneal_area": 2}
 _LEARNED = (
     FLOOR,
-    amplitude("A", "what training still lacks, at S_ref"),
+    amplitude("A", "loss due to limited training, at S_ref"),
     exponent("alpha", "exponent of S1"),
 )
-_GIVEN_BACK = amplitude("C", "what a decay gives back, at an S2 of S_ref", upper=1e4)
-"""S2 fades and S1 does not, so S2 / S_ref is small after many steps and C then large."""
+_DECAY_GAIN = amplitude("C", "gain from a decay, at S2 = S_ref", upper=1e4)
+"""S2 decays with the steps and S1 does not, so after many steps S2 / S_ref is small and C large."""
 
 _SHIFTED = (
     *_LEARNED,
     Parameter("a0", "nonlinear", 1e-4, 1e4, "S_ref", "log", "S1 of the base's pre-training"),
-    _GIVEN_BACK,
-    amplitude("B", "what the shift of the text takes (or, below 0, gives)", lower=-60.0),
-    Parameter("k", "nonlinear", 1e-3, 1e4, "1/S_ref", "log", "how soon it takes it"),
-    Parameter("beta", "nonlinear", 0.03, 2.5, "1", "log", "exponent of S1 in the shift"),
+    _DECAY_GAIN,
+    amplitude("B", "loss due to the change of text (a gain if negative)", lower=-60.0),
+    Parameter("k", "nonlinear", 1e-3, 1e4, "1/S_ref", "log", "rate of that change in S1"),
+    Parameter("beta", "nonlinear", 0.03, 2.5, "1", "log", "exponent of S1 in that change"),
 )
 
 
@@ -102,7 +102,7 @@ def _law(
     parameters: tuple[Parameter, ...],
     needs: tuple[str, ...] = AREAS,
 ) -> Law:
-    """A law of one size; without a ratio in its needs, also of one ratio."""
+    """A law of a single size, and of a single ratio if it does not need the ratio."""
     shares = "ratio" in needs
     return Law(
         name=name,
@@ -125,7 +125,7 @@ SCHEDULE_LAWS = (
         "E + A S^-alpha - C S2/S_ref",
         "arXiv 2408.11029",
         _lr_annealing,
-        (*_LEARNED, _GIVEN_BACK),
+        (*_LEARNED, _DECAY_GAIN),
     ),
     _law(
         "multi-power",
@@ -137,29 +137,39 @@ SCHEDULE_LAWS = (
         _multi_power,
         (
             *_LEARNED,
-            amplitude("B", "what a drop from LR_ref to 0 gives back in the end"),
-            Parameter("C", "nonlinear", 1e-2, 1e6, "1", "log", "how soon, at the references"),
-            exponent("beta", "exponent of the steps since a drop"),
-            linear("gamma", "how much sooner at a smaller rate, an exponent", 0.0, 1.5),
+            amplitude("B", "total gain from a drop from LR_ref to 0"),
+            Parameter(
+                "C", "nonlinear", 1e-2, 1e6, "1", "log", "rate of that gain in S, at the references"
+            ),
+            exponent("beta", "exponent of the area since a drop"),
+            linear("gamma", "exponent of LR in the rate of that gain", 0.0, 1.5),
         ),
-        ("lr_area", "drop_sizes"),  # where these are known, the rest of the history is
+        ("lr_area", "drop_sizes"),  # where these are known, so are drop_rates and drop_areas
     ),
     _law(
         "after-2505.07796",
         "E + A (a0 + S)^-alpha - C S2/S_ref + B [1 - (1 + k S)^-beta]",
-        "after Wang et al. 2025, arXiv 2505.07796: S2 of the pre-training is in E",
+        "after Wang et al. 2025, arXiv 2505.07796, with S2 of the pre-training in E",
         _after_dynamics,
         _SHIFTED,
     ),
     _law(
         "after-2505.07796-replay",
         ("E + A (a0 + S)^-alpha - C e^(-m r) S2/S_ref + B (1 - e^(-j r)) [1 - (1 + k S)^-beta]"),
-        "after Wang et al. 2025, arXiv 2505.07796: the signs in its factors of r are ours",
+        "after Wang et al. 2025, arXiv 2505.07796, with dcpt's signs in the factors of r",
         _after_dynamics_replay,
         (
             *_SHIFTED,
-            linear("m", "how a share of domain text damps what a decay gives back", -3.0, 3.0),
-            Parameter("j", "nonlinear", 0.05, 60.0, "1", "log", "how soon a share shifts all"),
+            linear("m", "decrease of the decay's gain with the domain share", -3.0, 3.0),
+            Parameter(
+                "j",
+                "nonlinear",
+                0.05,
+                60.0,
+                "1",
+                "log",
+                "rate at which the change of text saturates in r",
+            ),
         ),
         (*AREAS, "ratio"),
     ),

@@ -1,4 +1,4 @@
-"""Laws of size, tokens and share: for tables with one learning rate (at a size) and one phase."""
+"""Laws of size, tokens and share, for tables with one phase and one learning rate per size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ from dcpt.laws.points.record import Points
 
 
 def without_share(points: Points, p: Values, ref: References) -> Array:
-    """E + A n^-alpha + B d^-beta."""
+    """E + A n^-alpha + B d^-beta (Hoffmann et al. 2022, arXiv 2203.15556).
+
+    Args:
+        points: M points.
+        p: Parameters by name, each of shape (K, 1), natural units.
+        ref: Reference scales of the formula.
+
+    Returns:
+        Losses in nats per token, shape (K, M).
+    """
     size = p["A"] * size_power(points, ref, -p["alpha"])
     return p["E"] + size + p["B"] * tokens_power(points, ref, -p["beta"])
 
@@ -36,7 +45,7 @@ def _d_cpt(points: Points, p: Values, ref: References) -> Array:
     size = p["A"] * size_power(points, ref, -p["alpha"])
     learned = of_share(points, lambda x: np.exp(p["eta"] * np.log(x)))
     tokens = p["B"] * learned * tokens_power(points, ref, -p["beta"])
-    return p["E"] + size + tokens + p["C"] * _scarce(points, p)
+    return p["E"] + size + tokens + p["C"] * _cost_of_small_share(points, p)
 
 
 def _d_cpt_d0(points: Points, p: Values, ref: References) -> Array:
@@ -44,10 +53,11 @@ def _d_cpt_d0(points: Points, p: Values, ref: References) -> Array:
     learned = of_share(points, lambda x: np.exp(p["eta"] * np.log(x)))
     values, index = points.levels("n_tokens")
     tokens = np.exp(-p["beta"] * np.log(values / ref.n_tokens + p["d0"]))[:, index]
-    return p["E"] + size + p["B"] * learned * tokens + p["C"] * _scarce(points, p)
+    return p["E"] + size + p["B"] * learned * tokens + p["C"] * _cost_of_small_share(points, p)
 
 
-def _scarce(points: Points, p: Values) -> Array:
+def _cost_of_small_share(points: Points, p: Values) -> Array:
+    """(x + eps)^-gamma, shape (K, M)."""
     return of_share(points, lambda x: np.exp(-p["gamma"] * np.log(x + p["eps"])))
 
 
@@ -62,12 +72,30 @@ def _bimix(points: Points, p: Values, ref: References) -> Array:
 
 
 def mixed_share(points: Points, p: Values, power: Array) -> Array:
-    """q^power with q = x + k (1 - x): what the channel gains from the other side's text."""
+    """q^power with q = x + k (1 - x), where text of the other side counts by the factor k.
+
+    Args:
+        points: M points.
+        p: Parameters by name, each of shape (K, 1); ``k`` is used.
+        power: The exponent, shape (K, 1).
+
+    Returns:
+        Shape (K, M).
+    """
     return of_share(points, lambda x: np.exp(power * np.log(x + p["k"] * (1.0 - x))))
 
 
 def fx2(points: Points, p: Values, ref: References) -> Array:
-    """E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu."""
+    """E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu.
+
+    Args:
+        points: M points.
+        p: Parameters by name, each of shape (K, 1), natural units.
+        ref: Reference scales of the formula.
+
+    Returns:
+        Losses in nats per token, shape (K, M).
+    """
     fading = tokens_power(points, ref, -p["ka"]) * size_power(points, ref, -p["nu"])
     return without_share(points, p, ref) + p["C"] * mixed_share(points, p, -p["g"]) * fading
 
@@ -81,9 +109,9 @@ def _u10(points: Points, p: Values, ref: References) -> Array:
 
 OF_SHARE = Parameter("g", "nonlinear", 0.02, 4.0, "1", "log", "exponent of the share")
 BORROWED = Parameter(
-    "k", "nonlinear", 1e-3, 0.9, "1", "log", "what a token of the other side counts for this one"
+    "k", "nonlinear", 1e-3, 0.9, "1", "log", "value of a token of the other side for this channel"
 )
-PRICE = amplitude("C", "what a small share of the channel costs")
+PRICE = amplitude("C", "cost of a small share of the channel")
 FX2_PARAMETERS = (
     *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE, OF_SHARE, BORROWED),
     linear("ka", "exponent of D in that cost", 0.0, 0.8, axis="n_tokens"),
@@ -111,7 +139,7 @@ def _of_shares(
     loss: Callable[[Points, Values, References], Array],
     tokens: Range = SOME_TOKENS,
 ) -> Law:
-    """A law of size, tokens and share for either side, at one learning rate and phase."""
+    """A law of size, tokens and share for either side, at one phase and one rate per size."""
     return Law(
         name=name,
         formula=formula,
@@ -151,11 +179,17 @@ SHARE_LAWS = (
     _of_shares(
         name="d-cpt-d0",
         formula="E + A n^-alpha + B x^eta (d + d0)^-beta + C (x + eps)^-gamma",
-        source="own: d-cpt that is finite before the first token",
+        source="dcpt: d-cpt, but finite at D = 0",
         parameters=(
             *_D_CPT_PARAMETERS,
             Parameter(
-                "d0", "nonlinear", 1e-4, 1e3, "D_ref", "log", "tokens that the base is worth"
+                "d0",
+                "nonlinear",
+                1e-4,
+                1e3,
+                "D_ref",
+                "log",
+                "tokens to which the base is equivalent",
             ),
         ),
         loss=_d_cpt_d0,
@@ -167,7 +201,15 @@ SHARE_LAWS = (
         source="after data mixing laws, arXiv 2403.16952, with terms in N and D",
         parameters=(
             *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE),
-            Parameter("t", "nonlinear", 0.2, 60.0, "1", "log", "how fast the share pays"),
+            Parameter(
+                "t",
+                "nonlinear",
+                0.2,
+                60.0,
+                "1",
+                "log",
+                "rate at which that cost decreases with the share",
+            ),
             linear("ka", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
             linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
         ),
@@ -183,14 +225,14 @@ SHARE_LAWS = (
     _of_shares(
         name="fx2-mon",
         formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu",
-        source="own, chosen on pre-training mixtures",
+        source="dcpt, selected on pre-training mixtures",
         parameters=FX2_PARAMETERS,
         loss=fx2,
     ),
     _of_shares(
         name="u10",
         formula="E + A n^-alpha + B q^h d^-beta + C q^-g d^-ka",
-        source="own, chosen on pre-training mixtures",
+        source="dcpt, selected on pre-training mixtures",
         parameters=(
             *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE, OF_SHARE, BORROWED),
             linear("ka", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),

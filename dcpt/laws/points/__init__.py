@@ -1,1 +1,1 @@
-"""Points: what a law sees of a runs table, or of a question about it."""
+"""Points: the inputs of a law, from a runs table or from a prediction request."""

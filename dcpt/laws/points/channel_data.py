@@ -1,8 +1,8 @@
-"""The points of one channel, taken from the runs table by the rules of its side."""
+"""Select the points of a channel from the runs table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,24 +16,23 @@ from dcpt.table.rate_histories import read_history
 from dcpt.table.schedules import Schedule
 
 WARMUPS_LEFT_OUT = 2.5
-"""Points before this many warmup lengths are not fitted: the learning rate is still coming back."""
+"""Points before this many warmup lengths are not fitted: their loss still shows the re-warming."""
 
 
 @dataclass(frozen=True)
 class ChannelData:
-    """The points of one channel, with their losses and where they came from.
+    """The points of one channel, with their losses, runs and rows.
 
     Args:
         channel: Name of the channel.
         side: ``general`` or ``domain``.
         points: M points.
-        losses: Shape (M,), nats per token.
+        losses: Measured losses, shape (M,), nats per token.
         runs: Index of each point's run in ``run_names``, shape (M,).
-        run_names: All runs of the table (the same list for every channel).
-        rows: Row of each point, shape (M,): its position in the table that was fitted, counted as
-            in a file of that table (the header is row 1, the first run row 2), whatever the
-            frame's labels.
-        left_out: (row, reason) of the table's rows that are not among the points.
+        run_names: All runs of the table, the same for every channel.
+        rows: Row number of each point in the table, shape (M,), counted as in a file: the header
+            is row 1 and the first data row is row 2. The frame's index is ignored.
+        left_out: Rows of the table that are not among the points, as (row, reason).
     """
 
     channel: str
@@ -46,7 +45,15 @@ class ChannelData:
     left_out: tuple[tuple[int, str], ...] = ()
 
     def take(self, mask: NDArray[np.bool_], reason: str | None = None) -> ChannelData:
-        """The points where a mask is true; the others are listed as left out, if for a reason."""
+        """Select points by a mask.
+
+        Args:
+            mask: Shape (M,), true for the points to keep.
+            reason: Why the others are left out. None does not list them in ``left_out``.
+
+        Returns:
+            The selected points.
+        """
         dropped = () if reason is None else tuple((int(row), reason) for row in self.rows[~mask])
         return ChannelData(
             channel=self.channel,
@@ -61,34 +68,46 @@ class ChannelData:
 
 
 def find_general_channel(frame: pd.DataFrame) -> str | None:
-    """The channel that stands for the general side: the total, ``general``, or the only one."""
-    there = [name for name in channels(frame) if name != DOMAIN]
+    """The channel that represents the general side.
+
+    Args:
+        frame: A runs table.
+
+    Returns:
+        The weighted total of the general channels if the table has it, else ``general``, else the
+        only general channel; None if there are several and none of these.
+    """
+    general = [name for name in channels(frame) if name != DOMAIN]
     for name in (GENERAL_TOTAL, "general"):
-        if name in there:
+        if name in general:
             return name
-    return there[0] if len(there) == 1 else None
+    return general[0] if len(general) == 1 else None
 
 
 def points_from_table(
     frame: pd.DataFrame, channel: str, schedules: Mapping[str, Schedule] | None = None
 ) -> ChannelData:
-    """The points of one channel, by the rules of its side.
+    """Select the points of a channel from a runs table.
 
-    Rows at D = 0 give the base's losses and are not fitted. Left out, each with its reason: rows
-    marked ``excluded``; rows without this channel's loss; ratio 1 for a general channel and ratio 0
-    for the domain (no text of the channel); D below 2.5 x warmup.
+    Rows at D = 0 provide the base losses and are not fitted. Rows left out with a reason are those
+    marked ``excluded``, rows without a loss of this channel, rows without text of the channel
+    (ratio 1 for a general channel, ratio 0 for the domain), and rows before 2.5 x warmup tokens.
 
     Args:
         frame: A runs table.
-        channel: One of its channels.
-        schedules: Those that the column ``schedule`` names.
+        channel: Name of one of its channels.
+        schedules: Schedules by the names used in the column ``schedule``.
+
+    Returns:
+        The channel's points, losses in nats per token.
 
     Raises:
-        InputError: If the table has no such channel, or names a schedule wrongly.
+        InputError: If the table has no such channel, or a schedule is unknown.
     """
     if f"loss_{channel}" not in frame.columns:
         raise InputError(
-            f"channel {channel!r} is not in the table; it has {', '.join(channels(frame))}"
+            f"channel {channel!r} is not in the table; its channels are "
+            f"{', '.join(channels(frame))}"
         )
     side = side_of(channel)
     table = frame.reset_index(drop=True)
@@ -98,9 +117,12 @@ def points_from_table(
     points = _read_points(table, channel, base_losses(table, channel))
     points = replace(points, **read_history(table, schedules))
     if general is not None:
-        own = side == "general" and general == channel
-        lg0 = points.base_loss if own else _unknown_as_none(base_losses(table, general))
-        points = replace(points, base_loss_general=lg0)
+        general_base_loss = (
+            points.base_loss
+            if channel == general
+            else _unknown_as_none(base_losses(table, general))
+        )
+        points = replace(points, base_loss_general=general_base_loss)
     losses = table[f"loss_{channel}"].to_numpy(dtype=float)
     reasons = _reasons_to_leave_out(table, side, points, losses)
     kept = np.array([reason is None for reason in reasons])
@@ -120,9 +142,14 @@ def points_from_table(
 
 
 def base_losses(table: pd.DataFrame, channel: str) -> Array:
-    """Each row's base loss of a channel: the run's own D = 0 row, its base's, or the column.
+    """The base loss of a channel for each row.
 
-    Rows marked ``excluded`` say nothing about a base.
+    It is taken from the run's row at D = 0, else from a D = 0 row of a run with the same ``base``,
+    else from the column ``base_loss_<channel>``. Rows marked ``excluded`` are ignored.
+
+    Args:
+        table: A runs table.
+        channel: Name of the channel.
 
     Returns:
         Shape (rows,), nats per token; NaN where unknown.
@@ -139,7 +166,7 @@ def base_losses(table: pd.DataFrame, channel: str) -> Array:
 
 
 def _why_excluded(table: pd.DataFrame) -> pd.Series:
-    """What a person wrote in ``excluded``, by row; an empty text for a row that counts."""
+    """The text in ``excluded`` by row; empty for a row that is not excluded."""
     if "excluded" not in table.columns:
         return pd.Series("", index=table.index)
     return table["excluded"].fillna("").astype(str).str.strip()
@@ -155,16 +182,37 @@ def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Poi
             return None
         return _unknown_as_none(pd.to_numeric(table[name]).to_numpy(dtype=float))
 
+    phases = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
+    points = points_from_columns(column, channel, side_of(channel), phases)
+    return replace(
+        points,
+        n_tokens=table["n_tokens"].to_numpy(dtype=float),
+        base_loss=_unknown_as_none(own_base_loss),
+    )
+
+
+def points_from_columns(
+    column: Callable[[str], Array | None], channel: str, side: str, phases: pd.Series
+) -> Points:
+    """Build the points of a channel from columns of a table, without base losses and history.
+
+    Args:
+        column: Returns the numbers of a column, shape (M,), or None if they are unknown.
+        channel: Name of the channel.
+        side: Side of the channel, ``general`` or ``domain``.
+        phases: Phase of each row, ``constant`` or ``annealed``, M rows.
+
+    Returns:
+        M points.
+    """
     ratio = column("ratio")
-    phase = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
     return Points(
         n_params=column("n_params"),
-        n_tokens=table["n_tokens"].to_numpy(dtype=float),
-        share=share_of(side_of(channel), ratio),
+        n_tokens=column("n_tokens"),
+        share=share_of(side, ratio),
         ratio=ratio,
         learning_rate=column("learning_rate"),
-        annealed=annealed_of(phase),
-        base_loss=_unknown_as_none(own_base_loss),
+        annealed=annealed_of(phases),
         base_peak_learning_rate=column("base_peak_learning_rate"),
         base_n_tokens=column("base_n_tokens"),
         warmup_tokens=column("warmup_tokens"),
@@ -175,7 +223,7 @@ def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Poi
 def _reasons_to_leave_out(
     table: pd.DataFrame, side: str, points: Points, losses: Array
 ) -> list[str | None]:
-    """Per row: None to fit it, an empty text for a D = 0 row, else why it is left out."""
+    """For each row: None if it is fitted, an empty text at D = 0, else why it is left out."""
     size = len(table)
     tokens = points.get("n_tokens")
     excluded = _why_excluded(table).tolist()

@@ -1,4 +1,4 @@
-"""From a question (a frame, or numbers by keyword) to the points of one channel."""
+"""Convert a prediction request (a frame, or numbers by keyword) to the points of a channel."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.points.channel_data import base_losses
-from dcpt.laws.points.record import Points, annealed_of, share_of
+from dcpt.laws.points.channel_data import base_losses, points_from_columns
+from dcpt.laws.points.record import Points
 from dcpt.table.cells import show
 from dcpt.table.columns import KIND_RULES, known_column
 from dcpt.table.rate_histories import read_history
@@ -25,17 +25,28 @@ FIELDS = (
     *("base_n_tokens", "warmup_tokens", "batch_tokens", "branch_n_tokens"),
     *("lr_area", "anneal_area"),
 )
+"""Numeric columns of a prediction request."""
+
 TEXTS = ("phase", "schedule")
+"""Text columns of a prediction request."""
 
 DECAY = 0.1
-"""Length of a decay, in tokens before it, where an annealed question has no branch_n_tokens."""
+"""Default length of a decay without ``branch_n_tokens``, as a fraction of the tokens before it."""
 
 
 def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
-    """Table columns from keywords; numbers are repeated to the longest one.
+    """Build a frame of table columns from keywords.
+
+    Args:
+        keywords: Numbers or texts by column name; scalars are repeated to the common length. None
+            stands for a column that is not given.
+
+    Returns:
+        A frame with one row per requested point.
 
     Raises:
-        InputError: If a keyword is not a column of a question, is no number, or lengths differ.
+        InputError: If a keyword is not a column of a prediction request, a value is not a number,
+            or the lengths differ.
     """
     allowed = (*FIELDS, *TEXTS, "base_loss", "base_loss_<channel>", "unique_tokens_<channel>")
     families = ("base_loss_", "unique_tokens_")
@@ -46,7 +57,7 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     size = max((np.size(v) for v in given.values()), default=0)
     if any(np.size(v) not in (1, size) for v in given.values()):
         sizes = ", ".join(f"{n} has {np.size(v)}" for n, v in given.items())
-        raise InputError(f"predict needs one length for all its columns, and {sizes}")
+        raise InputError(f"predict needs columns of one length, but {sizes}; give equal lengths")
     frame = pd.DataFrame({n: np.broadcast_to(np.ravel(v), size) for n, v in given.items()})
     for name in frame.columns:
         if name not in TEXTS:
@@ -55,15 +66,15 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def check_question(frame: pd.DataFrame) -> None:
-    """Refuse questions that break the rules of the runs table, with all problems.
+    """Check a prediction request by the rules of the runs table.
 
-    A count need not be whole here: a curve over tokens is evaluated anywhere.
+    Unlike in the table, counts may be fractional, so that a curve over tokens can be sampled.
 
     Args:
         frame: Table columns.
 
     Raises:
-        InputError: Naming column, value, rule and remedy.
+        InputError: With all problems, each with the column, the value, the rule and the remedy.
     """
     problems = []
     at_base = np.zeros(len(frame), dtype=bool)
@@ -71,8 +82,8 @@ def check_question(frame: pd.DataFrame) -> None:
         at_base = np.asarray(frame["n_tokens"] == 0)
         if len(frame) and at_base.all():
             problems.append(
-                "n_tokens 0 is the base before CPT, whose losses are given and not predicted; ask "
-                "for n_tokens above 0"
+                "n_tokens 0 is the base before CPT, whose losses are inputs and not predictions; "
+                "give n_tokens above 0"
             )
     for name in map(str, frame.columns):
         try:
@@ -89,7 +100,7 @@ def check_question(frame: pd.DataFrame) -> None:
 
 
 def _broken_rules(name: str, values: Array) -> Iterator[str]:
-    """One sentence for the first rule of its column that a question's numbers break."""
+    """One sentence about the first rule of a column that its numbers break, if any."""
     column = known_column("base_loss_own" if name == "base_loss" else name)
     values = values[~np.isnan(values)]
     if column is None or not len(values):
@@ -110,13 +121,13 @@ def _numbers(frame: pd.DataFrame, name: str) -> Array:
         return np.asarray(pd.to_numeric(frame[name]), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"predict needs numbers in {name} and it is not one everywhere ({error}); write "
+            f"predict needs numbers in {name}, but a value is not a number ({error}); write "
             "7000000000, not 7B"
         ) from error
 
 
 def _phases(frame: pd.DataFrame, default: str) -> pd.Series:
-    """The phase of each row; a row at D = 0 needs none.
+    """The phase of each row; rows at D = 0 may have any.
 
     Raises:
         InputError: If a phase is neither ``constant`` nor ``annealed``.
@@ -145,59 +156,43 @@ def ask_points(
     schedules: Mapping[str, Schedule] | None = None,
     with_history: bool = True,
 ) -> Points:
-    """The points of a frame as one channel sees them.
+    """Convert a frame to the points of a channel.
 
     Args:
-        frame: Table columns. Base losses come from D = 0 rows of the same run, from
-            ``base_loss_<channel>``, or, where only one number is meant, ``base_loss``.
-        channel: The channel asked for.
-        side: Its side.
-        general: The channel whose base loss stands for the general side.
-        defaults: Values of columns that are missing in the frame; None is unknown.
-        phase: Used where the frame has no such column.
-        schedules: Those that the frame's column ``schedule`` names.
-        with_history: Whether a law will ask for the learning rate's history: that of a large
-            target has many steps.
+        frame: M rows with table columns. Base losses are taken from D = 0 rows of the same run,
+            else from ``base_loss_<channel>``, else from ``base_loss``.
+        channel: Name of the channel.
+        side: Side of the channel, ``general`` or ``domain``.
+        general: The channel whose base loss represents the general side; None if there is none.
+        defaults: Values for columns that are missing from the frame; None is unknown.
+        phase: Phase of all rows if the frame has no column ``phase``.
+        schedules: Schedules by the names used in the column ``schedule``.
+        with_history: Whether to compute the history of the learning rate. It is slow for a target
+            with many steps, so it is computed only for laws that need it.
+
+    Returns:
+        M points.
 
     Raises:
-        InputError: If a number or a phase is none, or a schedule is named wrongly.
+        InputError: If a value is not a number, a phase is unknown, a schedule is unknown, or
+            schedules are named but not given.
     """
-    absent = {n: v for n, v in defaults.items() if v is not None and n not in frame.columns}
-    frame = frame.assign(**absent)
+    missing = {
+        name: value
+        for name, value in defaults.items()
+        if value is not None and name not in frame.columns
+    }
+    frame = frame.assign(**missing)
 
-    def column(name: str) -> Array | None:
-        if name not in frame.columns:
-            return None
-        return _numbers(frame, name)
-
-    def base_loss(name: str | None) -> Array | None:
-        if name is None:
-            return None
-        if {"run", "n_tokens", f"loss_{name}"} <= set(frame.columns):
-            found = base_losses(frame, name)
-            return found if np.isfinite(found).any() else None
-        return column(f"base_loss_{name}")
-
-    ratio, phases = column("ratio"), _phases(frame, phase)
-    own = base_loss(channel)
-    lg0 = base_loss(general)
-    if "base_loss" in frame.columns:
-        own = column("base_loss") if own is None else own
-        lg0 = column("base_loss") if lg0 is None and side == "general" else lg0
-    points = Points(
-        n_params=column("n_params"),
-        n_tokens=column("n_tokens"),
-        share=share_of(side, ratio),
-        ratio=ratio,
-        learning_rate=column("learning_rate"),
-        annealed=annealed_of(phases),
-        base_loss=own,
-        base_loss_general=lg0,
-        base_peak_learning_rate=column("base_peak_learning_rate"),
-        base_n_tokens=column("base_n_tokens"),
-        warmup_tokens=column("warmup_tokens"),
-        unique_tokens=column(f"unique_tokens_{channel}"),
-    )
+    phases = _phases(frame, phase)
+    points = points_from_columns(lambda name: _numbers_if_given(frame, name), channel, side, phases)
+    own_base_loss = _base_loss(frame, channel)
+    general_base_loss = None if general is None else _base_loss(frame, general)
+    if own_base_loss is None:
+        own_base_loss = _numbers_if_given(frame, "base_loss")
+    if general_base_loss is None and side == "general":
+        general_base_loss = _numbers_if_given(frame, "base_loss")
+    points = replace(points, base_loss=own_base_loss, base_loss_general=general_base_loss)
     if schedules is None and "schedule" in frame.columns and frame["schedule"].notna().any():
         raise InputError(
             f"schedule {frame['schedule'].dropna().iloc[0]!r} is named and no file of schedules is "
@@ -205,5 +200,18 @@ def ask_points(
         )
     if not with_history:
         return points
-    asked = frame.assign(**{name: column(name) for name in FIELDS if name in frame}, phase=phases)
-    return replace(points, **read_history(asked, schedules, DECAY))
+    numbers = {name: _numbers(frame, name) for name in FIELDS if name in frame}
+    numeric = frame.assign(**numbers, phase=phases)
+    return replace(points, **read_history(numeric, schedules, DECAY))
+
+
+def _numbers_if_given(frame: pd.DataFrame, name: str) -> Array | None:
+    return _numbers(frame, name) if name in frame.columns else None
+
+
+def _base_loss(frame: pd.DataFrame, channel: str) -> Array | None:
+    """The base loss of a channel, shape (M,): from D = 0 rows, or from its own column."""
+    if {"run", "n_tokens", f"loss_{channel}"} <= set(frame.columns):
+        losses = base_losses(frame, channel)
+        return losses if np.isfinite(losses).any() else None
+    return _numbers_if_given(frame, f"base_loss_{channel}")

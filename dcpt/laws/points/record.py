@@ -1,4 +1,4 @@
-"""What a law sees: arrays of points, one entry a point."""
+"""The inputs of a law: arrays with one entry per point."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from dcpt.table.channels import DOMAIN
 Array = NDArray[np.float64]
 
 SAME = 0.02
-"""Counts, ratios and learning rates within 2 % of each other are equal."""
+"""Counts, ratios or learning rates that differ by at most 2 % are treated as equal."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """M points as one channel sees them; arrays of shape (M,), ``None`` where the table has none.
+    """M points of one channel: arrays of shape (M,), or None where the table has no values.
 
-    The learning-rate history of a point is in its areas (LR x steps) and in its drops: arrays of
-    shape (M, J) over the steps at which the rate changed before the point, padded with drops of 0.
+    Areas (sums of learning rates over steps) and drops describe the history of the learning rate.
+    Drops are arrays of shape (M, J) over the J steps before the point at which the rate changed;
+    shorter histories are padded with drops of 0.
 
     Args:
-        n_params: Parameters in all.
-        n_tokens: CPT tokens trained so far.
-        share: The channel's own share of training: ratio for the domain, 1 - ratio for the general
-            side.
+        n_params: Number of parameters of the model.
+        n_tokens: Tokens of continual pre-training (CPT) so far.
+        share: The channel's share of the training tokens: the ratio for the domain, 1 - ratio for
+            the general side.
         ratio: Share of domain tokens.
-        learning_rate: The trunk's peak, absolute.
-        annealed: 1.0 at the end of a decay to zero, 0.0 at constant rate.
+        learning_rate: Peak learning rate of the trunk, absolute.
+        annealed: 1.0 after a decay to zero, 0.0 at a constant learning rate.
         base_loss: The channel's own loss before CPT, nats per token.
-        base_loss_general: The general channel's loss before CPT, nats per token.
+        base_loss_general: The loss of the general channel before CPT, nats per token.
         base_peak_learning_rate: Peak learning rate of the base's pre-training.
         base_n_tokens: Tokens that the base was pre-trained on.
         warmup_tokens: Tokens of the run's warmup.
-        unique_tokens: Unique tokens of this channel's own text: epochs are share D / unique.
+        unique_tokens: Unique tokens of the channel's text; epochs are share x D / unique tokens.
         lr_area: S1, the sum of learning rates over the steps so far.
-        anneal_area: S2 of arXiv 2408.11029, the drops so far, each fading with the steps since.
-        drop_sizes: Learning rate before a drop minus after it, shape (M, J).
-        drop_rates: Learning rate after it, shape (M, J).
-        drop_areas: Sum of learning rates from its step to the point, that step included, (M, J).
+        anneal_area: S2 of arXiv 2408.11029: the sum of the drops so far, each of which decays with
+            the steps since.
+        drop_sizes: Learning rate before a drop minus the rate after it, shape (M, J).
+        drop_rates: Learning rate after the drop, shape (M, J).
+        drop_areas: Sum of learning rates from the step of the drop to the point, both included,
+            shape (M, J).
     """
 
     n_params: Array | None = None
@@ -65,46 +68,62 @@ class Points:
     drop_areas: Array | None = None
 
     def __len__(self) -> int:
-        return next((len(values) for _, values in self._there()), 0)
+        return next((len(values) for _, values in self._known_fields()), 0)
 
-    def _there(self) -> Iterator[tuple[str, Array]]:
-        for column in fields(self):
-            values = getattr(self, column.name)
+    def _known_fields(self) -> Iterator[tuple[str, Array]]:
+        for field in fields(self):
+            values = getattr(self, field.name)
             if values is not None:
-                yield column.name, values
+                yield field.name, values
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Points:
-        """The points at an index or where a mask is true."""
-        return Points(**{name: values[index] for name, values in self._there()})
+        """Select points by index or by a mask of shape (M,)."""
+        return Points(**{name: values[index] for name, values in self._known_fields()})
 
     @property
     def epochs(self) -> Array | None:
-        """Epochs of the channel's own text, shape (M,); a missing share counts as 1."""
+        """Epochs over the channel's text, shape (M,); an unknown share counts as 1."""
         if self.unique_tokens is None or self.n_tokens is None:
             return None
         share = 1.0 if self.share is None else self.share
-        with np.errstate(divide="ignore", invalid="ignore"):  # no text: infinitely many epochs
+        with np.errstate(divide="ignore", invalid="ignore"):  # without unique text: inf
             return self.n_tokens * share / self.unique_tokens
 
     def levels(self, name: str) -> tuple[Array, NDArray[np.intp]]:
-        """Distinct values of a field, shape (U,), and which of them each point has, shape (M,).
+        """Distinct values of a field and the index of each point's value among them.
 
-        They are found once per record: a formula's powers cost U numbers instead of M.
-        """
-        found: dict[str, tuple[Array, NDArray[np.intp]]] = self.__dict__.setdefault("_levels", {})
-        if name not in found:
-            found[name] = np.unique(self.get(name), return_inverse=True)
-        return found[name]
+        The result is cached, so that the powers in a formula are computed for U values instead of
+        M.
 
-    def get(self, name: str) -> Array:
-        """A field that must be there.
+        Args:
+            name: Name of the field.
+
+        Returns:
+            Distinct values, shape (U,), ascending, and indices, shape (M,).
 
         Raises:
-            InputError: If the points have no such field.
+            InputError: If the field is missing.
+        """
+        cache: dict[str, tuple[Array, NDArray[np.intp]]] = self.__dict__.setdefault("_levels", {})
+        if name not in cache:
+            cache[name] = np.unique(self.get(name), return_inverse=True)
+        return cache[name]
+
+    def get(self, name: str) -> Array:
+        """Values of a required field.
+
+        Args:
+            name: Name of the field.
+
+        Returns:
+            Shape (M,), or (M, J) for drops, in the unit of the field.
+
+        Raises:
+            InputError: If the field is missing.
         """
         values: Array | None = getattr(self, name)
         if values is None:
-            raise InputError(f"{name} is missing: this law needs it; give it for every point")
+            raise InputError(f"{name} is missing; this law needs it, so give it for every point")
         return values
 
 
@@ -114,7 +133,15 @@ def side_of(channel: str) -> str:
 
 
 def share_of(side: str, ratio: Array | None) -> Array | None:
-    """A channel's own share of training: the ratio for the domain, the rest for the other side."""
+    """A channel's share of the training tokens, same shape as ``ratio``.
+
+    Args:
+        side: ``general`` or ``domain``.
+        ratio: Share of domain tokens, or None if it is unknown.
+
+    Returns:
+        The ratio for the domain, 1 - ratio for the general side; None if the ratio is unknown.
+    """
     return ratio if ratio is None or side == "domain" else 1.0 - ratio
 
 
@@ -124,7 +151,7 @@ def annealed_of(phases: pd.Series) -> Array:
 
 
 def known(points: Points, needs: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Which points have a number in every needed field, shape (M,)."""
+    """Which points have finite values in all of the named fields, shape (M,)."""
     mask = np.ones(len(points), dtype=bool)
     for name in needs:
         values = getattr(points, name)
@@ -135,18 +162,20 @@ def known(points: Points, needs: tuple[str, ...]) -> NDArray[np.bool_]:
 
 
 def distinct(points: Points, axis: str) -> Array:
-    """The distinct values along an axis, ascending, equal within 1e-6 of their size.
+    """Distinct values along an axis; values within a relative 1e-6 count as equal.
 
     Args:
-        points: The points.
-        axis: A field, or a quotient of two (``n_params/learning_rate``). A field that is missing
-            or has no number counts as one unknown value (NaN).
+        points: M points.
+        axis: A field, or a quotient of two (``n_params/learning_rate``).
+
+    Returns:
+        Shape (U,), ascending. A field that is missing or has no finite value gives a single NaN.
     """
     numerator, _, denominator = axis.partition("/")
     values = getattr(points, numerator)
     if denominator and values is not None:
-        below = getattr(points, denominator)
-        values = values if below is None else values / below
+        divisor = getattr(points, denominator)
+        values = values if divisor is None else values / divisor
     if values is None or not np.isfinite(values).any():
         return np.array([np.nan])
     ordered = np.unique(values[np.isfinite(values)])

@@ -1,1 +1,1 @@
-"""The solver: bounded least squares over many starts, with exact slopes."""
+"""The solver: bounded robust least squares from many starts, with automatic differentiation."""

@@ -1,7 +1,7 @@
-"""Exact gradients of a formula: an array with its derivatives, passed through numpy's functions.
+"""Forward-mode automatic differentiation of formulas written in numpy.
 
-A law is written once, as plain numpy. Called with :class:`Dual` parameters it returns its slopes
-along with its value (forward-mode differentiation), so no law needs a hand-written Jacobian.
+A law is an ordinary numpy function. Called with :class:`Dual` parameters it returns its value
+together with its slopes, so that laws need no hand-written Jacobian.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _power_slopes(a: Any, b: Any, y: Any) -> tuple[Any, Any]:
         return b * a ** (b - 1.0), np.where(np.asarray(a) > 0, y * np.log(a), 0.0)
 
 
-# For each numpy function: slopes of the result by each input, from the inputs and the result.
+# For each numpy function: derivatives of its result by each input, given the inputs and the result.
 _SLOPES: dict[Any, Callable[..., tuple[Any, ...]]] = {
     np.add: lambda a, b, y: (1.0, 1.0),
     np.subtract: lambda a, b, y: (1.0, -1.0),
@@ -48,11 +48,11 @@ _WITHOUT_SLOPE = (
 
 
 class Dual(NDArrayOperatorsMixin):
-    """A value and its slopes by named parameters.
+    """An array together with its derivatives (slopes) by named parameters.
 
     Args:
-        value: The numbers, any shape.
-        slopes: Derivative of ``value`` by each parameter, broadcastable against it; the number
+        value: The array, any shape.
+        slopes: Derivative of ``value`` by each parameter, broadcastable to its shape. The number
             1.0 stands for an array of ones.
     """
 
@@ -61,27 +61,25 @@ class Dual(NDArrayOperatorsMixin):
         self.slopes = slopes
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        values = [operand.value if isinstance(operand, Dual) else operand for operand in inputs]
+        values = [value_of(operand) for operand in inputs]
         if method == "__call__" and not options and ufunc in _WITHOUT_SLOPE:
             return ufunc(*values)
         if method != "__call__" or options or ufunc not in _SLOPES:
             raise InputError(
                 f"a law uses numpy.{ufunc.__name__} on its parameters"
                 f"{'' if method == '__call__' else f' ({method})'}, whose slope is not known; use "
-                + ", ".join(known.__name__ for known in _SLOPES)
+                + ", ".join(function.__name__ for function in _SLOPES)
             )
         result = ufunc(*values)
         slopes: dict[str, Any] = {}
         for operand, outer in zip(inputs, _SLOPES[ufunc](*values, result), strict=True):
-            if not isinstance(operand, Dual):
-                continue
-            for name, inner in operand.slopes.items():
+            for name, inner in slopes_of(operand).items():
                 step = _times(inner, outer)
                 slopes[name] = slopes[name] + step if name in slopes else step
         return Dual(result, slopes)
 
     def __getitem__(self, index: Any) -> Dual:
-        """The value at an index, with the slopes there."""
+        """The elements at an index, with their slopes."""
         shape = np.shape(self.value)
         return Dual(
             self.value[index],
@@ -89,7 +87,7 @@ class Dual(NDArrayOperatorsMixin):
         )
 
     def sum(self, axis: int) -> Dual:
-        """The sum along an axis."""
+        """The sum over an axis, with its slopes."""
         shape = np.shape(self.value)
         return Dual(
             np.sum(self.value, axis=axis),
@@ -98,7 +96,7 @@ class Dual(NDArrayOperatorsMixin):
 
 
 def _times(inner: Any, outer: Any) -> Any:
-    """A product that costs nothing where one side is the number 1."""
+    """The product of two slopes; free of charge if either is the number 1.0."""
     if isinstance(outer, float) and outer == 1.0:
         return inner
     if isinstance(inner, float) and inner == 1.0:
@@ -107,10 +105,10 @@ def _times(inner: Any, outer: Any) -> Any:
 
 
 def value_of(number: Any) -> Any:
-    """The numbers without their slopes."""
+    """The value of a dual number; any other number as it is."""
     return number.value if isinstance(number, Dual) else number
 
 
 def slopes_of(number: Any) -> Mapping[str, Any]:
-    """The slopes of a number; none if it depends on no parameter."""
+    """Derivatives of a dual number by parameter; empty for any other number."""
     return number.slopes if isinstance(number, Dual) else {}

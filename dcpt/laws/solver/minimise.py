@@ -1,8 +1,9 @@
-"""The fitter: every start, fold or draw is one row of a batch of bounded Levenberg-Marquardt.
+"""Minimise the Huber loss of a law: batched Levenberg-Marquardt with bounds.
 
-It minimises the sum of Huber(delta) on log-loss residuals over amplitudes and (mostly logarithms
-of) non-linear parameters. Starts solve the amplitudes by box-constrained least squares given random
-non-linear values (variable projection). It knows no law by name.
+Each row of a batch is one start, fold or bootstrap draw. The objective is the sum of Huber(delta)
+over residuals of the log loss. Most nonlinear parameters are fitted as logarithms. A start draws
+the nonlinear parameters at random and solves the amplitudes by box-constrained least squares
+(variable projection, Golub and Pereyra 1973). Nothing here depends on a particular law.
 """
 
 from __future__ import annotations
@@ -21,29 +22,31 @@ from dcpt.laws.solver.autodiff import Dual, slopes_of, value_of
 Array = NDArray[np.float64]
 
 SWEEPS = 60
-"""Coordinate-descent passes for the amplitudes of a start; starts need no more."""
+"""Coordinate-descent passes over the amplitudes of a start; more do not improve starts."""
 
 SMALLEST_GAIN = 1e-7
-"""A row whose objective gains less than this share of itself has converged."""
+"""A row has converged if a step improves its objective by less than this fraction."""
 
 FIRST_DAMPING = 1e-2
+"""Initial damping of a row, relative to the diagonal of its Hessian."""
 
 STEEPEST = 1e200
-"""A curvature beyond this overflows in the next step: such a row is not followed."""
+"""Largest entry of a Hessian. A larger one overflows in the next step, so that step is rejected."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One law on one set of points, with the box its parameters live in.
+    """A law, the points it is fitted to, and the bounds of its parameters.
 
     Args:
-        law: The law.
+        law: The law, with P parameters.
         points: M points.
-        losses: Shape (M,), nats per token.
-        references: Scales of the formula.
+        losses: Measured losses, shape (M,), nats per token.
+        references: Reference scales of the formula.
         lower: Lower bounds in the law's order, shape (P,), natural units.
-        upper: Upper bounds, shape (P,). Equal to ``lower`` where a parameter is held.
-        delta: Where Huber's function turns linear, in log loss.
+        upper: Upper bounds, shape (P,), natural units; equal to ``lower`` where a parameter is
+            fixed.
+        delta: Threshold of the Huber loss, in log loss.
     """
 
     law: Law
@@ -55,12 +58,12 @@ class Problem:
     delta: float = 1e-3
 
     def take(self, index: NDArray[np.intp]) -> Problem:
-        """The same problem on some of its points."""
+        """The same problem restricted to the points at an index."""
         return replace(self, points=self.points.take(index), losses=self.losses[index])
 
     @property
     def free(self) -> NDArray[np.bool_]:
-        """Which parameters are fitted, shape (P,)."""
+        """Which parameters are not fixed, shape (P,)."""
         return self.upper > self.lower
 
     @property
@@ -69,40 +72,47 @@ class Problem:
         return np.array([p.scale == "log" for p in self.law.parameters])
 
     def to_theta(self, values: Array) -> Array:
-        """Natural values to fitted coordinates, shape (..., P)."""
+        """Convert natural units to fitted coordinates, shape (..., P)."""
         return np.where(self.logs, np.log(np.where(self.logs, values, 1.0)), values)
 
     def to_values(self, theta: Array) -> Array:
-        """Fitted coordinates to natural values, shape (..., P)."""
+        """Convert fitted coordinates to natural units, shape (..., P)."""
         return np.where(self.logs, np.exp(np.where(self.logs, theta, 0.0)), theta)
 
 
 def huber(residuals: Array, delta: float) -> Array:
-    """Huber's function: half the square up to ``delta``, linear beyond."""
+    """The Huber loss (Huber 1964): half the square up to ``delta``, linear beyond.
+
+    Args:
+        residuals: Any shape.
+        delta: Threshold, in the unit of the residuals.
+
+    Returns:
+        Same shape as ``residuals``.
+    """
     size = np.abs(residuals)
     return np.where(size <= delta, 0.5 * residuals**2, delta * (size - 0.5 * delta))
 
 
 def evaluate_with_slopes(problem: Problem, theta: Array) -> tuple[Array, Array]:
-    """Losses of a batch and their slopes by the free coordinates.
+    """Evaluate a batch of parameter vectors, with slopes by the free coordinates.
 
     Args:
         problem: The problem.
         theta: Fitted coordinates, shape (K, P).
 
     Returns:
-        Losses, shape (K, M), and slopes, shape (K, Q, M) for Q free parameters in order.
+        Losses in nats per token, shape (K, M), and their slopes, shape (K, Q, M), for the Q free
+        parameters in the law's order.
     """
     law = problem.law
     values = problem.to_values(theta)
     order = [p.name for p, free in zip(law.parameters, problem.free, strict=True) if free]
     numbers: dict[str, Any] = {}
     for i, parameter in enumerate(law.parameters):
-        value = values[:, i : i + 1]
+        name, value = parameter.name, values[:, i : i + 1]
         slope = value if parameter.scale == "log" else 1.0
-        numbers[parameter.name] = (
-            Dual(value, {parameter.name: slope}) if parameter.name in order else value
-        )
+        numbers[name] = Dual(value, {name: slope}) if name in order else value
     result = law.loss(problem.points, cast(Mapping[str, Array], numbers), problem.references)
     size = len(problem.losses)
     slopes = np.zeros((len(theta), len(order), size))
@@ -112,15 +122,15 @@ def evaluate_with_slopes(problem: Problem, theta: Array) -> tuple[Array, Array]:
 
 
 def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> Array:
-    """Starting points for groups of weights, best first.
+    """Random starts for each group of weights, best first.
 
-    Random non-linear values are shared by the groups; each group solves its own amplitudes.
+    All groups share the random nonlinear parameters; each group solves its own amplitudes.
 
     Args:
         problem: The problem.
-        weights: Shape (G, M), >= 0; one group is one fold or one draw.
-        n_starts: Random non-linear values, S.
-        seed: Of the random values.
+        weights: Weights of the points, >= 0, shape (G, M). A group is one fold or one draw.
+        n_starts: Number of starts S per group.
+        seed: Seed of the random nonlinear parameters.
 
     Returns:
         Fitted coordinates, shape (G, S, P), ordered by objective within a group.
@@ -130,7 +140,7 @@ def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> 
     low, high = problem.to_theta(problem.lower), problem.to_theta(problem.upper)
     theta = low + (high - low) * np.random.default_rng(seed).random((n_starts, len(low)))
     values = problem.to_values(theta)
-    # A start may overflow over many decades of size; it then sorts last, as not a number.
+    # With sizes over many decades a start may overflow. Its objective is NaN, which sorts last.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         offset, factors = _split(problem, values)
         offset, factors = offset / problem.losses, factors / problem.losses
@@ -147,7 +157,7 @@ def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> 
 
 
 def _split(problem: Problem, values: Array) -> tuple[Array, Array]:
-    """The loss without its amplitudes, (S, M), and its slope by each of them, (S, A, M)."""
+    """Split a loss into its part without amplitudes, (S, M), and its slopes by them, (S, A, M)."""
     law = problem.law
     p: dict[str, Any] = {
         parameter.name: Dual(np.zeros((len(values), 1)), {parameter.name: 1.0})
@@ -196,14 +206,18 @@ def minimise(
     iterations: int,
     smallest_gain: float = SMALLEST_GAIN,
 ) -> tuple[Array, Array]:
-    """Improve a batch of parameter vectors, each under its own weights.
+    """Minimise the objective from a batch of starts, each with its own weights.
+
+    The method is Levenberg-Marquardt with bounds. A row whose initial objective or derivatives are
+    not finite stays as it is, with the objective infinity.
 
     Args:
         problem: The problem.
-        theta: Fitted coordinates, shape (K, P).
-        weights: Shape (K, M) or (1, M), >= 0.
-        iterations: At most this many steps.
-        smallest_gain: Relative gain below which a row is done.
+        theta: Starts in fitted coordinates, shape (K, P). They are moved into the bounds.
+        weights: Weights of the points, >= 0, shape (K, M) or (1, M).
+        iterations: Largest number of steps.
+        smallest_gain: A row has converged if a step improves its objective by less than this
+            fraction.
 
     Returns:
         Fitted coordinates, shape (K, P), and the objective of each row, shape (K,).
@@ -244,7 +258,7 @@ def minimise(
 
 
 def _expand(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Objective (K,), curvature (K, Q, Q) and gradient (K, Q) of a batch."""
+    """Objective (K,), Gauss-Newton Hessian (K, Q, Q) and gradient (K, Q) of a batch."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         loss, slopes = evaluate_with_slopes(problem, theta)
         positive = loss > 0
@@ -252,7 +266,7 @@ def _expand(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Arra
         residuals = np.log(loss) - np.log(problem.losses)
         score = _objective(residuals, weights, problem.delta)
         size = np.maximum(np.abs(residuals), 1e-300)
-        # Slopes are of the loss; those of its logarithm are slopes / loss.
+        # The residuals are in log loss, whose slopes are slopes / loss.
         robust = weights * np.minimum(1.0, problem.delta / size) / loss
         hessian = (slopes * (robust / loss)[:, None]) @ slopes.transpose(0, 2, 1)
         gradient = (slopes @ (robust * residuals)[:, :, None])[:, :, 0]
@@ -264,14 +278,14 @@ def _expand(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Arra
 def _step(
     hessian: Array, gradient: Array, damping: Array, theta: Array, low: Array, high: Array
 ) -> Array:
-    """Damped Newton step; parameters on a bound with the gradient outward stay where they are."""
-    held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
-    moving = (~held).astype(float)
+    """Damped Newton step; 0 for a parameter on a bound whose descent direction points outward."""
+    at_bound = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
+    moving = (~at_bound).astype(float)
     system = hessian * moving[:, :, None] * moving[:, None, :]
     diagonal = np.einsum("kii->ki", system)
     floor = 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
     index = np.arange(system.shape[1])
     damped = diagonal + damping[:, None] * np.maximum(diagonal, floor)
-    system[:, index, index] = np.where(held, 1.0, damped + floor)
+    system[:, index, index] = np.where(at_bound, 1.0, damped + floor)
     step: Array = -np.linalg.solve(system, (gradient * moving)[:, :, None])[:, :, 0]
-    return np.where(held, 0.0, step)
+    return np.where(at_bound, 0.0, step)

@@ -1,4 +1,4 @@
-"""One law fitted to one channel: many starts, screened and polished, for one or many weights."""
+"""Fit a law to a channel from many starts, which are screened and then polished."""
 
 from __future__ import annotations
 
@@ -18,47 +18,58 @@ from dcpt.laws.suitable import box, data_for, references_of, refusal
 Array = NDArray[np.float64]
 
 N_STARTS = 128
-SCREENED = 4
-"""One start in this many goes into the first ten iterations."""
+"""Default number of random starts."""
+
+STARTS_PER_SCREENED = 4
+"""One start in this many, the best by objective, is screened."""
+
+SCREENING_ITERATIONS = 10
+"""Iterations of a screened start."""
 
 POLISHED = (0, 1, 2, 3)
-"""Ranks of the screened starts that are iterated to convergence."""
+"""Ranks of the screened starts that are polished, for folds and draws."""
 
-SPREAD = (*POLISHED, 7, 15)
-"""The same for the fit itself: starts from further down may end in another minimum as good."""
+POLISHED_IN_FIT = (*POLISHED, 7, 15)
+"""The same for the fit itself. Starts of lower rank may end in another minimum that is as good."""
 
-POLISH = 150
-"""Iterations of a start that passed the screening."""
+POLISH_ITERATIONS = 150
+"""Iterations of a polished start."""
+
+POLISH_GAIN = 1e-9
+"""A polished start has converged if a step improves its objective by less than this fraction."""
 
 RESTARTS, SETTLED = 5, 1e-6
-"""A winner goes on at most so often, until it gains less than this share of its objective."""
+"""The best start is restarted at most 5 times, until a restart gains less than 1e-6 of its
+objective."""
 
 MANY_POINTS, SEARCH_POINTS = 10_000, 4_000
-"""Beyond so many points, so many of them choose among the starts."""
+"""With more than 10,000 points, a random 4,000 of them are used to select among the starts."""
 
 AGREE = 1e-3
-"""Starts agree when their objectives differ by less than this share."""
+"""Starts agree if their objectives are within this fraction of the best."""
 
 RIVAL = 0.02
-"""A start that ended within this share of the best objective fits the points as well."""
+"""A start that ended within this fraction of the best objective fits the points equally well."""
 
 
 @dataclass(frozen=True)
 class LawFit:
-    """A law with fitted values.
+    """A law with fitted parameters.
 
     Args:
-        law: The law.
+        law: The law, with P parameters.
         values: Parameters in the law's order, shape (P,), natural units.
-        references: Scales of the formula.
-        objective: Sum of Huber(delta) on log-loss residuals.
-        lower: Lower bounds used, shape (P,).
-        upper: Upper bounds used, shape (P,); equal to ``lower`` where a parameter was held.
-        agreeing: How many of the polished starts reached the objective within .1 %.
-        data: The points it was fitted to, or those of them that draws are made of.
-        n_points: How many it was fitted to.
+        references: Reference scales of the formula.
+        objective: Sum of Huber(delta) over residuals of the log loss.
+        lower: Lower bounds used, shape (P,), natural units.
+        upper: Upper bounds used, shape (P,), natural units; equal to ``lower`` where a parameter
+            was fixed.
+        agreeing: Number of polished starts that ended within 0.1 % of the best objective.
+        data: The points that the law was fitted to, or the part of them that bootstrap draws use.
+        n_points: Number of points that the law was fitted to.
         delta: Threshold of the Huber loss, in log loss.
-        rivals: Where the other polished starts within 2 % of the objective ended, shape (R, P).
+        rivals: Parameters of the other polished starts that ended within 2 % of the best
+            objective, shape (R, P), natural units.
     """
 
     law: Law
@@ -75,12 +86,12 @@ class LawFit:
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Values by name."""
+        """Fitted values by name, natural units."""
         return dict(zip(self.law.names, map(float, self.values), strict=True))
 
     @property
     def problem(self) -> Problem:
-        """What was minimised."""
+        """The problem that was minimised."""
         return Problem(
             self.law,
             self.data.points,
@@ -92,16 +103,16 @@ class LawFit:
         )
 
     def predict(self, points: Points) -> Array:
-        """Losses at points, shape (M,), nats per token."""
+        """Predicted losses in nats per token, shape (M,), for M points."""
         return evaluate(self.law, points, self.values, self.references)
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Where polished starts ended, best first, on the points that chose among them.
+    """Results of the polished starts, best first, on the points used to select among them.
 
     Args:
-        values: Natural values, shape (G, K, P).
+        values: Parameters, shape (G, K, P), natural units, for G groups and K starts.
         objectives: Shape (G, K).
     """
 
@@ -109,7 +120,7 @@ class Ends:
     objectives: Array
 
     def within(self, share: float) -> NDArray[np.bool_]:
-        """Which ends lie within a share of the best objective, shape (G, K)."""
+        """Which starts ended within a fraction of the best objective, shape (G, K)."""
         best = self.objectives[:, :1]
         return np.asarray(self.objectives <= best * (1 + share) + 1e-15)
 
@@ -122,58 +133,67 @@ def search(
     seed: int = 0,
     ranks: Sequence[int] = POLISHED,
 ) -> tuple[Array, Array, Ends]:
-    """The best parameters for each group of weights, from many starts at once.
+    """Fit a law for each group of weights, from many starts.
 
-    Of very many points a random few choose among the starts, then all of them are fitted.
+    With more than ``MANY_POINTS`` points, a random part of them is used to select among the starts;
+    the best start is then fitted to all of them.
 
     Args:
         problem: The problem.
-        weights: Shape (G, M), >= 0.
+        weights: Weights of the points, >= 0, shape (G, M).
         n_starts: Random starts per group.
-        seed: Of the starts.
-        ranks: Ranks of the screened starts, the best is 0, that are iterated further.
+        seed: Seed of the starts.
+        ranks: Ranks of the screened starts that are polished; 0 is the best.
 
     Returns:
-        Natural values (G, P), objectives (G,), and where all polished starts ended.
+        Parameters, shape (G, P), natural units; objectives, shape (G,); and the results of all
+        polished starts.
     """
     size = len(problem.losses)
     if size <= MANY_POINTS:
-        ends = _search(problem, weights, n_starts, seed, ranks)
+        ends = _polish_starts(problem, weights, n_starts, seed, ranks)
     else:
-        few = np.sort(np.random.default_rng(seed).permutation(size)[:SEARCH_POINTS])
-        ends = _search(problem.take(few), weights[:, few], n_starts, seed, ranks)
+        part = np.sort(np.random.default_rng(seed).permutation(size)[:SEARCH_POINTS])
+        ends = _polish_starts(problem.take(part), weights[:, part], n_starts, seed, ranks)
     values, score = _settle(problem, ends.values[:, 0], weights)
     return values, score, ends
 
 
 def _settle(problem: Problem, values: Array, weights: Array) -> tuple[Array, Array]:
-    """Go on from a winner with fresh damping until nothing is gained: valleys may be long and flat.
+    """Restart from the best parameters with the initial damping until nothing is gained.
 
-    Without it 5 of 400 tables made hard to fit stopped .1 % or more above their best.
+    Valleys of the objective may be long and flat. Without restarts, 5 of 400 synthetic tables
+    that are hard to fit stopped 0.1 % or more above their best objective.
     """
-    theta, score = minimise(problem, problem.to_theta(values), weights, POLISH, 1e-9)
+    start = problem.to_theta(values)
+    theta, score = minimise(problem, start, weights, POLISH_ITERATIONS, POLISH_GAIN)
     for _ in range(RESTARTS):
         before = score
-        theta, score = minimise(problem, theta, weights, POLISH, 1e-9)
+        theta, score = minimise(problem, theta, weights, POLISH_ITERATIONS, POLISH_GAIN)
         if not (score < (1 - SETTLED) * before).any():
             break
     return problem.to_values(theta), score
 
 
-def _search(
+def _polish_starts(
     problem: Problem, weights: Array, n_starts: int, seed: int, ranks: Sequence[int]
 ) -> Ends:
     groups = len(weights)
-    kept = max(1, n_starts // SCREENED)
-    starts = start_values(problem, weights, n_starts, seed)[:, :kept]
+    screened = max(1, n_starts // STARTS_PER_SCREENED)
+    starts = start_values(problem, weights, n_starts, seed)[:, :screened]
     theta, score = minimise(
-        problem, starts.reshape(groups * kept, -1), np.repeat(weights, kept, 0), 10
+        problem,
+        starts.reshape(groups * screened, -1),
+        np.repeat(weights, screened, 0),
+        SCREENING_ITERATIONS,
     )
-    picked = [rank for rank in ranks if rank < kept]
-    best = np.argsort(score.reshape(groups, kept), axis=1)[:, picked]
-    rows = (best + kept * np.arange(groups)[:, None]).ravel()
-    polished = len(picked)
-    theta, score = minimise(problem, theta[rows], np.repeat(weights, polished, 0), POLISH, 1e-9)
+    available = [rank for rank in ranks if rank < screened]
+    best = np.argsort(score.reshape(groups, screened), axis=1)[:, available]
+    rows = (best + screened * np.arange(groups)[:, None]).ravel()
+    polished = len(available)
+    theta, score = minimise(
+        problem, theta[rows], np.repeat(weights, polished, 0), POLISH_ITERATIONS, POLISH_GAIN
+    )
     score = score.reshape(groups, polished)
     order = np.argsort(score, axis=1)
     theta = np.take_along_axis(theta.reshape(groups, polished, -1), order[:, :, None], axis=1)
@@ -190,29 +210,34 @@ def fit_law(
     delta: float = 1e-3,
     seed: int = 0,
 ) -> LawFit:
-    """Fit one law to one channel.
+    """Fit a law to a channel.
 
     Args:
         law: The law.
-        data: The channel's points.
-        n_starts: Random starts.
-        fixed: Parameters fixed at a value.
-        bounds: Bounds that replace the law's own.
+        data: The channel's points. The law is fitted to those that ``data_for`` selects.
+        n_starts: Number of random starts.
+        fixed: Fixed values of parameters, natural units.
+        bounds: Bounds (low, high) that replace the law's own, natural units.
         delta: Threshold of the Huber loss, in log loss.
-        seed: Of the starts.
+        seed: Seed of the starts.
+
+    Returns:
+        The law with its fitted parameters.
 
     Raises:
-        InputError: If the law does not suit the points.
+        InputError: If the law cannot be fitted to these points, or a bound is invalid.
     """
     used = data_for(law, data)
-    why = refusal(law, used, fixed=fixed, bounds=bounds)
-    if why is not None:
-        raise InputError(f"law {law.name} cannot be fitted to channel {data.channel}: {why}")
+    reason = refusal(law, used, fixed=fixed, bounds=bounds)
+    if reason is not None:
+        raise InputError(f"law {law.name} cannot be fitted to channel {data.channel}: {reason}")
     lower, upper = box(law, used.points, fixed, bounds)
     references = references_of(used.points)
     problem = Problem(law, used.points, used.losses, references, lower, upper, delta)
-    counts = np.ones((1, len(used.losses)))
-    values, score, ends = search(problem, counts, n_starts=n_starts, seed=seed, ranks=SPREAD)
+    weights = np.ones((1, len(used.losses)))
+    values, score, ends = search(
+        problem, weights, n_starts=n_starts, seed=seed, ranks=POLISHED_IN_FIT
+    )
     return LawFit(
         law=law,
         values=values[0],

@@ -1,4 +1,4 @@
-"""The menu: slopes, ranges, and the seam (a law is a formula and a record)."""
+"""The built-in laws: slopes, values, explained symbols, and the check of formulas."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def test_slopes_are_those_of_finite_differences(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_every_letter_of_a_formula_is_explained(name: str) -> None:
-    """In the notation, by the formula itself, or as a parameter; and by one of them only."""
+def test_every_symbol_of_a_formula_is_explained(name: str) -> None:
+    """Each symbol is in the notation, defined in the formula, or a parameter of the law."""
     law = LAWS[name]
     parts = [part.strip() for part in law.formula.split(";")]
     given = {part.split(" = ")[0].split(", ")[-1] for part in parts if " = " in part}
     given |= {side.split(" = ")[0] for side in law.formula.split(", ") if " = " in side}
-    letters = set(re.findall(r"[A-Za-z][A-Za-z_0-9]*", law.formula))
+    symbols = set(re.findall(r"[A-Za-z][A-Za-z_0-9]*", law.formula))
     functions = {"ln", "min", "max", "sum_k", "on", "points"}
     explained = set(NOTATION) | set(law.names) | given | functions
-    assert letters <= explained, letters - explained
+    assert symbols <= explained, symbols - explained
     assert not set(law.names) & set(NOTATION)
 
 
@@ -96,7 +96,7 @@ def test_general_laws_are_finite_without_domain_text(name: str) -> None:
     assert np.isfinite(slopes).all()
 
 
-def test_d_cpt_is_the_papers_form() -> None:
+def test_d_cpt_is_the_formula_of_the_paper() -> None:
     points = Points(n_params=np.array([2e9]), n_tokens=np.array([4e9]), share=np.array([0.25]))
     p = {"E": 1.0, "A": 0.5, "alpha": 0.3, "B": 0.7, "beta": 0.4, "eta": 0.2, "C": 0.1}
     p |= {"eps": 0.05, "gamma": 0.6}
@@ -107,7 +107,7 @@ def test_d_cpt_is_the_papers_form() -> None:
     assert found == pytest.approx(by_hand, rel=1e-12)
 
 
-# One point, in plain numbers, for values written from the form of each law.
+# One point as plain numbers, from which the expected value of each law is computed.
 N, D, R, LR = 4e6, 2e7, 0.25, 6e-4
 N_REF, D_REF, LR_REF = 1e6, 1e7, 3e-4
 L0, LG0, PEAK, D_PT, WARMUP, UNIQUE = 3.0, 2.8, 2e-3, 1e8, 4e5, 1e6
@@ -276,10 +276,10 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_every_law_gives_the_value_worked_out_by_hand(name: str) -> None:
+def test_every_law_gives_the_value_computed_by_hand(name: str) -> None:
     law = LAWS[name]
     values, expected = BY_HAND[name]
-    point = {
+    values_by_field = {
         "n_params": N,
         "n_tokens": D,
         "share": s if law.side == "general" else R,
@@ -295,21 +295,21 @@ def test_every_law_gives_the_value_worked_out_by_hand(name: str) -> None:
         "lr_area": S1,
         "anneal_area": S2,
     }
-    fields = {field: np.array([value]) for field, value in point.items()}
+    fields = {field: np.array([value]) for field, value in values_by_field.items()}
     drops = zip(("drop_sizes", "drop_rates", "drop_areas"), np.array(DROPS).T, strict=True)
     points = Points(**fields, **{field: each[None] for field, each in drops})
     found = evaluate(law, points, np.array(values), References(N_REF, D_REF, LR_REF, S_REF))
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_no_domain_text_forgets_nothing() -> None:
+def test_without_domain_text_nothing_is_forgotten() -> None:
     law = LAWS["anchored-general-lr"]
     points = replace(some_points(), ratio=np.zeros(40), share=np.ones(40))
     values = np.array([0.0, 0.0, 5.0, 0.4, 0.02, 0.1, 0.3, 0.05])
     assert np.array_equal(evaluate(law, points, values, references_of(points)), points.base_loss)
 
 
-def test_runs_without_a_warmup_are_warm_from_the_start() -> None:
+def test_without_warmup_the_rewarming_is_complete_from_the_start() -> None:
     points = replace(some_points(), warmup_tokens=np.zeros(40))
     assert np.array_equal(rewarmed(points), np.ones(40))
 

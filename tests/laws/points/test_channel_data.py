@@ -1,4 +1,4 @@
-"""The rules of a channel, and which laws suit a table."""
+"""Which rows become points of a channel, and which laws can be fitted to a table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from dcpt.errors import InputError
-from dcpt.laws import fit, offer_laws
+from dcpt.laws import LAWS, fit, offer_laws
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.laws.points.record import distinct
+from dcpt.laws.suitable import refusal
 
 
 def small_table() -> pd.DataFrame:
@@ -24,7 +25,7 @@ def small_table() -> pd.DataFrame:
     return frame
 
 
-def test_rules_of_a_channel_leave_rows_out_with_their_reason() -> None:
+def test_rows_are_left_out_with_a_reason() -> None:
     frame = small_table()
     frame.loc[6, "excluded"] = "diverged"
     general, domain = (points_from_table(frame, c) for c in ("general", "domain"))
@@ -41,7 +42,7 @@ def test_rules_of_a_channel_leave_rows_out_with_their_reason() -> None:
     assert dict(domain.left_out)[4] == "ratio 0: no text of this channel"
 
 
-def test_share_is_the_channels_own_and_base_losses_come_from_d_0() -> None:
+def test_share_is_that_of_the_channel_and_base_losses_come_from_d_0() -> None:
     general, domain = (points_from_table(small_table(), c) for c in ("general", "domain"))
     assert np.allclose(general.points.get("share"), 1 - general.points.get("ratio"))
     assert np.allclose(domain.points.get("share"), domain.points.get("ratio"))
@@ -50,14 +51,14 @@ def test_share_is_the_channels_own_and_base_losses_come_from_d_0() -> None:
     assert set(domain.points.get("base_loss_general")) == {3.0}
 
 
-def test_base_loss_column_stands_in_for_rows_at_d_0() -> None:
+def test_the_base_loss_column_replaces_rows_at_d_0() -> None:
     frame = small_table().query("n_tokens > 0").assign(base_loss_general=2.5)
     data = points_from_table(frame, "general")
     assert set(data.points.get("base_loss")) == {2.5}
     assert points_from_table(frame, "domain").points.base_loss is None
 
 
-def test_an_excluded_row_at_d_0_anchors_nothing() -> None:
+def test_an_excluded_row_at_d_0_gives_no_base_loss() -> None:
     frame = small_table()
     frame.loc[4, ["excluded", "loss_general"]] = ["bad evaluation", 9.0]
     data = points_from_table(frame, "general")
@@ -68,7 +69,7 @@ def test_an_excluded_row_at_d_0_anchors_nothing() -> None:
     assert set(anchored.points.get("base_loss")) == {3.0}
 
 
-def test_distinct_forgives_rounding_and_takes_quotients() -> None:
+def test_distinct_values_ignore_rounding_and_unknown_fields_are_nan() -> None:
     data = points_from_table(small_table(), "general").points
     data = type(data)(**{**data.__dict__, "n_params": np.array([1e6, 1e6 * (1 + 1e-9), 4e6, 4e6])})
     assert len(distinct(data, "n_params")) == 2
@@ -79,13 +80,15 @@ def test_refusal_names_the_column_and_offers_others(ladder: pd.DataFrame) -> Non
     with pytest.raises(InputError, match="base_peak_learning_rate") as caught:
         fit(ladder.drop(columns="base_peak_learning_rate"), "joint-general", ["general"])
     assert "anchored-general-lr" in str(caught.value)
-    with pytest.raises(InputError, match=r"one learning_rate and the table has \d+"):
+    with pytest.raises(InputError, match=r"a single learning_rate and the table has \d+"):
         fit(ladder, "d-cpt", ["general"])
 
 
-def test_one_ratio_refuses_laws_with_a_ratio_and_offers_chinchilla(ladder: pd.DataFrame) -> None:
+def test_with_a_single_ratio_laws_of_the_ratio_are_refused_and_chinchilla_is_offered(
+    ladder: pd.DataFrame,
+) -> None:
     run = ladder[ladder["run"] == ladder["run"].iloc[0]].query("phase != 'annealed'")
-    with pytest.raises(InputError, match="3 ratios or more") as caught:
+    with pytest.raises(InputError, match="at least 3 ratios") as caught:
         fit(run, "d-cpt", ["general"])
     assert "chinchilla" in str(caught.value)
     offered = offer_laws(run, "general")
@@ -93,15 +96,29 @@ def test_one_ratio_refuses_laws_with_a_ratio_and_offers_chinchilla(ladder: pd.Da
     assert offered["joint-general"] is not None
 
 
-def test_two_sizes_refuse_a_law_that_needs_three(ladder: pd.DataFrame) -> None:
+def test_with_two_sizes_a_law_that_needs_three_is_refused(ladder: pd.DataFrame) -> None:
     rate = ladder["learning_rate"].iloc[0]
     two = ladder.query("n_params < 2e5 and phase != 'annealed'").assign(learning_rate=rate)
-    with pytest.raises(InputError, match="3 sizes or more along n_params and the table has 2"):
+    with pytest.raises(
+        InputError, match=r"at least 3 sizes \(column n_params\) and the table has 2"
+    ):
         fit(two, "d-cpt", ["domain"])
 
 
+def test_a_single_number_of_epochs_names_the_column_it_comes_from() -> None:
+    tokens = np.array([1e6, 2e6, 4e6])
+    columns = {"n_tokens": np.repeat(tokens, 3), "n_params": np.tile([1e6, 2e6, 4e6], 3)}
+    frame = pd.DataFrame(columns).assign(run="a", ratio=0.5, loss_domain=2.0)
+    frame = frame.assign(unique_tokens_domain=frame["n_tokens"] / 4)  # two epochs everywhere
+    data = points_from_table(frame, "domain")
+    assert refusal(LAWS["muennighoff"], data) == (
+        "it needs at least 3 numbers of epochs (column unique_tokens_<channel>) and the table has "
+        "1 (2)"
+    )
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         ({"law": "chinchila"}, "law chinchila is not known"),
         ({"channels": ["german"]}, "channel 'german' is not in the table"),
@@ -110,6 +127,6 @@ def test_two_sizes_refuse_a_law_that_needs_three(ladder: pd.DataFrame) -> None:
         ({"n_draws": 0}, "n_draws is 0"),
     ],
 )
-def test_bad_arguments_are_named(ladder: pd.DataFrame, arguments: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_bad_arguments_are_named(ladder: pd.DataFrame, arguments: dict, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
         fit(ladder, **arguments)

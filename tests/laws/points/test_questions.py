@@ -1,4 +1,4 @@
-"""What a fit may be asked: the rules of the runs table, at the door of predict."""
+"""Prediction requests are checked by the rules of the runs table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dcpt.laws.points.questions import check_question
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "output"),
+    ("column", "value", "expected"),
     [
         ("n_params", 7, "n_params 7 is below 1,000"),
         ("n_params", 350, "350 looks like 350M, which is written 350000000"),
@@ -27,23 +27,23 @@ from dcpt.laws.points.questions import check_question
         ("phase", "end", "phase 'end' cannot be predicted"),
     ],
 )
-def test_what_no_law_can_be_asked_is_refused(column: str, value: object, output: str) -> None:
+def test_invalid_requests_are_refused(column: str, value: object, expected: str) -> None:
     frame = pd.DataFrame({"n_params": [1e6], "n_tokens": [1e7]} | {column: [value]})
     with pytest.raises(InputError) as caught:
         check_question(frame)
     (problem,) = caught.value.problems
-    assert output in problem
+    assert expected in problem
 
 
-def test_what_a_law_can_be_asked_passes() -> None:
-    tokens = np.geomspace(1e6, 1e8, 7)  # a curve over tokens need not hit whole numbers
+def test_valid_requests_pass() -> None:
+    tokens = np.geomspace(1e6, 1e8, 7)  # a curve over tokens may be fractional
     ratios = [0, 1, 0.5, np.nan, 0.1, 0.2, 0.3]
     frame = pd.DataFrame({"n_params": 1000, "n_tokens": tokens, "ratio": ratios})
     check_question(frame.assign(learning_rate=1.0, phase="annealed", base_loss=19.9, mine="x"))
     check_question(pd.DataFrame({"n_tokens": []}))
 
 
-def test_rows_that_break_one_rule_are_one_problem() -> None:
+def test_rows_that_break_the_same_rule_are_a_single_problem() -> None:
     frame = pd.DataFrame({"n_tokens": 1e6, "ratio": [0.5, 20, 30, 40], "learning_rate": 2})
     with pytest.raises(InputError) as caught:
         check_question(frame)
@@ -53,14 +53,14 @@ def test_rows_that_break_one_rule_are_one_problem() -> None:
     assert second.startswith("learning_rate 2 is not")
 
 
-def test_the_losses_of_the_base_s_own_rows_are_checked_and_no_others() -> None:
+def test_only_losses_at_d_0_are_checked() -> None:
     frame = pd.DataFrame({"run": "a", "n_tokens": [0, 1e6], "loss_general": [-2.0, np.nan]})
     with pytest.raises(InputError, match="loss_general -2 is not a loss > 0"):
         check_question(frame)
     check_question(frame.assign(loss_general=[2.0, -9.0]))  # a loss at D > 0 is not read
 
 
-def test_a_question_about_the_base_alone_is_refused() -> None:
+def test_a_request_with_d_0_only_is_refused() -> None:
     with pytest.raises(InputError, match="n_tokens 0 is the base before CPT"):
         check_question(pd.DataFrame({"n_tokens": [0, 0]}))
     check_question(pd.DataFrame({"n_tokens": [0, 1e6]}))

@@ -1,4 +1,4 @@
-"""The fitter as an engine: starts that find the optimum, draws that converge, very many points."""
+"""The solver: enough starts for the optimum, converged bootstrap draws, very many points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dcpt.laws.solver.search import fit_law
 
 
 def d_cpt_points(seed: int, sizes: int = 5, tokens: int = 6, ratios: int = 9) -> ChannelData:
-    """D-CPT L3 synthetic on sizes x ratios runs of ``tokens`` points each, noise .3 %."""
+    """Synthetic losses of D-CPT L3: sizes x ratios runs of ``tokens`` points, noise 0.3 %."""
     rng = np.random.default_rng(seed)
     axes = (np.geomspace(1e8, 4e9, sizes), np.linspace(0.1, 0.9, ratios))
     n, r, d = (
@@ -41,7 +41,7 @@ def d_cpt_points(seed: int, sizes: int = 5, tokens: int = 6, ratios: int = 9) ->
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_sixty_four_starts_find_what_four_hundred_find(seed: int) -> None:
+def test_64_starts_reach_the_objective_of_400(seed: int) -> None:
     data = d_cpt_points(seed)
     few = fit_law(LAWS["d-cpt"], data, n_starts=64, seed=seed)
     many = fit_law(LAWS["d-cpt"], data, n_starts=400, seed=100 + seed)
@@ -50,36 +50,38 @@ def test_sixty_four_starts_find_what_four_hundred_find(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_limits_of_draws_are_those_of_full_convergence(seed: int) -> None:
-    """Off by less than 10 % of their width, in the mean over the grid's points."""
+    """The mean difference over the points is less than 10 % of the width of the interval."""
     data = d_cpt_points(seed)
     found = fit_law(LAWS["d-cpt"], data, n_starts=64)
     weights = draw_run_weights(300, len(data.run_names), seed=0)
     draws = refit(found, weights)
     problem = found.problem
-    far, _ = minimise(problem, problem.to_theta(draws), weights[:, data.runs], 500, 1e-12)
+    converged, _ = minimise(problem, problem.to_theta(draws), weights[:, data.runs], 500, 1e-12)
     limits = [
         np.quantile(
             evaluate(found.law, data.points, values, found.references), [0.05, 0.95], axis=0
         )
-        for values in (draws, problem.to_values(far))
+        for values in (draws, problem.to_values(converged))
     ]
     width = np.diff(limits[1], axis=0)
     assert (np.abs(limits[0] - limits[1]) / width).mean() < 0.1
 
 
-def test_very_many_points_give_the_law_of_few() -> None:
-    """30,000 points: a random part chooses among the starts, all of them are fitted."""
+def test_a_fit_of_very_many_points_agrees_with_a_fit_of_few() -> None:
+    """30,000 points: a random part selects among the starts, and all points are fitted."""
     data = d_cpt_points(1, sizes=5, tokens=600, ratios=10)
     found = fit_law(LAWS["d-cpt"], data, n_starts=64)
-    truth = d_cpt_points(1)
-    few = fit_law(LAWS["d-cpt"], truth, n_starts=64)
-    assert found.predict(truth.points) == pytest.approx(few.predict(truth.points), abs=0.004)
+    few_points = d_cpt_points(1)
+    few = fit_law(LAWS["d-cpt"], few_points, n_starts=64)
+    assert found.predict(few_points.points) == pytest.approx(
+        few.predict(few_points.points), abs=0.004
+    )
     assert found.objective / len(data.losses) == pytest.approx(
-        few.objective / len(truth.losses), rel=0.2
+        few.objective / len(few_points.losses), rel=0.2
     )
 
 
-def test_a_fit_of_very_many_points_says_what_its_draws_are_made_of() -> None:
+def test_a_fit_of_very_many_points_warns_that_draws_use_a_part() -> None:
     data = d_cpt_points(2, sizes=5, tokens=250, ratios=10)
     table = pd.DataFrame(
         {
