@@ -1,8 +1,8 @@
-"""Packages import only packages of lower layers, and what has to stay light stays light.
+"""Packages import only packages of lower layers, and light modules import no heavy package.
 
-Read from the import statements of the package itself and followed from module to module.
-``sys.modules`` would tell less: transformers imports scipy on its own, and an import inside a
-function is there only once the function was called.
+The tests read the import statements of the package and follow them from module to module.
+``sys.modules`` would show less: transformers imports scipy itself, and an import inside a function
+appears only after a call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAYERS = (
     {"pipeline"},
     {"cli"},
 )
-"""From low to high, above the modules that lie beside them: those import no package."""
+"""From low to high. Modules outside the packages are below all layers and import no package."""
 
 TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "tensorboard"}
 FITTING = {"scipy", "matplotlib"}
@@ -55,7 +55,7 @@ NEVER_REACHED = {
     "cli.show_laws": TORCH | TRAINING_HALF,
     "cli.show_diagnosis": TORCH | TRAINING_HALF,
 }
-"""What a package or module may not import in any number of steps, inside functions or not."""
+"""What a package or module may not import, directly or indirectly, inside functions or not."""
 
 HEAVY = TORCH | FITTING | {"numpy", "pandas", "pyarrow"}
 
@@ -64,7 +64,7 @@ NEVER_LOADED = {
     "grid": TORCH,
     "pipeline": TORCH | FITTING | {"pandas"},
 }
-"""What is not loaded with the modules of a package; functions in them may import it."""
+"""What importing a package may not load; functions in it may import it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Import:
     """One import of a module.
 
     Attributes:
-        name: What is imported: a module, or a name in one.
+        name: The imported module, or the imported name in a module.
         kind: ``eager``, ``lazy`` (inside a function) or ``typing`` (for type checkers alone).
     """
 
@@ -91,23 +91,24 @@ class Graph:
         }
 
     def module(self, name: str) -> str:
-        """The module of ours that ``name`` is or lies in, or else the name as it is."""
+        """Return the module of dcpt that ``name`` is or is in, or else the name itself."""
         parts = name.split(".")
         found = (".".join(parts[:size]) for size in range(len(parts), 0, -1))
-        return next((one for one in found if one in self.imports), name)
+        return next((module for module in found if module in self.imports), name)
 
     def inside(self, place: str) -> set[str]:
-        """The modules of a package, or a module alone."""
+        """Return the modules of a package, or a single module."""
         return {name for name in self.imports if _is_in(name, {f"dcpt.{place}"})}
 
     def reached(self, starts: set[str], kinds: set[str]) -> set[str]:
-        """All modules that some modules lead to, in any number of steps.
+        """Return all modules that some modules import, directly or indirectly.
 
-        A package is loaded with each of its modules; that calls no function of the package.
+        Importing a module also loads its package, but calls no function of the package.
         """
         seen = self._closure(starts, kinds)
         while (
-            around := {one for name in seen for one in _parents(name)} & self.imports.keys() - seen
+            around := {parent for name in seen for parent in _parents(name)}
+            & self.imports.keys() - seen
         ):
             seen |= self._closure(around, {"eager"})
         return seen
@@ -116,15 +117,18 @@ class Graph:
         seen, left = set(starts), sorted(starts)
         while left:
             found = self.imports.get(left.pop(), set())
-            new = {self.module(one.name) for one in found if one.kind in kinds} - seen
+            new = {
+                self.module(imported.name) for imported in found if imported.kind in kinds
+            } - seen
             seen |= new
             left += new
         return seen
 
     def circles(self) -> list[list[str]]:
-        """Modules that import themselves in the end, what is for type checkers alone left out."""
+        """Return modules that import themselves indirectly, not counting type-checker imports."""
         edges = {
-            name: {self.module(one.name) for one in found if one.kind != "typing"} - {name}
+            name: {self.module(imported.name) for imported in found if imported.kind != "typing"}
+            - {name}
             for name, found in self.imports.items()
         }
         while leaves := [name for name, to in edges.items() if not to & edges.keys()]:
@@ -171,13 +175,13 @@ PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def package_of(module: str) -> str | None:
-    """``laws`` of ``dcpt.laws.fits.draws``; None of a module that lies in no package."""
+    """Return ``laws`` for ``dcpt.laws.fits.draws``; None for a module outside the packages."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[0] == "dcpt" and parts[1] in PACKAGES else None
 
 
 def layer_of(package: str | None) -> int:
-    return -1 if package is None else next(i for i, one in enumerate(LAYERS) if package in one)
+    return -1 if package is None else next(i for i, layer in enumerate(LAYERS) if package in layer)
 
 
 def test_every_package_has_a_layer() -> None:
@@ -189,7 +193,7 @@ def test_imports_go_from_higher_layers_to_lower_ones() -> None:
         f"{module} imports {target}"
         for module, found in GRAPH.imports.items()
         if module not in ("dcpt", "dcpt.__main__")
-        for target in (GRAPH.module(one.name) for one in found)
+        for target in (GRAPH.module(imported.name) for imported in found)
         if (package_of(target) is not None and package_of(target) != package_of(module))
         and layer_of(package_of(target)) >= layer_of(package_of(module))
     }
@@ -225,7 +229,7 @@ def test_no_module_needs_what_windows_lacks() -> None:
     found = {
         module
         for module, imports in GRAPH.imports.items()
-        if any(one.kind == "eager" and _is_in(one.name, lacking) for one in imports)
+        if any(imported.kind == "eager" and _is_in(imported.name, lacking) for imported in imports)
     }
     assert found == set()
 

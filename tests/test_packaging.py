@@ -1,4 +1,4 @@
-"""What is built and installed: the wheel's files, and the package under a clone called dcpt."""
+"""Build and installation: the files of the wheel, and the package below a clone called dcpt."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_is_built_installs_and_runs_outside_the_checkout(kind: str, tmp_pat
 
 
 def build(kind: str, folder: Path) -> Path:
-    """Build the package; a source distribution is what `pip install` builds a wheel from."""
+    """Build the package. `pip install` builds a wheel from a source distribution."""
     from hatchling.builders.sdist import SdistBuilder
     from hatchling.builders.wheel import WheelBuilder
 

@@ -30,7 +30,7 @@ def prepared(tiny_study: Path) -> Path:
 
 
 def begin(study: Path, run: PlannedRun) -> None:
-    """As if the run's training had started."""
+    """Make it look as if the training of a run had started."""
     RunFolder.of(run.config, study.parent / "runs").write_config(run.config)
 
 
@@ -83,7 +83,9 @@ def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) ->
     before = plan(prepared)
     runs = Workspace(prepared).plan_trunks([Trunk("a", 0.5, 3e-3, n_tokens=10240)])
     assert [run.config.identity.kind for run in runs] == ["pretrain", "trunk", "branch"]
-    assert runs[1].config.name in names(before, "trunk")  # another length is no other run
+    assert runs[1].config.name in names(
+        before, "trunk"
+    )  # A different length does not make a different run.
     assert runs[1].config.recorded.n_tokens == 10240
     assert runs[1].config.recorded.purpose == "verify"
 
@@ -175,11 +177,11 @@ def test_decays_on_mixtures_of_their_own_leave_the_trunks_as_they_are(prepared: 
     branches = [run.config for run in after if run.config.identity.kind == "branch"]
     assert {run.config.name for run in before} <= {run.config.name for run in after}
     assert len(branches) == 18
-    better = [one for one in branches if one.recorded.mixture_name == "better"]
+    better = [branch for branch in branches if branch.recorded.mixture_name == "better"]
     assert [channel.name for channel in better[0].identity.channels] == ["en", "law", "best"]
     assert better[0].identity.decay.mixture == {"best": 0.7, "en": 0.3}
     assert better[0].name.split("-branch5120-")[1].startswith("better-")
-    plain = [one for one in branches if one.recorded.mixture_name == "plain"]
+    plain = [branch for branch in branches if branch.recorded.mixture_name == "plain"]
     assert [channel.name for channel in plain[0].identity.channels] == ["en", "law"]
 
 

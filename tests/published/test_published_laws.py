@@ -1,4 +1,4 @@
-"""Other people's tables, fitted anew: the numbers that they published, at the tolerances of each
+"""Refits of published tables give the published numbers, within the tolerances of each
 `data/<table>/SOURCE.md`."""
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ DATA = Path(__file__).parent / "data"
 
 
 def objective(law: Law, data: ChannelData, values: dict[str, float]) -> float:
-    """Sum of Huber(1e-3) of log residuals at given parameters."""
+    """Sum Huber(1e-3) over log residuals at given parameters."""
     ordered = np.array([values[name] for name in law.names])
     losses = evaluate(law, data.points, ordered, references_of(data.points))
     return float(huber(np.log(losses) - np.log(data.losses), 1e-3).sum())
 
 
-def one(n_params: float, n_tokens: float) -> Points:
+def point_at(n_params: float, n_tokens: float) -> Points:
     return Points(n_params=np.array([n_params]), n_tokens=np.array([n_tokens]))
 
 
@@ -72,7 +72,7 @@ def test_gemstones_by_the_chinchilla_law(name: str) -> None:
     assert flag_law(found) == []
 
 
-# OLMo ladder. What 13.2B parameters had, and what the ladder of four sizes says they have.
+# OLMo ladder: measured losses at 13.2B parameters, and those predicted from four sizes.
 OLMO = {
     "c4_en_ce": (2.437876, 2.344387),
     "hellaswag_val_bpb": (0.660934, 0.653177),
@@ -102,7 +102,7 @@ def test_olmo_ladder_predicts_the_13b_model(column: str) -> None:
     assert len(data.losses) == 16
     found = fit_law(LAWS["chinchilla"], data, bounds={"alpha": (1e-4, 5.0), "beta": (1e-4, 5.0)})
     tokens = float(np.prod(ends.loc[large, ["_step", "batch_size_in_tokens"]].to_numpy(float)))
-    assert found.predict(one(OLMO_13B, tokens))[0] == pytest.approx(published, abs=1e-5)
+    assert found.predict(point_at(OLMO_13B, tokens))[0] == pytest.approx(published, abs=1e-5)
     # The authors bound A and B at 1 in units of one parameter and one token: never reached.
     p, ref = found.parameters, found.references
     assert ref.n_params is not None
@@ -148,8 +148,8 @@ OVER_TRAINING = Law(
 
 @pytest.mark.parametrize(("train_set", "model", "multiplier"), OVER_TRAINED)
 def test_over_training_by_a_law_of_ones_own(train_set: str, model: str, multiplier: float) -> None:
-    """The authors square the residuals of the loss, the fitter those of a logarithm: so the law is
-    one of the perplexity, whose logarithm the loss is."""
+    """The authors minimize squared residuals of the loss, the fitter those of a logarithm. So the
+    law is fitted to the perplexity, whose logarithm is the loss."""
     table = pd.read_csv(DATA / "gadre_overtraining" / "gadre_runs.csv")
     table = table[table["train_set"] == train_set]
     small = table["model"].str.match("d=(96|512|576|1024)_") & (table["chinchilla_mult"] == 1)
@@ -161,7 +161,7 @@ def test_over_training_by_a_law_of_ones_own(train_set: str, model: str, multipli
     )
     found = fit_law(OVER_TRAINING, points_from_table(runs, "general"), delta=np.inf)
     large = table[(table["model"] == model) & (table["chinchilla_mult"] == multiplier)].iloc[0]
-    predicted = np.log(found.predict(one(large["n_params"], large["tokens"]))[0])
+    predicted = np.log(found.predict(point_at(large["n_params"], large["tokens"]))[0])
     error = 100 * abs(predicted / large["loss_c4_val"] - 1)
     assert error == pytest.approx(OVER_TRAINED[train_set, model, multiplier], abs=5e-4)
 
@@ -179,7 +179,7 @@ def repeated_text() -> ChannelData:
 
 
 def published_constants(data: ChannelData) -> dict[str, float]:
-    """What the authors held while they fitted R_d and R_n, at our references."""
+    """Parameters that the authors fixed while they fitted R_d and R_n, at our references."""
     ref, alpha = references_of(data.points), 0.3526596
     assert ref.n_params is not None
     return {

@@ -1,4 +1,4 @@
-"""The loop against a slow reference, and what its points and files say."""
+"""The training loop compared with a slow reference; its points and files."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ from dcpt.training.watch import TrainingError
 
 
 def train_slowly(made: Made, config: RunConfig) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """The same run written as plainly as possible: a sequence at a time, AdamW by hand."""
-    one = config.identity
+    """Train a run with simple code: a sequence at a time, AdamW written out."""
+    identity = config.identity
     model = AutoModelForCausalLM.from_pretrained(made.base, dtype=torch.float32)
-    names = [channel.name for channel in one.channels]
+    names = [channel.name for channel in identity.channels]
     shards = {name: open_shard(made.study / "data", name, "train") for name in names}
-    shares = channel_shares(one.channels, one.ratio)
+    shares = channel_shares(identity.channels, identity.ratio)
     mixture = Mixture(
-        [Phase(0, shares)], shards, one.sequence_tokens, one.batch_sequences, one.seed
+        [Phase(0, shares)],
+        shards,
+        identity.sequence_tokens,
+        identity.batch_sequences,
+        identity.seed,
     )
     weights = dict(model.named_parameters())
     first = {name: torch.zeros_like(w) for name, w in weights.items()}
@@ -55,9 +59,9 @@ def train_slowly(made: Made, config: RunConfig) -> tuple[dict[str, torch.Tensor]
             seen[mixture.channels[channel]] += loss.tolist()
         grads = torch.autograd.grad(torch.cat(losses).mean(), list(weights.values()))
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in grads))
-        rate = learning_rate_at(one, step)
+        rate = learning_rate_at(identity, step)
         for (name, w), grad in zip(weights.items(), grads, strict=True):
-            g = grad * min(1.0, one.optimizer.clip_norm / (norm + 1e-6))
+            g = grad * min(1.0, identity.optimizer.clip_norm / (norm + 1e-6))
             first[name] = 0.9 * first[name] + 0.1 * g
             second[name] = 0.95 * second[name] + 0.05 * g * g
             m = first[name] / (1 - 0.9 ** (step + 1))
@@ -223,7 +227,7 @@ def test_scalars_of_a_resumed_run_go_forward(made: Made) -> None:
     train(config, made.study, stop_at_step=3)
     earlier = folder.checkpoint.read_bytes()
     train(config, made.study, stop_at_step=6)
-    folder.checkpoint.write_bytes(earlier)  # killed at step 6, long after a checkpoint
+    folder.checkpoint.write_bytes(earlier)  # Killed at step 6, long after a checkpoint.
     train(config, made.study)
     told = EventAccumulator(str(folder.path / "tensorboard")).Reload()
     steps = [event.step // BATCH_TOKENS for event in told.Scalars("loss/law")]
@@ -257,7 +261,7 @@ def test_nothing_is_done_twice(made: Made, tmp_path: Path) -> None:
 def test_a_line_tells_of_whole_windows_whatever_is_evaluated_meanwhile(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch.Watch, "is_log_due", lambda one: one._state.step % 5 == 0)
+    monkeypatch.setattr(watch.Watch, "is_log_due", lambda watch: watch._state.step % 5 == 0)
     lines = []
     for points in ((), (7, 9, 10, 13)):
         config = made.trunk(20, points=points)
@@ -268,9 +272,9 @@ def test_a_line_tells_of_whole_windows_whatever_is_evaluated_meanwhile(
         folder.path.rename(made.runs / f"put-away-{len(points)}")
     undisturbed, evaluated = lines
     assert [step for step, _, _ in undisturbed] == [5, 10, 15, 20]
-    for one, two in zip(undisturbed, evaluated, strict=True):
-        assert two[:2] == one[:2]
-        assert two[2] == pytest.approx(one[2], abs=1e-9)
+    for expected, logged in zip(undisturbed, evaluated, strict=True):
+        assert logged[:2] == expected[:2]
+        assert logged[2] == pytest.approx(expected[2], abs=1e-9)
 
 
 def test_seconds_of_evaluation_make_no_line_due(
