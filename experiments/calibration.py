@@ -1,20 +1,21 @@
-"""Do nominal 90 % intervals hold 90 % of the truth?
+"""Do nominal 90 % intervals contain the truth in 90 % of synthetic tables?
 
-Hypothesis: intervals of predicted losses and of the share r* cover the true values in 85 to 95 %
-of tables, inside the grid and at twice its largest N or D, whichever of the menu's laws is true and
-also where none is.
+Hypothesis: the intervals of predicted losses and of the share r* contain the known truth in 85 to
+95 % of tables, inside the grid and at twice its largest N or D. This holds whichever of the
+package's laws is true, and also if none is.
 
-Four truths, drawn again for every table: ``d-cpt`` (four sizes, one learning rate, from the paper's
-form), ``anchored`` (three sizes at one rate), ``annealed`` (three sizes, three rates, trunks and
-decayed ends) and ``outside`` (that design, a form that is not in the menu). Every table goes the
-way of a user's: ``dcpt.fit(runs)`` with all laws, then predictions and ``dcpt.recommend``. Asked is
-what a new run would measure (its own noise included: ``measured``) and the law's value (``true``).
+Every table has new random parameters of one of four truths: ``d-cpt`` (the published form, four
+sizes, one learning rate), ``anchored`` (three sizes, one rate), ``annealed`` (three sizes, three
+rates, trunks and decayed ends) and ``outside`` (the same design, with a form that the package does
+not have). Each table is processed as a user would: ``dcpt.fit(runs)`` with all laws, predictions,
+and ``dcpt.recommend``. Intervals are compared with what a new run would measure, including its own
+noise (``measured``), and with the law's value (``true``).
 
     python experiments/calibration.py --tables 200 --processes 16 --out calibration.jsonl
     python experiments/calibration.py --show calibration.jsonl
 
-About 6 CPU seconds a table: 800 tables take 6 minutes on 16 cores. The result of one such run is
-in ``calibration.md``.
+A table takes about 6 CPU seconds, 800 tables 6 minutes on 16 cores. Result of such a run:
+``calibration.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -40,48 +41,48 @@ from dcpt.laws.points.record import Points
 from dcpt.laws.synthetic import Truth, simulate_runs
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-ASKED = (0.25, 0.5, 0.75)
+PREDICTED = (0.25, 0.5, 0.75)
 RUN_NOISE, POINT_NOISE = 0.005, 0.002
 PEAKS = {1.8e6: 3e-3, 6.6e6: 2e-3, 29.1e6: 1e-3, 58.2e6: 8e-4, 14e6: 1.4e-3}
 WARMUP, BATCH, D_PT = 409_600, 16_384, 120e6
 SIZE, RATE = 6.6e6, 6e-4
-DRAWN = References(n_params=SIZE, n_tokens=10e6, learning_rate=RATE)
+REFERENCES = References(n_params=SIZE, n_tokens=10e6, learning_rate=RATE)
 
 Array = NDArray[np.float64]
 Record = dict[str, object]
-"""An answer and the truth, a line of the file."""
+"""An answer and the truth: a line of the file."""
 
-Planted = tuple[pd.DataFrame, dict[str, Truth], dict[str, tuple[float, float]]]
-"""Points, the truth of each channel, and the places asked: sizes and token counts by name."""
+Synthetic = tuple[pd.DataFrame, dict[str, Truth], dict[str, tuple[float, float]]]
+"""Points, the truth of each channel, and the places to predict: sizes and token counts by name."""
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """A number drawn evenly on a log scale."""
+    """Draw a number uniformly on a log scale."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def design(
     sizes: tuple[float, ...], rates: tuple[float, ...], tokens: tuple[float, ...], decays: bool
 ) -> pd.DataFrame:
-    """One row per point of a full grid; with decays, annealed ends at 11M and 44M tokens."""
+    """List the points of a full grid; with decays, also annealed ends at 11M and 44M tokens."""
     rows = []
     for size in sizes:
         for rate in rates:
             for share in SHARES:
-                trunk = {
+                run = {
                     "run": f"{size:g}-{rate:g}-{share:g}",
                     "n_params": round(size),
                     "learning_rate": rate,
                     "ratio": share,
                 }
-                rows += [{**trunk, "n_tokens": round(d), "phase": "constant"} for d in tokens]
+                rows += [{**run, "n_tokens": round(d), "phase": "constant"} for d in tokens]
                 if decays:
-                    rows += [{**trunk, "n_tokens": d, "phase": "annealed"} for d in (11e6, 44e6)]
+                    rows += [{**run, "n_tokens": d, "phase": "annealed"} for d in (11e6, 44e6)]
     return pd.DataFrame(rows)
 
 
 def with_base(frame: pd.DataFrame, bases: dict[float, float]) -> pd.DataFrame:
-    """What the anchored laws need to know of each base."""
+    """Add the properties of each base that the anchored laws need."""
     size = frame["n_params"].astype(float)
     return frame.assign(
         base_loss_general=size.map(bases),
@@ -94,12 +95,12 @@ def with_base(frame: pd.DataFrame, bases: dict[float, float]) -> pd.DataFrame:
 
 
 def draw_bases(rng: np.random.Generator) -> dict[float, float]:
-    """General loss of each base: a power of its size, each a little off it."""
+    """Draw the general loss of each base: a power law of its size, with noise."""
     return {n: 2.3 + 1.25 * (n / 1e6) ** -0.22 + rng.normal(0, 0.01) for n in PEAKS}
 
 
-def d_cpt(rng: np.random.Generator) -> Planted:
-    """The published form: four sizes, seven token counts, one learning rate."""
+def d_cpt(rng: np.random.Generator) -> Synthetic:
+    """Draw the published form: four sizes, seven token counts, one learning rate."""
     sizes = (30e6, 100e6, 300e6, 1e9)
     tokens = tuple(np.geomspace(0.3e9, 10e9, 7))
     ref = References(n_params=1.7e8, n_tokens=1.7e9, learning_rate=None)
@@ -117,8 +118,8 @@ def d_cpt(rng: np.random.Generator) -> Planted:
     return frame, {"general": channel(), "domain": channel()}, places
 
 
-def anchored(rng: np.random.Generator) -> Planted:
-    """Laws with the base's loss, three sizes at one learning rate, no decay."""
+def anchored(rng: np.random.Generator) -> Synthetic:
+    """Draw laws with the base's loss: three sizes at one learning rate, no decay."""
     tokens = tuple(np.geomspace(1.2e6, 40e6, 9))
     general = {"H": rng.uniform(0.0, 0.05), "F": rng.uniform(0.02, 0.3)}
     general |= {"C": rng.uniform(0.06, 0.18), "nu": rng.uniform(-0.1, 0.3)}
@@ -129,14 +130,14 @@ def anchored(rng: np.random.Generator) -> Planted:
     domain |= {"nu": rng.uniform(-0.1, 0.2)}
     frame = with_base(design(tuple(PEAKS)[:3], (RATE,), tokens, decays=False), draw_bases(rng))
     truths = {
-        "general": Truth(LAWS["anchored-general"], general, DRAWN),
-        "domain": Truth(LAWS["anchored-domain"], domain, DRAWN),
+        "general": Truth(LAWS["anchored-general"], general, REFERENCES),
+        "domain": Truth(LAWS["anchored-domain"], domain, REFERENCES),
     }
     return frame, truths, {"inside": (14e6, 40e6), "2N": (58.2e6, 40e6), "2D": (29.1e6, 80e6)}
 
 
-def annealed(rng: np.random.Generator) -> Planted:
-    """Laws with a learning rate and a phase, three sizes at three rates, two decays a run."""
+def annealed(rng: np.random.Generator) -> Synthetic:
+    """Draw laws with learning rate and phase: three sizes, three rates, two decays per run."""
     tokens = tuple(np.geomspace(1.2e6, 40e6, 8))
     general = {"F": rng.uniform(0.0, 0.06), "C": between(rng, 0.03, 0.1), "k": between(rng, 1, 10)}
     general |= {"h": rng.uniform(0.2, 0.6), "eps": between(rng, 0.02, 0.1)}
@@ -148,15 +149,15 @@ def annealed(rng: np.random.Generator) -> Planted:
     domain |= {"c": rng.uniform(0.05, 0.2), "a": rng.uniform(0.3, 0.9)}
     frame = design(tuple(PEAKS)[:3], (2e-4, 6e-4, 1.5e-3), tokens, decays=True)
     truths = {
-        "general": Truth(LAWS["joint-general"], general, DRAWN),
-        "domain": Truth(LAWS["annealed-domain"], domain, DRAWN),
+        "general": Truth(LAWS["joint-general"], general, REFERENCES),
+        "domain": Truth(LAWS["annealed-domain"], domain, REFERENCES),
     }
     places = {"inside": (14e6, 44e6), "2N": (58.2e6, 44e6), "2D": (29.1e6, 88e6)}
     return with_base(frame, draw_bases(rng)), truths, places
 
 
-def outside(rng: np.random.Generator) -> Planted:
-    """The design of ``annealed`` under forms that no law of the menu has."""
+def outside(rng: np.random.Generator) -> Synthetic:
+    """Draw the design of ``annealed`` under forms that no law of the package has."""
     frame, truths, places = annealed(rng)
 
     def general_loss(points: Points, p: Mapping[str, Array], ref: References) -> Array:
@@ -183,14 +184,14 @@ def outside(rng: np.random.Generator) -> Planted:
         )
 
     forms = {"general": general_loss, "domain": domain_loss}
-    apart = {
+    changed = {
         name: replace(truth, law=replace(truth.law, name=f"outside-{name}", loss=forms[name]))
         for name, truth in truths.items()
     }
-    return frame, apart, places
+    return frame, changed, places
 
 
-TRUTHS: dict[str, Callable[[np.random.Generator], Planted]] = {
+TRUTHS: dict[str, Callable[[np.random.Generator], Synthetic]] = {
     "d-cpt": d_cpt,
     "anchored": anchored,
     "annealed": annealed,
@@ -198,8 +199,8 @@ TRUTHS: dict[str, Callable[[np.random.Generator], Planted]] = {
 }
 
 
-def one_table(task: tuple[str, int, int]) -> list[Record]:
-    """Plant a table, fit it as a user would, and ask it at the three places."""
+def evaluate_table(task: tuple[str, int, int]) -> list[Record]:
+    """Make a synthetic table, fit it as a user would, and predict the three places."""
     name, seed, n_draws = task
     rng = np.random.default_rng([list(TRUTHS).index(name), seed])
     frame, truths, places = TRUTHS[name](rng)
@@ -207,13 +208,13 @@ def one_table(task: tuple[str, int, int]) -> list[Record]:
     fitted = dcpt.fit(runs, n_draws=n_draws, seed=seed)
     records = []
     for place, (size, tokens) in places.items():
-        question = ask_frame(frame, size, tokens)
-        found = fitted.predict(question)
+        asked = frame_at(frame, size, tokens)
+        predicted = fitted.predict(asked)
         for channel, truth in truths.items():
-            part = found[found["channel"] == channel]
-            true = truth.losses(question, channel)
+            part = predicted[predicted["channel"] == channel]
+            true = truth.losses(asked, channel)
             for share, t, loss, low, high in zip(
-                ASKED, true, part["loss"], part["low"], part["high"], strict=True
+                PREDICTED, true, part["loss"], part["low"], part["high"], strict=True
             ):
                 records.append(
                     {"truth": name, "seed": seed, "place": place, "what": channel, "share": share}
@@ -225,14 +226,14 @@ def one_table(task: tuple[str, int, int]) -> list[Record]:
 
 
 def new_run_noise(rng: np.random.Generator) -> float:
-    """What one measured loss of a run that nobody trained yet lies off its law."""
+    """Draw the noise of a measured loss of a new run."""
     return float(rng.normal(0.0, np.hypot(RUN_NOISE, POINT_NOISE)))
 
 
-def ask_frame(frame: pd.DataFrame, size: float, tokens: float) -> pd.DataFrame:
-    """The question at one size and token count: the shares asked, at the middle rate."""
+def frame_at(frame: pd.DataFrame, size: float, tokens: float) -> pd.DataFrame:
+    """Return the points to predict at one size and token count, all at the middle rate."""
     phase = "annealed" if (frame["phase"] == "annealed").any() else "constant"
-    asked = pd.DataFrame({"n_params": size, "n_tokens": tokens, "ratio": ASKED})
+    asked = pd.DataFrame({"n_params": size, "n_tokens": tokens, "ratio": PREDICTED})
     asked = asked.assign(learning_rate=RATE, phase=phase)
     if "base_loss_general" not in frame:
         return asked
@@ -253,8 +254,8 @@ def share_records(
     tokens: float,
     rng: np.random.Generator,
 ) -> list[Record]:
-    """The share r* under a limit that puts the true one between .3 and .85."""
-    asked = ask_frame(frame, size, tokens)
+    """Compare the share r* under a limit for which the true share is between 0.3 and 0.85."""
+    asked = frame_at(frame, size, tokens)
     grid = pd.concat([asked.iloc[:1]] * 96, ignore_index=True)
     grid["ratio"] = np.linspace(0.02, 0.97, 96)
     true = truths["general"].losses(grid, "general")
@@ -262,15 +263,15 @@ def share_records(
     allowed = float(np.interp(share, grid["ratio"], true))
     rising = grid["ratio"] > 0.28
     if not (np.diff(true[rising]) > 0).all():
-        return []  # the true loss does not rise with the share: no single crossing
+        return []  # The true loss does not rise with the share, so there is no single crossing.
     domain = truths["domain"].losses(grid, "domain")
-    best = float(grid["ratio"][np.argmin(domain)])  # more is worse for the domain itself
+    best = float(grid["ratio"][np.argmin(domain)])  # More is worse for the domain itself.
     measured = np.interp(allowed - new_run_noise(rng), true[rising], grid["ratio"][rising])
     base = float(asked["base_loss_general"].iloc[0]) if "base_loss_general" in asked else None
     if base is None:
         base = allowed - 0.08
     if allowed <= base:
-        return []  # the true loss falls below the base's own: no limit on a rise
+        return []  # The true loss is below the base's, so there is no limit on a rise.
     target = dcpt.Target(
         n_params=size,
         n_tokens=tokens,
@@ -281,16 +282,16 @@ def share_records(
         warmup_tokens=WARMUP,
         learning_rate=RATE,
     )
-    found = dcpt.recommend(fitted, target).ratio_interval
+    interval = dcpt.recommend(fitted, target).ratio_interval
     return [
         {"truth": name, "seed": seed, "place": place, "what": "r*", "share": None}
         | {"true": min(share, best), "measured": min(float(measured), best)}
-        | {"found": found.value, "low": found.low, "high": found.high}
+        | {"found": interval.value, "low": interval.low, "high": interval.high}
     ]
 
 
 def coverage(records: pd.DataFrame) -> pd.DataFrame:
-    """Share of truths inside their interval by truth, place and quantity, with errors."""
+    """Compute the share of truths inside their interval by truth, place and quantity."""
     frame = records.assign(
         measured_in=records["measured"].between(records["low"], records["high"]),
         true_in=records["true"].between(records["low"], records["high"]),
@@ -308,10 +309,10 @@ def coverage(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_all(tables: int, n_draws: int, processes: int, names: list[str]) -> Iterator[list[Record]]:
-    """Tables of all truths, as they come."""
+    """Evaluate the tables of all truths; yields their records in order."""
     tasks = [(name, seed, n_draws) for seed in range(tables) for name in names]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(one_table, tasks, chunksize=1)
+        yield from pool.map(evaluate_table, tasks, chunksize=1)
 
 
 def main() -> None:

@@ -1,19 +1,19 @@
-"""Does each finding of ``dcpt diagnose`` fire on a run made to show it, and nowhere else?
+"""Does each finding of ``dcpt diagnose`` occur on a run with its fault, and on no other run?
 
-Hypothesis: on every case below the findings are the ones that its maker synthetic, and none of the
-healthy runs has an alarm.
+Hypothesis: every case below has exactly the findings of the fault that was put into it, and no
+healthy run has an alarm.
 
-The texts are made up here: two languages of invented words, each word with few successors of its
-own, so that a base of 0.1M parameters knows one of them well after some hundred steps. One base is
-pre-trained, at two sizes; every case goes on from it, on text or with settings that hold one fault.
+The texts are synthetic: two languages of invented words. Each word has few successors, so a base of
+0.1M parameters learns a language well in a few hundred steps. One base is pre-trained at two sizes.
+Every case continues from it, with one fault in the text or in the settings.
 
-Command, some 10 minutes on one core (finished runs are only read)::
+Command, about 10 minutes on one core (finished runs are only read)::
 
     OMP_NUM_THREADS=1 python experiments/diagnose.py --out made
 
-Result: ``diagnose.md`` beside this file, and the runs as
-``tests/diagnosis/data/diagnose_runs.csv``, which the tests read. ``--read`` trains nothing: it
-reads that table and the bundled ones.
+Results: ``diagnose.md`` in this folder, written by hand from what the command prints, and the runs
+as ``tests/diagnosis/data/diagnose_runs.csv``, which the tests read. ``--read`` trains nothing: it
+reads that table and the bundled tables.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from dcpt.training.loop import train
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "tests" / "diagnosis" / "data" / "diagnose_runs.csv"
 RATE, TRUNK, BATCH = 1e-3, 122_880, 1024
-SPIKED, BROKEN = 7, 8  # seeds of the runs whose weights are damaged half-way
+SPIKED, BROKEN = 7, 8  # Seeds of the runs whose weights are damaged half-way.
 
 Documents = Iterable[list[str]]
 
 
 # --------------------------------------------------------------------------------- the texts
 def make_words(count: int) -> list[str]:
-    """Invented words of two to three syllables, each once."""
+    """Make distinct invented words of two to three syllables."""
     rng, words = np.random.default_rng(11), dict[str, None]()
     while len(words) < count:
         letters = [rng.choice(list(s)) for s in ("bdfgklmnprstvz", "aeiou") * 2]
@@ -65,12 +65,13 @@ CHANCES /= CHANCES.sum()
 
 
 class Language:
-    """Words of which each is followed by one of a few.
+    """A language in which each word has few successors.
 
     Args:
         words: Indices into ``WORDS``.
         seed: Draws the successors.
-        like: A language whose successors a word keeps with the chance ``kept``.
+        like: A language whose successors a word keeps with probability ``kept``.
+        kept: Probability that a word keeps the successors of ``like``.
     """
 
     def __init__(
@@ -84,13 +85,13 @@ class Language:
         self.words = words
 
     def documents(self, count: int, seed: int) -> Iterator[list[str]]:
-        """Documents of 100 words."""
+        """Generate documents of 100 words."""
         rng = np.random.default_rng(seed)
         for _ in range(count):
-            said = [int(rng.choice(self.words))]
+            drawn = [int(rng.choice(self.words))]
             for pick in rng.choice(SUCCESSORS, size=99, p=CHANCES):
-                said.append(int(self.next[said[-1]][pick]))
-            yield [WORDS[w] for w in said]
+                drawn.append(int(self.next[drawn[-1]][pick]))
+            yield [WORDS[word] for word in drawn]
 
 
 GENERAL = Language(range(300), seed=1)
@@ -100,32 +101,32 @@ NEW = Language(range(200, 450), seed=8)
 
 
 def notices(count: int, seed: int) -> Iterator[list[str]]:
-    """Boilerplate: three fixed notices over and over, with one free word each."""
+    """Generate boilerplate: fixed notices, each followed by a random word."""
     fixed = list(Language(range(300), seed=4).documents(3, seed=5))
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        said: list[str] = []
-        for which in rng.integers(3, size=4):
-            said += [*fixed[which][:24], WORDS[rng.integers(300)]]
-        yield said
+        document: list[str] = []
+        for number in rng.integers(3, size=4):
+            document += [*fixed[number][:24], WORDS[rng.integers(300)]]
+        yield document
 
 
 def general_text(count: int, seed: int, language: Language = GENERAL) -> Iterator[list[str]]:
-    """What the base knows: a language; one document in twelve is boilerplate, as on the web."""
+    """Generate text of a language; one document in twelve is boilerplate, as on the web."""
     boilerplate = notices(count, seed + 1)
     for number, document in enumerate(language.documents(count, seed)):
         yield next(boilerplate) if number % 12 == 0 else document
 
 
 def random_words(documents: Documents) -> Iterator[list[str]]:
-    """The words of each document in random order."""
+    """Put the words of each document in random order."""
     rng = np.random.default_rng(6)
     for document in documents:
         yield list(rng.permutation(document))
 
 
 def shuffled_bytes(documents: Documents) -> Iterator[list[str]]:
-    """The bytes of each document in random order."""
+    """Put the bytes of each document in random order."""
     rng = np.random.default_rng(7)
     for document in documents:
         yield ["".join(rng.permutation(list(" ".join(document))))]
@@ -168,7 +169,7 @@ HEALTHY = """
   - {{bases: [b], ratios: [0.25, 0.5, 0.75], learning_rates: [{low}, {rate}], seeds: [0]}}
   - {{bases: [a, b], ratios: [0.5], learning_rates: [{high}, {none}], seeds: [0]}}
 """
-ONE = "  - {{bases: [a], ratios: [{ratio}], learning_rates: [{rate}]}}\n"
+SINGLE = "  - {{bases: [a], ratios: [{ratio}], learning_rates: [{rate}]}}\n"
 
 
 def write_study(
@@ -181,16 +182,17 @@ def write_study(
     domain_documents: int = 1500,
     grid: str = "",
 ) -> Path:
-    """Write one study and its texts; every text has its own validation text.
+    """Write a study and its texts; every text has its own validation text.
 
     Args:
-        out: Where all studies lie.
-        name: Of the case.
-        domain: Makes (number, seed) documents of the domain.
-        base: Folder of the base study, whose smaller base and tokenizer are taken; None makes it.
-        general: Makes those of the general channel.
-        domain_documents: Documents to train on.
-        grid: The grid's lines.
+        out: Folder of all studies.
+        name: Name of the case.
+        domain: Generates documents of the domain from a count and a seed.
+        base: Folder of the base study, whose smaller base and tokenizer are used; None pre-trains
+            the bases in this study.
+        general: Generates documents of the general channel.
+        domain_documents: Number of domain documents to train on.
+        grid: Lines of the grid.
     """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +215,7 @@ def write_study(
 
 
 def train_all(file: Path) -> None:
-    """Prepare the text and train every run of a study, one process."""
+    """Prepare the text and train every run of a study in one process."""
     study = Workspace(file)
     prepare_study(study, workers=1)
     outcome = train_study(study, choose_slots(1))
@@ -221,9 +223,9 @@ def train_all(file: Path) -> None:
 
 
 def damage(file: Path, seed: int, factor: float) -> None:
-    """Train a run to half its length and multiply a matrix by a factor: one bad update.
+    """Train a run to half its length and multiply a matrix by a factor, as a bad update would.
 
-    The step after it ends at an evaluation point.
+    The next step ends at an evaluation point.
     """
     configs = (run.config for run in Workspace(file).planned)
     config = next(c for c in configs if c.identity.kind == "trunk" and c.identity.seed == seed)
@@ -243,7 +245,7 @@ def damage(file: Path, seed: int, factor: float) -> None:
 
 # --------------------------------------------------------------------------------- the cases
 def make_runs(out: Path) -> pd.DataFrame:
-    """Train all cases and put their points into one table, a case a row's column ``case``."""
+    """Train all cases and collect their points in a table with a column ``case``."""
     grid = HEALTHY.format(
         low=RATE / 3, rate=RATE, high=RATE * 30, none=RATE / 1e5, spiked=SPIKED, broken=BROKEN
     )
@@ -256,7 +258,7 @@ def make_runs(out: Path) -> pd.DataFrame:
     damage(healthy, SPIKED, factor=8.0)
     damage(healthy, BROKEN, factor=float("inf"))
     train_all(healthy)
-    base, plain = healthy.parent, ONE.format(ratio=0.5, rate=RATE)
+    base, plain = healthy.parent, SINGLE.format(ratio=0.5, rate=RATE)
     texts: dict[str, dict[str, Any]] = {
         "templated": {"domain": notices},
         "known": {"domain": GENERAL.documents},
@@ -270,7 +272,7 @@ def make_runs(out: Path) -> pd.DataFrame:
         "tiny_pool": {
             "domain": DOMAIN.documents,
             "domain_documents": 40,
-            "grid": ONE.format(ratio=0.75, rate=3 * RATE),
+            "grid": SINGLE.format(ratio=0.75, rate=3 * RATE),
         },
     }
     tables = {"healthy": collect_runs(Workspace(healthy))}
@@ -282,7 +284,7 @@ def make_runs(out: Path) -> pd.DataFrame:
 
 
 def slim(runs: pd.DataFrame) -> pd.DataFrame:
-    """The table without what no finding reads, and no more digits than losses are good for."""
+    """Drop the columns that no finding reads, and round the losses to 5 digits."""
     runs = runs.drop(columns=["n_params_non_embedding", "eval_id", "size", "base"])
     measured = ("loss_", "train_loss_", "se_", "bytes_")
     kept = [name for name in runs.columns if name.startswith(measured)]
@@ -290,34 +292,34 @@ def slim(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_cases(tables: dict[str, pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """The tables of the studies as cases; run names say their case."""
+    """Split the tables of the studies into cases, which become part of the run names."""
 
     def case(name: str, runs: pd.DataFrame) -> pd.DataFrame:
         return runs.assign(case=name, run=name + "/" + runs["run"])
 
-    all_of = tables["healthy"]
-    rate, seed, size = all_of["learning_rate"], all_of["seed"], all_of["size"]
+    runs = tables["healthy"]
+    rate, seed, size = runs["learning_rate"], runs["seed"], runs["size"]
     damaged = seed.isin([SPIKED, BROKEN])
-    sound = all_of[(rate <= RATE * 1.01) & (rate >= RATE / 4) & ~damaged]
-    yield case("healthy", sound)
-    yield case("rate_x30", all_of[rate > RATE * 2])
-    yield case("rate_tiny", all_of[rate < RATE / 100])
-    yield case("spike", all_of[seed == SPIKED])
-    yield case("not_finite", all_of[seed == BROKEN])
+    healthy = runs[(rate <= RATE * 1.01) & (rate >= RATE / 4) & ~damaged]
+    yield case("healthy", healthy)
+    yield case("rate_x30", runs[rate > RATE * 2])
+    yield case("rate_tiny", runs[rate < RATE / 100])
+    yield case("spike", runs[seed == SPIKED])
+    yield case("not_finite", runs[seed == BROKEN])
     by_size = {"a": RATE, "b": RATE / 3}
     rule = (size.map(by_size) - rate).abs() < RATE / 100
-    by_rule = all_of[rule & ~damaged & (seed == 0) & (all_of["ratio"] > 0)]
+    by_rule = runs[rule & ~damaged & (seed == 0) & (runs["ratio"] > 0)]
     yield case("confounded", by_rule)
-    off = all_of[seed == 1]
-    lost = off["share_domain"] * 0.9  # a tenth of the domain text never arrived
-    yield case("wrong_mix", off.assign(share_domain=lost, share_general=1 - lost))
-    for name, runs in tables.items():
+    planned = runs[seed == 1]
+    share = planned["share_domain"] * 0.9  # As if a tenth of the domain text had been lost.
+    yield case("wrong_mix", planned.assign(share_domain=share, share_general=1 - share))
+    for name, table in tables.items():
         if name != "healthy":
-            yield case(name, runs)
+            yield case(name, table)
 
 
 def main() -> None:
-    """Make the runs, write the table, say which findings fire where."""
+    """Train the runs, write the table, and print the findings of each case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, help="folder for the studies")
     parser.add_argument("--read", action="store_true", help="train nothing, read the table")
@@ -326,12 +328,12 @@ def main() -> None:
         runs = make_runs(args.out)
         TABLE.parent.mkdir(parents=True, exist_ok=True)
         write_runs(runs, TABLE)
-    tell(load_runs(TABLE), args.out)
+    print_all(load_runs(TABLE), args.out)
 
 
-def tell(made: pd.DataFrame, out: Path | None) -> None:
-    """Print what fired: made cases, the broken run's folder, the bundled tables."""
-    for name, runs in made.groupby("case", sort=False):
+def print_all(cases: pd.DataFrame, out: Path | None) -> None:
+    """Print the findings of the cases, of the healthy study's folder, and of bundled tables."""
+    for name, runs in cases.groupby("case", sort=False):
         print_findings(str(name), diagnose(runs))
     if out is not None:
         print_findings("healthy, folders", diagnose_runs(out / "healthy/study.yaml"))

@@ -1,29 +1,29 @@
-"""Does anything that a person can hand to dcpt end in a traceback, or in a wrong number?
+"""Does any input that a user can give to dcpt end in a traceback or in a wrong number?
 
-Hypothesis: each fault ends in output equal to that without it, or in one sentence that names the
-place; files of a person's own keep their hashes.
+Hypothesis: with each fault in the input, the output is the same as without it, or an error names
+the place in one sentence. Files of the user keep their hashes.
 
-Five parts, each case seeded by its number and run in a forked process with a folder of its own:
+Each case is seeded by its number and runs in a forked process with its own folder. Five parts:
 
 - ``tables``: mutated runs tables through the check, as CSV, parquet and frames;
 - ``fits``: mutated tables that pass the check through ``fit`` (20 draws) and the commands after it;
 - ``studies``: mutated study files through ``status``, which reads, checks and plans them;
 - ``arguments``: mutated argument vectors in the folder of a small trained study;
-- ``files``: one file of every kind of that study, torn in five ways, under every command; and of a
-  copy whose training was killed half-way. Workers of the engine are forks here, not new processes.
+- ``files``: one file of every kind of that study, damaged in five ways, under every command; also
+  of a copy whose training was killed half-way. Workers of the engine are forks, not new processes.
 
-Outcomes: ``equal`` (as without the fault; or input that is sound after all), ``named`` (one
-sentence with the place), ``healed`` (trained or prepared again, losses equal). Faults: ``silent``
-(output differs, the place is not named), ``unnamed`` (refused without the place), ``unescaped``
+Outcomes: ``equal`` (as without the fault, or the input is valid after all), ``named`` (one sentence
+with the place), ``healed`` (trained or prepared again, with equal losses). Faults: ``silent`` (the
+output differs and the place is not named), ``unnamed`` (refused without the place), ``unescaped``
 (control characters in the terminal, script in the page), ``user file changed``, ``traceback``,
 ``hang``.
 
-Command, some 40 minutes on two cores (``TMPDIR=/dev/shm`` spares the disk)::
+Command, about 40 minutes on two cores (``TMPDIR=/dev/shm`` avoids the disk)::
 
     TMPDIR=/dev/shm python experiments/fuzz.py --out fuzzed --column after
     python experiments/fuzz.py --replay files:17
 
-Cases that are in ``fuzzed/results.jsonl`` are not run again. Result: ``fuzz.md`` in this folder.
+Cases in ``fuzzed/results.jsonl`` are not run again. Result: ``fuzz.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from fuzz_files import FilesPart, find_study
 from fuzz_fits import fit_table
 from fuzz_studies import check_study
 from fuzz_tables import check_table
+from pages import markdown
 
 HERE = Path(__file__).parent
 COUNTS = {"tables": 5000, "fits": 300, "studies": 2000, "arguments": 1000, "files": 10_000}
@@ -56,7 +57,7 @@ Records = list[dict[str, Any]]
 
 
 def run_part(part: str, count: int, args: argparse.Namespace, done: Records) -> Records:
-    """Run the cases of a part that are not done, and write each down as it ends."""
+    """Run the remaining cases of a part, and write each outcome when the case ends."""
     body, most = choose_body(part, args, count)
     numbers = [args.number] if args.number is not None else range(min(count, most))
     known = {record["case"] for record in done}
@@ -75,7 +76,7 @@ def run_part(part: str, count: int, args: argparse.Namespace, done: Records) -> 
 
 
 def choose_body(part: str, args: argparse.Namespace, count: int) -> tuple[Body, int]:
-    """What runs a case of a part, and how many cases there are."""
+    """Return the function that runs a case of a part, and the number of cases."""
     seed = args.seed
     simple = {"tables": check_table, "fits": fit_table}
     if part in simple:
@@ -92,20 +93,20 @@ def choose_body(part: str, args: argparse.Namespace, count: int) -> tuple[Body, 
     return partial(files.check, seed=seed), len(files.cases)
 
 
-# --------------------------------------------------------------------------------- what came out
+# --------------------------------------------------------------------------------- outcomes
 def count_outcomes(records: Records) -> dict[tuple[str, str], int]:
-    """Cases by part and kind of outcome."""
+    """Count cases by part and kind of outcome."""
     return Counter((record["case"].split(":")[0], record["kind"]) for record in records)
 
 
 def write_counts(records: Records, path: Path) -> None:
-    """A Markdown table: a part a row, an outcome a column."""
-    counts = count_outcomes(records)
-    lines = [f"| part | cases | {' | '.join(KINDS)} |", "|---|" + "--:|" * (len(KINDS) + 1)]
+    """Write a table of outcomes by part."""
+    counts, rows = count_outcomes(records), []
     for part in COUNTS:
         cells = [counts.get((part, kind), 0) for kind in KINDS]
-        lines.append(f"| {part} | {sum(cells)} | {' | '.join(map(str, cells))} |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows.append([part, *map(str, [sum(cells), *cells])])
+    text = markdown(["part", "cases", *KINDS], rows)
+    path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
 def fill_column(records: Records, column: str, path: Path) -> None:
@@ -116,24 +117,24 @@ def fill_column(records: Records, column: str, path: Path) -> None:
     for number, line in enumerate(lines):
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) > at and cells[1] in COUNTS and cells[2] in (*KINDS, "cases"):
-            found = [n for (part, kind), n in counts.items()
+            matching = [n for (part, kind), n in counts.items()
                      if part == cells[1] and cells[2] in ("cases", kind)]  # fmt: skip
-            cells[at] = str(sum(found))
+            cells[at] = str(sum(matching))
             lines[number] = " | ".join(cells).strip()
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, with the number of a replayed case or None."""
+    """Parse the options; ``number`` is that of a replayed case or None."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", default=list(COUNTS), help="tables, studies=150 ...")
     parser.add_argument("--count", type=int, help="cases of each part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for results.jsonl and counts.md")
-    parser.add_argument("--limit", type=float, help="seconds a case")
+    parser.add_argument("--limit", type=float, help="time limit of a case, s")
     parser.add_argument("--workers", type=int, default=2, help="cases at the same time")
     parser.add_argument("--column", help="column of fuzz.md to fill: before or after")
-    parser.add_argument("--replay", help="one case, such as files:17; its folder stays")
+    parser.add_argument("--replay", help="run a single case, such as files:17, and keep its folder")
     args = parser.parse_args(words)
     args.out = (args.out or Path(tempfile.mkdtemp(prefix="fuzzed-"))).resolve()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what is missing, then write the counts."""
+    """Run the remaining cases, then write the counts."""
     args = read_arguments()
     load_modules()
     path = args.out / "results.jsonl"

@@ -114,7 +114,7 @@ def _replace(words: list[str], rng: Random) -> str:
 
 
 def _replace_part(words: list[str], rng: Random) -> str:
-    """An odd value behind the sign of a pair, or in the place of an option's value."""
+    """Put an odd value after the ``=`` of a word, or in the place of an option's value."""
     pairs = [at for at, word in enumerate(words) if "=" in word or words[at - 1].startswith("--")]
     if not pairs:
         return _replace(words, rng)
@@ -148,9 +148,9 @@ def _insert(words: list[str], rng: Random) -> str:
 
 
 def _known_option(words: list[str], rng: Random) -> str:
-    """An option that the command has, with an odd value."""
-    likes = [word for other in SOUND if other[0] == words[0] for word in other]
-    options = [word for word in likes if word.startswith("--")]
+    """Add an option of the command with an odd value."""
+    known = [word for other in SOUND if other[0] == words[0] for word in other]
+    options = [word for word in known if word.startswith("--")]
     if not options:
         return _replace(words, rng)
     option, odd = rng.choice(options), rng.choice([*ODD_NUMBERS, *ODD_NAMES, *ODD_PATHS])
@@ -160,13 +160,13 @@ def _known_option(words: list[str], rng: Random) -> str:
 
 def _other_command(words: list[str], rng: Random) -> str:
     words[0] = rng.choice(SOUND)[0]
-    return f"asked of {words[0]}"
+    return f"with the command {words[0]}"
 
 
 def _other_options(words: list[str], rng: Random) -> str:
     other = rng.choice(SOUND)
     words += other[1:]
-    return f"with the words of {other[0]}"
+    return f"with the arguments of {other[0]}"
 
 
 Mutation = Callable[[list[str], Random], str]
@@ -189,38 +189,38 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def check_arguments(number: int, folder: Path, seed: int, study: Path) -> Outcome:
-    """One mutated argument vector in a copy of the trained study."""
+    """Run a mutated argument vector in a copy of the trained study."""
     rng = random_of(seed, "arguments", number)
     words = list(rng.choice(SOUND))
     count = rng.choice([1, 1, 1, 2, 3])
-    output = [rng.choice(MUTATIONS)(words, rng) for _ in range(count) if words]
+    changes = [rng.choice(MUTATIONS)(words, rng) for _ in range(count) if words]
     if words[:1] == ["demo"] and "--bundled" not in words:
-        words.append("--bundled")  # without it the demo fetches texts and trains for minutes
+        words.append("--bundled")  # Otherwise the demo downloads texts and trains for minutes.
     about = f"dcpt {' '.join(map(repr, words))[:300]}"
     note_about(folder.parent, about)
     shutil.copytree(study, folder, dirs_exist_ok=True)
     _write_oddities(folder)
     own = hash_own_files(folder)
     fork_workers()
-    found = [str(next(folder.glob(word), word)) if word.startswith(BASE) else word
-             for word in words]  # fmt: skip
-    said = call_dcpt(found, folder)
-    kind, shown = find_fault(said), said.err[-1500:] or said.out[-300:]
+    arguments = [str(next(folder.glob(word), word)) if word.startswith(BASE) else word
+                 for word in words]  # fmt: skip
+    printed = call_dcpt(arguments, folder)
+    kind, shown = find_fault(printed), printed.err[-1500:] or printed.out[-300:]
     if kind == "unescaped" and any(map(has_control, words)):
-        kind = None  # what a person typed may come back to the same terminal
+        kind = None  # Arguments that the user typed may be printed to the same terminal.
     lost = find_lost_file(folder, own)
-    asked = [Path(word.rpartition("=")[2]).name for word in words]
-    if lost is not None and Path(lost).name not in asked:
-        return Outcome("user file changed", about, f"{lost}: {'; '.join(output)}\n{shown}")
-    if kind is None and said.code == 0 and (line := find_no_number(said.out)) is not None:
+    named = [Path(word.rpartition("=")[2]).name for word in words]
+    if lost is not None and Path(lost).name not in named:
+        return Outcome("user file changed", about, f"{lost}: {'; '.join(changes)}\n{shown}")
+    if kind is None and printed.code == 0 and (line := find_no_number(printed.out)) is not None:
         kind, shown = "silent", line
-    if kind is None and said.code == 1 and "failed: " not in said.words:
+    if kind is None and printed.code == 1 and "failed: " not in printed.words:
         kind = "unnamed"
-    return Outcome(kind or ("named" if said.code else "equal"), about, shown)
+    return Outcome(kind or ("named" if printed.code else "equal"), about, shown)
 
 
 def _write_oddities(folder: Path) -> None:
-    """Folders, links and damaged files with the suffixes of tables and studies."""
+    """Write folders, links and damaged files with the suffixes of tables and studies."""
     for name in ("folder.csv", "folder.yaml"):
         (folder / name).mkdir()
     (folder / "loop.csv").symlink_to("loop.csv")

@@ -1,4 +1,4 @@
-"""What the parts of ``fuzz.py`` share: a case in a process of its own, a command, odd values."""
+"""Shared by the parts of ``fuzz.py``: run a case in its own process, run a command, odd values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = (
     "traceback",
     "hang",
 )
-"""Outcomes of a case, from harmless to worst; the first three are as they should be."""
+"""Outcomes of a case, from harmless to worst; the first three are correct."""
 
 FAULTS = KINDS[3:]
 MEMORY_BYTES = 4 << 30
@@ -110,12 +110,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u20
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended.
+    """Outcome of a case.
 
     Args:
         kind: One of ``KINDS``.
-        about: The smallest description of what was wrong with the input.
-        words: What was printed, or the exception.
+        about: A short description of the fault in the input.
+        words: The printed text, or the exception.
     """
 
     kind: str
@@ -124,8 +124,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit code (None after an exception)."""
+class Printed:
+    """Output of a command, and its exit code (None after an exception)."""
 
     code: int | None
     out: str
@@ -138,16 +138,16 @@ class Said:
 
 
 Body = Callable[[int, Path], Outcome]
-"""A case: its number and an empty folder give its outcome."""
+"""Runs a case, given its number and an empty folder, and returns its outcome."""
 
 
-# --------------------------------------------------------------------------------- one command
-def call_dcpt(words: Sequence[str], folder: Path) -> Said:
-    """Run the command in this process, which a case has for itself.
+# --------------------------------------------------------------------------------- a command
+def call_dcpt(words: Sequence[str], folder: Path) -> Printed:
+    """Run ``dcpt`` in this process, which serves only this case.
 
     Args:
         words: The arguments.
-        folder: Where it runs.
+        folder: The working directory.
     """
     os.chdir(folder)
     texts = []
@@ -171,22 +171,23 @@ def call_dcpt(words: Sequence[str], folder: Path) -> Said:
         with suppress(Exception):
             opened.flush()
     out, err = (text.read_text(encoding="utf-8", errors="replace") for text in texts)
-    return Said(code, out, err)
+    return Printed(code, out, err)
 
 
-def find_fault(said: Said) -> str | None:
-    """The kind of a fault that shows without knowing what was asked: None if there is none."""
-    if said.code is None or _TRACEBACK.search(said.words):
+def find_fault(printed: Printed) -> str | None:
+    """Return the kind of a fault that is visible in any output, or None."""
+    if printed.code is None or _TRACEBACK.search(printed.words):
         return "traceback"
-    if has_control(said.words):
+    if has_control(printed.words):
         return "unescaped"
-    if said.code not in (0, 1, 2) or (said.code and not said.err.strip() and not said.out.strip()):
+    silent = not printed.err.strip() and not printed.out.strip()
+    if printed.code not in (0, 1, 2) or (printed.code and silent):
         return "unnamed"
     return None
 
 
 def has_control(text: str) -> bool:
-    """Whether a text could move a terminal's cursor or turn its letters around."""
+    """Whether a text could move a terminal's cursor or reverse its letters."""
     return _CONTROL.search(text) is not None
 
 
@@ -196,13 +197,13 @@ def load_modules() -> None:
 
     for module in pkgutil.walk_packages(dcpt.__path__, "dcpt."):
         if not module.name.endswith("__main__"):
-            with suppress(ImportError):  # of an optional package
+            with suppress(ImportError):  # Of an optional package.
                 importlib.import_module(module.name)
     for name in ("matplotlib.pyplot", "pyarrow.parquet", "scipy.optimize", "safetensors.torch"):
         importlib.import_module(name)
     import transformers
 
-    # Their modules are loaded when the names are first used.
+    # transformers imports the modules of these names when they are first used.
     for name in ("LlamaForCausalLM", "AutoModelForCausalLM", "PreTrainedTokenizerFast"):
         getattr(transformers, name)
 
@@ -218,17 +219,17 @@ class _Child:
 def run_cases(
     numbers: Iterable[int], body: Body, limit_s: float, workers: int, keep: Path | None = None
 ) -> Iterator[tuple[int, Outcome, float]]:
-    """Run cases, each in a forked process with a folder of its own.
+    """Run cases, each in a forked process with its own folder.
 
     Args:
-        numbers: Of the cases.
-        body: Runs one of them.
-        limit_s: Time after which a case counts as hanging and is killed.
-        workers: Cases at the same time.
-        keep: Where the folders stay; None removes them.
+        numbers: Numbers of the cases.
+        body: Runs a case.
+        limit_s: Time in seconds after which a case counts as hanging and is killed.
+        workers: Number of cases that run at the same time.
+        keep: Folder that keeps the files; None deletes them.
 
     Yields:
-        The number of a case, its outcome and its seconds, as they end.
+        The number of a case, its outcome and its seconds, when it ends.
     """
     waiting, running = iter(numbers), dict[int, _Child]()
     left: int | None = next(waiting, None)
@@ -255,7 +256,7 @@ def run_cases(
 
 
 def _fork(number: int, folder: Path, body: Body) -> int:
-    """Start a case; returns the process."""
+    """Start a case; returns the process id."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -265,7 +266,7 @@ def _fork(number: int, folder: Path, body: Body) -> int:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        # Hashes that dcpt remembers stay here, and nothing is ever fetched.
+        # Cached hashes stay in the folder of the case, and nothing can be downloaded.
         os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "HF_HOME": str(folder / "cache")}
         os.environ |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
         case = folder / "case"
@@ -281,7 +282,7 @@ def _fork(number: int, folder: Path, body: Body) -> int:
 
 
 def note_about(folder: Path, about: str) -> None:
-    """Keep the description of a case where the parent finds it, should the case never end."""
+    """Save the description of a case, so that the parent has it if the case hangs."""
     (folder / "about.json").write_text(json.dumps(about))
 
 
@@ -299,14 +300,14 @@ def _read_outcome(folder: Path, status: int, hangs: bool) -> Outcome:
 
 
 def _kill_group(pid: int) -> None:
-    """End what a case left behind, its worker processes for one."""
+    """Kill the processes that a case left behind, such as workers."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 # --------------------------------------------------------------------------------- bytes
 def damage_bytes(content: bytes, rng: Random) -> tuple[bytes, str]:
-    """Content with one random damage, and what that is."""
+    """Damage content at random; returns it and a description."""
     at = rng.randrange(len(content) + 1)
     how = rng.choice(["cut", "emptied", "flipped", "inserted", "reencoded", "doubled"])
     if how == "cut":
@@ -329,5 +330,5 @@ def damage_bytes(content: bytes, rng: Random) -> tuple[bytes, str]:
 
 
 def random_of(seed: int, part: str, number: int) -> Random:
-    """The random numbers of one case: the same in every call and on every machine."""
+    """Return the random numbers of a case, the same in every call and on every machine."""
     return Random(f"{seed}:{part}:{number}")

@@ -1,4 +1,4 @@
-"""Part ``files`` of ``fuzz.py``: every file of a trained study torn, under every command."""
+"""Part ``files`` of ``fuzz.py``: every file of a trained study damaged, under every command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from fuzz_cases import Outcome, Said, find_fault, note_about, random_of, run_cases
+from fuzz_cases import Outcome, Printed, find_fault, note_about, random_of, run_cases
 from fuzz_study import (
     BASE,
     LAWS,
@@ -21,11 +21,11 @@ from fuzz_study import (
     fork_workers,
     hash_own_files,
     interrupt_study,
-    is_persons,
+    is_of_user,
     make_study,
 )
 
-TEARS = ("emptied", "halved", "flipped", "replaced", "folder")
+DAMAGES = ("emptied", "halved", "flipped", "replaced", "folder")
 QUESTION = [
     "--n-params",
     "40k",
@@ -58,7 +58,7 @@ COMMANDS = {
     "prepare": ["prepare", "study.yaml", "--workers", "1", "--json"],
     "evaluate": ["evaluate", f"{BASE}/model", "--study", "study.yaml", "--json"],
 }
-MENDING = ("run-grid", "prepare")
+REPAIRING = ("run-grid", "prepare")
 OTHER_CONTENT = ("{}", "[]", "null", '"text"', "1", '{"n_tokens": "many"}', '{"loss": [1]}')
 _TIMES = re.compile(
     r'"(?:seconds|tokens_per_s)": [\d.e+-]+|\d+ s gone.*|\d[\d,]* +(?=en )|'
@@ -67,8 +67,8 @@ _TIMES = re.compile(
 
 
 @dataclass(frozen=True)
-class Tear:
-    """One case: which file of which study is torn how, and what is asked then."""
+class Damage:
+    """A case: which file of which study is damaged how, and the command that runs then."""
 
     study: str
     file: str
@@ -77,8 +77,8 @@ class Tear:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What a command does: its exit code, what it prints and what it leaves, without times."""
+class Result:
+    """Result of a command: exit code, output and written files, without times."""
 
     code: int | None
     out: str
@@ -86,7 +86,7 @@ class Whole:
 
 
 def find_study(name: str, studies: Path) -> Path:
-    """The ``trained`` or the ``interrupted`` study, made if it is not there."""
+    """Return the ``trained`` or ``interrupted`` study; make it if it does not exist."""
     path = studies / name
 
     def make(number: int, empty: Path) -> Outcome:
@@ -106,11 +106,11 @@ def find_study(name: str, studies: Path) -> Path:
 
 
 class FilesPart:
-    """The trained studies, and what every command says about them undamaged.
+    """The trained studies, and the result of every command on undamaged copies.
 
     Args:
-        folder: Where they are made.
-        seed: Chooses the order of the cases.
+        folder: Folder of the studies.
+        seed: Seed of the order of the cases.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -119,19 +119,19 @@ class FilesPart:
             find_study(name, folder)
         self.cases = list(self._all_cases())
         Random(seed).shuffle(self.cases)
-        self.whole: dict[tuple[str, str], Whole] = {}
+        self.undamaged: dict[tuple[str, str], Result] = {}
 
-    def _all_cases(self) -> Iterator[Tear]:
+    def _all_cases(self) -> Iterator[Damage]:
         for file in find_kinds(self.folder / "trained").values():
-            for how, command in product(TEARS, COMMANDS):
-                yield Tear("trained", file, how, command)
+            for how, command in product(DAMAGES, COMMANDS):
+                yield Damage("trained", file, how, command)
         for file in find_kinds(self.folder / "interrupted").values():
             new = "checkpoint" in file or "error.json" in file
             if not new and file.startswith(("fit", "bases")):
                 continue
-            for how in TEARS:
+            for how in DAMAGES:
                 for command in COMMANDS if new else ("run-grid", "status", "diagnose"):
-                    yield Tear("interrupted", file, how, command)
+                    yield Damage("interrupted", file, how, command)
 
     def learn(self, numbers: list[int]) -> None:
         """Run the commands of these cases on undamaged copies."""
@@ -140,22 +140,23 @@ class FilesPart:
         def run(number: int, empty: Path) -> Outcome:
             study, command = wanted[number]
             shutil.copytree(self.folder / study, empty, dirs_exist_ok=True)
-            whole, _ = self._run(command, empty)
-            return Outcome("equal", "", json.dumps(vars(whole)))
+            result, _ = self._run(command, empty)
+            return Outcome("equal", "", json.dumps(vars(result)))
 
         for number, outcome, _ in run_cases(range(len(wanted)), run, 120, 2):
             if outcome.kind != "equal":
                 raise RuntimeError(f"{wanted[number]}: {outcome.words}")
-            self.whole[wanted[number]] = Whole(**json.loads(outcome.words))
+            self.undamaged[wanted[number]] = Result(**json.loads(outcome.words))
 
-    def _run(self, command: str, folder: Path) -> tuple[Whole, Said]:
+    def _run(self, command: str, folder: Path) -> tuple[Result, Printed]:
         fork_workers()
-        said = call_in_study(COMMANDS[command], folder)
-        text = said.out.replace(f"{folder}/", "")
-        return Whole(said.code, _TIMES.sub("", text), self._find_left(command, folder)), said
+        printed = call_in_study(COMMANDS[command], folder)
+        text = printed.out.replace(f"{folder}/", "")
+        left = self._find_left(command, folder)
+        return Result(printed.code, _TIMES.sub("", text), left), printed
 
     def _find_left(self, command: str, folder: Path) -> dict[str, str]:
-        """What a command left behind and others go on from."""
+        """Collect what a command wrote and other commands read."""
         left = {}
         if command == "runs":
             left["table"] = _read(folder / "out.csv")
@@ -172,38 +173,39 @@ class FilesPart:
         return left
 
     def check(self, number: int, folder: Path, seed: int) -> Outcome:
-        """One torn file under one command."""
-        tear = self.cases[number]
-        shutil.copytree(self.folder / tear.study, folder, dirs_exist_ok=True)
-        about = f"{tear.study} study, {tear.file} {tear.how}"
-        about += tear_file(folder / tear.file, tear.how, random_of(seed, "files", number))
-        about += f"; {tear.command}"
+        """Run a command with a damaged file."""
+        damage = self.cases[number]
+        shutil.copytree(self.folder / damage.study, folder, dirs_exist_ok=True)
+        about = f"{damage.study} study, {damage.file} {damage.how}"
+        rng = random_of(seed, "files", number)
+        about += damage_file(folder / damage.file, damage.how, rng)
+        about += f"; {damage.command}"
         note_about(folder.parent, about)
         own = hash_own_files(folder)
-        found, said = self._run(tear.command, folder)
+        found, printed = self._run(damage.command, folder)
         lost = find_lost_file(folder, own)
         if lost is not None:
-            return Outcome("user file changed", about, f"{lost}: {said.words[-600:]}")
-        whole = self.whole[tear.study, tear.command]
-        kind = find_fault(said) or judge(tear, found, whole, said)
-        return Outcome(kind, about, _difference(said, found, whole))
+            return Outcome("user file changed", about, f"{lost}: {printed.words[-600:]}")
+        whole = self.undamaged[damage.study, damage.command]
+        kind = find_fault(printed) or judge(damage, found, whole, printed)
+        return Outcome(kind, about, _difference(printed, found, whole))
 
 
-def judge(tear: Tear, found: Whole, whole: Whole, said: Said) -> str:
-    """The outcome of a case without a traceback, compared with the same command on whole files."""
+def judge(damage: Damage, found: Result, whole: Result, printed: Printed) -> str:
+    """Compare a case without a traceback with the same command on undamaged files."""
     if found == whole:
         return "equal"
     refusal = found.left.get("refusal", "")
-    if tear.command in MENDING and found.code == 0 and not refusal:
+    if damage.command in REPAIRING and found.code == 0 and not refusal:
         return "healed" if found.left == whole.left else "silent"
-    named = names_file(tear.file, said.words + refusal, whole.out)
+    named = names_file(damage.file, printed.words + refusal, whole.out)
     if found.code == 0:
         return "named" if named else "silent"
     return "named" if named else "unnamed"
 
 
 def names_file(file: str, words: str, known: str) -> bool:
-    """Whether new words name a file, or the run or the channel that it belongs to."""
+    """Whether new output names a file, or its run or channel."""
     new = "\n".join(line for line in words.splitlines() if line not in known.splitlines())
     path = Path(file)
     top, parent = path.parts[0], path.parent.name
@@ -215,21 +217,21 @@ def names_file(file: str, words: str, known: str) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", new) for name in names)
 
 
-def _difference(said: Said, found: Whole, whole: Whole) -> str:
-    """The first line that differs, and the errors."""
+def _difference(printed: Printed, found: Result, whole: Result) -> str:
+    """Return the first lines that differ, and the errors."""
     known = whole.out.splitlines()
     new = [line for line in found.out.splitlines() if line not in known][:3]
     left = [f"{key} differs" for key in whole.left if found.left.get(key) != whole.left[key]]
-    return "\n".join([f"exit code {said.code}", *new, *left, said.err[-1200:]])[:2000]
+    return "\n".join([f"exit code {printed.code}", *new, *left, printed.err[-1200:]])[:2000]
 
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-# --------------------------------------------------------------------------------- tearing
-def tear_file(path: Path, how: str, rng: Random) -> str:
-    """Damage a file in one of five ways; returns what a reader needs besides the way's name."""
+# --------------------------------------------------------------------------------- damage
+def damage_file(path: Path, how: str, rng: Random) -> str:
+    """Damage a file in one of five ways; returns further details for the description."""
     content = path.read_bytes()
     if how == "emptied":
         path.write_bytes(b"")
@@ -247,7 +249,7 @@ def tear_file(path: Path, how: str, rng: Random) -> str:
 
 
 def _flip(path: Path, content: bytes, rng: Random) -> str:
-    """Flip bits of three bytes; of a text the highest, which leaves no UTF-8."""
+    """Flip bits of three bytes; in text the highest bits, so that it is no longer UTF-8."""
     damaged = bytearray(content)
     text = path.suffix in (".json", ".jsonl", ".csv", ".md", ".html")
     places = sorted({rng.randrange(len(content)) for _ in range(3)} if content else ())
@@ -267,10 +269,10 @@ def _replace(path: Path, content: bytes, rng: Random) -> str:
 
 
 def find_kinds(study: Path) -> dict[str, str]:
-    """One file of each kind: the first of its name in runs of its kind, bases and channels."""
+    """Choose a file of each kind: the first with its name in each kind of run."""
     found: dict[str, str] = {}
     for path in sorted(study.rglob("*"), key=lambda path: ("-branch" in str(path), path)):
-        if path.is_file() and not is_persons(path) and path.suffix != ".partial":
+        if path.is_file() and not is_of_user(path) and path.suffix != ".partial":
             file = path.relative_to(study)
             found.setdefault(_kind_of(file), str(file))
     return found

@@ -19,7 +19,7 @@ TRIES = 8
 
 
 def fit_table(number: int, folder: Path, seed: int) -> Outcome:
-    """A mutated table that passes the check through ``dcpt fit`` and the commands after it."""
+    """Run ``dcpt fit`` and the commands after it on a mutated table that passes the check."""
     rng = random_of(seed, "fits", number)
     for _ in range(TRIES):
         table, clean, about = _passing_table(rng, folder)
@@ -28,7 +28,7 @@ def fit_table(number: int, folder: Path, seed: int) -> Outcome:
         note_about(folder.parent, about)
         words = ["fit", "runs.csv", "--draws", "20", "--out", "made", *law]
         found = [_judge(words, folder, table, about)]
-        if found[0].kind != "named":  # else the table carries no law
+        if found[0].kind != "named":  # Otherwise the table supports no law.
             break
     found += [_judge([word, "runs.csv"], folder, table, about) for word in READERS]
     if (folder / "made").is_dir():
@@ -43,7 +43,7 @@ def fit_table(number: int, folder: Path, seed: int) -> Outcome:
 
 
 def _passing_table(rng: Random, folder: Path) -> tuple[Cells, pd.DataFrame, str]:
-    """Write ``runs.csv`` such that it passes the check."""
+    """Write a mutated ``runs.csv`` that passes the check."""
     import dcpt
 
     path = folder / "runs.csv"
@@ -55,7 +55,7 @@ def _passing_table(rng: Random, folder: Path) -> tuple[Cells, pd.DataFrame, str]
 
 
 def _cheap_laws(clean: pd.DataFrame) -> list[str]:
-    """Laws that a table with these columns can carry, and that are fitted in a second."""
+    """Choose laws that a table with these columns can support and that are fitted in a second."""
     known = "base_peak_learning_rate" in clean and "warmup_tokens" in clean
     laws = ["joint-general", "paced-domain"] if known else ["d-cpt"]
     return [word for law in laws for word in ("--law", law)]
@@ -68,32 +68,32 @@ _NO_NUMBER = re.compile(
 
 
 def find_no_number(text: str) -> str | None:
-    """A line of output that holds NaN or an infinity, if there is one."""
+    """Return the first line of output with NaN or an infinity, or None."""
     lines = [] if text.startswith("Usage:") else text.splitlines()
     return next((line for line in lines if _NO_NUMBER.search(line)), None)
 
 
 def _judge(words: list[str], folder: Path, table: Cells, about: str) -> Outcome:
-    said = call_dcpt(words, folder)
-    kind, about = find_fault(said), f"{words[0]}, {about}"
-    shown = said.out[-600:] if said.code == 0 else said.err[-1500:]
-    if kind is None and said.code == 0 and (line := find_no_number(said.out)) is not None:
+    printed = call_dcpt(words, folder)
+    kind, about = find_fault(printed), f"{words[0]}, {about}"
+    shown = printed.out[-600:] if printed.code == 0 else printed.err[-1500:]
+    if kind is None and printed.code == 0 and (line := find_no_number(printed.out)) is not None:
         given = any(_NO_NUMBER.search(text) for text in [*table.header, *chain(*table.rows)])
         kind, shown = (None, "") if given else ("silent", line)
-    if kind is None and said.code == 1:
+    if kind is None and printed.code == 1:
         kind = "unnamed"
-    return Outcome(kind or ("named" if said.code else "equal"), about, shown)
+    return Outcome(kind or ("named" if printed.code else "equal"), about, shown)
 
 
 class _Markup(HTMLParser):
-    """Script elements and handlers of a page."""
+    """Collects script elements and event handlers of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what a page without scripts never has."""
+        """Collect an element that a page without scripts never has."""
         if tag in ("script", "iframe", "object") or any(name.startswith("on") for name, _ in attrs):
             self.found.append(self.get_starttag_text() or tag)
 

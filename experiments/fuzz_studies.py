@@ -15,7 +15,7 @@ from fuzz_cases import (
     ODD_NAMES,
     ODD_NUMBERS,
     Outcome,
-    Said,
+    Printed,
     call_dcpt,
     damage_bytes,
     find_fault,
@@ -104,7 +104,7 @@ Place = tuple[Any, ...]
 
 
 def sound_study(folder: Path, rng: Random) -> str:
-    """The study that is trained there, or that ``dcpt init`` writes, with optional keys or not."""
+    """Return the study of the folder, or the one of ``dcpt init`` with or without optional keys."""
     if rng.random() < 0.5:
         return (folder / "study.yaml").read_text(encoding="utf-8")
     call_dcpt(["init", "sound.yaml"], folder)
@@ -121,7 +121,7 @@ def sound_study(folder: Path, rng: Random) -> str:
 
 # --------------------------------------------------------------------------------- mutations
 def _places(value: Any, here: Place = ()) -> list[Place]:
-    """Where a tree has values, its root left out."""
+    """List the places of all values in a tree, without its root."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     found = []
     for key, below in inner:
@@ -140,35 +140,35 @@ def _holder(tree: Any, place: Place) -> Any:
 def _change_tree(text: str, rng: Random) -> tuple[str, str]:
     """Delete, replace, rename, wrap, double or move values of the parsed study."""
     tree = yaml.safe_load(text)
-    output = []
+    changes = []
     for _ in range(rng.choice([1, 1, 2, 3])):
         place = rng.choice(_places(tree))
         holder, key = _holder(tree, place), place[-1]
         name, how = ".".join(map(str, place)), rng.randrange(6)
         if how == 0:
             del holder[key]
-            output.append(f"{name} deleted")
+            changes.append(f"{name} deleted")
         elif how == 1 and isinstance(holder, dict):
             new = rng.choice([*ODD_NAMES, *ODD_NUMBERS, 1, None, 0.5, True, f"{key}s"])
             holder[new] = holder.pop(key)
-            output.append(f"{name} renamed to {new!r:.60}")
+            changes.append(f"{name} renamed to {new!r:.60}")
         elif how == 2:
             holder[key] = rng.choice([[holder[key]], {"x": holder[key]}, [holder[key]] * 3])
-            output.append(f"{name} wrapped: {holder[key]!r:.60}")
+            changes.append(f"{name} wrapped: {holder[key]!r:.60}")
         elif how == 3:
             other = rng.choice(_places(tree))
             holder[key] = copy.deepcopy(_holder(tree, other)[other[-1]])
-            output.append(f"{name} takes the value of {'.'.join(map(str, other))}")
+            changes.append(f"{name} takes the value of {'.'.join(map(str, other))}")
         else:
             holder[key] = rng.choice(ODD_VALUES)
-            output.append(f"{name} is {holder[key]!r:.60}")
+            changes.append(f"{name} is {holder[key]!r:.60}")
         if not tree or not _places(tree):
             break
-    return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "; ".join(output)
+    return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "; ".join(changes)
 
 
 def _change_text(text: str, rng: Random) -> tuple[str, str]:
-    """Put odd YAML in the place of a value, or as a line of its own."""
+    """Put odd YAML in the place of a value, or on its own line."""
     lines = [
         line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")
     ]
@@ -200,7 +200,7 @@ def _shake_lines(text: str, rng: Random) -> tuple[str, str]:
 
 
 def _bomb(text: str, rng: Random) -> tuple[str, str]:
-    """Aliases that expand without bound, at the top or in a place that is read."""
+    """Add aliases that expand without bound, at the top or in a place that is read."""
     depth = rng.choice([5, 9, 30])
     lines = ["b0: &b0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, depth)]
@@ -215,7 +215,7 @@ MUTATIONS += (_shake_lines, _shake_lines, _bomb)
 
 
 def check_study(number: int, folder: Path, seed: int, study: Path) -> Outcome:
-    """One mutated study through ``dcpt status``, which reads, checks and plans it."""
+    """Run ``dcpt status``, which reads, checks and plans a study, on a mutated study."""
     rng = random_of(seed, "studies", number)
     unread = shutil.ignore_patterns("runs", "fit", "bases")
     shutil.copytree(study, folder, dirs_exist_ok=True, ignore=unread)
@@ -228,19 +228,23 @@ def check_study(number: int, folder: Path, seed: int, study: Path) -> Outcome:
     note_about(folder.parent, about)
     path.write_bytes(content)
     own = hash_own_files(folder)
-    said = call_dcpt(["status", "study.yaml"], folder)
-    kind = find_fault(said)
+    printed = call_dcpt(["status", "study.yaml"], folder)
+    kind = find_fault(printed)
     if (folder / "owned").exists() or find_lost_file(folder, own) is not None:
         kind = "user file changed"
-    if kind is None and said.code == 2 and re.fullmatch(r"dcpt: .*`dcpt prepare.*\n", said.err):
-        kind = "equal"  # sound after all: its text is not prepared
-    if kind is None and said.code:
-        kind = "named" if _names_place(said) else "unnamed"
-    return Outcome(kind or "equal", about, said.err[-1500:])
+    if (
+        kind is None
+        and printed.code == 2
+        and re.fullmatch(r"dcpt: .*`dcpt prepare.*\n", printed.err)
+    ):
+        kind = "equal"  # The study is valid after all; its text is not prepared.
+    if kind is None and printed.code:
+        kind = "named" if _names_place(printed) else "unnamed"
+    return Outcome(kind or "equal", about, printed.err[-1500:])
 
 
-def _names_place(said: Said) -> bool:
+def _names_place(printed: Printed) -> bool:
     """Whether each problem names the file or one of its sections."""
-    problems = [line for line in said.err.splitlines() if line.startswith("dcpt: ")]
+    problems = [line for line in printed.err.splitlines() if line.startswith("dcpt: ")]
     named = all(any(name in line for name in ("study.yaml", *SECTIONS)) for line in problems)
-    return bool(problems) and named and said.code == 2
+    return bool(problems) and named and printed.code == 2

@@ -1,4 +1,4 @@
-"""A small study that ``fuzz.py`` trains once: its files are torn and its folder is asked for."""
+"""A small study that ``fuzz.py`` trains once, for the parts that need files or a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz_cases import Said, call_dcpt
+from fuzz_cases import Printed, call_dcpt
 
 STUDY = """
 name: small
@@ -54,10 +54,10 @@ TRIES = 40
 
 
 class _ForkedWorkers:
-    """Stands for multiprocessing's spawn context: workers are forks, which import nothing again.
+    """Replaces multiprocessing's spawn context: workers are forks, which do not import again.
 
-    A fork inherits the engine's ends of the pipes, and would never see them closed; it closes them
-    first.
+    A fork inherits the engine's ends of the pipes and would never see them closed, so it closes
+    them first.
     """
 
     def __init__(self, fork: ForkContext) -> None:
@@ -67,13 +67,13 @@ class _ForkedWorkers:
         return getattr(self._fork, name)
 
     def Pipe(self, duplex: bool = True) -> tuple[Any, Any]:
-        """A pipe whose first end is the parent's."""
+        """Make a pipe; the parent keeps the first end."""
         ours, theirs = self._fork.Pipe(duplex)
         self._ours.append(ours)
         return ours, theirs
 
-    def Process(self, *, target: Any, args: tuple[Any, ...] = (), **how: Any) -> Any:
-        """A worker."""
+    def Process(self, *, target: Any, args: tuple[Any, ...] = (), **options: Any) -> Any:
+        """Make a worker."""
 
         def close_and_work(*given: Any) -> None:
             for end in self._ours:
@@ -81,11 +81,11 @@ class _ForkedWorkers:
                     end.close()
             target(*given)
 
-        return self._fork.Process(target=close_and_work, args=args, **how)
+        return self._fork.Process(target=close_and_work, args=args, **options)
 
 
 def fork_workers() -> None:
-    """Have the engine fork its workers: a second each instead of five, most of it imports."""
+    """Let the engine fork its workers, which takes 1 s each instead of 5 s, mostly imports."""
     ordinary = multiprocessing.get_context
     workers = _ForkedWorkers(ordinary("fork"))
 
@@ -95,17 +95,17 @@ def fork_workers() -> None:
     multiprocessing.get_context = get_context
 
 
-def call_in_study(words: Sequence[str], folder: Path) -> Said:
-    """Run a command in a study's folder; a word with a star is the path that it matches."""
+def call_in_study(words: Sequence[str], folder: Path) -> Printed:
+    """Run a command in a study's folder; a word with a star stands for a matching path."""
     os.chdir(folder)
     found = [str(next(iter(sorted(folder.glob(word))), word)) if "*" in word else word
              for word in words]  # fmt: skip
     return call_dcpt([word.removeprefix(f"{folder}/") for word in found], folder)
 
 
-# --------------------------------------------------------------------------------- making it
+# --------------------------------------------------------------------------------- making the study
 def write_sources(folder: Path) -> None:
-    """The study file and two texts of random sentences over a few words."""
+    """Write the study file and two texts of random sentences over a few words."""
     texts = {
         "general": "the of and to a in house river people law state union year work peace war man",
         "domain": "fever bone tooth lung other unspecified initial encounter left right acute",
@@ -120,13 +120,13 @@ def write_sources(folder: Path) -> None:
 
 
 def make_study(folder: Path) -> None:
-    """Take the study through every command, and leave notes of a person's own in its folders."""
+    """Run every command on the study, and put notes of the user into its folders."""
     fork_workers()
     write_sources(folder)
     for words in STEPS:
-        said = call_in_study(words, folder)
-        if said.code != 0:
-            raise RuntimeError(f"{' '.join(words)} ended with {said.code}: {said.words}")
+        printed = call_in_study(words, folder)
+        if printed.code != 0:
+            raise RuntimeError(f"{' '.join(words)} ended with {printed.code}: {printed.words}")
     call_dcpt(["runs", "study.yaml", "--out", "table.csv"], folder)
     for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         if len(place.relative_to(folder).parts) <= 2:
@@ -134,9 +134,9 @@ def make_study(folder: Path) -> None:
 
 
 def interrupt_study(folder: Path) -> None:
-    """Make a copy of the trained study one whose training was killed: a run has a checkpoint.
+    """Turn a copy of the trained study into one whose training was killed at a checkpoint.
 
-    Another trunk lacks its decay, so that its state and its base are needed as well.
+    Another trunk lacks its decay, so its state and its base are needed as well.
     """
     fork_workers()
     trunks = sorted(path for path in folder.glob("runs/a-*") if "branch" not in path.name)
@@ -149,7 +149,7 @@ def interrupt_study(folder: Path) -> None:
         if _train_and_kill(folder, stopped):
             break
     else:
-        raise RuntimeError("no run could be stopped half-way: each was done before")
+        raise RuntimeError("no run could be stopped half-way: each had already finished")
     for branch in folder.glob(f"runs/{other.name.rpartition('-')[0]}-branch*"):
         shutil.rmtree(branch)
     failure = {"message": "OSError: no space left on device", "traceback": "..."}
@@ -158,7 +158,7 @@ def interrupt_study(folder: Path) -> None:
 
 
 def _train_and_kill(folder: Path, run: Path) -> bool:
-    """Train until the run has a checkpoint, and kill; returns whether it was in time."""
+    """Train until the run has a checkpoint, then kill; returns whether the kill was in time."""
     pid = os.fork()
     if not pid:
         os.setsid()
@@ -172,28 +172,28 @@ def _train_and_kill(folder: Path, run: Path) -> bool:
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    time.sleep(0.1)  # its workers, whose group was killed too
+    time.sleep(0.1)  # Wait for its workers, whose group was killed too.
     return checkpoint.exists() and not (run / "result.json").exists()
 
 
-# --------------------------------------------------------------------------------- what is whose
-def is_persons(path: Path) -> bool:
-    """Whether a file in the study's folder is a person's own."""
+# ---------------------------------------------------------------------------- files of the user
+def is_of_user(path: Path) -> bool:
+    """Whether a file in the study's folder belongs to the user."""
     own = ("notes.txt", "study.yaml", "general.jsonl", "domain.jsonl", "table.csv", "theirs.txt")
     return path.name in own
 
 
 def hash_own_files(folder: Path) -> dict[str, str]:
-    """The hash of each file of a person's own, by its path."""
+    """Hash each file of the user, by path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and is_persons(path)
+        if path.is_file() and is_of_user(path)
     }
 
 
 def find_lost_file(folder: Path, before: dict[str, str]) -> str | None:
-    """A file of a person's own that changed or went; one set aside with its folder did not."""
+    """Find a file of the user that changed or is missing; it may move with its folder."""
     after = hash_own_files(folder)
     for name, digest in before.items():
         kept = [

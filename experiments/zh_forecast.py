@@ -1,19 +1,24 @@
-"""What does ``zh_annealed`` say of two larger bases, before anyone looks at their runs?
+"""What does ``zh_annealed`` predict for two larger bases, before their runs are looked at?
 
-Hypothesis: 90 % intervals of the stack hold nine tenths of the annealed losses of a 29.1M and a
-91.2M base; at 3e-4 and 9e-4 ``saturating-general`` and ``plateau-domain`` alone meet those of 29.1M
-within .03 (r <= .75) and .05 nats; the pairs (r, learning rate) that the stack chooses pass a limit
-by half a per cent of the base's loss at most.
+Hypotheses:
 
-Fitted: all 50 runs (1.8M and 6.6M, 1e-4 to 4e-3). Asked, after the decay at 44M tokens: both losses
-for r = .25 .5 .75 .9 at 1e-4 3e-4 9e-4 2e-3, and the best pair under +1, 2, 3, 5 % of general loss.
+- The 90 % intervals of the stack contain nine tenths of the annealed losses of a 29.1M and a 91.2M
+  base.
+- At 3e-4 and 9e-4, ``saturating-general`` and ``plateau-domain`` alone predict the losses of 29.1M
+  within 0.03 (r <= 0.75) and 0.05 nats.
+- The pairs (r, learning rate) that the stack chooses exceed a limit by at most 0.5 % of the base's
+  loss.
+
+The fit uses all 50 runs (1.8M and 6.6M, 1e-4 to 4e-3). The forecast is for the end of the decay at
+44M tokens: both losses for r = 0.25, 0.5, 0.75, 0.9 at 1e-4, 3e-4, 9e-4, 2e-3, and the best pair
+under limits of +1, 2, 3, 5 % on the general loss.
 
 Command, about 15 CPU seconds::
 
     python experiments/zh_forecast.py
 
-Result: ``zh_forecast.json``, and ``zh_forecast.md`` for people, in this folder. Measured losses
-of these runs did not go into either.
+Results: ``zh_forecast.json`` and, as a page, ``zh_forecast.md`` in this folder. Neither contains
+measured losses of the larger bases.
 """
 
 from __future__ import annotations
@@ -26,7 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pilot import AT_44M, LIMITS, MIDDLE, losses_by_law, markdown
+from held_out_errors import losses_by_law
+from measured_pairs import LIMITS, target_of
+from pages import markdown
+from pilot import AT_44M, MIDDLE
 
 import dcpt
 from dcpt.decide import format_rate
@@ -48,53 +56,55 @@ BASES: dict[str, Base] = {
     },
     "91.2M": {"n_params": 91.2e6, "base_loss_general": 2.672, "base_peak_learning_rate": 8e-4},
 }
-ALIKE: Base = {"base_n_tokens": 119_996_416, "warmup_tokens": 409_600, "batch_tokens": 16_384}
+SHARED: Base = {"base_n_tokens": 119_996_416, "warmup_tokens": 409_600, "batch_tokens": 16_384}
 
 ASSUMED = [
-    "n_params of the 91.2M base is taken as 91,200,000; that of the 29.1M base is the pilot's",
-    "44M tokens are the pilot's 43,991,040: a trunk of 40M and a linear decay to zero over 4M more",
-    "pre-training on 120M tokens, warmup of 409,600 tokens and batches of 16,384 as in the pilot",
-    "the bases' own domain loss is left unknown: none of these laws reads it",
+    "n_params of the 91.2M base is 91,200,000; that of the 29.1M base is as in the pilot",
+    "44M tokens are 43,991,040, as in the pilot: a trunk of 40M and a linear decay to zero over 4M",
+    "pre-training on 120M tokens, warmup of 409,600 tokens, batches of 16,384, as in the pilot",
+    "the domain loss of the bases is unknown; none of these laws uses it",
 ]
 
 ABOUT = """# Forecast for two larger bases, from the 50 runs of zh_annealed
 
-Written by `python experiments/zh_forecast.py`; `zh_forecast.json` holds all of it and each law
-alone. Nats per token after the decay, at 44M tokens; in brackets the 90 % interval. No run of
-either base was looked at.
+Written by `python experiments/zh_forecast.py`. `zh_forecast.json` has all numbers, and those of
+each single law. Nats per token after the decay, at 44M tokens; the 90 % interval in brackets. No
+run of either base was looked at.
 
 """
 HEAD = [
     *("rate", "share", "general rise: stack", "saturating-general", "all laws"),
     *("domain: stack", "plateau-domain", "all laws"),
 ]
-PAIR_HEAD = ["limit", "share", "learning rate", "domain loss", "odds of the limit", "safe pair"]
+PAIR_HEAD = ["limit", "share", "learning rate", "domain loss", "chance of the limit", "safe pair"]
 
-TRUST = """## What we would trust
+TRUST = """## Which predictions we trust
 
-Held-out errors behind this are in `pilot.md`.
+The held-out errors behind these judgements are in `pilot.md`.
 
-- **General loss: `saturating-general`**, +-.03 nats at 29.1M up to r = .75 and 9e-4, twice that
-  beyond, and twice that again at 91.2M. It has no exponent of N to extrapolate: size enters through
-  the base's own loss and through the rate in units of the base's peak. It is the best law of both
-  phases from 1.8M to 6.6M after the decay. `sized-general` rises highest at r = .9: its exponents
-  of N rest on two sizes, so it marks the upper end.
-- **Domain loss: `plateau-domain`**, +-.05 nats at 29.1M at 3e-4 and 9e-4, +-.1 elsewhere and at
-  91.2M. Its terms in size alone survived 6.6M from 1.8M (with w given); on code at 29.1M it was
-  .04 too low, and here it is the lowest law nearly everywhere, so a miss is more likely upwards.
-  `annealed-domain-lam`, most of the stack, saw 45 ends, and no size was held out for it. All of
-  these laws are linear in the base's general loss, of which two values were seen.
-  At 29.1M the laws are furthest apart at 1e-4, where `plateau-domain` is already low on the 6.6M
-  ends that it was fitted to: {ends}.
-- **The pair.** The share hardly moves with N once the rate does: it falls by a third or more from
-  6.6M to 29.1M. From 1.8M the stack's pairs at 6.6M passed each limit a little, more at +5 %, and
-  a central answer meets its limit with even odds by construction: where the limit is firm, take the
-  safe pair. No answer is near 2e-3, which is 2 and 2.5 times the bases' own peaks.
+- **General loss: `saturating-general`**, +-0.03 nats at 29.1M up to r = 0.75 and 9e-4, twice that
+  beyond, and twice that again at 91.2M. The law has no exponent of N to extrapolate: size enters
+  through the base's loss and through the learning rate in units of the base's peak. From 1.8M to
+  6.6M, after the decay, it is the best of the laws for both phases. `sized-general` rises most at
+  r = 0.9. Its exponents of N are fitted to two sizes, so it is the upper end.
+- **Domain loss: `plateau-domain`**, +-0.05 nats at 29.1M at 3e-4 and 9e-4, +-0.1 elsewhere and at
+  91.2M. Only its terms in size predicted 6.6M from 1.8M (with w fixed). On code at 29.1M it was
+  0.04 too low, and here it is the lowest law almost everywhere, so the measured loss is more likely
+  to be higher than lower. `annealed-domain-lam`, which has most of the stack's weight, was fitted
+  to 45 ends, and no size was held out for it. All of these laws are linear in the base's general
+  loss, of which the runs have two values. At 29.1M the laws differ most at 1e-4, where
+  `plateau-domain` is already too low at the 6.6M ends that it was fitted to:
+  {ends}.
+- **The pair.** The share hardly changes with N if the learning rate is free: the rate falls by a
+  third or more from 6.6M to 29.1M. From 1.8M the general loss at the stack's pairs for 6.6M
+  exceeded each limit a little, and more at +5 %. By construction, a central answer meets its limit
+  with a chance of 50 %. Where the limit is firm, take the safe pair. No answer is near 2e-3, which
+  is 2 and 2.5 times the peaks of the bases.
 """
 
 
 def forecast() -> dict[str, Any]:
-    """The whole record: what was fitted, and per base the losses and the pairs."""
+    """Compute the record: what was fitted, and per base the losses and the pairs."""
     runs = dcpt.bundled_runs("zh_annealed")
     fit = dcpt.fit(runs)
     trusted = dcpt.fit(runs, law=list(TRUSTED.values()))
@@ -113,7 +123,7 @@ def forecast() -> dict[str, Any]:
         "bases": {
             label: {
                 **base,
-                **ALIKE,
+                **SHARED,
                 "flags": beyond(fit, base),
                 "losses": losses(fit, base),
                 "pairs": {
@@ -127,7 +137,7 @@ def forecast() -> dict[str, Any]:
 
 
 def at_ends(fit: Fit, runs: pd.DataFrame) -> dict[str, float]:
-    """By rate, predicted minus measured of the trusted domain law at the 6.6M ends it saw."""
+    """By rate, mean error (predicted minus measured) of the trusted domain law at 6.6M ends."""
     left = fit.residuals()
     left = left[(left["law"] == TRUSTED["domain"]) & (left["phase"] == "annealed")]
     rows = runs.iloc[left["row"] - 2].assign(miss=-left["residual"].to_numpy())
@@ -136,34 +146,35 @@ def at_ends(fit: Fit, runs: pd.DataFrame) -> dict[str, float]:
 
 
 def cells_of(base: Base) -> pd.DataFrame:
-    """The question at every cell, shares within rates."""
+    """Return every cell to predict, ordered by rate and then by share."""
     cells = [{"ratio": share, "learning_rate": rate} for rate in RATES for share in SHARES]
-    return pd.DataFrame(cells).assign(**base, **ALIKE, n_tokens=AT_44M, phase="annealed")
+    return pd.DataFrame(cells).assign(**base, **SHARED, n_tokens=AT_44M, phase="annealed")
 
 
 def beyond(fit: Fit, base: Base) -> dict[str, str]:
-    """Where the cells lie outside what the runs saw, rates in units of the base's peak too."""
+    """Describe where the cells lie outside the runs, also for rates in units of the base's peak."""
     asked = cells_of(base)
     found = fit.flags_at("general", fit.points("general", asked))
     flags = {flag.label: flag.sentence for flag in found}
     runs = dcpt.bundled_runs("zh_annealed")
-    seen = (runs["learning_rate"] / runs["base_peak_learning_rate"]).max()
+    trained = (runs["learning_rate"] / runs["base_peak_learning_rate"]).max()
     most = (asked["learning_rate"] / asked["base_peak_learning_rate"]).max()
     lowest = runs.loc[runs["n_tokens"] == 0, "loss_general"].min()
-    if most > seen * 1.02:
+    if most > trained * 1.02:
         flags["extrapolates (learning_rate/base_peak_learning_rate)"] = (
-            f"{format_rate(RATES[-1])} is {most:.2g} times the base's peak, the runs saw {seen:.2g}"
+            f"{format_rate(RATES[-1])} is {most:.2g} times the base's peak, the runs go up to "
+            f"{trained:.2g}"
         )
     if base["base_loss_general"] < lowest:
         flags["extrapolates (base_loss_general)"] = (
-            f"the base's general loss {base['base_loss_general']:.3f} lies below the {lowest:.3f} "
-            "of the best base seen, and every law of the domain is linear in it"
+            f"the base's general loss {base['base_loss_general']:.3f} is below the {lowest:.3f} "
+            "of the best base in the runs, and every domain law is linear in it"
         )
     return flags
 
 
 def losses(fit: Fit, base: Base) -> list[dict[str, Any]]:
-    """Every cell: both losses with their intervals, and what each law alone says."""
+    """Predict both losses at every cell: by the stack, with intervals, and by each law."""
     asked = cells_of(base)
     found = fit.predict(asked, LEVEL)
     pairs = zip(asked["ratio"].tolist(), asked["learning_rate"].tolist(), strict=True)
@@ -178,16 +189,8 @@ def losses(fit: Fit, base: Base) -> list[dict[str, Any]]:
 
 
 def decide(fit: Fit, base: Base, limit: int) -> dict[str, Any]:
-    """The best pair under a limit, as the package says it."""
-    target = dcpt.Target(
-        n_params=base["n_params"],
-        n_tokens=AT_44M,
-        limit=dcpt.Limit(limit, "percent"),
-        base_losses={"general": base["base_loss_general"]},
-        base_peak_learning_rate=base["base_peak_learning_rate"],
-        base_n_tokens=ALIKE["base_n_tokens"],
-        warmup_tokens=ALIKE["warmup_tokens"],
-    )
+    """Return the recommendation under a limit, for the record."""
+    target = target_of({**base, **SHARED}, AT_44M, f"+{limit}%")
     found = dcpt.recommend(fit, target, LEVEL)
     return {
         "limit": f"+{limit} %",
@@ -203,76 +206,74 @@ def decide(fit: Fit, base: Base, limit: int) -> dict[str, Any]:
     }
 
 
-def choice(pair: Choice | None) -> dict[str, Any] | None:
-    """A pair, its losses, and the share of draws within the limit."""
-    if pair is None:
+def choice(chosen: Choice | None) -> dict[str, Any] | None:
+    """Return a pair, its losses, and the share of bootstrap draws within the limit."""
+    if chosen is None:
         return None
-    record = {"ratio": pair.ratio, "learning_rate": pair.learning_rate}
-    losses = {channel: interval(loss) for channel, loss in pair.losses.items()}
-    return record | losses | {"probability_within_limit": pair.probability}
+    pair = {"ratio": chosen.ratio, "learning_rate": chosen.learning_rate}
+    losses = {channel: interval(loss) for channel, loss in chosen.losses.items()}
+    return pair | losses | {"probability_within_limit": chosen.probability}
 
 
-def interval(span: Interval | None) -> dict[str, float | None] | None:
-    """Value and limits, rounded."""
-    if span is None:
+def interval(found: Interval | None) -> dict[str, float | None] | None:
+    """Return value and limits, rounded."""
+    if found is None:
         return None
-    output = {"value": span.value, "low": span.low, "high": span.high}
-    return {name: None if value is None else nats(value) for name, value in output.items()}
+    limits = {"value": found.value, "low": found.low, "high": found.high}
+    return {name: None if value is None else nats(value) for name, value in limits.items()}
 
 
 def above_zero(laws: Mapping[str, float]) -> dict[str, float]:
-    """Weights that count."""
+    """Return the weights that are not zero, rounded."""
     return {law: round(weight, 4) for law, weight in laws.items() if weight > 0}
 
 
 def nats(value: float) -> float:
-    """Rounded to less than any comparison can tell; learning rates keep two digits."""
+    """Round to 1e-6, which keeps two digits of the learning rates."""
     return round(float(value), 6)
 
 
-def tell(record: dict[str, Any]) -> str:
-    """The record for people."""
+def write_page(record: dict[str, Any]) -> str:
+    """Format the record as a page."""
     text = ABOUT
     for channel, laws in record["weights"].items():
         named = ", ".join(f"{law} {weight:.2f}" for law, weight in laws.items())
         text += f"- Stack, {channel}: {named}.\n"
-    text += "".join(f"- Taken as known: {assumption}.\n" for assumption in record["assumed"])
+    text += "".join(f"- Assumed: {assumption}.\n" for assumption in record["assumed"])
     for label, base in record["bases"].items():
         text += f"\n## {label}: base {base['base_loss_general']:g}, peak "
         text += f"{format_rate(base['base_peak_learning_rate'])}\n\n"
         text += markdown(HEAD, [row_of(cell, base) for cell in base["losses"]])
-        for who, answers in base["pairs"].items():
-            laws = who if who == "stack" else " and ".join(TRUSTED.values())
-            text += f"Best pair, {laws}:\n\n" + markdown(PAIR_HEAD, map(pair_row, answers))
+        for laws, answers in base["pairs"].items():
+            names = laws if laws == "stack" else " and ".join(TRUSTED.values())
+            text += f"Best pair, {names}:\n\n" + markdown(PAIR_HEAD, map(pair_row, answers))
         flags = dict(base["flags"])
-        for choice in base["pairs"]["stack"]:
-            new = {
-                name: words for name, words in choice["flags"].items() if name not in base["flags"]
-            }
-            flags |= {f"{name}, {choice['limit']}": words for name, words in new.items()}
+        for answer in base["pairs"]["stack"]:
+            new = {name: words for name, words in answer["flags"].items() if name not in flags}
+            flags |= {f"{name}, {answer['limit']}": words for name, words in new.items()}
         text += "".join(f"- `{name}`: {words}.\n" for name, words in flags.items())
     ends = [f"{miss:+.3f} at {rate}" for rate, miss in record["trusted_at_ends_seen"].items()]
     return text + "\n" + TRUST.format(ends=", ".join(ends))
 
 
 def row_of(cell: dict[str, Any], base: dict[str, Any]) -> list[str]:
-    """One cell: rise of the general loss, and domain loss; stack, trusted law, spread of laws."""
+    """Format a cell: rise of general loss and domain loss, by stack, trusted law and all laws."""
     row = [format_rate(cell["learning_rate"]), f"{cell['ratio']:g}"]
     for channel, start, form in (
         ("general", base["base_loss_general"], "+.3f"),
         ("domain", 0, ".3f"),
     ):
-        output = cell[channel]
-        alone = output["by_law"].values()
-        shown = [output["loss"], output["low"], output["high"], output["by_law"][TRUSTED[channel]]]
-        shown += [min(alone), max(alone)]
-        loss, low, high, trusted, least, most = (format(bound - start, form) for bound in shown)
+        found = cell[channel]
+        by_law = found["by_law"].values()
+        shown = [found["loss"], found["low"], found["high"], found["by_law"][TRUSTED[channel]]]
+        shown += [min(by_law), max(by_law)]
+        loss, low, high, trusted, least, most = (format(value - start, form) for value in shown)
         row += [f"{loss} ({low} to {high})", trusted, f"{least} to {most}"]
     return row
 
 
 def pair_row(answer: dict[str, Any]) -> list[str]:
-    """One limit: the pair, its intervals, and the losses there."""
+    """Format the answer under a limit: the pair, its intervals, and the losses there."""
     best, safe = answer["best"], answer["alternatives"].get("safe")
     if best is None:
         return [answer["limit"], *["none"] * 5]
@@ -290,13 +291,15 @@ def pair_row(answer: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Write the record, and its tables for people."""
+    """Write the record and the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).with_suffix(".json"), help="record"
+    )
     out = parser.parse_args().out
     record = forecast()
     out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    out.with_suffix(".md").write_text(tell(record), encoding="utf-8")
+    out.with_suffix(".md").write_text(write_page(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

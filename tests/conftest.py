@@ -1,4 +1,4 @@
-"""Shared material: small made-up texts and a study that trains in seconds."""
+"""Shared fixtures: small synthetic texts and a study that trains in seconds."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tiny_study import write_tiny_study
 
 @pytest.fixture
 def as_root() -> None:
-    """Tests that mount a small file system."""
+    """Skip tests that mount a small file system, unless they run as root."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a tmpfs")
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes of files are remembered for this session of tests alone."""
+    """Cache hashes of files for this test session only."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture
 def tiny_study(tmp_path: Path) -> Path:
-    """A study of two sizes x three ratios with a larger target, its texts not yet prepared."""
+    """A study of two sizes x three ratios with a larger target, whose text is not prepared."""
     return write_tiny_study(tmp_path)

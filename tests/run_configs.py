@@ -1,4 +1,4 @@
-"""Configurations of runs that nobody trains: two channels, ten tokens a step, a hundred in all."""
+"""Configurations of runs that are not trained: two channels, 10 tokens per step, 100 in all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dcpt.runs.identity import ChannelIdentity, Identity, Recorded, RunConfig
 
 
 def run_config(purpose: str = "grid", n_tokens: int = 100, **changes: object) -> RunConfig:
-    """A trunk, but for the fields of its identity that are given."""
+    """Configure a trunk; ``changes`` replace fields of its identity."""
     channels = tuple(
         ChannelIdentity(name=name, side=side, weight=1, train_sha256="a", valid_sha256="b")
         for name, side in (("en", "general"), ("law", "domain"))

@@ -40,7 +40,7 @@ def test_the_content_is_on_the_disk_before_it_has_its_name(
     monkeypatch.setattr(os, "fsync", lambda f: (calls.append("fsync"), fsync(f)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
     write_json(tmp_path / "a.json", 1)
-    assert calls == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+    assert calls == ["fsync", "replace", "fsync"]  # The file, its name, the folder.
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe", b"[" * 100_000])
@@ -76,7 +76,7 @@ def test_a_hash_is_computed_once_for_each_state_of_a_file(
     assert file_sha256(path) == file_sha256(path) == hash_file(path)
     assert len(reads) == 1
     stat = path.stat()
-    path.write_bytes(b"abd")  # as long as before, and with the old time of change
+    path.write_bytes(b"abd")  # The same length and modification time as before.
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert file_sha256(path) == hash_file(path)
     assert len(reads) == 2
@@ -99,7 +99,7 @@ def test_a_record_whose_content_changed_is_damaged(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("2.5", "2.6"))
     with pytest.raises(DamagedFileError, match="not what was written"):
         read_record(path)
-    path.write_text('{"n_tokens": 512}')  # of an earlier version, or written by hand
+    path.write_text('{"n_tokens": 512}')  # Written by an earlier version, or by hand.
     assert read_record(path) == {"n_tokens": 512}
     for content in ("[]", "null", "3"):
         path.write_text(content)

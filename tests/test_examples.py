@@ -20,7 +20,7 @@ WITHOUT_EXAMPLE = {"__version__", "Parameter"}
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the examples start from: bundled runs, a fit with few draws, a recommendation."""
+    """Names that the examples use: bundled runs, a fit with few draws, a recommendation."""
     runs = dcpt.bundled_runs("zh_annealed")
     fit = dcpt.fit(runs, n_draws=20)
     base = {"base_losses": {"general": 2.775}, "base_peak_learning_rate": 1e-3}
@@ -43,6 +43,6 @@ def test_the_examples_of_a_public_name_run(
     docstring = getattr(dcpt, name).__doc__
     example = doctest.DocTestParser().get_doctest(docstring, dict(names), name, None, 0)
     assert example.examples, f"{name} has no example"
-    output: list[str] = []
-    result = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=output.append)
-    assert result.failed == 0, "".join(output)
+    printed: list[str] = []
+    result = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=printed.append)
+    assert result.failed == 0, "".join(printed)

@@ -27,7 +27,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The outcome of every case; a process of its own forks them, since this one has threads."""
+    """The outcome of every case. A new process forks the cases: this process has threads."""
     out = tmp_path_factory.mktemp("fuzzed")
     words = ["--only", *(f"{part}={count}" for part, count in COUNTS.items())]
     command = [sys.executable, str(FUZZ), *words, "--out", str(out)]
@@ -38,11 +38,11 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("part", COUNTS)
 def test_no_case_ends_in_a_fault(part: str, records: list[dict[str, Any]]) -> None:
-    own = [record for record in records if record["case"].startswith(f"{part}:")]
-    assert len(own) == COUNTS[part]
+    cases = [record for record in records if record["case"].startswith(f"{part}:")]
+    assert len(cases) == COUNTS[part]
     faults = [
         f"{case['case']} {case['kind']}: {case['about']}\n    {case['words'][-300:]}"
-        for case in own
+        for case in cases
         if case["kind"] in FAULTS
     ]
     assert not faults, "\n".join(faults)
@@ -50,6 +50,6 @@ def test_no_case_ends_in_a_fault(part: str, records: list[dict[str, Any]]) -> No
 
 @pytest.mark.parametrize("part", COUNTS)
 def test_the_cases_are_of_more_than_one_kind(part: str, records: list[dict[str, Any]]) -> None:
-    """Mutations that never, or always, spoil the input would test nothing."""
+    """Mutations that never, or always, make the input invalid would test nothing."""
     kinds = {record["kind"] for record in records if record["case"].startswith(f"{part}:")}
     assert {"equal", "named"} <= kinds

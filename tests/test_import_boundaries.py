@@ -1,8 +1,8 @@
-"""Packages import only packages of lower layers, and what has to stay light stays light.
+"""Packages import only packages of lower layers, and light modules import no heavy package.
 
-Read from the import statements of the package itself and followed from module to module.
-``sys.modules`` would tell less: transformers imports scipy on its own, and an import inside a
-function is there only once the function was called.
+The tests read the import statements of the package and follow them from module to module.
+``sys.modules`` would show less: transformers imports scipy itself, and an import inside a function
+appears only after a call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAYERS = (
     {"pipeline"},
     {"cli"},
 )
-"""From low to high, above the top-level modules, which import no package."""
+"""From low to high. Modules outside the packages are below all layers and import no package."""
 
 TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "tensorboard"}
 FITTING = {"scipy", "matplotlib"}
@@ -55,7 +55,7 @@ NEVER_REACHED = {
     "cli.show_laws": TORCH | TRAINING_HALF,
     "cli.show_diagnosis": TORCH | TRAINING_HALF,
 }
-"""What a package or module may not import in any number of steps, inside functions or not."""
+"""What a package or module may not import, directly or indirectly, inside functions or not."""
 
 HEAVY = TORCH | FITTING | {"numpy", "pandas", "pyarrow"}
 
@@ -64,7 +64,7 @@ NEVER_LOADED = {
     "grid": TORCH,
     "pipeline": TORCH | FITTING | {"pandas"},
 }
-"""What is not loaded with the modules of a package; functions in them may import it."""
+"""What importing a package may not load; functions in it may import it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Import:
     """One import of a module.
 
     Attributes:
-        name: What is imported: a module, or a name in one.
+        name: The imported module, or the imported name in a module.
         kind: ``eager``, ``lazy`` (inside a function) or ``typing`` (for type checkers alone).
     """
 
@@ -91,19 +91,19 @@ class Graph:
         }
 
     def module(self, name: str) -> str:
-        """The module of ours that ``name`` is or lies in, or else the name as it is."""
+        """Return the module of dcpt that ``name`` is or is in, or else the name itself."""
         parts = name.split(".")
         found = (".".join(parts[:size]) for size in range(len(parts), 0, -1))
-        return next((name for name in found if name in self.imports), name)
+        return next((module for module in found if module in self.imports), name)
 
     def inside(self, place: str) -> set[str]:
-        """The modules of a package, or a module alone."""
+        """Return the modules of a package, or a single module."""
         return {name for name in self.imports if _is_in(name, {f"dcpt.{place}"})}
 
     def reached(self, starts: set[str], kinds: set[str]) -> set[str]:
-        """All modules that some modules lead to, in any number of steps.
+        """Return all modules that some modules import, directly or indirectly.
 
-        A package is loaded with each of its modules; that calls no function of the package.
+        Importing a module also loads its package, but calls no function of the package.
         """
         seen = self._closure(starts, kinds)
         while (
@@ -118,22 +118,16 @@ class Graph:
         while left:
             found = self.imports.get(left.pop(), set())
             new = {
-                self.module(found_import.name)
-                for found_import in found
-                if found_import.kind in kinds
+                self.module(imported.name) for imported in found if imported.kind in kinds
             } - seen
             seen |= new
             left += new
         return seen
 
     def circles(self) -> list[list[str]]:
-        """Modules that import themselves in the end, what is for type checkers alone left out."""
+        """Return modules that import themselves indirectly, not counting type-checker imports."""
         edges = {
-            name: {
-                self.module(found_import.name)
-                for found_import in found
-                if found_import.kind != "typing"
-            }
+            name: {self.module(imported.name) for imported in found if imported.kind != "typing"}
             - {name}
             for name, found in self.imports.items()
         }
@@ -181,7 +175,7 @@ PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def package_of(module: str) -> str | None:
-    """``laws`` of ``dcpt.laws.fits.draws``; None of a module that lies in no package."""
+    """Return ``laws`` for ``dcpt.laws.fits.draws``; None for a module outside the packages."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[0] == "dcpt" and parts[1] in PACKAGES else None
 
@@ -199,7 +193,7 @@ def test_imports_go_from_higher_layers_to_lower_ones() -> None:
         f"{module} imports {target}"
         for module, found in GRAPH.imports.items()
         if module not in ("dcpt", "dcpt.__main__")
-        for target in (GRAPH.module(found_import.name) for found_import in found)
+        for target in (GRAPH.module(imported.name) for imported in found)
         if (package_of(target) is not None and package_of(target) != package_of(module))
         and layer_of(package_of(target)) >= layer_of(package_of(module))
     }
@@ -235,10 +229,7 @@ def test_no_module_needs_what_windows_lacks() -> None:
     found = {
         module
         for module, imports in GRAPH.imports.items()
-        if any(
-            found_import.kind == "eager" and _is_in(found_import.name, lacking)
-            for found_import in imports
-        )
+        if any(imported.kind == "eager" and _is_in(imported.name, lacking) for imported in imports)
     }
     assert found == set()
 

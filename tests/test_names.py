@@ -1,4 +1,4 @@
-"""The one alphabet of channel names, wherever they come in."""
+"""The rule for channel names, at every place that reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a person that stand where dcpt writes are refused and stay as they are."""
+"""Files of the user at a path where dcpt writes are refused and not changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_fit_next_to_its_own_table_is_refused(
     )
     assert Path("runs.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
-    for _ in range(2):  # a folder of ours is written again
+    for _ in range(2):  # A folder that dcpt wrote is written again.
         assert CliRunner().invoke(app, [*words, "new"], catch_exceptions=False).exit_code == 0
 
 

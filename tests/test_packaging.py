@@ -1,4 +1,4 @@
-"""What is built and installed: the wheel's files, and the package under a clone called dcpt."""
+"""Build and installation: the files of the wheel, and the package below a clone called dcpt."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_python(arguments: list[str], path: Path, folder: Path) -> str:
 
 
 def build(kind: str, folder: Path) -> Path:
-    """Build the package; a source distribution is what `pip install` builds a wheel from."""
+    """Build the package. `pip install` builds a wheel from a source distribution."""
     from hatchling.builders.sdist import SdistBuilder
     from hatchling.builders.wheel import WheelBuilder
 

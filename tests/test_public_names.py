@@ -1,4 +1,4 @@
-"""``import dcpt`` is light, and its names are there when they are asked for."""
+"""``import dcpt`` is light, and its names are loaded on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import dcpt
 
 
 def fresh(code: str) -> Any:
-    """What the last line of the code prints as JSON in a new interpreter."""
+    """Run code in a new interpreter and return its last line, parsed as JSON."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

@@ -1,4 +1,4 @@
-"""Files that YAML or JSON would turn into a traceback, a surprise or a full memory."""
+"""YAML and JSON files that could cause a traceback, wrong values or memory exhaustion."""
 
 from __future__ import annotations
 

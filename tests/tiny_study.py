@@ -1,4 +1,4 @@
-"""A study that trains in seconds, on made-up text."""
+"""A study that trains in seconds, on synthetic text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 
 def write_text(path: Path, words: str, documents: int, seed: int) -> None:
-    """Documents of random sentences over a few words, as JSON Lines."""
+    """Write documents of random sentences over a few words, as JSON Lines."""
     rng, vocabulary = np.random.default_rng(seed), words.split()
-    # Zipf-like chances, so that there is something to learn.
+    # Zipf-like probabilities, so that there is something to learn.
     chances = 1 / np.arange(1, len(vocabulary) + 1)
     with path.open("w", encoding="utf-8") as out:
         for _ in range(documents):
@@ -44,7 +44,7 @@ target: {base: big, tokens: 6144, limit: +20%}
 
 
 def write_tiny_study(folder: Path) -> Path:
-    """The study file and its two texts; returns the file."""
+    """Write the study file and its two texts; returns the file."""
     general = "the of and to a in house river people law state union year work peace war man"
     domain = "fever bone tooth lung other unspecified initial encounter left right acute chronic"
     write_text(folder / "general.jsonl", general, 150, seed=1)

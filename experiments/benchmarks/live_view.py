@@ -1,13 +1,13 @@
-"""What the live view and the assignment of runs cost with many runs.
+"""How much CPU time do the live view and the assignment of runs take with many runs?
 
-Makes a folder of synthetic runs, three quarters of them done and two in training, and measures in
-CPU time: the first reading of all folders, one redraw, one round of assignment while all workers
-are busy, one round in which a run ends and the next one is sent, and ``dcpt status``.
+The script writes a folder of synthetic runs, of which three quarters are done and two are in
+training. It measures the first reading of all folders, a redraw, a round of assignment while all
+workers are busy, a round in which a run ends and the next run is sent, and ``dcpt status``.
 
     python experiments/benchmarks/live_view.py
 
-In ms of CPU time on one core of an AMD EPYC, with Python 3.11; before, one redraw of 800
-runs took 1,100 ms, since it read every folder and listed all of them for each:
+Result in ms of CPU time, on one core of an AMD EPYC with Python 3.11. Earlier, a redraw of 800
+runs took 1,100 ms, because it listed all folders for each run:
 
     runs                              800    1,000    3,000
     first reading by the engine        53       68      192
@@ -53,7 +53,7 @@ CHANNELS = (
 
 
 def make_run(seed: int, size: int) -> PlannedRun:
-    """A trunk that differs from others by its seed."""
+    """Make a trunk that differs from the others in its seed."""
     identity = Identity(
         kind="trunk",
         base="weights:00",
@@ -72,7 +72,7 @@ def make_run(seed: int, size: int) -> PlannedRun:
 
 
 def write_folder(run: PlannedRun, folder: Path, is_done: bool) -> None:
-    """What a run that is done, or in training, leaves on the disk."""
+    """Write the files of a run that is done or in training."""
     stored = RunFolder(folder)
     stored.write_config(run.config)
     losses = {"en": 3.0, "law": 2.0}
@@ -83,15 +83,15 @@ def write_folder(run: PlannedRun, folder: Path, is_done: bool) -> None:
         stored.write_result(result)
 
 
-class Taking:
-    """A connection that takes everything."""
+class NullConnection:
+    """A connection that discards what is sent."""
 
     def send(self, _: Any) -> None:
-        """Take it."""
+        """Discard a message."""
 
 
 def cpu_ms(call: Callable[[], object], times: int = 1) -> float:
-    """CPU time of a call in ms, the mean of several."""
+    """Measure the CPU time of a call in ms, averaged over ``times`` calls."""
     started = time.process_time()
     for _ in range(times):
         call()
@@ -99,19 +99,19 @@ def cpu_ms(call: Callable[[], object], times: int = 1) -> float:
 
 
 def measure(n_runs: int, folder: Path) -> dict[str, float]:
-    """Costs in ms of CPU time, by what is measured."""
+    """Measure all costs, in ms of CPU time."""
     study = StudyFolder(folder / "study.yaml")
     runs = [make_run(seed, 1 + seed % 8) for seed in range(n_runs)]
     n_done = n_runs * 3 // 4
     for index, run in enumerate(runs[: n_done + 2]):
         write_folder(run, study.runs / run.name, index < n_done)
-    runs = [replace(run) for run in runs]  # forgets the hashes, as a new call knows none
+    runs = [replace(run) for run in runs]  # Forget the hashes, as in a new process.
     costs = {}
     started = time.process_time()
     queue = RunQueue(runs, study)
     costs["first reading by the engine"] = (time.process_time() - started) * 1e3
 
-    workers = [_Worker(None, Taking(), Slot()) for _ in range(2)]  # type: ignore[arg-type]
+    workers = [_Worker(None, NullConnection(), Slot()) for _ in range(2)]  # type: ignore[arg-type]
     engine = LocalEngine(study, [worker.slot for worker in workers])
     for worker, run in zip(workers, runs[n_done : n_done + 2], strict=True):
         queue.take(run)

@@ -1,4 +1,4 @@
-"""The tables and the tools of ``fit.py``: dcpt's engine and what people fit scaling laws with."""
+"""The tables and the tools of ``fit.py``: dcpt's solver and common fitters of scaling laws."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Axes = tuple[Array, Array, Array]
 DELTA = 1e-3
 NOISE = 0.003
 ABOVE = 1e-3
-"""A tool has failed that ends more than this share above the best objective."""
+"""A tool fails if its objective is above the best objective by more than this fraction."""
 
 NONSENSE = 10.0
-"""Objectives this many times the best are no fit at all."""
+"""An objective this many times the best is nonsense."""
 
 SENSIBLE = {"E": 1.5, "A": 0.3, "alpha": 0.3, "B": 0.3, "beta": 0.3}
 SENSIBLE |= {"eta": 1.0, "C": 0.2, "eps": 0.05, "gamma": 0.5}
-"""What a person would begin with, at n = d = 1."""
+"""A sensible start for n = N/N_ref and d = D/D_ref."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ class Table:
 
     @property
     def scaled(self) -> Axes:
-        """N and D over their geometric medians, and the ratio."""
+        """N and D divided by their geometric medians, and the ratio."""
         n, d = (v / np.exp(np.median(np.log(v))) for v in (self.n_params, self.n_tokens))
         return n, d, self.ratio
 
     @property
     def counts(self) -> Axes:
-        """N, D and the ratio as they are."""
+        """N, D and the ratio without scaling."""
         return self.n_params, self.n_tokens, self.ratio
 
     @property
     def box(self) -> tuple[Array, Array]:
-        """The law's own bounds; amplitudes start at 1e-8 so that they have logarithms."""
+        """The law's bounds; lower bounds are at least 1e-8, so that they have logarithms."""
         bounds = {p.name: (p.lower, p.upper) for p in LAWS[self.law].parameters}
         low, high = np.array([bounds[name] for name in self.names]).T
         return np.maximum(low, 1e-8), high
 
     @property
     def data(self) -> ChannelData:
-        """As dcpt sees it; a run is one size at one ratio."""
+        """The table as dcpt reads it; a run is a size at a ratio."""
         pairs = np.stack([self.n_params, self.ratio])
         names, runs = np.unique(pairs, axis=1, return_inverse=True)
         return ChannelData(
@@ -91,7 +91,7 @@ class Table:
 
 
 def points_at(n_params: Array, n_tokens: Array, ratio: Array) -> Points:
-    """Points of the domain channel at constant learning rate."""
+    """Make points of the domain channel at constant learning rate."""
     return Points(
         n_params=n_params,
         n_tokens=n_tokens,
@@ -113,13 +113,13 @@ def formula(
     eps: float = 1.0,
     gamma: float = 1.0,
 ) -> Array:
-    """L3, and without its last four parameters Chinchilla's law."""
+    """Compute L3, or Chinchilla's law without the last four parameters."""
     n, d, r = axes
     return E + A * n**-alpha + B * r**eta * d**-beta + C * (r + eps) ** -gamma
 
 
 def log_slopes(axes: Axes, values: Array) -> Array:
-    """Slopes of the losses by the logarithms of all parameters, shape (M, P)."""
+    """Compute derivatives of the losses by the logarithms of all parameters, shape (M, P)."""
     n, d, r = axes
     E, A, alpha, B, beta = values[:5]
     eta, C, eps, gamma = values[5:] if len(values) > 5 else (0.0, 0.0, 1.0, 1.0)
@@ -133,7 +133,7 @@ def log_slopes(axes: Axes, values: Array) -> Array:
 
 
 def objective(predicted: Array, losses: Array) -> float:
-    """Sum of Huber(1e-3) on log-loss residuals; infinite where a prediction is no loss."""
+    """Sum Huber(1e-3) over log-loss residuals; infinite if a prediction is not a valid loss."""
     if not (np.isfinite(predicted) & (predicted > 0)).all():
         return float("inf")
     size = np.abs(np.log(predicted / losses))
@@ -141,7 +141,7 @@ def objective(predicted: Array, losses: Array) -> float:
 
 
 def plant(law: str, seed: int, n_params: Array, n_tokens: Array, ratio: Array) -> Table:
-    """Losses of a random law on a grid, with noise."""
+    """Make losses of a random law on a grid, with noise."""
     rng = np.random.default_rng(seed)
     n, r, d = (v.ravel() for v in np.meshgrid(n_params, ratio, n_tokens, indexing="ij"))
     if law == "chinchilla":
@@ -178,7 +178,7 @@ TABLES = {"d-cpt": plant_d_cpt, "chinchilla": plant_chinchilla}
 
 @dataclass
 class Outcome:
-    """What a tool predicts at the table's points, and how a multi-start got there."""
+    """Predictions of a tool at the table's points, and the progress of a multi-start."""
 
     predicted: Array
     trace: list[tuple[float, float]] = field(default_factory=list)
@@ -192,7 +192,7 @@ def fit_ours(table: Table, seed: int, n_starts: int = N_STARTS) -> Outcome:
 
 
 def random_starts(table: Table, n_starts: int, seed: int, counts: bool = False) -> Array:
-    """Logarithms of random parameters, shape (n_starts, P)."""
+    """Draw logarithms of random parameters, shape (n_starts, P)."""
     sides = dict(zip(table.names, np.log(table.box).T, strict=True))
     sides |= {"E": np.log([0.3, 3.0])}
     sides |= {name: np.log([0.01, 3.0]) for name in ("A", "B", "C") if name in sides}
@@ -207,7 +207,7 @@ def random_starts(table: Table, n_starts: int, seed: int, counts: bool = False) 
 def from_starts(
     table: Table, axes: Axes, starts: Array, solve: Callable[[Array], Array]
 ) -> Outcome:
-    """The best end of all starts; everything in logarithms of parameters."""
+    """Solve from all starts and return the best end; parameters are logarithms."""
     began, lowest, best, trace = time.process_time(), np.inf, starts[0], []
     for start in starts:
         end = solve(start)
@@ -259,7 +259,7 @@ def fit_trf(table: Table, seed: int) -> Outcome:
 
 
 def fit_curve_fit_default(table: Table, seed: int) -> Outcome:
-    begin = np.ones(len(table.names))  # scipy's own default; the formula serves two laws
+    begin = np.ones(len(table.names))  # scipy's default; the formula serves two laws
     values, _ = curve_fit(formula, table.counts, table.losses, p0=begin)
     return Outcome(formula(table.counts, *values))
 
@@ -289,7 +289,7 @@ def fit_lmfit(table: Table, seed: int) -> Outcome:
 
 
 def fit_chinchilla(table: Table, seed: int) -> Outcome:
-    """The package with the grid of its README and its own Huber loss (its default is another)."""
+    """Fit with the grid of the package's README and its Huber loss, which is not its default."""
     from chinchilla import Chinchilla
     from chinchilla._metrics import log_huber
 

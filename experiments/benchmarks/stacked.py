@@ -1,7 +1,7 @@
-"""Many runs of one small Llama in one program: what dcpt could do and does not (``train.py``).
+"""Train many runs of a small Llama in one program, an alternative that dcpt does not use.
 
-Weights of K runs lie in one tensor of shape (K, parameters); every product is a batched one. All
-runs must be of one shape and go through their steps together.
+The weights of K runs are one tensor of shape (K, parameters), and every matrix product is batched.
+All runs must have the same shape and step together. ``train.py`` measures the speed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHUNK = 4096
 def stacked_step(
     shape: tuple[int, int, int], vocabulary: int, runs: int, sequences: int, tokens: int
 ) -> Callable[[], object]:
-    """A step of all runs on random tokens: fused products, chunked loss, AdamW by hand."""
+    """Return a step of all runs on random tokens: fused products, chunked loss, own AdamW."""
     width, layers, heads = shape
     K, B, T, device = runs, sequences, tokens, "cuda"
     inner = -(-8 * width // 48) * 16

@@ -1,21 +1,21 @@
-"""How many tokens a second does dcpt train, compared with what people would use instead?
+"""How many tokens per second does dcpt train, compared with common alternatives?
 
 Question: does a grid of small runs waste the accelerator? Each row trains the same Llama (tied
 embeddings, vocabulary 8192) with the same AdamW and gradient clipping on random tokens:
 
 - ``hf-eager``: the model of ``transformers`` in a plain loop;
 - ``hf-trainer``: its ``Trainer`` with ``bf16`` and fused AdamW (CPU: float32);
-- ``hf-graph`` (GPU): the plain loop compiled by ``torch.compile``, one whole step in a CUDA graph;
+- ``hf-graph`` (GPU): the plain loop compiled by ``torch.compile``, a whole step in a CUDA graph;
 - ``stacked`` (GPU): nine runs in one program of batched products (``stacked.py``), which dcpt does
   not do;
-- ``dcpt 1``, ``dcpt 3`` ...: dcpt's own step, with so many runs side by side on the device; nine
-  runs of a grid are three times ``dcpt 3`` (``dcpt run-grid`` has three lanes on a GPU);
+- ``dcpt 1``, ``dcpt 3`` ...: dcpt's step, with this number of runs at the same time on the device;
+  nine runs of a grid are three times ``dcpt 3`` (``dcpt run-grid`` has three lanes on a GPU);
 - ``without channels``: as ``dcpt 3`` (CPU: ``dcpt 1``), without the sums of losses by channel;
-- ``documents``: as ``dcpt 1``, with documents that do not attend across their borders.
+- ``documents``: as ``dcpt 1``, without attention across document boundaries.
 
-*MFU* is 6 N + 12 layers x width x T FLOPs a token over 989 TFLOP/s (H100 and H200, dense bfloat16).
-Seconds before the first timed step hold the compilation. Memory is what torch allocated at most.
-``loader`` is the speed of the mixture alone, on one core.
+*MFU* is 6 N + 12 layers x width x T FLOPs per token over 989 TFLOP/s (H100 and H200, dense
+bfloat16). The seconds before the first timed step include the compilation. Memory is the peak that
+torch allocated. ``loader`` is the speed of the mixture alone, on one core.
 
 Commands (``hf-trainer`` needs ``pip install accelerate``; an H100 takes five minutes, two CPU cores
 three)::
@@ -65,7 +65,7 @@ SIZES = {
 
 
 def configure(size: str, on_gpu: bool) -> RunConfig:
-    """A run of that size: 32 sequences of 512 tokens, on the CPU 8."""
+    """Configure a run of a size with 32 sequences of 512 tokens, or 8 sequences on the CPU."""
     width, layers, heads = SIZES[size]
     channels = [
         ChannelIdentity(name=n, side=s, weight=1.0, train_sha256="", valid_sha256="")  # type: ignore[arg-type]
@@ -99,20 +99,22 @@ def configure(size: str, on_gpu: bool) -> RunConfig:
 
 # ----------------------------------------------------------------------------------- rivals
 def plain_step(config: RunConfig, device: str, *, compiled: bool) -> Callable[[], object]:
-    """A step of the model of transformers, the way people write it."""
-    run = config.identity
-    assert run.architecture is not None
-    model = build_llama(run.architecture, device=device)
-    shape = (run.batch_sequences, run.sequence_tokens + 1)
+    """Return a step of the transformers model, in the usual form."""
+    identity = config.identity
+    assert identity.architecture is not None
+    model = build_llama(identity.architecture, device=device)
+    shape = (identity.batch_sequences, identity.sequence_tokens + 1)
     tokens = torch.randint(VOCABULARY, shape, device=device)
-    rate: Any = torch.tensor(run.learning_rate, device=device) if compiled else run.learning_rate
+    rate: Any = (
+        torch.tensor(identity.learning_rate, device=device) if compiled else identity.learning_rate
+    )
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True, capturable=compiled
     )
 
     def loss_of(tokens: Tensor) -> Tensor:
         kind = torch.device(device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=run.dtype == "bfloat16"):
+        with torch.autocast(kind, torch.bfloat16, enabled=identity.dtype == "bfloat16"):
             logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
         return functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
@@ -128,7 +130,7 @@ def plain_step(config: RunConfig, device: str, *, compiled: bool) -> Callable[[]
 
 
 def replay(step: Callable[[], object]) -> Callable[[], object]:
-    """Record a step as a CUDA graph; the step must outlive the graph, which reads its tensors."""
+    """Record a step as a CUDA graph. The step must outlive the graph, which reads its tensors."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(stream):
         for _ in range(3):
@@ -147,7 +149,7 @@ def replay(step: Callable[[], object]) -> Callable[[], object]:
 def time_step(
     make: Callable[[], Callable[[], object]], tokens: int, device: str
 ) -> tuple[float, float]:
-    """Tokens a second of a step, and seconds until it ran for the third time."""
+    """Measure tokens per second of a step, and seconds until it ran for the third time."""
     began = time.monotonic()
     step = make()
     wait: Callable[[], object] = (
@@ -168,12 +170,12 @@ def time_step(
 
 
 def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
-    """Tokens a second of ``transformers.Trainer``, by the clock between its steps."""
+    """Measure tokens per second of ``transformers.Trainer``, from the time between its steps."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    run = config.identity
-    assert run.architecture is not None
-    on_gpu, seen = device.startswith("cuda"), []
+    identity = config.identity
+    assert identity.architecture is not None
+    on_gpu, times = device.startswith("cuda"), list[float]()
     n_steps = 60 if on_gpu else 8
 
     first = n_steps // 3
@@ -184,17 +186,19 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
                 return
             if on_gpu:
                 torch.cuda.synchronize()
-            seen.append(time.monotonic())
+            times.append(time.monotonic())
 
     random = np.random.default_rng(0)
-    rows = random.integers(VOCABULARY, size=(n_steps * run.batch_sequences, run.sequence_tokens))
+    rows = random.integers(
+        VOCABULARY, size=(n_steps * identity.batch_sequences, identity.sequence_tokens)
+    )
     data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(rows)]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
             max_steps=n_steps,
-            per_device_train_batch_size=run.batch_sequences,
-            learning_rate=run.learning_rate,
+            per_device_train_batch_size=identity.batch_sequences,
+            learning_rate=identity.learning_rate,
             lr_scheduler_type="constant",
             weight_decay=0.1,
             bf16=on_gpu,
@@ -205,26 +209,26 @@ def time_trainer(config: RunConfig, device: str) -> tuple[float, float]:
             disable_tqdm=True,
             logging_steps=1000,
         )
-        model = build_llama(run.architecture, device=device)
+        model = build_llama(identity.architecture, device=device)
         began = time.monotonic()
         Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
-    rate = (n_steps - first) * run.batch_tokens / (seen[-1] - seen[-2])
-    return rate, seen[0] - began
+    rate = (n_steps - first) * identity.batch_tokens / (times[-1] - times[-2])
+    return rate, times[0] - began
 
 
 # ------------------------------------------------------------------------------------- rows
 def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any]]:
-    """Time everything that was asked for at one size."""
+    """Time all wanted rows of one size."""
     on_gpu = device.startswith("cuda")
     config = configure(size, on_gpu)
-    run = config.identity
+    identity = config.identity
     width, layers, _ = SIZES[size]
     lanes = [1, 2, 3, 9] if on_gpu else [1]
 
     def ours(n: int, packing: Packing = "concatenated") -> tuple[float, float]:
-        packed = run.model_copy(update={"packing": packing})
-        timed = config.model_copy(update={"identity": packed})
-        timing = time_steps(timed, Path(), device=device, lanes=n)
+        packed = identity.model_copy(update={"packing": packing})
+        run = config.model_copy(update={"identity": packed})
+        timing = time_steps(run, Path(), device=device, lanes=n)
         return timing.tokens_per_s, timing.compile_s
 
     def without_channels() -> tuple[float, float]:
@@ -235,25 +239,25 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
         from stacked import stacked_step
 
         make = lambda: replay(stacked_step(SIZES[size], VOCABULARY, 9, 32, 512))  # noqa: E731
-        return time_step(make, 9 * run.batch_tokens, device)
+        return time_step(make, 9 * identity.batch_tokens, device)
 
     kinds: dict[str, Callable[[], tuple[float, float]]] = {
         "hf-eager": lambda: time_step(
-            lambda: plain_step(config, device, compiled=False), run.batch_tokens, device
+            lambda: plain_step(config, device, compiled=False), identity.batch_tokens, device
         ),
         "hf-trainer": lambda: time_trainer(config, device),
     }
     if on_gpu:
         kinds["hf-graph"] = lambda: time_step(
-            lambda: replay(plain_step(config, device, compiled=True)), run.batch_tokens, device
+            lambda: replay(plain_step(config, device, compiled=True)), identity.batch_tokens, device
         )
     kinds |= {f"dcpt {n}": lambda n=n: ours(n) for n in lanes}  # type: ignore[misc]
     kinds |= {"without channels": without_channels, "documents": lambda: ours(1, "documents")}
     if on_gpu:
         kinds["stacked"] = stacked
-    model = build_llama(run.architecture, device="meta")  # type: ignore[arg-type]
+    model = build_llama(identity.architecture, device="meta")  # type: ignore[arg-type]
     n_params = sum(p.numel() for p in model.parameters())
-    flops = 6 * n_params + 12 * layers * width * run.sequence_tokens
+    flops = 6 * n_params + 12 * layers * width * identity.sequence_tokens
     for kind, measure in kinds.items():
         if wanted and kind.split()[0] not in wanted:
             continue
@@ -274,11 +278,11 @@ def rows_of(size: str, device: str, wanted: list[str]) -> Iterator[dict[str, Any
 
 
 def _nothing(*_: object) -> None:
-    """In the place of what a row is to leave out."""
+    """Replace a function that a row leaves out."""
 
 
 def time_loader() -> float:
-    """Tokens a second of the mixture alone."""
+    """Measure tokens per second of the mixture alone."""
     random = np.random.default_rng(0)
     shards = {n: random.integers(VOCABULARY, size=2**24).astype(np.uint16) for n in ("a", "b")}
     mixture = Mixture([Phase(0, {"a": Fraction(1, 4), "b": Fraction(3, 4)})], shards, 512, 32, 0)
@@ -289,20 +293,20 @@ def time_loader() -> float:
 
 
 def main() -> None:
-    """Print the rows as they come, and write them as JSON where that is asked for."""
+    """Print each row when it is measured, and write them as JSON with ``--json``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", nargs="+", default=["1.8M", "6.6M", "29M", "91M"])
     parser.add_argument("--only", nargs="*", default=[], help="hf-eager, dcpt ...")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    on_gpu = asked.device.startswith("cuda")
+    args = parser.parse_args()
+    on_gpu = args.device.startswith("cuda")
     machine = torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU"
     print(f"{machine}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"loader {time_loader():.3g} tokens/s")
     rows = []
-    for size in asked.sizes:
-        for row in rows_of(size, asked.device, asked.only):
+    for size in args.sizes:
+        for row in rows_of(size, args.device, args.only):
             rows.append(row)
             mfu = "" if row["mfu"] is None else f"MFU {row['mfu']:6.1%}  {row['gib']:5.2f} GiB"
             print(
@@ -310,8 +314,8 @@ def main() -> None:
                 f"{row['ready_s']:5.1f} s before  {mfu}",
                 flush=True,
             )
-            if asked.json:
-                asked.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+            if args.json:
+                args.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

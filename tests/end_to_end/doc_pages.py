@@ -1,7 +1,7 @@
-"""Commands and Python of the documentation's pages.
+"""Commands and Python code of the documentation.
 
 Blocks marked ``bash`` are run. Blocks marked ``console`` are parsed only: they need hours, a GPU or
-files of a person's own.
+files of the user.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in one language."""
+    """Return the fenced blocks of a page in a language."""
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
 
 
 def commands(page: Path, language: str = "bash") -> list[list[str]]:
-    """The words behind ``dcpt`` of every such line in the page's blocks of a language."""
+    """Return the arguments of every ``dcpt`` line in the page's blocks of a language."""
     lines = [line for block in blocks(page, language) for line in block.splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
     return [line[1:] for line in words if line and line[0] == "dcpt"]

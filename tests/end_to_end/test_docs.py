@@ -1,4 +1,4 @@
-"""Every command of the documentation, run page by page in a folder of its own."""
+"""Every command of the documentation runs, page by page, in a new folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dcpt.table import write_runs
 
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
 SLOW = {"docs/how-to/study.md"}
-"""Pages that train: the commands of the README, which are tested too, are nearly the same."""
+"""Pages that train. Their commands are nearly those of the README, which are tested too."""
 
 
 def name_of(page: Path) -> str:
@@ -26,7 +26,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tables that the pages speak of."""
+    """Write the tables that the pages use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     write_runs(bundled_runs("zh_annealed"), Path("runs.csv"))

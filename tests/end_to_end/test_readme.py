@@ -1,6 +1,6 @@
-"""The README's commands, in its order, on a tiny study; then what they left behind.
+"""The README's commands run in order on a tiny study, and write the expected files.
 
-The two make commands are left to a person and to the checks themselves.
+The two make commands are not tested here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def readme_python() -> list[str]:
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which every command of the README was given."""
+    """A folder in which every command of the README has run."""
     folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
     os.chdir(folder)
     try:

@@ -14,7 +14,7 @@ ONE_SIZE = "bases: [a, b], ratios: [0.25, 0.5, 0.75]", "bases: [a], ratios: [0.2
 
 @pytest.fixture
 def study(tiny_study: Path) -> Path:
-    """One size and two ratios, prepared; the larger target is left out."""
+    """A prepared study of one size and two ratios, without the larger target."""
     text = tiny_study.read_text(encoding="utf-8").replace(*ONE_SIZE)
     text = text[: text.index("target:")]
     tiny_study.write_text(text, encoding="utf-8")
@@ -24,7 +24,7 @@ def study(tiny_study: Path) -> Path:
 
 @pytest.fixture
 def longer(study: Path) -> Path:
-    """Trunks that outlast many looks at them."""
+    """Trunks long enough to be observed many times."""
     text = study.read_text(encoding="utf-8")
     study.write_text(text.replace("tokens: 5120", "tokens: 102400"), encoding="utf-8")
     return study

@@ -1,4 +1,4 @@
-"""Engines that tests disturb, and what a run leaves in its folder."""
+"""Engines that tests interrupt, and the files of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dcpt.study.folder import StudyFolder
 
 
 class Remembering(LocalEngine):
-    """Keeps its workers for a look at how they ended."""
+    """Keeps its workers, so that a test can check how they ended."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -35,7 +35,7 @@ def folders(study: Path, runs: list[PlannedRun]) -> list[RunFolder]:
 
 
 def run_grid(study: Path) -> subprocess.Popen[str]:
-    """`dcpt run-grid` with one worker, in a process group of its own."""
+    """`dcpt run-grid` with one worker, in its own process group."""
     code = "from dcpt.cli import main; main()"
     command = [sys.executable, "-c", code, "run-grid", str(study), "--workers", "1"]
     pipe = subprocess.PIPE
@@ -49,7 +49,7 @@ def kill_worker(worker: _Worker) -> int:
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
-    """Wait for something to happen; the limit is only there so that a failure ends."""
+    """Wait for a condition; the limit only makes a failing test end."""
     deadline = time.monotonic() + 1200
     while not condition():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Every file of a study's runs, damaged in five ways: named, set aside, and trained again."""
+"""Every file of the runs, damaged in five ways, is named, set aside, and trained again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ HARMLESS = [f"{TRUNK}/state-5120.safetensors", f"{TRUNK}/lock"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a study of one base, two trunks and their branches, trained."""
+    """The file of a trained study with a base, two trunks and their branches."""
     torch.set_num_threads(1)
     file = write_tiny_study(tmp_path_factory.mktemp("trained"))
     text = file.read_text(encoding="utf-8")
@@ -68,13 +68,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(trained: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
+    """A copy that a test may damage."""
     shutil.copytree(trained.parent, tmp_path / "study")
     return tmp_path / "study" / trained.name
 
 
 def train_all(file: Path) -> list[str]:
-    """What `run-grid` trains, in this process; returns the runs that were not done."""
+    """Train like `run-grid`, in this process; returns the runs that were not done."""
     workspace, folder = Workspace(file), StudyFolder(file)
     workspace.planner.settle_warmup()
     trained = []
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_named_and_trained_again(
         str(path) in status.error.sentence for status in statuses if status.state == "damaged"
     ] == [True]
     assert all(row in expected for row in found.rows)
-    assert contents(study.parent) == before  # who reads writes nothing
+    assert contents(study.parent) == before  # Reading writes nothing.
 
     train_all(study)
     healed = read_rows(study)
@@ -150,7 +150,7 @@ def test_a_damaged_state_is_not_trained_on(study: Path, trained: Path, way: str)
         for event in RunFolder(branch).events()
         if event["event"] == "note"
     )
-    assert train_all(study) == [path.parent.name]  # which makes its state again
+    assert train_all(study) == [path.parent.name]  # The trunk makes its state again.
     assert path.is_file()
 
 
@@ -162,7 +162,7 @@ def test_the_warmup_outlives_its_file(study: Path, trained: Path, way: str) -> N
     path = study.parent / "resolved.json"
     WAYS[way](path)
     again = [run.config.identity.hash for run in Workspace(study).planned]
-    assert again[:2] == hashes[:2]  # the base and a trunk
+    assert again[:2] == hashes[:2]  # The base and a trunk.
     assert str(path) in Workspace(study).damaged[0]
     Workspace(study).planner.settle_warmup()
     assert path.with_name("resolved.json.damaged").exists()
@@ -176,7 +176,7 @@ def test_a_line_in_the_middle_that_is_no_json(study: Path, trained: Path) -> Non
     path.write_bytes(b"\n".join([lines[0], b'{"event": "poi', *lines[1:]]))
     found = read_rows(study)
     assert "its 1 branches are left out with it" in found.damaged[0]
-    assert {row["ratio"] for row in found.rows} == {1.0}  # the trunk and its branch are left out
+    assert {row["ratio"] for row in found.rows} == {1.0}  # The trunk and its branch are left out.
     train_all(study)
     assert read_rows(study).rows == read_rows(trained).rows
 
@@ -215,7 +215,7 @@ def test_strangers_in_the_folder_of_runs(study: Path, trained: Path) -> None:
 
 
 def as_an_earlier_version(folder: Path) -> None:
-    """Take out the hashes that earlier versions did not write."""
+    """Remove the hashes that earlier versions did not write."""
     for name, hashes in (("config.json", ["sha256"]), ("result.json", ["sha256", "metrics"])):
         record = json.loads((folder / name).read_text())
         record = {key: value for key, value in record.items() if key not in [*hashes, "files"]}

@@ -22,7 +22,7 @@ from dcpt.study.folder import StudyFolder
 def test_workers_that_are_ready_leave_by_themselves(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_LEAVE_S", 600.0)  # a busy machine takes its time
+    monkeypatch.setattr(local, "_LEAVE_S", 600.0)  # A busy machine is slow.
     engine = Remembering(StudyFolder(study), [Slot(), Slot()])
     engine.run(Workspace(study).planned)
     ready = [worker for worker in engine.started if worker.is_ready]
@@ -35,12 +35,12 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     trunks = [run for run in runs if run.config.identity.kind == "trunk"]
     broken, sound = folders(study, trunks)
     broken.path.mkdir(parents=True)
-    broken.metrics.symlink_to(study.parent / "gone" / "metrics.jsonl")  # cannot be written
+    broken.metrics.symlink_to(study.parent / "gone" / "metrics.jsonl")  # Cannot be written.
 
     engine = LocalEngine(StudyFolder(study), [Slot()])
     outcome = engine.run(runs)
 
-    assert len(outcome.failed) == 2  # the trunk and the branch that needed it
+    assert len(outcome.failed) == 2  # The trunk and the branch that needs it.
     assert "No such file" in outcome.failed[trunks[0].config.name]
     assert "Traceback" in broken.error()["traceback"]
     assert sound.is_done(trunks[1].config)
@@ -48,13 +48,13 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     assert sorted(states) == ["done", "done", "done", "failed", "waiting"]
 
     process = run_grid(study)
-    output, _ = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    first, *lines = output.splitlines()
-    assert first == "grid: 2 runs to train, 3 done, 1 workers"  # there is no terminal
+    first, *lines = told.splitlines()
+    assert first == "grid: 2 runs to train, 3 done, 1 workers"  # There is no terminal.
     assert any(line.startswith(f"failed {trunks[0].name}: ") for line in lines)
     assert any(line.startswith("grid: 3 of 5 runs done, 2 failed; ") for line in lines)
-    assert "No such file" in output
+    assert "No such file" in told
 
     broken.metrics.unlink()
     again = engine.run(runs)
@@ -111,7 +111,7 @@ def test_runs_side_by_side_in_one_worker(longer: Path) -> None:
 
     outcome = LocalEngine(StudyFolder(study), [Slot(lanes=3)], count).run(runs)
     assert len(outcome.finished) == len(runs)
-    assert most == 2  # both trunks, or a branch and the other trunk
+    assert most == 2  # Both trunks, or a branch and the other trunk.
 
 
 def test_a_worker_that_dies_with_several_runs_fails_none_of_them(longer: Path) -> None:
@@ -168,7 +168,7 @@ def test_large_models_train_alone(study: Path) -> None:
 def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
     first, second, third = Workspace(study).planned[:3]
     runs = [PlannedRun(run.config) for run in (first, third)]
-    crowded = PlannedRun(second.config, about_n_params=10.0)  # it is sent first
+    crowded = PlannedRun(second.config, about_n_params=10.0)  # It is sent first.
     queue = RunQueue([*runs, crowded], StudyFolder(study))
     queue.take(runs[0])
     queue.take(crowded)
@@ -197,10 +197,10 @@ def test_runs_that_wait_for_a_failed_run_fail_with_it(study: Path) -> None:
 
 
 class Sent:
-    """A connection that takes everything."""
+    """A connection that discards what is sent."""
 
     def send(self, _: object) -> None:
-        """Take it."""
+        """Discard a message."""
 
 
 def test_a_full_disk_fails_runs_and_loses_nothing(
@@ -216,13 +216,13 @@ def test_a_full_disk_fails_runs_and_loses_nothing(
         shutil.copy(study, disk)
         filler = disk / "filler"
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        filler.write_bytes(b"x" * (free - 200_000))  # room for some runs, not for all
+        filler.write_bytes(b"x" * (free - 200_000))  # Space for some runs, but not for all.
         moved = disk / study.name
         process = run_grid(moved)
-        output, _ = process.communicate(timeout=120)
+        told, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert "No space left" in output
-        assert "Traceback" not in output
+        assert "No space left" in told
+        assert "Traceback" not in told
         kept = {path: path.read_bytes() for path in disk.glob("runs/*/result.json")}
 
         filler.unlink()

@@ -30,7 +30,7 @@ def prepared(tiny_study: Path) -> Path:
 
 
 def begin(study: Path, run: PlannedRun) -> None:
-    """As if the run's training had started."""
+    """Make it look as if the training of a run had started."""
     RunFolder.of(run.config, study.parent / "runs").write_config(run.config)
 
 
@@ -83,7 +83,9 @@ def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) ->
     before = plan(prepared)
     runs = Workspace(prepared).plan_trunks([Trunk("a", 0.5, 3e-3, n_tokens=10240)])
     assert [run.config.identity.kind for run in runs] == ["pretrain", "trunk", "branch"]
-    assert runs[1].config.name in names(before, "trunk")  # another length is no other run
+    assert runs[1].config.name in names(
+        before, "trunk"
+    )  # A different length does not make a different run.
     assert runs[1].config.recorded.n_tokens == 10240
     assert runs[1].config.recorded.purpose == "verify"
 

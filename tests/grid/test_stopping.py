@@ -1,4 +1,4 @@
-"""Signals and dead workers: what is in training is saved, resumed, or fails in one sentence."""
+"""Signals and dead workers: runs in training are saved, resumed, or fail with a message."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from dcpt.training.state import read_step
 
 @pytest.fixture(autouse=True)
 def listening() -> Iterator[None]:
-    """SIGINT as in a terminal: a shell that starts pytest in the background ignores it."""
+    """Handle SIGINT as in a terminal; a shell that starts pytest in the background ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def copy_of(study: Path, folder: Path) -> Path:
-    """The same prepared study in another folder, with nothing trained."""
+    """Copy the prepared study to another folder, without trained runs."""
     shutil.copytree(study.parent, folder)
     return folder / study.name
 
 
 def assert_same_runs(study: Path, other: Path) -> None:
-    """All runs of two studies have the same points, and the same states to the last bit."""
+    """Check that all runs of two studies have the same points and bit-identical states."""
     for here, there in zip(
         folders(study, Workspace(study).planned),
         folders(other, Workspace(other).planned),
@@ -71,7 +71,7 @@ def saved_tokens(folder: RunFolder, run: PlannedRun) -> int:
 
 
 def often_saved(runs: list[PlannedRun]) -> list[PlannedRun]:
-    """The same runs with a checkpoint after every step."""
+    """Return the runs with a checkpoint after every step."""
     recorded = {"checkpoint_every_s": 0.0}
     return [
         replace(
@@ -85,7 +85,7 @@ def often_saved(runs: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def the_saved_run(study: Path) -> tuple[PlannedRun, RunFolder]:
-    """The one run that has a checkpoint."""
+    """Return the only run that has a checkpoint."""
     runs = Workspace(study).planned
     pairs = zip(runs, folders(study, runs), strict=True)
     (found,) = [(run, folder) for run, folder in pairs if folder.checkpoint.exists()]
@@ -97,7 +97,7 @@ def trunks_of(runs: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def shorter(study: Path) -> Path:
-    """Trunks long enough to be killed in the middle, and done in seconds."""
+    """Trunks long enough to be killed half-way, but done in seconds."""
     text = study.read_text(encoding="utf-8")
     study.write_text(text.replace("tokens: 5120", "tokens: 40960"), encoding="utf-8")
     return study
@@ -151,13 +151,13 @@ def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) 
 
     bases = [run for run in runs if run.config.identity.kind == "pretrain"]
     LocalEngine(StudyFolder(study), [Slot()]).run(bases)
-    doomed = replace(doomed, about_n_params=10 * doomed.about_n_params)  # it is sent first
+    doomed = replace(doomed, about_n_params=10 * doomed.about_n_params)  # It is sent first.
     runs = [doomed if run.name == doomed.name else run for run in runs]
     engine = Hesitating(StudyFolder(study), [Slot()], kill_always)
     outcome = engine.run(runs)
 
     assert len(killed) == 2
-    assert len(outcome.failed) == 2  # with the branch that needs it
+    assert len(outcome.failed) == 2  # With the branch that needs it.
     assert outcome.failed[doomed.name] == (
         "its process was killed twice, the last time by SIGKILL, probably because memory ran out; "
         "use fewer --workers or free memory, then rerun the same command to resume from the "
@@ -171,11 +171,11 @@ def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) 
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "said"),
+    ("exit_code", "expected"),
     [(-11, "by SIGSEGV; rerun the same"), (-9, "by SIGKILL, probably"), (3, "exit code 3; rerun")],
 )
-def test_a_death_is_named(exit_code: int, said: str) -> None:
-    assert said in local._death_words(exit_code)
+def test_a_death_is_named(exit_code: int, expected: str) -> None:
+    assert expected in local._death_words(exit_code)
 
 
 @pytest.mark.parametrize(
@@ -188,17 +188,17 @@ def test_a_signal_saves_the_runs_in_training(
     watched = folders(longer, trunks_of(Workspace(longer).planned))
     process = run_grid(longer)
     wait_until(lambda: any(last_tokens(folder) for folder in watched))
-    send(process.pid, number)  # a terminal sends Ctrl-C to all processes
-    output, errors = process.communicate()
+    send(process.pid, number)  # A terminal sends Ctrl-C to all processes.
+    told, errors = process.communicate()
 
     assert process.returncode == 128 + number
-    assert "Traceback" not in output + errors
+    assert "Traceback" not in told + errors
     assert f"dcpt: stopped by {number.name}; saved 1 run in training; rerun the same" in errors
     run, folder = the_saved_run(longer)
     assert saved_tokens(folder, run) >= last_tokens(folder) > 0
     assert not folder.is_locked()
 
-    if number == signal.SIGTERM:  # what follows is the same for both
+    if number == signal.SIGTERM:  # The rest is the same for both.
         points = []
         for study in (longer, other):
             needed = [
@@ -217,7 +217,7 @@ def test_workers_save_and_leave_when_their_parent_is_killed(longer: Path) -> Non
     process = run_grid(longer)
     wait_until(lambda: any(last_tokens(folder) for folder in watched))
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()  # returns when the worker has closed its side too
+    process.communicate()  # Returns when the worker has closed its side too.
     run, folder = the_saved_run(longer)
     assert saved_tokens(folder, run) >= last_tokens(folder) > 0
     assert not folder.is_locked()
@@ -263,7 +263,7 @@ def test_a_second_interrupt_does_not_wait(longer: Path, monkeypatch: pytest.Monk
     def wait_and_interrupt(*arguments: Any, timeout: float) -> list[Any]:
         waits.append(timeout)
         assert len(waits) < 1000
-        if timeout == 0.1:  # the engine waits for its workers to save
+        if timeout == 0.1:  # The engine waits for its workers to save.
             os.kill(os.getpid(), signal.SIGINT)
         return wait(*arguments, timeout=timeout)
 
@@ -290,7 +290,7 @@ def test_an_error_of_the_view_saves_the_runs_too(longer: Path) -> None:
 
 def test_signals_are_only_noted_where_that_is_wanted() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup does.
     try:
         with note_signals() as received:
             os.kill(os.getpid(), signal.SIGHUP)

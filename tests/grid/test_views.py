@@ -1,4 +1,4 @@
-"""What is shown while a grid trains; the queue is moved by hand, nothing is trained."""
+"""Views of a grid in training; the tests change the queue, nothing is trained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def queue(study: Path) -> RunQueue:
 
 
 def finish(queue: RunQueue, index: int) -> None:
-    """Take a run and end it as a worker would."""
+    """Take a run and end it, as a worker would."""
     run = queue.planned[index]
     folder, n_tokens = queue.folders[run.name], run.config.recorded.n_tokens
     queue.take(run)
@@ -90,7 +90,7 @@ def test_a_redraw_reads_only_the_runs_in_training(
     live = Live(console=console, auto_refresh=False)
     view = LiveView(console, [Slot()], "grid", live)
     view.tick(queue)
-    assert set(read) == {run.name for run in queue.planned}  # once, at the beginning
+    assert set(read) == {run.name for run in queue.planned}  # Once, at the beginning.
 
     assert view.status is not None
     read.clear()
@@ -112,11 +112,11 @@ def test_a_redraw_reads_only_the_runs_in_training(
     queue.end(trunk, "failed", write_error(folder, "no luck", "", "other"))
     view.draw(view.status)
     branch = next(run for run in queue.planned if trunk.identity_hash in run.needs)
-    assert set(read) == {trunk.name, branch.name}  # both have just failed
+    assert set(read) == {trunk.name, branch.name}  # Both have just failed.
     read.clear()
     view.draw(view.status)
     assert read == []
-    assert view.status.n_failed == 2  # with its branch
+    assert view.status.n_failed == 2  # With its branch.
     assert "1 of 5 runs done, 2 failed" in view.totals(view.status)
 
 

@@ -1,4 +1,4 @@
-"""The quickstart notebook runs from top to bottom and shows what it promises."""
+"""The quickstart notebook runs from top to bottom and shows its results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SOURCE = Path(__file__).parents[2] / "notebooks" / "quickstart.py"
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> list[nbformat.NotebookNode]:
-    """The code cells after a run in a kernel of its own."""
+    """The code cells after a run in a new kernel."""
     notebook = jupytext.read(SOURCE)
     folder = tmp_path_factory.mktemp("quickstart")
     nbclient.NotebookClient(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
-    assert list(folder.iterdir()) == []  # it shows, and leaves nothing behind
+    assert list(folder.iterdir()) == []  # It shows the page and leaves no files.
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 

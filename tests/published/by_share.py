@@ -1,4 +1,4 @@
-"""A law of one's own, for tables of one size at one length: what a channel's share alone does."""
+"""A custom law for tables of one size and one length: the effect of a channel's share alone."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ BY_SHARE = Law(
     loss=_by_share,
     one_value=("n_params", "n_tokens"),
 )
-"""The sign of C is left to the table."""
+"""The sign of C is free."""

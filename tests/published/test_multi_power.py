@@ -43,7 +43,7 @@ MEASURED = {
     "multi-power": {25e6: 0.00460, 100e6: 0.00497, 400e6: 0.00598},
     "lr-annealing": {25e6: 0.00516, 100e6: 0.00430, 400e6: 0.00520},
 }
-"""Test errors of our refits to all logged steps of the training curves; .6 and .01 CPU s each."""
+"""Test errors of our refits to all logged steps of the training curves; 0.6 and 0.01 CPU s each."""
 
 
 def curves(size: float) -> ChannelData:

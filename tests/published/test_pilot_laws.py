@@ -1,4 +1,4 @@
-"""Our own pilot runs: what laws say of sizes, ratios and learning rates that they did not see."""
+"""Our pilot runs: predictions of the laws at held-out sizes, ratios and learning rates."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_code_domain_law_at_held_out_ratios_and_size() -> None:
 
 
 def test_zh_general_law_reaches_the_larger_size_from_the_smaller() -> None:
-    """Annealed general losses at 6.6M from runs at 1.8M alone."""
+    """Predict annealed general losses at 6.6M from runs at 1.8M alone."""
     data = points_from_table(pilot("zh_annealed"), "general")
     for name, limit in (("joint-general", 0.045), ("annealed-general-l0", 0.022)):
         used = data_for(LAWS[name], data)

@@ -1,4 +1,4 @@
-"""Small tables printed in papers: the answer that a user of these tables should get."""
+"""Small tables from papers: the answer that a user of these tables should get."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_chemistry_the_share_recommended_from_a_law_of_its_rows() -> None:
 
 
 def test_music_the_best_share_of_four_when_5b_domain_tokens_are_seen_once() -> None:
-    """Measured rows, not a law: no smooth curve through them has its lowest row at .732."""
+    """Measured rows, not a law: no smooth curve through them has its lowest row at 0.732."""
     ratio, domain = np.array([0.2, 0.5, 0.732, 0.8]), np.array([0.7486, 0.7448, 0.7309, 0.7398])
     share, loss = best_share(ratio, np.zeros(4), domain, limit=np.inf)
     assert share == 0.732
     assert loss == 0.7309
 
 
-# CMR (arXiv 2407.17467), finance: domain loss after 20B tokens at shares 1, .75, .5, .33, .25.
+# CMR (arXiv 2407.17467), finance: domain loss after 20B tokens at shares 1, 0.75, 0.5, 0.33, 0.25.
 FINANCE = {
     460e6: (1.4628, 1.4844, 1.5122, 1.5387, 1.5561),
     940e6: (1.3723, 1.3910, 1.4155, 1.4385, 1.4538),
@@ -117,7 +117,7 @@ REPLAY = {
 
 @pytest.mark.parametrize("text", REPLAY)
 def test_replay_keeps_the_old_and_costs_the_new(text: str) -> None:
-    """Signs of both trends, from laws whose own sign is free; within a unit of its last digit."""
+    """Signs of both trends, from laws whose sign is free, within a unit of the last digit."""
     replay, old, new = map(np.array, REPLAY[text])
     runs = pd.DataFrame({"ratio": 1 - replay, "loss_general": old, "loss_domain": new})
     runs = runs.assign(run="replay " + runs.index.astype(str), n_params=405e6, n_tokens=100e9)

@@ -1,4 +1,4 @@
-"""Other people's tables, fitted again: the numbers that they published, at the tolerances of each
+"""Refits of published tables give the published numbers, within the tolerances of each
 `data/<table>/SOURCE.md`."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def objective(law: Law, data: ChannelData, values: dict[str, float]) -> float:
-    """Sum of Huber(1e-3) of log residuals at given parameters."""
+    """Sum Huber(1e-3) over log residuals at given parameters."""
     ordered = np.array([values[name] for name in law.names])
     losses = evaluate(law, data.points, ordered, references_of(data.points))
     return float(huber(np.log(losses) - np.log(data.losses), 1e-3).sum())
@@ -72,7 +72,7 @@ def test_gemstones_by_the_chinchilla_law(name: str) -> None:
     assert flag_law(found) == []
 
 
-# OLMo ladder. What 13.2B parameters had, and what the ladder of four sizes says they have.
+# OLMo ladder: measured losses at 13.2B parameters, and those predicted from four sizes.
 OLMO = {
     "c4_en_ce": (2.437876, 2.344387),
     "hellaswag_val_bpb": (0.660934, 0.653177),
@@ -150,8 +150,8 @@ OVER_TRAINING = Law(
 
 @pytest.mark.parametrize(("train_set", "model", "multiplier"), OVER_TRAINED)
 def test_over_training_by_a_law_of_ones_own(train_set: str, model: str, multiplier: float) -> None:
-    """The authors square the residuals of the loss, the fitter those of a logarithm: so the law is
-    one of the perplexity, whose logarithm the loss is."""
+    """The authors minimize squared residuals of the loss, the fitter those of a logarithm. So the
+    law is fitted to the perplexity, whose logarithm is the loss."""
     table = pd.read_csv(DATA / "gadre_overtraining" / "gadre_runs.csv")
     table = table[table["train_set"] == train_set]
     small = table["model"].str.match("d=(96|512|576|1024)_") & (table["chinchilla_mult"] == 1)
@@ -181,7 +181,7 @@ def repeated_text() -> ChannelData:
 
 
 def published_constants(data: ChannelData) -> dict[str, float]:
-    """What the authors held while they fitted R_d and R_n, at our references."""
+    """Parameters that the authors fixed while they fitted R_d and R_n, at our references."""
     ref, alpha = references_of(data.points), 0.3526596
     assert ref.n_params is not None
     return {

@@ -1,5 +1,5 @@
-"""C4 mixed with Python, from scratch, at one size (arXiv 2305.16264): what each law makes of what
-it did not see. Errors are means of absolute errors, in nats, over the held-out points, averaged
+"""C4 mixed with Python, from scratch, at one size (arXiv 2305.16264): errors of each law at
+held-out points. Errors are means of absolute errors, in nats, over the held-out points, averaged
 over the two corpora; the first evaluation of every run (5.2B tokens) is left out."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dcpt.laws.solver.search import fit_law
 DATA = Path(__file__).parent / "data" / "datablations"
 CORPORA = ("c4", "python")
 
-# Longest third of D, shares .4 and .7 of the corpus itself.
+# Longest third of D, shares 0.4 and 0.7 of the corpus itself.
 HELD_OUT = {
     "d-cpt": (0.0137, 0.0059),
     "data-mixing": (0.0062, 0.0048),
@@ -34,7 +34,7 @@ SPLITS = ("longest_d", "shares")
 
 
 def curves(corpus: str, fewest_tokens: float = 6e9) -> pd.DataFrame:
-    """The runs as a table whose domain is the corpus."""
+    """Return the runs as a table whose domain is the corpus."""
     table = pd.read_csv(DATA / "c4_python_curves_4b2.csv")
     table = table[(table["val_domain"] == corpus) & (table["tokens"] > fewest_tokens)]
     share = table[f"w_{corpus}"]
@@ -71,7 +71,7 @@ def test_held_out_error_of_each_law(name: str, split: str) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_held_out_error_of_the_stack(split: str) -> None:
-    """All laws that suit the table, weighted without the held-out runs."""
+    """Fit all laws that the table supports, weighted without the held-out points."""
     errors = []
     for corpus in CORPORA:
         runs = curves(corpus)

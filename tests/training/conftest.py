@@ -1,4 +1,4 @@
-"""One prepared text and one base for all tests of training."""
+"""Prepared text and a base, shared by all tests of training."""
 
 from __future__ import annotations
 

@@ -132,10 +132,10 @@ ARCHITECTURE = Architecture(width=16, layers=2, heads=2, vocab_size=300, max_seq
 
 
 def save_base(tokenizer: Path, folder: Path) -> None:
-    """An untrained base in an ordinary model folder."""
+    """Save an untrained base as a model folder."""
     save_model(build_llama(ARCHITECTURE, seed=7), tokenizer, folder)
 
 
 def points_of(folder: RunFolder) -> list[dict[str, Any]]:
-    """Points without what the clock says."""
+    """Points without times."""
     return [{k: v for k, v in point.items() if k != "wall_s"} for point in folder.points()]

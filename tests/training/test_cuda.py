@@ -40,7 +40,7 @@ def test_losses_are_those_of_the_cpu(made: Made, dtype: str, tolerance: float) -
     train(branch, made.study, device="cuda:0")
     found = made.folder(on_gpu).points() + made.folder(branch).points()
 
-    if dtype == "float32":  # the same identity: put the first one away
+    if dtype == "float32":  # The identity is the same, so move the first run away.
         made.folder(on_gpu).path.rename(made.runs / "put-away")
         made.folder(branch).path.rename(made.runs / "put-away-too")
     train(on_cpu, made.study)
@@ -48,14 +48,14 @@ def test_losses_are_those_of_the_cpu(made: Made, dtype: str, tolerance: float) -
     train(decayed, made.study)
     expected = made.folder(on_cpu).points() + made.folder(decayed).points()
     assert [p["n_tokens"] for p in found] == [n * BATCH_TOKENS for n in (0, 6, 12, 11)]
-    for point, other in zip(found, expected, strict=True):
-        assert point["loss"] == pytest.approx(other["loss"], abs=tolerance)
-        assert point["train_loss"] == pytest.approx(other["train_loss"], abs=tolerance)
+    for point, reference in zip(found, expected, strict=True):
+        assert point["loss"] == pytest.approx(reference["loss"], abs=tolerance)
+        assert point["train_loss"] == pytest.approx(reference["train_loss"], abs=tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_alone_together_and_resumed_agree(made: Made, tmp_path: Path, dtype: str) -> None:
-    """Sums of the embedding's gradient and of attention's come in no fixed order on a GPU."""
+    """On a GPU the sums in the gradients of embedding and attention have no fixed order."""
     sound = [made.trunk(40, points=(20,), ratio=r, dtype=dtype) for r in (0.2, 0.4)]
     poisoned = made.trunk(40, learning_rate=1e30, warmup_tokens=0, dtype=dtype)
     lanes, ended = Lanes(made.study, "cuda:0"), {}
@@ -86,7 +86,7 @@ def losses_of(made: Made, config: RunConfig) -> list[float]:
 
 
 def steps_of(made: Made, config: RunConfig, n: int) -> tuple[Step, list[float]]:
-    """Take steps on one batch; returns what took them and their losses."""
+    """Take steps on the same batch; returns the step and the losses."""
     from dcpt.training.data import open_data
 
     batch = open_data(config, made.study).mixture.batch(0)
@@ -121,19 +121,21 @@ def test_models_of_transformers_own_code(made: Made, tmp_path: Path, dropout: fl
     )
     torch.manual_seed(0)
     save_model(GPTNeoXForCausalLM(shape), made.study / "data/tokenizer", tmp_path / "base")
-    own = Made(made.study, tmp_path / "base")
-    config = own.trunk(6)
-    step, losses = steps_of(own, config, 6)
+    from_base = Made(made.study, tmp_path / "base")
+    config = from_base.trunk(6)
+    step, losses = steps_of(from_base, config, 6)
     assert (step._graph is None) == (dropout > 0)
     if not dropout:
-        slow = load_base(config, own.study, "cuda:0")
+        slow = load_base(config, from_base.study, "cuda:0")
         forward = forward_of(slow, "float32")
         assert forward.is_static
-        train(config, own.study)
-        point = own.folder(config).points()[0]
-        own.folder(config).path.rename(own.runs / "put-away")
-        train(config, own.study, device="cuda:0")
-        assert own.folder(config).points()[0]["loss"] == pytest.approx(point["loss"], abs=1e-4)
+        train(config, from_base.study)
+        point = from_base.folder(config).points()[0]
+        from_base.folder(config).path.rename(from_base.runs / "put-away")
+        train(config, from_base.study, device="cuda:0")
+        assert from_base.folder(config).points()[0]["loss"] == pytest.approx(
+            point["loss"], abs=1e-4
+        )
     assert losses[-1] < losses[0]
 
 
@@ -166,8 +168,8 @@ def test_what_changes_from_step_to_step_is_not_recorded(
     found = made.folder(config).points()
     made.folder(config).path.rename(made.runs / "put-away")
     train(config, made.study)
-    for point, other in zip(found, made.folder(config).points(), strict=True):
-        assert point["loss"] == pytest.approx(other["loss"], abs=1e-3)
+    for point, reference in zip(found, made.folder(config).points(), strict=True):
+        assert point["loss"] == pytest.approx(reference["loss"], abs=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
@@ -175,15 +177,15 @@ def test_documents_apart_are_those_of_the_cpu(made: Made, tmp_path: Path, family
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
     save_model(model, made.study / "data/tokenizer", tmp_path / "base")
-    documents = Made(made.study, tmp_path / "base")
-    apart, joined = documents.trunk(8, packing="documents"), documents.trunk(8)
+    from_base = Made(made.study, tmp_path / "base")
+    apart, joined = from_base.trunk(8, packing="documents"), from_base.trunk(8)
     losses = {}
     for device in ("cuda:0", "cpu"):
         for config in (apart, joined):
-            train(config, documents.study, device=device)
-            folder = documents.folder(config)
+            train(config, from_base.study, device=device)
+            folder = from_base.folder(config)
             losses[device, config.identity.packing] = folder.points()[-1]["loss"]
-            folder.path.rename(documents.runs / f"{device}-{config.identity.packing}")
+            folder.path.rename(from_base.runs / f"{device}-{config.identity.packing}")
     for packing in ("documents", "concatenated"):
         expected = losses["cpu", packing]
         assert losses["cuda:0", packing] == pytest.approx(expected, abs=1e-4)
@@ -199,7 +201,7 @@ def test_a_large_vocabulary_needs_no_room_for_its_logits() -> None:
     targets = torch.randint(152_000, (16_384,), device="cuda")
     mean_loss(hidden, head, targets)[0].backward()
     used = torch.cuda.max_memory_allocated() - before
-    assert used < 2 * 2**30  # the logits alone are 4.6 GiB in bfloat16, 9.3 in float32
+    assert used < 2 * 2**30  # The logits alone take 4.6 GiB in bfloat16 and 9.3 GiB in float32.
 
 
 def test_timing(made: Made) -> None:

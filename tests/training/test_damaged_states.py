@@ -1,4 +1,4 @@
-"""States, bases and checkpoints whose bytes changed: never trained on, and gone on from before."""
+"""Changed bytes in states, bases and checkpoints: training never uses them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def other(made: Made, tmp_path: Path) -> Made:
 
 @pytest.fixture
 def base(made: Made, tmp_path: Path) -> Path:
-    """A base of one's own to spoil."""
+    """A separate base that a test may damage."""
     return Path(shutil.copytree(made.base, tmp_path / "own-base"))
 
 
@@ -126,16 +126,16 @@ def test_a_base_state_that_is_damaged_is_made_again(made: Made, other: Made) -> 
     trunk = made.trunk(
         2, base=f"run:{pretrain.identity.hash}", base_path=None, base_state_tokens=start
     )
-    for folder in (made, other):
-        train(pretrain, folder.study)
+    for runs in (made, other):
+        train(pretrain, runs.study)
     path = made.folder(pretrain).state(start)
     flip_last_bit(path)
     assert not made.folder(pretrain).is_done(pretrain)
     with pytest.raises(DamagedFileError, match="its content is not what was written"):
         train(trunk, made.study)
     train(pretrain, made.study)
-    for folder in (made, other):
-        train(trunk, folder.study)
+    for runs in (made, other):
+        train(trunk, runs.study)
     assert points_of(made.folder(trunk)) == points_of(other.folder(trunk))
 
 
@@ -169,7 +169,7 @@ def test_a_flipped_bit_in_a_checkpoint_base_is_refused(base: Path, made: Made) -
         train(config, made.study)
 
 
-# --------------------------------------------------------------------- whatever loading raises
+# --------------------------------------------------------------------- errors while loading
 @pytest.mark.parametrize(
     "values",
     [
@@ -236,7 +236,7 @@ def test_how_attention_is_computed_is_ours_to_choose(
 # ----------------------------------------------------------------------- folders and hub ids
 @contextmanager
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Count what is asked of a hub that cannot be reached."""
+    """Count the requests to a hub that cannot be reached."""
     import huggingface_hub
 
     asked: list[str] = []
@@ -285,4 +285,4 @@ def test_a_hub_id_without_a_connection_is_asked_for_once(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="checkpoint owner/name: no such folder, and the hub"):
         load_model("owner/name")
-    assert waits == []  # a retry waits before it
+    assert waits == []  # A retry waits before the request.

@@ -1,4 +1,4 @@
-"""Channel losses and their standard errors against numpy."""
+"""Channel losses and their standard errors are compared with numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open families of causal LMs as bases, tiny and with random weights."""
+"""Open families of causal LMs as bases, with tiny random models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIED = {"llama", "gpt2"}
 def test_a_family_can_be_a_base(made: Made, tmp_path: Path, family: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
-    # Open checkpoints are published in bfloat16; they are trained in float32.
+    # Open checkpoints are published in bfloat16 and trained in float32.
     save_model(model.bfloat16(), made.study / "data/tokenizer", tmp_path / family)
     config = Made(made.study, tmp_path / family).trunk(20, save_model=True, learning_rate=1e-2)
     train(config, made.study, stop_at_step=9)

@@ -1,4 +1,4 @@
-"""Forward passes of every kind of model against the models' own losses."""
+"""Forward passes of every kind of model are compared with the models' own losses."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def test_losses_and_gradients_are_the_models_own(kind: str) -> None:
 
 
 def test_models_of_one_shape_share_a_forward_pass() -> None:
-    first, second = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
-    forward = forward_of(first, "float32")
-    assert forward_of(second, "float32") is forward
-    assert forward_of(first, "bfloat16") is not forward
+    first_model, second_model = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
+    forward = forward_of(first_model, "float32")
+    assert forward_of(second_model, "float32") is forward
+    assert forward_of(first_model, "bfloat16") is not forward
     wider = ARCHITECTURE.model_copy(update={"width": 32})
     assert forward_of(build_llama(wider), "float32") is not forward
     tokens = torch.arange(34).reshape(2, 17)
-    losses = forward.losses(weights_of(first), tokens)[1]
-    assert not torch.equal(forward.losses(weights_of(second), tokens)[1], losses)
-    assert torch.equal(forward.losses(weights_of(first), tokens)[1], losses)
+    loss_before = forward.losses(weights_of(first_model), tokens)[1]
+    assert not torch.equal(forward.losses(weights_of(second_model), tokens)[1], loss_before)
+    assert torch.equal(forward.losses(weights_of(first_model), tokens)[1], loss_before)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_only_what_is_the_same_every_time_is_recorded() -> None:
     noisy = forward_of(make("GPTNeoX", hidden_dropout=0.1), "float32")
     assert noisy.draws
     assert not noisy.is_static
-    # No module of its own tells of these.
+    # No separate module shows these.
     assert forward_of(make("Qwen2", attention_dropout=0.1), "float32").draws
     experts = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
     routed = make("Qwen2Moe", num_experts=4, num_experts_per_tok=2, **experts)

@@ -1,4 +1,4 @@
-"""Runs side by side on one device are the runs they are alone."""
+"""Runs that share a device give the same results as alone."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_stopped_runs_are_saved_where_they_are(made: Made, other: Made) -> None:
     ]
     assert not len(lanes)
     assert [read_step(made.folder(config).checkpoint) for config in (first, second)] == [5, 3]
-    assert not made.folder(late).metrics.exists()  # nothing of it began
+    assert not made.folder(late).metrics.exists()  # None of its steps ran.
     for config in (first, second):
         train(config, made.study)
         train(config, other.study)

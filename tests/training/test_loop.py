@@ -1,4 +1,4 @@
-"""The loop against a slow reference, and what its points and files say."""
+"""The training loop compared with a slow reference; its points and files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dcpt.training.watch import TrainingError
 
 
 def train_slowly(made: Made, config: RunConfig) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """The same run written as plainly as possible: a sequence at a time, AdamW by hand."""
+    """Train a run with simple code: a sequence at a time, AdamW written out."""
     identity = config.identity
     model = AutoModelForCausalLM.from_pretrained(made.base, dtype=torch.float32)
     names = [channel.name for channel in identity.channels]
@@ -227,10 +227,10 @@ def test_scalars_of_a_resumed_run_go_forward(made: Made) -> None:
     train(config, made.study, stop_at_step=3)
     earlier = folder.checkpoint.read_bytes()
     train(config, made.study, stop_at_step=6)
-    folder.checkpoint.write_bytes(earlier)  # killed at step 6, long after a checkpoint
+    folder.checkpoint.write_bytes(earlier)  # Killed at step 6, long after a checkpoint.
     train(config, made.study)
-    output = EventAccumulator(str(folder.path / "tensorboard")).Reload()
-    steps = [event.step // BATCH_TOKENS for event in output.Scalars("loss/law")]
+    told = EventAccumulator(str(folder.path / "tensorboard")).Reload()
+    steps = [event.step // BATCH_TOKENS for event in told.Scalars("loss/law")]
     assert steps == [0, 2, 3, 5, 8]
 
 
@@ -261,7 +261,7 @@ def test_nothing_is_done_twice(made: Made, tmp_path: Path) -> None:
 def test_a_line_tells_of_whole_windows_whatever_is_evaluated_meanwhile(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch.Watch, "is_log_due", lambda watched: watched._state.step % 5 == 0)
+    monkeypatch.setattr(watch.Watch, "is_log_due", lambda watch: watch._state.step % 5 == 0)
     lines = []
     for points in ((), (7, 9, 10, 13)):
         config = made.trunk(20, points=points)
@@ -272,9 +272,9 @@ def test_a_line_tells_of_whole_windows_whatever_is_evaluated_meanwhile(
         folder.path.rename(made.runs / f"put-away-{len(points)}")
     undisturbed, evaluated = lines
     assert [step for step, _, _ in undisturbed] == [5, 10, 15, 20]
-    for alone, line in zip(undisturbed, evaluated, strict=True):
-        assert line[:2] == alone[:2]
-        assert line[2] == pytest.approx(alone[2], abs=1e-9)
+    for expected, logged in zip(undisturbed, evaluated, strict=True):
+        assert logged[:2] == expected[:2]
+        assert logged[2] == pytest.approx(expected[2], abs=1e-9)
 
 
 def test_seconds_of_evaluation_make_no_line_due(

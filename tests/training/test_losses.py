@@ -1,4 +1,4 @@
-"""The loss in chunks against torch's own on whole logits."""
+"""The chunked loss is compared with torch's loss on whole logits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def test_losses_and_gradients_are_those_of_whole_logits(
     grads = torch.autograd.grad(3 * expected.mean(), (hidden, head))
 
     monkeypatch.setattr(losses, "FEWEST_ROWS", most)
-    monkeypatch.setattr(losses, "LOGITS", 31)  # so few would be one row at a time
+    monkeypatch.setattr(losses, "LOGITS", 31)  # Small enough for a single row at a time.
     mean, found = mean_loss(hidden, head, targets)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(mean, expected.mean())
-    for gradient, other in zip(torch.autograd.grad(3 * mean, (hidden, head)), grads, strict=True):
-        torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-5)
+    for expected_grad, grad in zip(
+        torch.autograd.grad(3 * mean, (hidden, head)), grads, strict=True
+    ):
+        torch.testing.assert_close(expected_grad, grad, atol=1e-6, rtol=1e-5)
     with torch.no_grad():
         assert torch.equal(mean_loss(hidden, head, targets)[1], found)
 

@@ -1,4 +1,4 @@
-"""Bases: what is built, what is loaded, and what is refused."""
+"""Bases that are built, loaded and refused."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from dcpt.training.state import make_optimizer
 
 @pytest.fixture
 def base(made: Made, tmp_path: Path) -> Path:
-    """A base of one's own to spoil."""
+    """A separate base that a test may damage."""
     return Path(shutil.copytree(made.base, tmp_path / "own-base"))
 
 
 def test_a_llama_is_the_same_for_the_same_seed() -> None:
     before = torch.get_rng_state()
-    first, second, third = (build_llama(ARCHITECTURE, seed) for seed in (1, 1, 2))
+    first, same, other = (build_llama(ARCHITECTURE, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+    for a, b in zip(first.parameters(), same.parameters(), strict=True):
         assert torch.equal(a, b)
-    weights = [m.state_dict()["model.layers.0.mlp.up_proj.weight"] for m in (first, third)]
+    weights = [m.state_dict()["model.layers.0.mlp.up_proj.weight"] for m in (first, other)]
     assert not torch.equal(*weights)
 
 
@@ -52,7 +52,7 @@ def test_only_matrices_decay(made: Made) -> None:
     decayed, kept = make_optimizer(model, made.identity()).param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
     assert len(decayed["params"]) == 2 * 7
-    assert sorted(p.ndim for p in kept["params"]) == [1] * 5 + [2]  # the embedding is a matrix
+    assert sorted(p.ndim for p in kept["params"]) == [1] * 5 + [2]  # The embedding is a matrix.
 
 
 def test_a_run_uses_the_base_it_was_planned_with(base: Path, made: Made) -> None:

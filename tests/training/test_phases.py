@@ -1,4 +1,4 @@
-"""Warmups and decays with a mixture of their own, fresh moments, and a base's own moments."""
+"""Warmups and decays with their own mixture, reset moments, and the moments of a base."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def other(made: Made, tmp_path: Path) -> Made:
 
 
 def with_decay(branch: RunConfig, name: str | None = None, **fields: object) -> RunConfig:
-    """The same branch with another decay."""
+    """Return the branch with other fields of its decay."""
     identity, recorded = branch.identity, branch.recorded
     assert identity.decay is not None
     decay = Decay(**{**identity.decay.model_dump(), **fields})
@@ -35,7 +35,7 @@ def with_decay(branch: RunConfig, name: str | None = None, **fields: object) -> 
 
 
 def without_code(made: Made, config: RunConfig) -> RunConfig:
-    """The same run on two channels; ``code`` becomes one that only a decay may read."""
+    """Return the run on two channels, where only a decay may read ``code``."""
     channels = tuple(c for c in config.identity.channels if c.name != "code")
     identity = config.identity.model_copy(update={"channels": channels})
     return config.model_copy(update={"identity": identity})
@@ -105,12 +105,12 @@ def test_a_reset_is_not_repeated_on_resume(made: Made, other: Made) -> None:
     trunk = made.trunk(8)
     reset = with_decay(made.branch(trunk, 6, 5, keep_state_at=(11 * BATCH_TOKENS,)))
     reset = with_decay(reset, optimizer="reset")
-    for stop, where in ((None, made), (6, other)):
-        train(trunk, where.study)
+    for stop, runs in ((None, made), (6, other)):
+        train(trunk, runs.study)
         if stop is not None:
             for at in (6, 8):
-                train(reset, where.study, stop_at_step=at)
-        train(reset, where.study)
+                train(reset, runs.study, stop_at_step=at)
+        train(reset, runs.study)
     n = 11 * BATCH_TOKENS
     assert_same_weights(made.folder(reset).state(n), other.folder(reset).state(n))
 
@@ -151,11 +151,11 @@ def test_documents_by_themselves_are_another_run_with_other_losses(made: Made) -
     assert plain.identity.hash != apart.identity.hash
     train(plain, made.study)
     train(apart, made.study)
-    joined, apart = (made.folder(config).points() for config in (plain, apart))
-    assert joined[0]["eval_id"] != apart[0]["eval_id"]
-    assert joined[0]["loss"] != apart[0]["loss"]
-    assert joined[0]["tokens"] == apart[0]["tokens"]
+    plain_points, apart_points = (made.folder(config).points() for config in (plain, apart))
+    assert plain_points[0]["eval_id"] != apart_points[0]["eval_id"]
+    assert plain_points[0]["loss"] != apart_points[0]["loss"]
+    assert plain_points[0]["tokens"] == apart_points[0]["tokens"]
     measured = evaluate_model(
         made.base, made.study / "data", ["en", "code", "law"], 16, 160, packing="documents"
     )
-    assert measured["loss"] == apart[0]["loss"]
+    assert measured["loss"] == apart_points[0]["loss"]

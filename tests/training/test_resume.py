@@ -1,4 +1,4 @@
-"""Interrupted, lengthened and repeated runs end bit for bit like those made in one go."""
+"""Interrupted, extended and repeated runs end bit for bit like uninterrupted runs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ train(RunConfig.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.arg
 """
 
 
-def assert_same_weights(path: Path, other: Path) -> None:
-    """All tensors of two states are equal to the last bit."""
-    first, second = load_file(path), load_file(other)
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+def assert_same_weights(left: Path, right: Path) -> None:
+    """Check that all tensors of two states are equal to the last bit."""
+    left_tensors, right_tensors = load_file(left), load_file(right)
+    assert left_tensors.keys() == right_tensors.keys()
+    for name, tensor in left_tensors.items():
+        assert torch.equal(tensor, right_tensors[name]), name
 
 
 def elsewhere(made: Made, folder: Path) -> Made:
@@ -64,7 +64,7 @@ def test_killed_in_mid_run_and_resumed(made: Made, other: Made) -> None:
     assert checkpoint.exists()
     assert made.folder(config).result() is None
     with made.folder(config).metrics.open("a") as torn:
-        torn.write('{"event": "poi')  # what a kill in the middle of a line leaves
+        torn.write('{"event": "poi')  # As after a kill in the middle of a line.
 
     train(config, made.study)
     train(config, other.study)
@@ -115,8 +115,8 @@ def test_a_longer_trunk_and_a_new_branch_at_its_end(made: Made, other: Made) -> 
     assert made.folder(long).metrics.read_text().startswith(first_steps)
     train(long, other.study)
     branch = made.branch(long, 14, 3, keep_state_at=(17 * BATCH_TOKENS,))
-    for where in (made, other):
-        train(branch, where.study)
+    for runs in (made, other):
+        train(branch, runs.study)
     for config, step in ((long, 14), (branch, 17)):
         n = step * BATCH_TOKENS
         assert points_of(made.folder(config)) == points_of(other.folder(config))
@@ -136,7 +136,7 @@ def test_a_branch_from_a_state_that_was_not_kept(
     train(having, other.study)
     before = {p: p.read_bytes() for p in made.folder(without).path.glob("*") if p.is_file()}
     branch = made.branch(having, 5, 4, keep_state_at=(9 * BATCH_TOKENS,))
-    train(branch, made.study, stop_at_step=4)  # still on the trunk's part
+    train(branch, made.study, stop_at_step=4)  # Still in the trunk's part.
     train(branch, made.study)
     train(branch, other.study)
     (point,) = points_of(made.folder(branch))
@@ -159,7 +159,7 @@ def test_a_finished_trunk_makes_up_for_a_state_and_a_model(made: Made, other: Ma
     train(asked, other.study)
     n = 6 * BATCH_TOKENS
     assert_same_weights(made.folder(asked).state(n), other.folder(asked).state(n))
-    models = [where.folder(asked).model / "model.safetensors" for where in (made, other)]
+    models = [runs.folder(asked).model / "model.safetensors" for runs in (made, other)]
     assert_same_weights(*models)
 
 
