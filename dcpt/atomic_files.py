@@ -45,6 +45,9 @@ def replace_file(path: Path) -> Iterator[Path]:
         yield partial
         sync_file(partial)
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)

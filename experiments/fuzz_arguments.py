@@ -41,7 +41,7 @@ SOUND: tuple[list[str], ...] = (
     ["run-grid", "study.yaml", "--workers", "1", "--json"],
     ["status", "study.yaml"],
     ["status", "study.yaml", "--json"],
-    ["runs", "study.yaml", "--out", "new.csv"],
+    ["runs", "study.yaml", "--out", "new.csv", "--replace"],
     ["runs", "table.csv", "--column", "n_params=n_params", "--json"],
     ["laws"],
     ["laws", "d-cpt", "--json"],

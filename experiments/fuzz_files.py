@@ -46,7 +46,7 @@ QUESTION = [
 ]
 COMMANDS = {
     "status": ["status", "study.yaml"],
-    "runs": ["runs", "study.yaml", "--out", "out.csv"],
+    "runs": ["runs", "study.yaml", "--out", "out.csv", "--replace"],
     "fit": ["fit", "study.yaml", *LAWS, "--json"],
     "recommend": ["recommend", "study.yaml", "--json"],
     "predict": ["predict", "study.yaml", *QUESTION, "--json"],
@@ -167,7 +167,7 @@ class FilesPart:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
                 left[path.name + path.parent.name] = digest
         if command == "run-grid":
-            after = call_in_study(["runs", "study.yaml", "--out", "after.csv"], folder)
+            after = call_in_study(["runs", "study.yaml", "--out", "after.csv", "--replace"], folder)
             left["table"] = _read(folder / "after.csv")
             left["refusal"] = after.err if after.code else ""
         return left

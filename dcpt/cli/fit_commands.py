@@ -33,7 +33,8 @@ from dcpt.cli.options import (
 
 def runs(
     table: Table,
-    out: Annotated[Path | None, typer.Option(help="File to write, .csv or .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write: .csv, .tsv, .parquet.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the file of --out.")] = False,
     column: Columns = None,
     json: Json = False,
 ) -> None:
@@ -55,7 +56,7 @@ def runs(
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     if out is not None:
-        check_replaceable(out, table)
+        check_replaceable(out, table, replace=replace)
         write_runs(frame, out)
     found = describe(frame)
     if json:

@@ -31,6 +31,7 @@ class Target:
         base: Label of the base, if any.
         unique_tokens: Unique tokens of a channel's text, where known; laws of repeated text need
             them to compute epochs.
+        section_sha256: Hash of the study's target section that it was completed from, if any.
 
     Examples:
         >>> dcpt.Target(7e9, 2e10, "+3%", base_losses={"general": 1.9}).limit
@@ -47,6 +48,7 @@ class Target:
     learning_rate: float | None = None
     base: str | None = None
     unique_tokens: dict[str, float] = field(default_factory=dict)
+    section_sha256: str | None = None
 
     def __post_init__(self) -> None:
         """Parse a limit given as text, such as ``+3%``."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from dcpt.atomic_files import make_room
 from dcpt.errors import InputError
-from dcpt.own_folders import check_folder, mark_folder
-from dcpt.pipeline.bases import check_fit, study_target
+from dcpt.limit import Limit
+from dcpt.own_folders import check_files, claim_files, record_files
+from dcpt.pipeline.bases import check_fit, hash_section, study_target
 from dcpt.pipeline.workspace import Place, Workspace, fit_folder
+from dcpt.quantities import format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation, Target
     from dcpt.diagnosis import Diagnosis
     from dcpt.laws import Fit, Law
-    from dcpt.limit import Limit
     from dcpt.table.schedules import Schedule
 
 FIT_FILES = ("runs.csv", "fit.json", "draws.npz")
@@ -95,14 +96,14 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Unpack[FitOptions])
     from dcpt.table import write_runs
 
     if folder is not None:
-        check_folder(folder, FIT_FILES, "fit.json", {"format", "software"})
+        check_files(folder, FIT_FILES)
     fitted = fit(runs, **how)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        mark_folder(folder)
+        claim_files(folder, FIT_FILES)
         make_room(folder / "runs.csv")
         write_runs(runs, folder / "runs.csv")
         write_fit(fitted, folder)
+        record_files(folder, FIT_FILES)
     return fitted
 
 
@@ -118,7 +119,6 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
         InputError: If something that a decision needs is neither given nor measured.
     """
     from dcpt.decide.records import Target
-    from dcpt.limit import Limit
 
     check_fit(place)
     known = study_target(place) if isinstance(place, Workspace) else {}
@@ -148,6 +148,24 @@ def recommend_for(
     return answer
 
 
+def check_target(place: Place, answer: Recommendation) -> None:
+    """Refuse a recommendation that was made before the study's target section changed.
+
+    Fields that were set by hand (``--limit``) do not count.
+
+    Raises:
+        InputError: If the section is another one now.
+    """
+    made_from = answer.target.section_sha256
+    if isinstance(place, Workspace) and made_from not in (None, hash_section(place)):
+        raise InputError(
+            f"{place}: the target section has changed since recommendation.json was made (for "
+            f"{format_count(answer.target.n_params)} parameters, "
+            f"{format_count(answer.target.n_tokens)} tokens and the limit {answer.target.limit}); "
+            f"run `dcpt recommend {place}` again"
+        )
+
+
 def report_on(
     place: Place,
     *,
@@ -160,7 +178,8 @@ def report_on(
     A person's own laws in the fit are named in ``laws``.
 
     Raises:
-        InputError: If the recommendation was made from another fit than the one that is there.
+        InputError: If the recommendation was made from another fit, or for another target than the
+            study names.
     """
     from dcpt.decide import plan_verification, read_recommendation, read_verification
     from dcpt.laws import load_fit
@@ -169,7 +188,9 @@ def report_on(
 
     check_fit(place)
     folder, notes = fit_folder(place), []
-    fitted, answer = load_fit(folder, laws), read_recommendation(folder)
+    answer = read_recommendation(folder)
+    check_target(place, answer)
+    fitted = load_fit(folder, laws)
     if answer.fit_sha256 != fitted.sha256:
         raise InputError(
             f"{folder}: recommendation.json was made from another fit than fit.json; "

@@ -42,7 +42,14 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
         "learning_rate": section.learning_rate,
         "base": section.base,
+        "section_sha256": hash_section(workspace),
     }
+
+
+def hash_section(workspace: Workspace) -> str | None:
+    """Hash of the study's target section; None without one."""
+    section = workspace.study.target
+    return None if section is None else hash_record(section.model_dump(mode="json"))
 
 
 def known_base(workspace: Workspace, label: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dcpt.errors import InputError
 from dcpt.grid.planned import Trunk
-from dcpt.pipeline.answer import collect_runs
+from dcpt.pipeline.answer import check_target, collect_runs
 from dcpt.pipeline.bases import check_fit, known_base
 from dcpt.pipeline.train import Tick, train_study
 from dcpt.pipeline.workspace import Workspace
@@ -27,6 +27,7 @@ def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[st
     """
     from dcpt.decide import plan_verification
 
+    check_target(workspace, answer)
     study = workspace.study
     base = answer.target.base
     if base is None or base not in study.bases.names:

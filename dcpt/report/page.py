@@ -21,7 +21,7 @@ from dcpt.decide.records import Recommendation, Verification
 from dcpt.errors import InputError
 from dcpt.flags import rank_flags
 from dcpt.laws.fits.files import installed_version
-from dcpt.own_folders import check_folder, mark_folder
+from dcpt.own_folders import claim_files, record_files
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -109,7 +109,6 @@ def write_report(
     """
     place = Path(folder)
     names = ("report.html", "report.md", "report.json")
-    check_folder(place, names, "report.json", {"recommendation", "made"})
     made = how_made(fit)
     report = compose(runs, fit, recommendation, verification, own_decays, title, notes, made)
     record = {
@@ -129,10 +128,10 @@ def write_report(
         "report.json": json.dumps(record, indent=1, ensure_ascii=False, default=_number) + "\n",
     }
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        mark_folder(place)
+        claim_files(place, names)
         for name, text in texts.items():
             write_text(place / name, text)
+        record_files(place, names)
         return [place / name for name in texts]
     except OSError as error:
         raise InputError(

@@ -88,21 +88,31 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def check_replaceable(path: Path, source: Path) -> None:
-    """Refuse to write a runs table over the file it comes from, or over what is no runs table.
+def check_replaceable(path: Path, source: Path, *, replace: bool) -> None:
+    """Refuse to write a runs table over the file it comes from, or unasked over another file.
+
+    Args:
+        path: The file to write.
+        source: The table or study that the rows come from.
+        replace: Whether an existing runs table may be replaced.
 
     Raises:
-        InputError: If the file exists and is one of both.
+        InputError: If the file exists and may not be replaced.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    remedy = "choose another name with --out"
-    if path.samefile(source):
-        raise InputError(f"{path}: the table is read from this file; {remedy}")
+    if path.exists() and path.samefile(source):
+        raise InputError(
+            f"{path}: the table is read from this file; choose another name with --out"
+        )
+    if not replace:
+        raise InputError(f"{path}: exists; choose another name with --out, or add --replace")
     try:
         load_runs(path)
     except InputError as error:
-        raise InputError(f"{path}: exists and is no runs table of dcpt; {remedy}") from error
+        raise InputError(
+            f"{path}: exists and is not a runs table; choose another name with --out"
+        ) from error
 
 
 def _known_suffix(path: Path) -> str:

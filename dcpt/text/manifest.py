@@ -22,6 +22,9 @@ SPLITS: tuple[Split, Split] = ("train", "valid")
 TOKENIZER_FOLDER = "tokenizer"
 """Next to the folders of the channels, so no channel may have this name."""
 
+RECORD_FILE = "prepared.json"
+"""The record of a prepared folder."""
+
 REMEDY = "run `dcpt prepare` again"
 
 
@@ -192,7 +195,7 @@ def read_manifest(channel_folder: Path) -> Manifest | None:
 
 
 def _load_record(folder: Path) -> Prepared | None:
-    path = folder / "prepared.json"
+    path = folder / RECORD_FILE
     content = read_json(path, REMEDY)
     if content is None:
         return None

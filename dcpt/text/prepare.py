@@ -26,6 +26,7 @@ from dcpt.file_hashes import hash_file
 from dcpt.own_folders import is_marked, mark_folder
 from dcpt.text.bases import StudyBase, check_bases, sample_documents
 from dcpt.text.manifest import (
+    RECORD_FILE,
     SPLITS,
     TOKENIZER_FOLDER,
     Manifest,
@@ -120,9 +121,8 @@ def prepare(
     """
     check_sources(sources, workers)
     tokenizer_name = name_tokenizer(tokenizer)
-    known = read_record(folder)
     names = [source.name for source in sources]
-    channels = find_channels(sources, known, [*own_places(folder, names), *own_folders])
+    channels = find_channels(sources, [*own_places(folder, names), *own_folders])
     keys = channel_keys(channels, tokenizer_name)
     work = _Work(
         folder, channels, keys, tokenizer, tokenizer_name, workers, progress or _report_nothing
@@ -336,7 +336,7 @@ class _Work:
                 os.replace(target, old / name)
             os.replace(source, target)
         sync_folder(self.folder)
-        write_text(self.folder / "prepared.json", prepared.model_dump_json(indent=2) + "\n")
+        write_text(self.folder / RECORD_FILE, prepared.model_dump_json(indent=2) + "\n")
         remove_folder(self.unfinished)
         # Hashed while they are in memory, and remembered, so that training starts at once.
         check_tokenizer(prepared)

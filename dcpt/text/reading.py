@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict
 
 from dcpt.errors import InputError
-from dcpt.file_hashes import hash_file
+from dcpt.file_hashes import file_sha256
 
 MOST_PROBLEMS = 20
 """Bad lines of one file that are named before the rest is only counted."""
@@ -53,7 +53,7 @@ class Document(NamedTuple):
 
 
 class InputFile(BaseModel):
-    """What a file was when it was read; the time of change only saves hashing it again."""
+    """What a file was when it was read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,6 +116,12 @@ def find_source(written: str, place: str) -> Source:
         files, left_out = tuple(p for p in matches if p.is_file()), ()
         if not files:
             raise InputError(f"{place}: no file at {written}; check the path")
+    for name in map(str, files):
+        if not name.isprintable() or name.encode(errors="replace").decode() != name:
+            raise InputError(
+                f"{place}: {written}: the name of the file {name!r} is not plain UTF-8 text; "
+                "rename it"
+            )
     unreadable = [str(p) for p in files if not _kind(p)]
     if unreadable or not files:
         what = f"{', '.join(unreadable[:3])} cannot be read" if unreadable else "no text inside"
@@ -159,13 +165,11 @@ def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
             )
 
 
-def identify(path: Path, known: InputFile | None = None) -> InputFile:
-    """Hash a file, unless size and time of change are those of ``known``."""
+def identify(path: Path) -> InputFile:
+    """Hash a file; a file that did not change since the last call here is not read again."""
     stat = path.stat()
-    if known and (stat.st_size, stat.st_mtime_ns) == (known.size, known.mtime_ns):
-        return known
     return InputFile(
-        path=str(path), size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=hash_file(path)
+        path=str(path), size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=file_sha256(path)
     )
 
 

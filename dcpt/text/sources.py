@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
-from dcpt.text.manifest import TOKENIZER_FOLDER, Prepared
+from dcpt.text.manifest import RECORD_FILE, TOKENIZER_FOLDER
 from dcpt.text.reading import (
     InputFile,
     Source,
@@ -24,6 +24,10 @@ from dcpt.text.tokenizer import SAMPLE_BYTES
 
 FORMAT = 1
 """Raised by hand when a change of the code alters shards."""
+
+
+RESERVED = (TOKENIZER_FOLDER, RECORD_FILE)
+"""Names of the prepared folder that no channel may have: channels are folders there."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
     if workers < 1:
         problems.append(f"{workers} workers; use at least 1")
     for source in sources:
-        if not CHANNEL_NAME.fullmatch(source.name) or source.name.casefold() == TOKENIZER_FOLDER:
+        if not CHANNEL_NAME.fullmatch(source.name) or source.name.casefold() in RESERVED:
             problems.append(
                 f"channel {source.name!r}: this name cannot be used; take letters, digits, _, . "
-                f"and - (and not {TOKENIZER_FOLDER!r})"
+                f"and - (and not {' or '.join(RESERVED)})"
             )
         if source.valid is None and not 0 < source.valid_fraction < 1:
             problems.append(
@@ -107,22 +111,16 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
         raise InputError(problems)
 
 
-def find_channels(
-    sources: Sequence[ChannelSource], known: Prepared | None, ours: Sequence[Path] = ()
-) -> list[Channel]:
+def find_channels(sources: Sequence[ChannelSource], ours: Sequence[Path] = ()) -> list[Channel]:
     """Find and hash the files of all channels.
 
     Args:
         sources: The channels.
-        known: What was prepared before: files of the same size and time are not hashed again.
         ours: Files and folders that dcpt writes, in which there can be no text of a channel.
 
     Raises:
         InputError: Names every source that is missing, cannot be read, or takes in one of ours.
     """
-    hashed = (
-        {file.path: file for m in known.channels.values() for file in m.inputs} if known else {}
-    )
     channels, problems = [], []
     for asked in sources:
         try:
@@ -134,7 +132,7 @@ def find_channels(
                 valid = find_source(asked.valid, f"{place}, validation")
                 check_is_text(valid, ours, f"{place}, validation")
             files = train.files + (valid.files if valid else ())
-            inputs = tuple(identify(path, hashed.get(str(path))) for path in files)
+            inputs = tuple(identify(path) for path in files)
             channels.append(Channel(asked, train, valid, inputs))
         except InputError as error:
             problems += error.problems

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.text.mixture import Batch
 from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
+from dcpt.training.lanes import kind_of
 from dcpt.training.loop import own_stream
 from dcpt.training.models import build_untrained, check_positions, count_parameters
 from dcpt.training.state import start_state
@@ -82,10 +84,18 @@ def time_steps(
             fewer on a CPU if they take long.
 
     Raises:
-        InputError: If the shape of the base is unknown.
+        InputError: If the shape of the base is unknown, or the model does not fit into memory.
     """
     identity, began = config.identity, time.monotonic()
-    runs = [_TimedRun(config, study, device) for _ in range(lanes)]
+    try:
+        runs = [_TimedRun(config, study, device) for _ in range(lanes)]
+    except (MemoryError, RuntimeError) as error:
+        if kind_of(error) != "out_of_memory":
+            raise
+        raise InputError(
+            f"size {config.recorded.size}: the model does not fit into the memory of {device}; "
+            "choose a smaller model or a machine with more memory"
+        ) from error
     on_cpu = device == "cpu"  # where nothing is compiled or asynchronous
     seconds, steps = _seconds_of(runs, 1 if on_cpu else FIRST_STEPS + 1), 1
     compile_s = time.monotonic() - began

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dcpt.cli import app
 from dcpt.decide import plan_verification, read_recommendation, write_recommendation
+from dcpt.errors import InputError
 from dcpt.grid.estimate import Estimate
 from dcpt.pipeline import verify
 from dcpt.pipeline.train import prepare_study
@@ -83,3 +84,14 @@ def test_weights_that_cannot_be_mixed_are_named_before_anything_is_trained(
         for problem in result.exception.problems
     )
     assert not estimated
+
+
+@pytest.mark.parametrize("command", ["verify", "report"])
+def test_a_recommendation_for_an_earlier_target_is_refused(study: Path, command: str) -> None:
+    folder = Workspace(study).fit_folder
+    answer = read_recommendation(folder)
+    made_from = replace(answer.target, section_sha256="00000000")
+    write_recommendation(replace(answer, target=made_from), folder)
+    result = CliRunner().invoke(app, [command, str(study)])
+    assert isinstance(result.exception, InputError)
+    assert "the target section has changed since recommendation.json" in str(result.exception)

@@ -256,7 +256,7 @@ def test_the_tokenizer_learns_from_an_even_sample(
 ) -> None:
     monkeypatch.setattr("dcpt.text.sources.SAMPLE_BYTES", 5_000)
     source = ChannelSource("c", write(tmp_path / "c.jsonl", SPEECHES), valid_fraction=0.5)
-    channels = find_channels([source], None)
+    channels = find_channels([source])
     sample = list(sample_texts(channels, lambda *a: None))
     assert 1_500 < sum(len(text.encode()) for text in sample) <= 5_000
     assert sample == list(sample_texts(channels, lambda *a: None))
