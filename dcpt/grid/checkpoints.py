@@ -8,7 +8,7 @@ from pathlib import Path
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
-from dcpt.text.manifest import Prepared
+from dcpt.text.manifest import Prepared, largest_id
 
 
 def identify_checkpoint(
@@ -28,15 +28,29 @@ def identify_checkpoint(
         stored: Configurations of the runs that are there.
 
     Raises:
-        InputError: If it cannot be read, has another tokenizer, or changed in its place since runs
-            started from it.
+        InputError: If it cannot be read, has another tokenizer, knows fewer ids than the text, has
+            weights that are not finite, or changed in its place since runs started from it.
     """
     from dcpt.text.tokenizer import check_same_tokenizer
-    from dcpt.training.checkpoints import checkpoint_files, checkpoint_sha256, locate_checkpoint
+    from dcpt.training.checkpoints import (
+        check_finite,
+        checkpoint_files,
+        checkpoint_sha256,
+        embedded_ids,
+        locate_checkpoint,
+    )
 
     path = locate_checkpoint(model, folder.path)
     place = f"bases.checkpoints.{label}: {path}"
     check_same_tokenizer(checkpoint_files(path)[0].parent, prepared.tokenizer_path, place, model)
+    known = embedded_ids(path)
+    largest = max(largest_id(prepared.folder, name) for name in prepared.channels)
+    if known is not None and largest >= known:
+        raise InputError(
+            f"{place}: the prepared text has the id {largest}, and the model knows ids below "
+            f"{known}; prepare the text with the model's own tokenizer"
+        )
+    check_finite(path, place)
     base = f"weights:{checkpoint_sha256(path)}"
     _check_unchanged(label, model, base, stored)
     return base, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,13 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
         dtype=study.training.dtype,
         packing=study.training.packing,
     )
+    broken = [name for name, loss in row["loss"].items() if not math.isfinite(loss)]
+    if broken:
+        raise InputError(
+            f"{model}: the loss of channel {', '.join(broken)} is not a number; the model "
+            "overflows in this precision: set training.dtype to float32, or choose another "
+            "checkpoint"
+        )
     row = {"base": label or model, "measured_on": measured_on(workspace), **row}
     if label is not None:
         (folder.path / "bases").mkdir(exist_ok=True)

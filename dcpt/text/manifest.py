@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dcpt.atomic_files import DamagedFileError, read_json
 from dcpt.errors import InputError
-from dcpt.file_hashes import file_sha256
+from dcpt.file_hashes import file_sha256, remembered_digest
 from dcpt.text.reading import InputFile
 
 Split = Literal["train", "valid"]
@@ -232,6 +232,21 @@ def open_shard(
         raise InputError(f"{folder}: channel {channel} is not prepared here; run `dcpt prepare`")
     path = _check_shard(folder / channel, manifest, split)
     return np.memmap(path, dtype=np.dtype(manifest.dtype), mode="r")
+
+
+def largest_id(folder: Path, channel: str) -> int:
+    """The largest token id in both shards of a channel; read once per state of the files.
+
+    Raises:
+        DamagedFileError: As :func:`open_shard`.
+        InputError: As :func:`open_shard`.
+    """
+    files = [folder / channel / f"{split}.bin" for split in SPLITS]
+    shards = [open_shard(folder, channel, split) for split in SPLITS]
+    largest = remembered_digest(
+        "largest id", files, lambda: str(max(int(shard.max()) for shard in shards if len(shard)))
+    )
+    return int(largest)
 
 
 def is_whole(place: Path, manifest: Manifest) -> bool:

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -22,20 +23,20 @@ from pydantic import BaseModel, ConfigDict
 
 from dcpt.errors import InputError
 from dcpt.file_hashes import file_sha256
-
-MOST_PROBLEMS = 20
-"""Bad lines of one file that are named before the rest is only counted."""
+from dcpt.text.record_text import Fault, Faults, text_of_record
 
 _KINDS = {
     ".jsonl": "json lines",
     ".ndjson": "json lines",
-    ".json": "json lines",
+    ".json": "json",
     ".txt": "text",
     ".parquet": "parquet",
 }
 _COMPRESSED = (".gz", ".xz", ".zst")
+_BLOCK = 1 << 20
 _READABLE = (
-    ".jsonl, .ndjson, .json (one object a line), .txt (all three also .gz, .xz, .zst), .parquet"
+    ".jsonl and .ndjson (one object a line), .json (one object a line, or one array of objects), "
+    ".txt (all four also .gz, .xz, .zst), .parquet"
 )
 _HUB = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w./-]+))?(?:#([\w.-]+))?")
 
@@ -173,27 +174,39 @@ def identify(path: Path) -> InputFile:
     )
 
 
-def read_documents(source: Source, text_field: str) -> Iterator[Document]:
+def read_documents(
+    source: Source, text_field: str, text_separator: str | None = None
+) -> Iterator[Document]:
     """Read the documents of a source in a fixed order.
 
     Args:
         source: What ``find_source`` found.
-        text_field: Field or column that holds the text; not used for ``.txt`` files, each of which
-            is one document.
+        text_field: Field or column that holds the text, or a path such as ``doc.text``; not used
+            for ``.txt`` files.
+        text_separator: What parts the documents of a ``.txt`` file; None takes a file as one
+            document.
 
     Raises:
-        InputError: If a file is broken, not UTF-8, or lacks the field; names file and line.
+        InputError: If files are broken, not UTF-8, or lack the field; a line per file and kind of
+            problem, with the first place and the count.
     """
     if source.kind == "hub":
         yield from _read_hub(source.written, text_field)
-    elif source.kind == "dataset":
+        return
+    if source.kind == "dataset":
         yield from _read_dataset(source, text_field)
-    else:
-        start = 0
-        for path in source.files:
-            for document in _read_file(path, text_field):
-                yield Document(document.text, start + document.position)
-            start += path.stat().st_size
+        return
+    start, problems = 0, list[str]()
+    for path in source.files:
+        try:
+            for document in _read_file(path, text_field, text_separator):
+                if not problems:
+                    yield Document(document.text, start + document.position)
+        except InputError as error:
+            problems += error.problems
+        start += path.stat().st_size
+    if problems:
+        raise InputError(problems)
 
 
 def _kind(path: Path) -> str | None:
@@ -202,15 +215,19 @@ def _kind(path: Path) -> str | None:
     return None if compressed and kind == "parquet" else kind
 
 
-def _read_file(path: Path, text_field: str) -> Iterator[Document]:
+def _read_file(path: Path, text_field: str, text_separator: str | None) -> Iterator[Document]:
     kind = _kind(path)
     try:
         if kind == "parquet":
             yield from _read_parquet(path, text_field)
         else:
             with path.open("rb") as raw, _decompress(raw, path.suffix) as stream:
-                if kind == "text":
+                if kind == "text" and text_separator is not None:
+                    yield from _read_parted(path, raw, stream, text_separator)
+                elif kind == "text":
                     yield Document(_decode(stream.read(), str(path)), raw.tell())
+                elif kind == "json":
+                    yield from _read_json(path, raw, stream, text_field)
                 else:
                     yield from _read_json_lines(path, raw, stream, text_field)
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
@@ -246,76 +263,140 @@ def _decode(data: bytes, place: str) -> str:
         ) from error
 
 
-def _read_json_lines(
+def _read_parted(
+    path: Path, raw: IO[bytes], stream: IO[bytes], separator: str
+) -> Iterator[Document]:
+    """The documents between separators; no more than one of them is in memory."""
+    mark, rest, first = separator.encode(), b"", True
+    while True:
+        block = stream.read(_BLOCK)
+        *parts, rest = (rest + block).split(mark) if block else [rest, b""]
+        for part in parts:
+            text = _decode(part, str(path)) if first else _decode_inner(part, path)
+            first = False
+            yield Document(text.strip("\n"), raw.tell())
+        if not block:
+            return
+
+
+def _decode_inner(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: the document that starts with {data[:40]!r} is not UTF-8 "
+            f"(0x{data[error.start]:02x}); convert the file to UTF-8"
+        ) from error
+
+
+def _read_json(
     path: Path, raw: IO[bytes], stream: IO[bytes], text_field: str
 ) -> Iterator[Document]:
-    problems: list[str] = []
-    for number, line in enumerate(stream, 1):
+    """A ``.json`` file: one array or record over any lines, else JSON Lines.
+
+    An array is read whole; JSON Lines are read line by line.
+    """
+    first = stream.readline()
+    start = first.decode("utf-8-sig", errors="replace").lstrip()
+    if start[:1] not in ("[", "{") or (start[0] == "{" and _is_json(start)):
+        yield from _read_json_lines(path, raw, chain([first], stream), text_field)
+        return
+    text = _decode(first + stream.read(), str(path))
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {error.lineno}: not JSON ({error.msg}); write one array of objects, or "
+            "one object a line in a .jsonl file"
+        ) from error
+    faults = Faults()
+    for number, record in enumerate(found if isinstance(found, list) else [found], 1):
+        text_of = _text_of(record, text_field)
+        if isinstance(text_of, Fault):
+            faults.add(f"{path}: record {number}", text_of)
+        elif not faults.first:
+            yield Document(text_of, raw.tell())
+    _raise_faults(faults, "record")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _read_json_lines(
+    path: Path, raw: IO[bytes], lines: Iterable[bytes], text_field: str
+) -> Iterator[Document]:
+    faults = Faults()
+    for number, line in enumerate(lines, 1):
         if line.isspace():
             continue
-        text, problem = _text_of_line(line, text_field)
-        if problem:
-            problems.append(f"{path}: line {number}: {problem}")
-        if problem is None and not problems:
+        text = _text_of_line(line, text_field)
+        if isinstance(text, Fault):
+            faults.add(f"{path}: line {number}", text)
+        elif not faults.first:
             yield Document(text, raw.tell())
-    if problems:
-        more = len(problems) - MOST_PROBLEMS
-        rest = [f"{path}: {more} more lines like these"] if more > 0 else []
-        raise InputError(problems[:MOST_PROBLEMS] + rest)
+    _raise_faults(faults, "line")
 
 
-def _text_of_line(line: bytes, text_field: str) -> tuple[str, str | None]:
+def _raise_faults(faults: Faults, noun: str) -> None:
+    if faults.first:
+        raise InputError(faults.sentences(noun))
+
+
+def _text_of_line(line: bytes, text_field: str) -> str | Fault:
     """The text in a line of JSON, or what is wrong with the line."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return "", (
+        words = (
             f"not UTF-8 at byte {error.start} of the line (0x{line[error.start]:02x}); "
             "convert the file to UTF-8"
         )
+        return Fault("utf-8", words)
     except json.JSONDecodeError as error:
-        return "", f"not JSON ({error.msg} at character {error.pos}); write one object a line"
+        words = f"not JSON ({error.msg} at character {error.pos}); write one object a line"
+        return Fault("json", words)
+    return _text_of(record, text_field)
+
+
+def _text_of(record: object, text_field: str) -> str | Fault:
     if not isinstance(record, dict):
-        return "", f"a {type(record).__name__}, not an object; write one object a line"
-    if text_field not in record:
-        return "", _no_field(text_field, record)
-    text = record[text_field]
-    if not isinstance(text, str):
-        return "", f"{text_field!r} holds {text!r:.40}, not text; give it text or drop the line"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "", f"{text_field!r} holds half of a surrogate pair; write the whole character"
-    return text, None
-
-
-def _no_field(text_field: str, fields: Iterable[Any]) -> str:
-    there = ", ".join(repr(str(field)) for field in fields) or "none"
-    return f"no field {text_field!r} (fields there: {there}); set text_field to one of these"
+        what = type(record).__name__
+        return Fault("object", f"a {what}, not an object; write one object a line")
+    return text_of_record(record, text_field)
 
 
 def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
     import pyarrow
     from pyarrow import parquet
 
+    faults, row = Faults(), 0
     try:
         table = parquet.ParquetFile(path)
-        if text_field not in table.schema_arrow.names:
-            raise InputError(f"{path}: {_no_field(text_field, table.schema_arrow.names)}")
-        size, rows, row = path.stat().st_size, table.metadata.num_rows, 0
-        for batch in table.iter_batches(batch_size=1024, columns=[text_field]):
-            for text in batch.column(0).to_pylist():
+        names = table.schema_arrow.names
+        column = text_field if text_field in names else text_field.split(".")[0]
+        if column not in names:
+            missing = text_of_record(dict.fromkeys(names), text_field)
+            assert isinstance(missing, Fault)
+            raise InputError(f"{path}: {missing.words}")
+        size, rows = path.stat().st_size, table.metadata.num_rows
+        for batch in table.iter_batches(batch_size=1024, columns=[column]):
+            for value in batch.column(0).to_pylist():
                 row += 1
-                if not isinstance(text, str):
-                    raise InputError(
-                        f"{path}: row {row}: {text_field!r} holds {text!r:.40}, not text; "
-                        "give it text or drop the row"
-                    )
-                yield Document(text, size * row // rows)
+                text = text_of_record({column: value}, text_field)
+                if isinstance(text, Fault):
+                    faults.add(f"{path}: row {row}", text)
+                elif not faults.first:
+                    yield Document(text, size * row // rows)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: a text behind row {row} is not UTF-8; convert it") from error
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path}: not a parquet file, or cut off ({error})") from error
+    _raise_faults(faults, "row")
 
 
 def _read_dataset(source: Source, text_field: str) -> Iterator[Document]:
@@ -330,11 +411,13 @@ def _read_dataset(source: Source, text_field: str) -> Iterator[Document]:
                 "name the folder of one split"
             )
         loaded = loaded["train"]
-    if text_field not in loaded.column_names:
-        raise InputError(f"{folder}: {_no_field(text_field, loaded.column_names)}")
     size, rows = source.size, max(len(loaded), 1)
-    texts = loaded.select_columns([text_field])
-    yield from _texts_of_rows(texts, text_field, str(folder), size / rows)
+    column = text_field.split(".")[0]
+    if text_field not in loaded.column_names and column in loaded.column_names:
+        loaded = loaded.select_columns([column])
+    elif text_field in loaded.column_names:
+        loaded = loaded.select_columns([text_field])
+    yield from _texts_of_rows(loaded, text_field, str(folder), size / rows)
 
 
 def _read_hub(written: str, text_field: str) -> Iterator[Document]:
@@ -361,12 +444,13 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
 def _texts_of_rows(
     rows: Iterable[dict[str, Any]], text_field: str, place: str, bytes_per_row: float
 ) -> Iterator[Document]:
+    faults = Faults()
     for number, row in enumerate(rows, 1):
-        if text_field not in row:
-            raise InputError(f"{place}: row {number}: {_no_field(text_field, row)}")
-        if not isinstance(row[text_field], str):
-            raise InputError(
-                f"{place}: row {number}: {text_field!r} holds {row[text_field]!r:.40}, not text; "
-                "give it text or drop the row"
-            )
-        yield Document(row[text_field], int(number * bytes_per_row))
+        text = text_of_record(row, text_field)
+        if isinstance(text, Fault):
+            faults.add(f"{place}: row {number}", text)
+            if text.kind == "field":  # a set of a billion rows is not read to count them
+                break
+        elif not faults.first:
+            yield Document(text, int(number * bytes_per_row))
+    _raise_faults(faults, "row")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,51 @@ def checkpoint_sha256(path: str | Path) -> str:
 
     names = " ".join(file.name for file in files)
     return remembered_digest(f"checkpoint {names}", files, compute)
+
+
+def check_finite(path: str | Path, place: str) -> None:
+    """Refuse a checkpoint with weights that are NaN or infinite; read once per state of its files.
+
+    Args:
+        path: A checkpoint folder or a hub id.
+        place: Start of the message.
+
+    Raises:
+        InputError: Names the first such tensor, or a file that cannot be read.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    def find_broken() -> str:
+        for file in files:
+            try:
+                with safe_open(file, framework="pt") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                        tensor = tensors.get_tensor(name)
+                        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                            return f"{name} in {file.name}"
+            except SafetensorError as error:
+                raise InputError(
+                    f"{place}: {file.name} is not a safetensors file, or is cut off ({error}); get "
+                    "the checkpoint again"
+                ) from error
+        return ""
+
+    *files, _ = checkpoint_files(path)
+    names = " ".join(file.name for file in files)
+    broken = remembered_digest(f"finite {names}", files, find_broken)
+    if broken:
+        raise InputError(
+            f"{place}: the tensor {broken} has values that are NaN or infinite, so the model gives "
+            "no loss; get the checkpoint again, or choose another"
+        )
+
+
+def embedded_ids(path: str | Path) -> int | None:
+    """Number of ids that a checkpoint's embedding knows, None if its config.json does not say."""
+    config = json.loads(checkpoint_files(path)[-1].read_text(encoding="utf-8"))
+    size = {**config, **config.get("text_config", {})}.get("vocab_size")
+    return size if isinstance(size, int) else None
 
 
 def _download(name: str) -> Path:

@@ -22,7 +22,7 @@ class RunData:
         mixture: Training batches of all channels, in the identity's order.
         validation: The text that every point evaluates.
         unique_tokens: Unique tokens of training text of each channel.
-        vocab_size: The tokenizer's largest id + 1.
+        vocab_size: The largest id of the text + 1.
         tokenizer: Folder of the tokenizer.
     """
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import Packing, hash_record
-from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.text.manifest import Prepared, largest_id, load_prepared, open_shard
 from dcpt.text.tokenizer import check_same_tokenizer
-from dcpt.training.checkpoints import checkpoint_files
+from dcpt.training.checkpoints import check_finite, checkpoint_files
 from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
 from dcpt.training.models import (
     check_positions,
@@ -114,8 +114,8 @@ def open_validation(
 
 
 def count_ids(prepared: Prepared, channels: Sequence[str]) -> int:
-    """Size of the vocabulary of the prepared text: its tokenizer's largest id + 1."""
-    return max(prepared.channels[name].vocab_size for name in channels)
+    """The largest id in the prepared text + 1; the tokenizer may have more that never occur."""
+    return 1 + max(largest_id(prepared.folder, name) for name in channels)
 
 
 def cut_windows(
@@ -227,6 +227,7 @@ def evaluate_model(
     validation = open_validation(prepared, channels, sequence_tokens, validation_tokens, packing)
     folder = checkpoint_files(path)[0].parent
     check_same_tokenizer(folder, prepared.tokenizer_path, f"checkpoint {path}", str(path))
+    check_finite(path, f"checkpoint {path}")
     model = load_model(path, device)
     check_positions(model, sequence_tokens, f"checkpoint {path}")
     check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")

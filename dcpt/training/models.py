@@ -255,17 +255,17 @@ def check_vocabulary(model: Any, vocab_size: int, place: str) -> None:
 
     Args:
         model: The model.
-        vocab_size: The tokenizer's largest id + 1.
+        vocab_size: The largest id of the text + 1.
         place: Start of the message.
 
     Raises:
-        InputError: If the tokenizer has more ids than the model has embeddings.
+        InputError: If the text has an id that the model has no embedding for.
     """
     known = model.get_input_embeddings().num_embeddings
     if vocab_size > known:
         raise InputError(
-            f"{place}: the tokenizer of the prepared text has {vocab_size} ids, and the model "
-            f"has {known}; prepare the text with the model's own tokenizer"
+            f"{place}: the prepared text has the id {vocab_size - 1}, and the model knows ids "
+            f"below {known}; prepare the text with the model's own tokenizer"
         )
 
 

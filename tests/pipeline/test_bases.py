@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dcpt.errors import InputError
@@ -125,6 +126,27 @@ def test_a_base_that_changed_in_its_place_is_refused(study: Path) -> None:
         Workspace(study).planner.plan()
     weights.write_bytes(content)
     assert Workspace(study).rows.left_out == []
+
+
+def test_a_broken_base_is_named_before_anything_is_trained(study: Path) -> None:
+    write_checkpoint(study.parent, "two", seed=1)
+    weights = study.parent / "bases/two/model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, weights, {"format": "pt"})
+    study.write_text(study.read_text().replace("bases/one", "bases/two"))
+    message = r"the tensor model\.norm\.weight in model\.safetensors has values that are NaN"
+    with pytest.raises(InputError, match=r"checkpoints\.a: .*" + message):
+        Workspace(study).planner.plan()
+    with pytest.raises(InputError, match=message):
+        evaluate_base(Workspace(study), "bases/two", "a")
+
+
+def test_a_base_with_too_few_ids_is_named_before_anything_is_trained(study: Path) -> None:
+    config = study.parent / "bases/one/config.json"
+    config.write_text(config.read_text().replace('"vocab_size": 304', '"vocab_size": 100'))
+    with pytest.raises(InputError, match=r"checkpoints\.a: .* knows ids below 100; prepare the"):
+        Workspace(study).planner.plan()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'size,"base\x00\n' * 9])

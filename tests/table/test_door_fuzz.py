@@ -30,7 +30,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
 TOKENS = st.just(0) | st.integers(1000, 10**12)
 PER_RUN = ("ratio", "learning_rate", "n_params", "seed")
 ODD = st.sampled_from(
-    ["NA", "n/a", "nan", "inf", "-inf", "1,5", "three", "10Q", "--", "-1", "1e999"]
+    ["NA", "n/a", "nan", "inf", "-inf", "1..5", "three", "10Q", "--", "-1", "1e999"]
 )
 ODD_OBJECTS = ODD | st.sampled_from([True, 1j, b"1", [1], (), -1, float("inf"), 10**400, object])
 NUMBERS = [name for name in COLUMNS if name != "size"]

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from made_text import TEXTS, hashes, make_old
+from safetensors.torch import save_file
 
 from dcpt.cli.console import open_console
 from dcpt.cli.demo import run_bundled, write_study
@@ -117,7 +119,7 @@ def base(tiny_study: Path) -> Path:
     (folder / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>"}'
     )
-    (folder / "model.safetensors").write_bytes(b"weights")  # hashed by the plan, never loaded
+    save_file({"w": torch.ones(2)}, folder / "model.safetensors")  # never loaded as a model
     edit(tiny_study, "bases:\n", "bases:\n  checkpoints: {own: {model: models/base}}\n")
     edit(tiny_study, "[a, b]", "[own]")
     return folder

@@ -1,0 +1,122 @@
+"""The text of a record: a string, a list of paragraphs or nothing, in a field or a nested one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PARAGRAPHS = "\n\n"
+"""Joins the paragraphs of a document that is a list of them."""
+
+CHAT_FIELDS = ("messages", "conversations")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a record has no text.
+
+    Args:
+        kind: Records with the same kind of fault are reported in one line.
+        words: The fault and its remedy: the part of a sentence after the place.
+    """
+
+    kind: str
+    words: str
+
+
+@dataclass
+class Faults:
+    """The faults of one source, gathered by kind.
+
+    Args:
+        first: For each kind the place of the first record and its fault.
+        counts: How many records have it.
+    """
+
+    first: dict[str, tuple[str, Fault]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, place: str, fault: Fault) -> None:
+        """Note a fault; only the first of a kind is kept in full."""
+        self.first.setdefault(fault.kind, (place, fault))
+        self.counts[fault.kind] = self.counts.get(fault.kind, 0) + 1
+
+    def sentences(self, noun: str) -> list[str]:
+        """A sentence for each kind: the first record, and how many more there are."""
+        sentences = []
+        for kind, (place, fault) in self.first.items():
+            more = self.counts[kind] - 1
+            also = f" ({more:,} more {noun}{'s' if more > 1 else ''} like it)" if more else ""
+            sentences.append(f"{place}: {fault.words}{also}")
+        return sentences
+
+
+def text_of_record(record: Mapping[str, Any], text_field: str) -> str | Fault:
+    """The text of a record.
+
+    Args:
+        record: The fields by name.
+        text_field: The field, or a path of fields such as ``doc.text``.
+
+    Returns:
+        The text, empty where it is null; or why there is none. Paragraphs are joined by an empty
+        line.
+    """
+    found: Any = record
+    for part in [text_field] if text_field in record else text_field.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _no_field(text_field, record)
+        found = found[part]
+    if found is None:
+        return ""
+    if isinstance(found, list | tuple) and all(isinstance(part, str) for part in found):
+        found = PARAGRAPHS.join(found)
+    if isinstance(found, str):
+        return found if _is_whole(found) else _half_character(text_field)
+    if isinstance(found, list) and all(isinstance(part, Mapping) for part in found):
+        return Fault(
+            "chat",
+            f"{text_field!r} holds the messages of a chat; write them as one text with the "
+            "tokenizer's chat template (apply_chat_template) into a field of its own",
+        )
+    return Fault(
+        "type", f"{text_field!r} holds {found!r:.40}, not text; write a text, or drop the record"
+    )
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _half_character(text_field: str) -> Fault:
+    return Fault(
+        "surrogate", f"{text_field!r} holds half of a surrogate pair; write the whole character"
+    )
+
+
+def _no_field(text_field: str, record: Mapping[str, Any]) -> Fault:
+    chat = [name for name in CHAT_FIELDS if name in record]
+    if chat:
+        return Fault(
+            "chat",
+            f"no field {text_field!r}, and {chat[0]!r} holds the messages of a chat; write them as "
+            "one text with the tokenizer's chat template (apply_chat_template) into "
+            f"{text_field!r}",
+        )
+    there = ", ".join(repr(name) for name in _paths(record)) or "none"
+    words = f"no field {text_field!r} (fields there: {there}); set text_field to one of these"
+    return Fault("field", words)
+
+
+def _paths(record: Mapping[str, Any]) -> Iterable[str]:
+    """The fields, those of nested records as paths."""
+    for name, value in record.items():
+        if isinstance(value, Mapping) and value:
+            yield from (f"{name}.{inner}" for inner in map(str, value))
+        else:
+            yield str(name)
