@@ -43,6 +43,7 @@ def prepare_study(
             text_field=channel.text_field,
             valid_fraction=channel.valid_fraction,
             max_tokens=channel.max_tokens,
+            text_separator=channel.text_separator,
         )
         for channel in study.channels
     ]
@@ -56,6 +57,7 @@ def prepare_study(
         sequence_tokens=study.training.sequence_tokens,
         workers=workers,
         progress=progress,
+        add_bos=study.add_bos,
         bases=[
             StudyBase(f"bases.checkpoints.{label}", place, checkpoint.model)
             for label, checkpoint in study.bases.checkpoints.items()

@@ -64,6 +64,7 @@ class Channel(Section):
     weight: float = Field(default=1.0, gt=0)
     valid_fraction: Fraction = Field(default=0.02, gt=0, lt=1)
     max_tokens: Count | None = None
+    text_separator: str | None = Field(default=None, min_length=1)
 
 
 class LadderSize(Section):
@@ -233,6 +234,7 @@ class Study(Section):
     name: Name
     channels: list[Channel] = Field(min_length=1)
     tokenizer: str | int
+    add_bos: bool | None = None
     bases: Bases
     grid: list[GridPart] = Field(min_length=1)
     tokens: Count

@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from dcpt.errors import InputError
-from dcpt.text.reading import read_documents
-from dcpt.text.sources import Channel
+from dcpt.text.sources import Channel, read_all
 from dcpt.text.tokenizer import check_same_tokenizer
 
 SAMPLE_DOCUMENTS = 4
@@ -64,7 +63,5 @@ def sample_documents(channels: Sequence[Channel]) -> list[str]:
         document.text[:SAMPLE_CHARACTERS]
         for channel in channels
         if channel.train.kind != "hub"
-        for document in islice(
-            read_documents(channel.train, channel.asked.text_field), SAMPLE_DOCUMENTS
-        )
+        for document in islice(read_all(channel.asked, channel.train), SAMPLE_DOCUMENTS)
     ]

@@ -64,6 +64,8 @@ class Manifest(_Record):
         dtype: Type of the ids in both shards, ``uint16`` or ``uint32``.
         vocab_size: Ids lie below it.
         eos_id: Id behind each document.
+        bos_id: Id before each document, None if there is none.
+        spelled_out: How often the text spells out special tokens, which are read as characters.
         tokenizer_sha256: Hash of the ``tokenizer.json`` that made the ids.
         empty_documents: Documents of white space only; they are in no shard.
         documents_in_both_splits: Distinct documents in training and in validation.
@@ -88,6 +90,8 @@ class Manifest(_Record):
     train: SplitCounts
     valid: SplitCounts
     inputs: tuple[InputFile, ...]
+    bos_id: int | None = None
+    spelled_out: dict[str, int] = {}
 
     @property
     def bytes_per_token(self) -> float:
@@ -340,7 +344,13 @@ def check_sizes(channels: Mapping[str, Manifest], sequence_tokens: int) -> None:
         for split, counts in (("training", manifest.train), ("validation", manifest.valid)):
             if counts.tokens <= sequence_tokens:
                 remedy = "give it more text or shorten sequences"
-                if split == "validation" and manifest.valid_source is None:
+                names = [file.path for file in manifest.inputs]
+                if documents <= len(names) and any(".txt" in name for name in names):
+                    remedy = (
+                        "a .txt file counts as one document: set text_separator to what parts its "
+                        "documents (such as '\\n'), or write JSON Lines"
+                    )
+                elif split == "validation" and manifest.valid_source is None:
                     remedy = "give it more text, a larger valid_fraction or a validation source"
                     if manifest.max_tokens is not None:
                         remedy += (

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
@@ -44,7 +45,7 @@ from dcpt.text.manifest import (
     read_record,
 )
 from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
-from dcpt.text.reading import read_documents
+from dcpt.text.prepare_warnings import find_warnings
 from dcpt.text.shards import ShardWriter, encode_documents, start_pool
 from dcpt.text.sources import (
     Channel,
@@ -53,6 +54,7 @@ from dcpt.text.sources import (
     check_sources,
     describe_split,
     find_channels,
+    read_all,
     sample_texts,
 )
 from dcpt.text.tokenizer import (
@@ -94,6 +96,7 @@ def prepare(
     progress: Progress | None = None,
     bases: Sequence[StudyBase] = (),
     own_folders: Sequence[Path] = (),
+    add_bos: bool | None = None,
 ) -> Prepared:
     """Tokenise the text of all channels into a folder, unless it is there already.
 
@@ -110,6 +113,8 @@ def prepare(
         progress: Called after every batch of documents.
         bases: Models whose own tokenizers must give the ids that the text gets.
         own_folders: Further files and folders that dcpt writes: no text is read from them.
+        add_bos: Whether each document starts with the tokenizer's beginning-of-sequence token; None
+            does what the tokenizer does by itself.
 
     Returns:
         What is in the folder.
@@ -123,10 +128,9 @@ def prepare(
     tokenizer_name = name_tokenizer(tokenizer)
     names = [source.name for source in sources]
     channels = find_channels(sources, [*own_places(folder, names), *own_folders])
-    keys = channel_keys(channels, tokenizer_name)
-    work = _Work(
-        folder, channels, keys, tokenizer, tokenizer_name, workers, progress or _report_nothing
-    )
+    keys = channel_keys(channels, tokenizer_name, add_bos)
+    report = progress or _report_nothing
+    work = _Work(folder, channels, keys, tokenizer, tokenizer_name, add_bos, workers, report)
     try:
         return work.find_done(sequence_tokens, bases) or work.do(sequence_tokens, bases)
     except OSError as error:
@@ -148,6 +152,7 @@ class _Work:
     keys: dict[str, str]
     tokenizer: str | int
     tokenizer_name: str
+    add_bos: bool | None
     workers: int
     progress: Progress
 
@@ -170,6 +175,14 @@ class _Work:
             return None
         check_bases(bases, known.tokenizer_path)
         check_sizes(known.channels, sequence_tokens)
+        vocabulary = read_vocabulary(known.tokenizer_path, self.add_bos)
+        without = [name for name, m in known.channels.items() if m.bos_id != vocabulary.bos_id]
+        if without:  # an earlier version left it out
+            note = (
+                f"channels {', '.join(without)}: prepared without the beginning-of-sequence token, "
+                "which the tokenizer adds; set add_bos: true to prepare them with it"
+            )
+            known = known.model_copy(update={"warnings": (*known.warnings, note)})
         return known.model_copy(update={"did_nothing": True})
 
     def keeps_tokenizer(self, known: Prepared) -> bool:
@@ -196,7 +209,7 @@ class _Work:
             tokenizer = self.place_tokenizer()
             if bases:
                 check_bases(bases, tokenizer, sample_documents(self.channels))
-            vocabulary = read_vocabulary(tokenizer)
+            vocabulary = read_vocabulary(tokenizer, self.add_bos)
             places: dict[str, Path] = {}
             with start_pool(self.workers) as pool:
                 for channel in self.channels:
@@ -208,7 +221,7 @@ class _Work:
                 manifests[name] = manifest
             check_sizes(manifests, sequence_tokens)
             overlaps = count_overlaps(places)
-            warnings = _warn(self.channels, manifests, overlaps, self.tokenizer, vocabulary)
+            warnings = find_warnings(self.channels, manifests, overlaps, self.tokenizer, vocabulary)
             prepared = Prepared(
                 folder=self.folder,
                 channels=manifests,
@@ -287,13 +300,15 @@ class _Work:
         caps: dict[Split, int | None] = {"train": asked.max_tokens, "valid": None}
         writers = {split: ShardWriter(place, split, caps[split]) for split in SPLITS}
         empty = start = 0
+        spelled_out: Counter[str] = Counter()
         with closing(writers["train"]), closing(writers["valid"]):
             for source, rule in channel.parts:
-                documents = read_documents(source, asked.text_field)
+                documents = read_all(asked, source)
                 for batch in encode_documents(documents, vocabulary, rule, pool, self.workers):
                     for split, encoded in batch.splits.items():
                         writers[split].write(encoded)
                     empty += batch.empty_documents
+                    spelled_out.update(batch.spelled_out)
                     self.progress(asked.name, start + batch.position, total)
                     if writers["train"].full and rule.valid_fraction < 1:
                         break
@@ -319,6 +334,8 @@ class _Work:
             train=counts["train"][0],
             valid=counts["valid"][0],
             inputs=channel.inputs,
+            bos_id=vocabulary.bos_id,
+            spelled_out=dict(spelled_out),
         )
         write_text(place / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 
@@ -358,36 +375,3 @@ def _lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("a") as file:
         lock_descriptor(file.fileno())
         yield
-
-
-def _warn(
-    channels: Sequence[Channel],
-    manifests: dict[str, Manifest],
-    overlaps: Sequence[Overlap],
-    asked_tokenizer: str | int,
-    vocabulary: Vocabulary,
-) -> Iterator[str]:
-    for channel in channels:
-        name, manifest = channel.asked.name, manifests[channel.asked.name]
-        left_out = [path for source, _ in channel.parts for path in source.left_out]
-        if left_out:
-            shown = ", ".join(path.name for path in left_out[:3])
-            yield f"channel {name}: {len(left_out)} files hold no readable text ({shown}); left out"
-        if manifest.empty_documents:
-            yield f"channel {name}: {manifest.empty_documents} empty documents; left out"
-        if manifest.documents_in_both_splits:
-            yield (
-                f"channel {name}: {manifest.documents_in_both_splits} documents are in training "
-                "and in validation; its validation loss will look too good"
-            )
-    for overlap in overlaps:
-        yield (
-            f"channels {' and '.join(overlap.channels)}: {overlap.documents} documents are in both"
-            f", {overlap.trained_and_validated} of them trained on in one and validated on in the "
-            "other"
-        )
-    if isinstance(asked_tokenizer, int) and vocabulary.size < asked_tokenizer:
-        yield (
-            f"tokenizer: the text yields a vocabulary of {vocabulary.size}, not of "
-            f"{asked_tokenizer}; there is too little of it"
-        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -57,11 +58,19 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """What comes back for a batch of documents."""
+    """What comes back for a batch of documents.
+
+    Attributes:
+        splits: Its documents by split.
+        empty_documents: Documents of white space only.
+        position: Bytes of the source's files read so far.
+        spelled_out: How often the text spells out each special token.
+    """
 
     splits: dict[Split, Encoded]
     empty_documents: int
     position: int
+    spelled_out: dict[str, int]
 
 
 def hash_document(text: str) -> int:
@@ -163,14 +172,31 @@ def _encode(
         encodings = _load(vocabulary).encode_batch_fast(
             [text for _, text in documents], add_special_tokens=False
         )
-        ids = [[*encoding.ids, vocabulary.eos_id] for encoding in encodings]
+        start = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
+        ids = [[*start, *encoding.ids, vocabulary.eos_id] for encoding in encodings]
         splits[split] = Encoded(
             ids=np.concatenate([np.array(i, dtype=dtype) for i in ids] or [np.empty(0, dtype)]),
             hashes=np.array([h for h, _ in documents], dtype=np.uint64),
             tokens=np.array([len(i) for i in ids], dtype=np.int64),
             text_bytes=np.array([len(text.encode()) for _, text in documents], dtype=np.int64),
         )
-    return EncodedBatch(splits, len(texts) - len(kept), position)
+    spelled_out = _count_special_tokens(kept, vocabulary.special_tokens)
+    return EncodedBatch(splits, len(texts) - len(kept), position, spelled_out)
+
+
+def _count_special_tokens(texts: list[str], tokens: tuple[str, ...]) -> dict[str, int]:
+    """How often the texts spell out special tokens, which are encoded as characters."""
+    if not tokens:
+        return {}
+    starts, pattern = {token[0] for token in tokens}, _pattern(tokens)
+    likely = (text for text in texts if any(start in text for start in starts))
+    return dict(Counter(match for text in likely for match in pattern.findall(text)))
+
+
+@lru_cache(maxsize=1)
+def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)))
 
 
 class ShardWriter:

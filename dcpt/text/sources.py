@@ -12,6 +12,7 @@ from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
 from dcpt.text.manifest import RECORD_FILE, TOKENIZER_FOLDER
 from dcpt.text.reading import (
+    Document,
     InputFile,
     Source,
     check_is_text,
@@ -41,6 +42,7 @@ class ChannelSource:
         text_field: Field of the text in JSON Lines, parquet and datasets.
         valid_fraction: Share of documents held out by their hash where ``valid`` is None.
         max_tokens: Stop after the document that reaches this many training tokens; None reads all.
+        text_separator: What parts the documents of a ``.txt`` file; None takes a file as one.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ChannelSource:
     text_field: str = "text"
     valid_fraction: float = 0.02
     max_tokens: int | None = None
+    text_separator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ class Channel:
         if self.valid is None:
             return [(self.train, SplitRule(self.asked.valid_fraction))]
         return [(self.train, SplitRule(0.0)), (self.valid, SplitRule(1.0))]
+
+
+def read_all(asked: ChannelSource, source: Source) -> Iterator[Document]:
+    """Read the documents of a source of a channel as the channel says."""
+    return read_documents(source, asked.text_field, asked.text_separator)
 
 
 def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
@@ -102,6 +110,8 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
                 f"channel {source.name}: valid_fraction is {source.valid_fraction}; it must lie "
                 "between 0 and 1, such as 0.02"
             )
+        if source.text_separator == "":
+            problems.append(f"channel {source.name}: text_separator is empty; leave it out")
         if source.max_tokens is not None and source.max_tokens < 1:
             problems.append(
                 f"channel {source.name}: max_tokens is {source.max_tokens}; use at least 1, or "
@@ -146,15 +156,19 @@ def find_channels(sources: Sequence[ChannelSource], ours: Sequence[Path] = ()) -
     return channels
 
 
-def channel_keys(channels: Sequence[Channel], tokenizer_name: str) -> dict[str, str]:
+def channel_keys(
+    channels: Sequence[Channel], tokenizer_name: str, add_bos: bool | None = None
+) -> dict[str, str]:
     """Hash all that decides the shards of each channel: contents and settings, never paths.
 
-    A tokenizer that is trained on the text of all channels changes with any of them.
+    A tokenizer that is trained on the text of all channels changes with any of them. Settings that
+    earlier versions did not have count only where they are set, so that old shards stay valid.
     """
+    extra = [] if add_bos is None else [{"add_bos": add_bos}]
     texts = {channel.asked.name: _describe_text(channel) for channel in channels}
     trained = tokenizer_name.startswith("bpe ")
     return {
-        name: _hash_json([FORMAT, tokenizer_name, texts if trained else None, text])
+        name: _hash_json([FORMAT, tokenizer_name, texts if trained else None, text, *extra])
         for name, text in texts.items()
     }
 
@@ -181,7 +195,7 @@ def sample_texts(
         sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
         # A capped channel must not be read to its end for this: a token is about four bytes.
         enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
-        for text, position in read_documents(channel.train, channel.asked.text_field):
+        for text, position in read_all(channel.asked, channel.train):
             document_hash = hash_document(text)
             size = len(text.encode())
             read_bytes += size
@@ -209,6 +223,7 @@ def _describe_text(channel: Channel) -> dict[str, object]:
         "text_field": asked.text_field,
         "valid_fraction": asked.valid_fraction if channel.valid is None else None,
         "max_tokens": asked.max_tokens,
+        **({} if asked.text_separator is None else {"text_separator": asked.text_separator}),
     }
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -48,12 +49,16 @@ class Vocabulary:
         sha256: Hash of that file.
         eos_id: Id that ends each document.
         size: Largest id + 1.
+        bos_id: Id that starts each document; None if none does.
+        special_tokens: Texts of the special tokens, which the text may spell out.
     """
 
     path: Path
     sha256: str
     eos_id: int
     size: int
+    bos_id: int | None = None
+    special_tokens: tuple[str, ...] = ()
 
     def load(self) -> Tokenizer:
         """Load it for encoding plain text."""
@@ -101,11 +106,17 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, folder: Path) ->
     write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
 
-def read_vocabulary(folder: Path) -> Vocabulary:
+def read_vocabulary(folder: Path, add_bos: bool | None = None) -> Vocabulary:
     """Read what the shards need to know out of a tokenizer folder.
 
+    Args:
+        folder: The folder.
+        add_bos: Whether documents start with the beginning-of-sequence token; None does what the
+            tokenizer does by itself.
+
     Raises:
-        InputError: If the folder holds no tokenizer, or its end-of-sequence token has no id.
+        InputError: If the folder holds no tokenizer, its end-of-sequence token has no id, or there
+            is no beginning-of-sequence token to add.
     """
     path = folder / "tokenizer.json"
     try:
@@ -115,12 +126,41 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         raise InputError(
             f"{folder}: holds no readable tokenizer ({error}); prepare again"
         ) from error
-    ids = load_tokenizer(path).get_vocab(with_added_tokens=True)
-    eos = config.get("eos_token")
-    eos = eos.get("content") if isinstance(eos, dict) else eos
+    tokenizer = load_tokenizer(path)
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    eos = _content(config.get("eos_token"))
     if eos not in ids:
         raise InputError(f"{folder}: the end-of-sequence token {eos!r} has no id in {path.name}")
-    return Vocabulary(path, digest, ids[eos], max(ids.values()) + 1)
+    added = tokenizer.get_added_tokens_decoder().values()
+    special = tuple(sorted(token.content for token in added if token.special))
+    bos_id = _find_bos(tokenizer, config, ids, add_bos, folder)
+    return Vocabulary(path, digest, ids[eos], max(ids.values()) + 1, bos_id, special)
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _find_bos(
+    tokenizer: Tokenizer,
+    config: dict[str, Any],
+    ids: dict[str, int],
+    add_bos: bool | None,
+    folder: Path,
+) -> int | None:
+    """The id that the tokenizer puts before a text, or that it is asked to put there."""
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    first = whole[0] if whole[:1] != plain[:1] else None
+    own = config.get("add_bos_token")
+    if not (add_bos if add_bos is not None else own if own is not None else first is not None):
+        return None
+    named = ids.get(_content(config.get("bos_token")))
+    if first is None and named is None:
+        raise InputError(
+            f"{folder}: the tokenizer names no bos_token, so none can be added; remove add_bos"
+        )
+    return named if first is None else first
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -1,0 +1,61 @@
+"""Warnings about prepared text: what was left out, read otherwise, repeated or shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dcpt.text.manifest import Manifest, Overlap
+from dcpt.text.sources import Channel
+from dcpt.text.tokenizer import Vocabulary
+
+
+def find_warnings(
+    channels: Sequence[Channel],
+    manifests: dict[str, Manifest],
+    overlaps: Sequence[Overlap],
+    asked_tokenizer: str | int,
+    vocabulary: Vocabulary,
+) -> Iterator[str]:
+    """What a person should know about prepared text, a sentence each.
+
+    Args:
+        channels: The channels.
+        manifests: What was prepared, by channel.
+        overlaps: Documents that channels share.
+        asked_tokenizer: The tokenizer that was asked for, or the size of a trained vocabulary.
+        vocabulary: The tokenizer that was used.
+    """
+    for channel in channels:
+        name, manifest = channel.asked.name, manifests[channel.asked.name]
+        left_out = [path for source, _ in channel.parts for path in source.left_out]
+        if left_out:
+            shown = ", ".join(path.name for path in left_out[:3])
+            yield f"channel {name}: {len(left_out)} files hold no readable text ({shown}); left out"
+        if manifest.empty_documents:
+            yield f"channel {name}: {manifest.empty_documents} empty documents; left out"
+        for token, count in manifest.spelled_out.items():
+            yield (
+                f"channel {name}: the text spells out {token} {count:,} times, which is read as "
+                "characters; if it parts the documents of a .txt file, set text_separator to it"
+            )
+        if manifest.documents_in_both_splits:
+            yield (
+                f"channel {name}: {manifest.documents_in_both_splits} documents are in training "
+                "and in validation; its validation loss will look too good"
+            )
+    if vocabulary.bos_id is not None:
+        yield (
+            f"each document starts with the beginning-of-sequence token (id {vocabulary.bos_id}); "
+            "set add_bos: false to leave it out"
+        )
+    for overlap in overlaps:
+        yield (
+            f"channels {' and '.join(overlap.channels)}: {overlap.documents} documents are in both"
+            f", {overlap.trained_and_validated} of them trained on in one and validated on in the "
+            "other"
+        )
+    if isinstance(asked_tokenizer, int) and vocabulary.size < asked_tokenizer:
+        yield (
+            f"tokenizer: the text yields a vocabulary of {vocabulary.size}, not of "
+            f"{asked_tokenizer}; there is too little of it"
+        )
