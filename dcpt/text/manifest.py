@@ -41,6 +41,7 @@ class SplitCounts(_Record):
         tokens: Tokens in the shard, one end of text for each document included.
         text_bytes: UTF-8 bytes of the documents, to compute losses in bits per byte.
         sha256: Hash of the shard file.
+        unique_tokens: Tokens of its distinct documents; None where an earlier version prepared it.
     """
 
     documents: int
@@ -48,6 +49,7 @@ class SplitCounts(_Record):
     tokens: int
     text_bytes: int
     sha256: str
+    unique_tokens: int | None = None
 
 
 class Manifest(_Record):

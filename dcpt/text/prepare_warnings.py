@@ -33,6 +33,13 @@ def find_warnings(
             yield f"channel {name}: {len(left_out)} files hold no readable text ({shown}); left out"
         if manifest.empty_documents:
             yield f"channel {name}: {manifest.empty_documents} empty documents; left out"
+        repeated, documents = manifest.train.repeated_documents, manifest.train.documents
+        if repeated:
+            yield (
+                f"channel {name}: {repeated:,} of {documents:,} training documents repeat others; "
+                f"{manifest.train.unique_tokens:,} of {manifest.train.tokens:,} tokens are of "
+                "different documents, and epochs count these"
+            )
         for token, count in manifest.spelled_out.items():
             yield (
                 f"channel {name}: the text spells out {token} {count:,} times, which is read as "

@@ -212,6 +212,7 @@ class ShardWriter:
         self._file: IO[bytes] = (folder / f"{split}.bin").open("wb")
         self._sha256 = hashlib.sha256()
         self._hashes: list[NDArray[np.uint64]] = []
+        self._lengths: list[NDArray[np.int64]] = []
         self._tokens = self._text_bytes = 0
         self._max_tokens = max_tokens
 
@@ -226,6 +227,7 @@ class ShardWriter:
         self._file.write(data)
         self._sha256.update(data)
         self._hashes.append(encoded.hashes[:n_documents])
+        self._lengths.append(encoded.tokens[:n_documents])
         self._tokens += n_ids
         self._text_bytes += int(encoded.text_bytes[:n_documents].sum())
 
@@ -240,13 +242,15 @@ class ShardWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         hashes = np.concatenate(self._hashes or [np.empty(0, np.uint64)])
-        distinct = np.unique(hashes)
+        distinct, first = np.unique(hashes, return_index=True)
+        lengths = np.concatenate(self._lengths or [np.empty(0, np.int64)])
         counts = SplitCounts(
             documents=len(hashes),
             repeated_documents=len(hashes) - len(distinct),
             tokens=self._tokens,
             text_bytes=self._text_bytes,
             sha256=self._sha256.hexdigest(),
+            unique_tokens=int(lengths[first].sum()),
         )
         return counts, distinct
 

@@ -22,6 +22,7 @@ class RunData:
         mixture: Training batches of all channels, in the identity's order.
         validation: The text that every point evaluates.
         unique_tokens: Unique tokens of training text of each channel.
+        repetition: Tokens of each channel's training text over its unique tokens.
         vocab_size: The largest id of the text + 1.
         tokenizer: Folder of the tokenizer.
     """
@@ -29,6 +30,7 @@ class RunData:
     mixture: Mixture
     validation: Validation
     unique_tokens: dict[str, int]
+    repetition: dict[str, float]
     vocab_size: int
     tokenizer: Path
 
@@ -44,7 +46,10 @@ class RunData:
         return {
             "share": {name: n / total for name, n in tokens.items()} if total else {},
             "tokens": tokens,
-            "epochs": self.mixture.epochs(step),
+            "epochs": {
+                name: passes * self.repetition[name]
+                for name, passes in self.mixture.epochs(step).items()
+            },
             "unique_tokens": self.unique_tokens,
         }
 
@@ -60,6 +65,8 @@ def open_data(config: RunConfig, study: Path) -> RunData:
     check_text(config, prepared)
     names = [channel.name for channel in identity.channels]
     shards = {name: open_shard(prepared.folder, name, "train") for name in names}
+    known = {name: prepared.channels[name].train.unique_tokens for name in names}
+    unique = {name: known[name] or len(shard) for name, shard in shards.items()}
     return RunData(
         mixture=Mixture(
             [Phase(step, shares) for step, shares in mixture_phases(identity)],
@@ -71,7 +78,8 @@ def open_data(config: RunConfig, study: Path) -> RunData:
         validation=open_validation(
             prepared, names, identity.sequence_tokens, identity.validation_tokens, identity.packing
         ),
-        unique_tokens={name: len(shard) for name, shard in shards.items()},
+        unique_tokens=unique,
+        repetition={name: len(shard) / unique[name] for name, shard in shards.items()},
         vocab_size=count_ids(prepared, names),
         tokenizer=prepared.tokenizer_path,
     )

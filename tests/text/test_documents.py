@@ -70,9 +70,7 @@ def test_the_files_decide_where_the_template_does_not(adds_bos: Path, tmp_path: 
 def test_a_tokenizer_without_bos_cannot_add_one(tmp_path: Path) -> None:
     train_tokenizer(TEXTS, 300, tmp_path)
     assert read_vocabulary(tmp_path).bos_id is None
-    with pytest.raises(
-        InputError, match="names no bos_token, so none can be added"
-    ):
+    with pytest.raises(InputError, match="names no bos_token, so none can be added"):
         read_vocabulary(tmp_path, add_bos=True)
 
 
@@ -107,7 +105,19 @@ def test_special_tokens_in_the_text_are_counted(tmp_path: Path) -> None:
 
 def test_a_text_file_that_is_one_document_is_named(tmp_path: Path) -> None:
     (tmp_path / "law.txt").write_text("\n".join(TEXTS))
-    with pytest.raises(
-        InputError, match=r"a \.txt file counts as one document: set text_sep"
-    ):
+    with pytest.raises(InputError, match=r"a \.txt file counts as one document: set text_sep"):
         prepare([ChannelSource("law", str(tmp_path / "law.txt"))], tmp_path / "prepared", 300)
+
+
+def test_repeated_documents_count_once_in_the_unique_tokens(tmp_path: Path) -> None:
+    source = write_text_channel(tmp_path / "law.jsonl", TEXTS * 6)
+    once = write_text_channel(tmp_path / "once.jsonl", TEXTS)
+    train_tokenizer(TEXTS, 300, tmp_path)
+    repeated = prepare([source], tmp_path / "repeated", str(tmp_path)).channels["law"].train
+    prepared = prepare([once], tmp_path / "prepared", str(tmp_path))
+    distinct = prepared.channels["law"].train
+    assert repeated.tokens == 6 * distinct.tokens
+    assert repeated.unique_tokens == distinct.unique_tokens == distinct.tokens
+    said = prepare([source], tmp_path / "repeated", str(tmp_path)).warnings
+    assert any("training documents repeat others" in line for line in said)
+    assert not any("repeat others" in line for line in prepared.warnings)
