@@ -18,8 +18,10 @@ from dcpt.cli.options import (
     OwnLaws,
     Place,
     Schedules,
+    SizeColumn,
     Table,
     WarmupTokens,
+    Without,
     is_table,
     read_base_losses,
     read_bounds,
@@ -124,6 +126,8 @@ def compare(
     channel: Channels = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the optimizer's starting points.")] = 0,
     column: Columns = None,
+    without: Without = None,
+    size_column: SizeColumn = None,
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
@@ -134,20 +138,21 @@ def compare(
     from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
     from dcpt.cli.show_laws import comparison_records, show_comparisons
     from dcpt.flags import rank_flags
-    from dcpt.pipeline.answer import collect_runs, fit_runs
+    from dcpt.pipeline.answer import collect_runs, fit_runs, set_aside
     from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
 
     place = open_place(table)
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     fitted = fit_runs(
-        collect_runs(place, read_mapping(column)),
+        set_aside(collect_runs(place, read_mapping(column)), without or ()),
         None,
         law=law or "auto",
         channels=read_channels(channel),
         n_draws=1,
         seed=seed,
         schedules=read_schedules(schedules),
+        size_column=size_column,
     )
     if json:
         found = {"comparisons": comparison_records(fitted)}
@@ -179,6 +184,8 @@ def fit(
         typer.Option(help="Threshold of the Huber loss, in log loss. inf gives least squares."),
     ] = 1e-3,
     column: Columns = None,
+    without: Without = None,
+    size_column: SizeColumn = None,
     schedules: Schedules = None,
     json: Json = False,
 ) -> None:
@@ -188,14 +195,14 @@ def fit(
     """
     from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
     from dcpt.cli.show_fit import fit_record, show_fit
-    from dcpt.pipeline.answer import collect_runs, fit_runs
+    from dcpt.pipeline.answer import collect_runs, fit_runs, set_aside
     from dcpt.pipeline.workspace import Workspace, damaged_files, left_out_runs, open_place
 
     place = open_place(table)
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     folder = out or (place.fit_folder if isinstance(place, Workspace) else None)
-    runs = collect_runs(place, read_mapping(column))
+    runs = set_aside(collect_runs(place, read_mapping(column)), without or ())
     fitted = fit_runs(
         runs,
         folder,
@@ -207,6 +214,7 @@ def fit(
         bounds=read_bounds(bounds),
         delta=delta,
         schedules=read_schedules(schedules),
+        size_column=size_column,
     )
     if json:
         typer.echo(as_json(fit_record(fitted)))

@@ -67,6 +67,21 @@ OwnLaws = Annotated[
 Channels = Annotated[
     list[str] | None, typer.Option("--channel", help="Use only this channel. Repeatable.")
 ]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        help="Column to leave out, such as a learning_rate that was tuned for each run. "
+        "Repeatable.",
+    ),
+]
+SizeColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--size-column",
+        help="Column that is N: n_params (default), n_params_non_embedding, n_params_active.",
+    ),
+]
 Schedules = Annotated[
     Path | None,
     typer.Option(

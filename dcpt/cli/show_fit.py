@@ -40,7 +40,7 @@ def print_flags(console: Console, flags: Sequence[Flag]) -> None:
 def fit_record(fitted: Fit) -> dict[str, Any]:
     """A fit for programs: its laws, and its warnings as the terminal ranks them."""
     flags = [flag.as_dict() for flag in rank_flags(fitted.flags)]
-    return {"fits": fitted.records(), "flags": flags}
+    return {"fits": fitted.records(), "flags": flags, "size_column": fitted.size_column}
 
 
 def law_table(fitted: Fit) -> Table:
@@ -58,7 +58,7 @@ def law_table(fitted: Fit) -> Table:
         if law["weight"][law["held_out_phase"]] >= _SHOWN_WEIGHT
     ]
     table = make_table(
-        "laws by weight; error in nats on held-out runs",
+        f"laws by weight (N: {fitted.size_column or 'not named'}); error in nats on held-out runs",
         ("channel", "law", "phase", "weight", "error", "flags"),
         rows,
     )

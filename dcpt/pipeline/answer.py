@@ -40,6 +40,25 @@ def collect_runs(place: Place, columns: Mapping[str, str] | None = None) -> pd.D
     return check_runs(pd.DataFrame(rows), str(folder))
 
 
+def set_aside(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The table without some columns, such as a learning rate that was tuned for every run.
+
+    Raises:
+        InputError: If a name is not a column, or every fit needs it.
+    """
+    needed = {"run", "n_tokens"}
+    problems = [
+        f"--without {name}: "
+        + ("every fit needs this column" if name in needed else "the table has no such column")
+        + f"; the columns are {', '.join(map(str, runs.columns))}"
+        for name in names
+        if name in needed or name not in runs
+    ]
+    if problems:
+        raise InputError(problems)
+    return runs.drop(columns=list(names))
+
+
 def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Diagnosis:
     """What the channel losses of a study's runs, or of a table's, say.
 
@@ -65,6 +84,7 @@ class FitOptions(TypedDict, total=False):
     bounds: Mapping[str, tuple[float, float]] | None
     delta: float
     schedules: Mapping[str, Schedule] | None
+    size_column: str | None
 
 
 class TargetFields(TypedDict, total=False):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dcpt.errors import InputError
-from dcpt.table.columns import channels_of, known_column
+from dcpt.table.columns import SIZE_COLUMNS, channels_of, known_column
 
 DOMAIN = "domain"
 """The channel that is the domain; every other one is on the general side."""
@@ -113,6 +113,30 @@ def _refuse_other_total(found: Any, total: Any, name: str, place: str) -> None:
             f"{place}: {name} differs from the weighted mean of the general channels by up to "
             f"{off.max():.3g} nats; remove the column (it is computed), or correct the weights"
         )
+
+
+def choose_sizes(frame: pd.DataFrame, column: str | None = None) -> tuple[pd.DataFrame, str | None]:
+    """Choose the column that is N in the laws.
+
+    Args:
+        frame: A checked runs table.
+        column: One of ``SIZE_COLUMNS``; None takes the first that the table has.
+
+    Returns:
+        The table with that column as ``n_params``, and its name; None if the table names no sizes.
+
+    Raises:
+        InputError: If the table does not have the column.
+    """
+    there = [name for name in SIZE_COLUMNS if name in frame and frame[name].notna().any()]
+    if column is not None and column not in there:
+        raise InputError(
+            f"size column {column!r} is not in the table; it has {', '.join(there) or 'none'}"
+        )
+    chosen = column or next(iter(there), None)
+    if chosen not in (None, "n_params"):
+        frame = frame.assign(n_params=frame[chosen])
+    return frame, chosen
 
 
 def without_own_decays(frame: pd.DataFrame) -> pd.DataFrame:

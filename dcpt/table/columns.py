@@ -146,6 +146,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("loss_", "number", "nats/token", "validation loss", _LOSS),
     Column("n_params", "count", "count", "parameters in all", (_SIZE,), "trained points", True),
     Column("n_params_non_embedding", "count", "count", "without embeddings", (_SIZE,), None, True),
+    Column("n_params_active", "count", "count", "used for each token", (_SIZE,), None, True),
     Column("ratio", "number", "0..1", "share of domain tokens", (_RATIO,), "trained points", True),
     Column(
         "learning_rate",
@@ -187,6 +188,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("excluded", "text", "", "the reason why the row is left out of every fit", (_REASON,)),
 )
 """The known columns, in the order of the documentation."""
+
+SIZE_COLUMNS = ("n_params", "n_params_non_embedding", "n_params_active")
+"""Columns that may be N in the laws, the default first."""
 
 _BY_NAME = {column.name: column for column in COLUMNS if not column.name.endswith("_")}
 _FAMILIES = {column.name: column for column in COLUMNS if column.name.endswith("_")}

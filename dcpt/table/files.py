@@ -13,7 +13,13 @@ from dcpt.atomic_files import replace_file
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME, CHANNEL_RULE, shorten
 from dcpt.table.checks import check_runs
-from dcpt.table.columns import channel_of, in_normal_form, known_column, nearest_column
+from dcpt.table.columns import (
+    SIZE_COLUMNS,
+    channel_of,
+    in_normal_form,
+    known_column,
+    nearest_column,
+)
 from dcpt.table.csv_files import read_csv
 
 _CSV = (".csv", ".tsv")
@@ -179,6 +185,7 @@ def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], place: str) -> pd.
             problems.append(
                 f"--column {name}={source}: {place} has a column {name} too; rename or remove it, "
                 "so that it is clear which one is meant"
+                + (f", or fit with --size-column {source}" if source in SIZE_COLUMNS else "")
             )
     if problems:
         raise InputError(problems)

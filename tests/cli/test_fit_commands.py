@@ -236,3 +236,46 @@ def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
 def test_the_base_itself_is_not_predicted(folder: Path) -> None:
     with pytest.raises(InputError, match="n_tokens 0 is the base before CPT"):
         dcpt("predict", folder, "--n-params", 6622464, "--n-tokens", 0, "--ratio", 0.5)
+
+
+def test_n_is_chosen_by_its_column(tmp_path: Path) -> None:
+    runs = bundled_runs("code")
+    write_runs(runs, tmp_path / "both.csv")
+    write_runs(runs.drop(columns="n_params"), tmp_path / "other.csv")
+    words = (
+        "--law",
+        "d-cpt-d0",
+        "--channel",
+        "domain",
+        "--draws",
+        20,
+        "--without",
+        "learning_rate",
+    )
+    fits = {
+        name: dcpt_json("fit", tmp_path / f"{name}.csv", *words, *more)
+        for name, more in {
+            "both": (),
+            "other": (),
+        }.items()
+    }
+    chosen = dcpt_json(
+        "fit", tmp_path / "both.csv", *words, "--size-column", "n_params_non_embedding"
+    )
+    assert fits["both"]["size_column"] == "n_params"
+    assert fits["other"]["size_column"] == chosen["size_column"] == "n_params_non_embedding"
+    assert fits["other"]["fits"][0]["parameters"] == chosen["fits"][0]["parameters"]
+    assert fits["both"]["fits"][0]["parameters"] != chosen["fits"][0]["parameters"]
+    assert "(N: n_params_non_embedding)" in dcpt("fit", tmp_path / "other.csv", *words)
+    with pytest.raises(InputError, match="size column 'n_params_active' is not in the table"):
+        dcpt("fit", tmp_path / "both.csv", *words, "--size-column", "n_params_active")
+
+
+def test_a_column_is_left_out(table: Path) -> None:
+    words = ("fit", table, "--law", "d-cpt", "--channel", "domain", "--draws", 20)
+    kinds = {flag["kind"] for flag in dcpt_json(*words, "--without", "learning_rate")["flags"]}
+    assert "no_learning_rates" in kinds
+    with pytest.raises(InputError, match="--without rate: the table has no such column"):
+        dcpt(*words, "--without", "rate")
+    with pytest.raises(InputError, match="--without n_tokens: every fit needs this column"):
+        dcpt(*words, "--without", "n_tokens")

@@ -83,6 +83,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "warmup_tokens": fit.warmup_tokens,
         "batch_tokens": fit.batch_tokens,
         "general_weights": dict(fit.general_weights),
+        "size_column": fit.size_column,
         "bases": {name: [list(pair) for pair in bases] for name, bases in fit.bases.items()},
         "flags": [flag.as_dict() for flag in fit.flags],
         "channels": {name: _channel_record(of) for name, of in fit.by_channel.items()},
@@ -215,6 +216,7 @@ def _read_fit(
         warmup_tokens=record["warmup_tokens"],
         batch_tokens=record["batch_tokens"],
         general_weights=record["general_weights"],
+        size_column=record["size_column"],
         bases={
             name: tuple((size, loss) for size, loss in bases)
             for name, bases in record["bases"].items()

@@ -18,7 +18,12 @@ from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refi
 from dcpt.laws.fits.folds import list_folds, predict_held_out
 from dcpt.laws.fits.result import Fit
 from dcpt.laws.fits.stack import compare_laws, saw_phase
-from dcpt.laws.flags.design_flags import flag_design, flag_evaluations, flag_phase
+from dcpt.laws.flags.design_flags import (
+    flag_design,
+    flag_evaluations,
+    flag_phase,
+    flag_settings,
+)
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.formulas import LAWS
@@ -29,7 +34,7 @@ from dcpt.laws.points.rate_rule import rule_of
 from dcpt.laws.points.record import distinct
 from dcpt.laws.solver.search import LawFit, fit_law
 from dcpt.laws.suitable import carried_laws, check_names, data_for, say_refusals
-from dcpt.table.channels import DOMAIN, general_weights
+from dcpt.table.channels import DOMAIN, choose_sizes, general_weights
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
@@ -56,6 +61,7 @@ def fit(
     bounds: Mapping[str, tuple[float, float]] | None = None,
     delta: float = 1e-3,
     schedules: Mapping[str, Schedule] | None = None,
+    size_column: str | None = None,
 ) -> Fit:
     """Fit laws to every channel of a runs table.
 
@@ -73,6 +79,9 @@ def fit(
         schedules: Learning-rate schedules named in the column ``schedule``
             (``dcpt.table.schedules.load_schedules``); with None, rows that name one have no
             history.
+        size_column: The column that is N: ``n_params``, ``n_params_non_embedding`` or
+            ``n_params_active``; None takes the first that the table has. Predictions are asked in
+            the same count.
 
     Returns:
         The fit.
@@ -93,7 +102,8 @@ def fit(
         1   domain   4.5
     """
     _check_arguments(runs, n_draws, seed, bounds or {}, delta)
-    runs = check_runs(runs, "runs")
+    checked = check_runs(runs, "runs")
+    runs, size_column = choose_sizes(checked, size_column)
     laws = laws_named(law)
     by_hand = named_by_hand(law, laws)
     check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
@@ -115,6 +125,7 @@ def fit(
         flags=distinct_flags(
             [
                 *flag_units(runs),
+                *flag_settings(runs),
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,
                 *_find_flags(data, chosen, by_channel),
@@ -124,7 +135,8 @@ def fit(
         batch_tokens=_shared_value(runs, "batch_tokens"),
         n_draws=n_draws,
         seed=seed,
-        table_sha256=_hash_table(runs),
+        table_sha256=_hash_table(checked),
+        size_column=size_column,
         delta=delta,
         general_weights=general_weights(runs),
         bases={name: bases_of(runs, name) for name in order},

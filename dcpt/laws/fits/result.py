@@ -50,6 +50,7 @@ class Fit:
         delta: Threshold of the Huber loss, in log loss.
         general_weights: Weight of each general channel in their total; empty if there is one.
         bases: Loss at D = 0 of each channel by size.
+        size_column: The column that is N in the laws; None if the table names no sizes.
     """
 
     by_channel: Mapping[str, ChannelFit]
@@ -65,6 +66,7 @@ class Fit:
     delta: float
     general_weights: Mapping[str, float] = field(default_factory=dict)
     bases: Mapping[str, Bases] = field(default_factory=dict)
+    size_column: str | None = "n_params"
 
     def __repr__(self) -> str:
         laws = {name: list(channel.members) for name, channel in self.by_channel.items()}

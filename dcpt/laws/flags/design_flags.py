@@ -17,7 +17,7 @@ from dcpt.laws.points.record import SAME, Points, distinct
 Array = NDArray[np.float64]
 
 CONFOUNDED = 0.9
-"""Correlation of log N and log LR over points above which their effects cannot be separated."""
+"""Correlation of two axes (in logarithms) above which their effects cannot be separated."""
 
 SAME_MULTIPLE = 1.1
 """Sizes whose D / N all lie within this factor were trained on the same multiple of N."""
@@ -77,8 +77,9 @@ def _about_sizes(points: Points) -> Iterator[Flag]:
     elif len(sizes) == 2:
         yield make_flag("few_sizes")
     if len(sizes) > 1:
-        multiples = points.get("n_tokens") / points.get("n_params")
-        if multiples.max() <= SAME_MULTIPLE * multiples.min():
+        both = np.log([points.get("n_params"), points.get("n_tokens")])
+        multiples = both[1] - both[0]
+        if np.ptp(multiples) <= np.log(SAME_MULTIPLE) or _correlation(*both) > CONFOUNDED:
             yield make_flag("confounded", axes=["n_params", "n_tokens"])
 
 
@@ -90,8 +91,64 @@ def _about_rates(points: Points) -> Iterator[Flag]:
         yield make_flag("one_learning_rate")
     elif len(distinct(points, "n_params")) > 1:
         both = np.log([points.get("n_params"), points.get("learning_rate")])
-        if abs(float(np.corrcoef(both)[0, 1])) > CONFOUNDED:
+        if abs(_correlation(*both)) > CONFOUNDED:
             yield make_flag("confounded", axes=["n_params", "learning_rate"])
+
+
+def flag_settings(runs: pd.DataFrame) -> list[Flag]:
+    """Flags of settings that change together with the size, the rate or the share.
+
+    Batch and warmup are compared by the correlation of their logarithms over runs. Seeds and bases
+    are flagged where each has a rate or a share of its own among the runs of every size.
+
+    Args:
+        runs: A checked runs table.
+    """
+    trained = runs[runs["n_tokens"] > 0]
+    if "excluded" in trained:
+        trained = trained[trained["excluded"].isna()]
+    first = trained.groupby("run", sort=False).first()
+    pairs = [
+        (axis, name)
+        for name in ("batch_tokens", "warmup_tokens")
+        for axis in ("n_params", "learning_rate", "ratio")
+        if axis in first and name in first and _move_together(first[axis], first[name])
+    ]
+    pairs += [
+        (axis, name)
+        for name in ("seed", "base")
+        for axis in ("learning_rate", "ratio")
+        if axis in first and name in first and _one_to_one(first, axis, name)
+    ]
+    return [make_flag("confounded", axes=list(pair)) for pair in pairs]
+
+
+def _move_together(axis: pd.Series, setting: pd.Series) -> bool:
+    known = axis.notna() & (setting > 0)
+    values, other = axis[known].to_numpy(float), np.log(setting[known].to_numpy(float))
+    if len(np.unique(values)) < 2 or len(np.unique(other)) < 2:
+        return False
+    return abs(_correlation(values if axis.name == "ratio" else np.log(values), other)) > CONFOUNDED
+
+
+def _one_to_one(first: pd.DataFrame, axis: str, label: str) -> bool:
+    """Whether runs of one size have another label exactly where they have another value."""
+    known = first.dropna(subset=[axis, label])
+    sizes = known["n_params"] if "n_params" in known else pd.Series(0, known.index)
+    several = [part for _, part in known.groupby(sizes, dropna=False) if part[label].nunique() > 1]
+    return bool(several) and all(
+        part[axis].nunique() > 1
+        and (part.groupby(axis)[label].nunique() == 1).all()
+        and (part.groupby(label)[axis].nunique() == 1).all()
+        for part in several
+    )
+
+
+def _correlation(first: Array, second: Array) -> float:
+    """Correlation of two coordinates; 0 where one of them is constant."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _repeats_with_the_share(points: Points) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from dcpt.bundled import bundled_runs
 from dcpt.errors import InputError
 from dcpt.flags import Flag
 from dcpt.laws import LAWS, Law, Parameter, fit
-from dcpt.laws.flags.design_flags import _off_curve, flag_design, flag_evaluations
+from dcpt.laws.flags.design_flags import _off_curve, flag_design, flag_evaluations, flag_settings
 from dcpt.laws.flags.kinds import SENTENCES, make_flag
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.points.channel_data import points_from_table
@@ -93,7 +94,8 @@ def test_tokens_that_are_one_multiple_of_the_size() -> None:
     flag = "confounded"
     assert flag in design(ends(20))
     assert flag in design(ends(20, 21))
-    assert flag not in design(ends(20, 40))
+    assert flag in design(ends(20, 40))
+    assert flag not in design(ends(5, 500))
     assert flag not in design(ends(20).assign(n_tokens=20e6))
     assert flag not in design(ends(20).query("n_params == 4e6"))
     (found,) = (f for f in flag_design(points_from_table(ends(20), "general")) if f.kind == flag)
@@ -306,3 +308,30 @@ def test_parameters_on_a_bound_are_one_flag() -> None:
     assert "E" in flag.values["parameters"]
     assert len(flag.values["parameters"]) > 1
     assert flag.sentence.startswith(" and ".join(flag.values["parameters"]) + " ended on a bound")
+
+
+@pytest.mark.parametrize(
+    ("changes", "axes"),
+    [
+        ({}, []),
+        ({"batch_tokens": lambda t: t["n_params"] / 100}, [["n_params", "batch_tokens"]]),
+        (
+            {"warmup_tokens": lambda t: 1e9 * t["learning_rate"]},
+            [["learning_rate", "warmup_tokens"]],
+        ),
+        (
+            {"batch_tokens": lambda t: (1e4 * np.exp(t["ratio"])).round()},
+            [["ratio", "batch_tokens"]],
+        ),
+        ({"seed": lambda t: (100 * t["ratio"]).round()}, [["ratio", "seed"]]),
+        (
+            {"base": lambda t: t["n_params"].astype(str) + t["ratio"].astype(str)},
+            [["ratio", "base"]],
+        ),
+        ({"base": lambda t: t["n_params"].astype(str)}, []),
+        ({"batch_tokens": 16384, "seed": 0}, []),
+    ],
+)
+def test_settings_that_change_with_an_axis(changes: dict[str, Any], axes: list[list[str]]) -> None:
+    found = flag_settings(table().assign(**changes))
+    assert [flag.values["axes"] for flag in found] == axes
