@@ -44,12 +44,21 @@ def runs(
 
     Example: dcpt runs study.yaml --out runs.csv
     """
-    from dcpt.cli.console import as_json, note_all, note_damaged, note_left_out, show_value
+    from dcpt.cli.console import (
+        as_json,
+        note_all,
+        note_damaged,
+        note_left_out,
+        open_console,
+        show_value,
+    )
+    from dcpt.cli.show_fit import print_flags
     from dcpt.laws.flags.kinds import SENTENCES
     from dcpt.pipeline.answer import collect_runs
     from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
     from dcpt.table import describe, write_runs
     from dcpt.table.files import check_replaceable
+    from dcpt.table.units import flag_units
 
     place = open_place(table)
     frame = collect_runs(place, read_mapping(column))
@@ -60,12 +69,13 @@ def runs(
     if out is not None:
         check_replaceable(out, table, replace=replace)
         write_runs(frame, out)
-    found = describe(frame)
+    found, flags = describe(frame), flag_units(frame)
     if json:
-        typer.echo(as_json(found))
+        typer.echo(as_json({**found, "flags": [flag.as_dict() for flag in flags]}))
         return
     for name, value in found.items():
         typer.echo(f"{name}: {show_value(value)}")
+    print_flags(open_console(), flags)
 
 
 def laws(

@@ -25,6 +25,7 @@ from dcpt.diagnosis.training import about_stops, about_training
 from dcpt.table import DOMAIN, load_runs
 from dcpt.table.channels import general_weights
 from dcpt.table.study_rows import LARGEST_LOSS
+from dcpt.table.units import flag_units
 
 __all__ = [
     "KINDS",
@@ -94,6 +95,10 @@ def diagnose(
     if journals is None:
         lacks = "the run folders (error.json): give the study's file, not its table"
         findings.append(lacking("not_finite", lacks))
+    findings += [
+        Finding(flag.kind, flag.sentence, flag.subject, flag.values, verdict="look")
+        for flag in flag_units(table)
+    ]
     findings += about_design(table)
     domains = (curves[DOMAIN] for curves in by_run.values() if DOMAIN in curves)
     starts = tuple(start for domain in domains if (start := start_of(domain)) is not None)

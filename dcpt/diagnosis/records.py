@@ -23,6 +23,8 @@ KINDS = {
     "not_learning": "not learning",
     "repeated_overfitting": "repeated data overfitting",
     "share_off_plan": "share of tokens off plan",
+    "loss_unit": "losses in another unit",
+    "larger_base_is_worse": "larger base with a higher loss",
     "confounded": "size and learning rate confounded",
     "known_or_templated": "already known or templated (low start)",
     "new_or_dirty": "new or dirty (high start)",

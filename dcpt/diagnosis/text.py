@@ -100,7 +100,10 @@ def _about_start(
     was_trained = change is not None and domain.is_trained
     changed_little = was_trained and abs(change or 0.0) < KNOWN_FALL * domain.base_loss
     if ratio < LOW_START or (ratio < SAME_START and changed_little):
-        words = f"{starts}: the base knows this text already, or the text is templated."
+        words = (
+            f"{starts}: the base knows this text already, the text is templated, or its losses are "
+            "in another unit (bits per byte, for example)."
+        )
         yield Finding("known_or_templated", words, domain.subject, numbers, verdict="look")
     elif ratio >= HIGH_START:
         words = (
