@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dcpt.names import escape_controls
 
@@ -49,7 +49,8 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-def nearest(name: str, valid: list[str]) -> str:
-    """A hint that ends an error: the valid name nearest to what was written, if any."""
-    found = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the valid name most like it, if there is one."""
+    similar = difflib.get_close_matches(name, list(valid), n=1)
+    similar = similar or difflib.get_close_matches(name.lower(), list(valid), n=1)
+    return f"; did you mean {similar[0]!r}?" if similar else ""

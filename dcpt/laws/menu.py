@@ -8,14 +8,13 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.errors import InputError
+from dcpt.errors import InputError, did_you_mean
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points.record import Points
@@ -72,11 +71,9 @@ def _find(name: str) -> Law:
     module, colon, attribute = name.partition(":")
     if colon:
         return _import_law(module, attribute)
-    near = get_close_matches(name, LAWS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
     raise InputError(
-        f"law {name} is not known; {hint}there are {', '.join(LAWS)}; a law of your own is named "
-        "module:name"
+        f"law {name} is not known; there are {', '.join(LAWS)}; a law of your own is named "
+        f"module:name{did_you_mean(name, LAWS)}"
     )
 
 

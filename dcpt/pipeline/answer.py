@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, cast
 
 from dcpt.atomic_files import make_room
-from dcpt.errors import InputError
+from dcpt.errors import InputError, did_you_mean
 from dcpt.own_folders import check_folder, mark_folder
-from dcpt.pipeline.bases import check_fit, study_target
+from dcpt.pipeline.bases import TargetFields, check_fit, study_target
 from dcpt.pipeline.workspace import Place, Workspace, fit_folder
 
 if TYPE_CHECKING:
@@ -17,10 +17,26 @@ if TYPE_CHECKING:
 
     from dcpt.decide.records import Recommendation, Target
     from dcpt.diagnosis import Diagnosis
-    from dcpt.laws import Fit
+    from dcpt.laws import Fit, Law
+    from dcpt.table.schedules import Schedule
+
+T = TypeVar("T")
 
 FIT_FILES = ("runs.csv", "fit.json", "draws.npz")
-"""What a fit writes into its folder."""
+"""Files that a fit writes into its folder."""
+
+
+class FitOptions(TypedDict, total=False):
+    """Options of :func:`dcpt.fit`, which describes them."""
+
+    law: str | Law | Sequence[str | Law]
+    channels: Sequence[str] | None
+    n_draws: int
+    seed: int
+    fixed: Mapping[str, float] | None
+    bounds: Mapping[str, tuple[float, float]] | None
+    delta: float
+    schedules: Mapping[str, Schedule] | None
 
 
 def collect_runs(place: Place, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -51,23 +67,23 @@ def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Dia
     return diagnose(runs, read_journals(place.stored, asked))
 
 
-def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
-    """Fit the laws to a runs table, and write the fit beside its table where a folder is named.
+def fit_runs(runs: pd.DataFrame, folder: Path | None, **options: Unpack[FitOptions]) -> Fit:
+    """Fit laws to a runs table, and write the fit and the table to a folder if one is given.
 
     Args:
         runs: The table, as :func:`collect_runs` gives it.
         folder: Where ``fit.json``, ``draws.npz`` and ``runs.csv`` go; None writes nothing.
-        how: Options of :func:`dcpt.laws.fit`.
+        options: Options of :func:`dcpt.fit`.
 
     Raises:
-        InputError: If the table carries no fit, or a person's file is in the way.
+        InputError: If no law can be fitted to the table, or the folder holds files of others.
     """
     from dcpt.laws import fit, write_fit
     from dcpt.table import write_runs
 
     if folder is not None:
         check_folder(folder, FIT_FILES, "fit.json", {"format", "software"})
-    fitted = fit(runs, **how)
+    fitted = fit(runs, **options)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         mark_folder(folder)
@@ -77,34 +93,55 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Any) -> Fit:
     return fitted
 
 
-def read_target(place: Place, **given: Any) -> Target:
-    """The large run that a recommendation is for.
+def read_target(place: Place, **target: Unpack[TargetFields]) -> Target:
+    """Read the target: the large run that a recommendation is for.
 
     Args:
         place: A study, whose target section and measured base losses are read; or a fit
             folder, which has none.
-        given: Fields of :class:`dcpt.decide.records.Target` set by hand; None and empty ones are
-            not given. They win over the study's.
+        target: Fields that replace those of the study's target, unless they are None.
 
     Raises:
-        InputError: If something that a decision needs is neither given nor measured.
+        InputError: If a field is unknown, or one that a decision needs is neither given nor
+            measured.
     """
     from dcpt.decide.records import Target
     from dcpt.limit import Limit
 
+    fields_of_target = sorted(TargetFields.__optional_keys__)
+    for name in target.keys() - fields_of_target:
+        hint = did_you_mean(name, fields_of_target)
+        raise InputError(
+            f"a target has no field {name}; its fields: {', '.join(fields_of_target)}{hint}"
+        )
     check_fit(place)
-    known = study_target(place) if isinstance(place, Workspace) else {}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given.get("n_params", known.get("n_params")) != known.get("n_params"):
+    known = study_target(place) if isinstance(place, Workspace) else TargetFields()
+    if target.get("n_params") not in (None, known.get("n_params")):
         # Another size is another base: nothing that was measured on the study's own holds for it.
-        known = {name: known.get(name) for name in ("n_tokens", "limit", "learning_rate")}
-    fields = {**known, **given}
-    fields["base_losses"] = {**known.get("base_losses", {}), **given.get("base_losses", {})}
-    for name in ("n_params", "n_tokens", "limit"):
-        if fields.get(name) is None:
-            option = name.replace("_", "-")
-            raise InputError(f"{place}: the target's {name} is not known; give --{option}")
-    return Target(**{**fields, "limit": Limit.parse(fields["limit"])})
+        kept = ("n_tokens", "limit", "learning_rate")
+        known = cast("TargetFields", {name: known.get(name) for name in kept})
+    given = {name: value for name, value in target.items() if value is not None}
+    fields = cast("TargetFields", {**known, **given})
+    return Target(
+        n_params=_require(place, "n_params", fields.get("n_params")),
+        n_tokens=_require(place, "n_tokens", fields.get("n_tokens")),
+        limit=Limit.parse(_require(place, "limit", fields.get("limit"))),
+        base_losses={**known.get("base_losses", {}), **target.get("base_losses", {})},
+        base_peak_learning_rate=fields.get("base_peak_learning_rate"),
+        base_n_tokens=fields.get("base_n_tokens"),
+        warmup_tokens=fields.get("warmup_tokens"),
+        learning_rate=fields.get("learning_rate"),
+        base=fields.get("base"),
+        unique_tokens={**fields.get("unique_tokens", {})},
+    )
+
+
+def _require(place: Place, name: str, value: T | None) -> T:
+    """Return a field of the target; refuse None."""
+    if value is None:
+        option = name.replace("_", "-")
+        raise InputError(f"{place}: the target's {name} is not known; give --{option}")
+    return value
 
 
 def recommend_for(
@@ -150,8 +187,8 @@ def report_on(
     checked = read_verification(folder)
     if checked is not None:
         planned = [] if answer.best is None else plan_verification(answer)
-        asked = {(one.ratio, one.learning_rate) for one in planned}
-        if {(run.ratio, run.learning_rate) for run in checked.runs} != asked:
+        pairs = {(run.ratio, run.learning_rate) for run in planned}
+        if {(run.ratio, run.learning_rate) for run in checked.runs} != pairs:
             checked = None
             notes.append(
                 "verification.json checks another recommendation and is left out of this page; "

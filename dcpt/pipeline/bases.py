@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,8 +17,26 @@ from dcpt.runs.names import bases_by_size, table_names
 from dcpt.runs.records import first_problem
 from dcpt.study.folder import StudyFolder
 
+if TYPE_CHECKING:
+    from dcpt.limit import Limit
 
-def study_target(workspace: Workspace) -> dict[str, Any]:
+
+class TargetFields(TypedDict, total=False):
+    """Fields of :class:`dcpt.decide.records.Target`, some of them absent or None: not known."""
+
+    n_params: float | None
+    n_tokens: float | None
+    limit: str | Limit | None
+    base_losses: Mapping[str, float]
+    base_peak_learning_rate: float | None
+    base_n_tokens: float | None
+    warmup_tokens: float | None
+    learning_rate: float | None
+    base: str | None
+    unique_tokens: Mapping[str, float]
+
+
+def study_target(workspace: Workspace) -> TargetFields:
     """The study's target section, with the base's own losses as measured."""
     from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 
@@ -29,7 +47,7 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
     known = known_base(workspace, section.base) if section.base is not None else {}
     names = table_names(study.channels)
     measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
-    given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
+    written = {names.get(name, name): loss for name, loss in section.base_losses.items()}
     if len(study.general) > 1 and measured:
         weights = {channel.name: channel.weight for channel in study.general}
         measured[GENERAL_TOTAL] = weighted_total(measured, weights)
@@ -37,7 +55,7 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,
         "limit": section.limit,
-        "base_losses": {**measured, **given},
+        "base_losses": {**measured, **written},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
         "learning_rate": section.learning_rate,

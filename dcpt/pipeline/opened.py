@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from dcpt.errors import InputError
-from dcpt.pipeline.answer import collect_runs, fit_runs, read_target, recommend_for, report_on
+from dcpt.pipeline.answer import (
+    FitOptions,
+    collect_runs,
+    fit_runs,
+    read_target,
+    recommend_for,
+    report_on,
+)
+from dcpt.pipeline.bases import TargetFields
 from dcpt.pipeline.target import complete_target
 from dcpt.pipeline.verify import verify_study
 from dcpt.pipeline.workspace import Workspace
@@ -48,7 +56,7 @@ class OpenStudy:
         """
         return collect_runs(self._workspace)
 
-    def fit(self, **options: Any) -> Fit:
+    def fit(self, **options: Unpack[FitOptions]) -> Fit:
         """Fit laws to the runs; writes the folder ``fit``.
 
         Args:
@@ -59,7 +67,7 @@ class OpenStudy:
         """
         return fit_runs(self.runs(), self._workspace.fit_folder, **options)
 
-    def recommend(self, level: float = 0.9, **target: Any) -> Recommendation:
+    def recommend(self, level: float = 0.9, **target: Unpack[TargetFields]) -> Recommendation:
         """Recommend a share and a learning rate; writes ``fit/recommendation.json``.
 
         Args:

@@ -111,6 +111,19 @@ def left_out_runs(place: Place) -> list[str]:
     return place.rows.left_out if isinstance(place, Workspace) else []
 
 
+def unfinished_runs(place: Place) -> list[str]:
+    """A sentence on how many planned runs of a study are done; none if all are."""
+    if not isinstance(place, Workspace):
+        return []
+    planned = [run.config for run in place.planned]
+    n_done = sum(place.stored.folder_of(config).is_done(config) for config in planned)
+    if n_done == len(planned):
+        return []
+    return [
+        f"{n_done} of {len(planned)} planned runs are done; the fit uses the points measured so far"
+    ]
+
+
 def damaged_files(place: Place) -> list[str]:
     """A sentence on each damaged file of a study's runs, whose rows no table has."""
     return place.damaged if isinstance(place, Workspace) else []

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dcpt.errors import InputError, nearest
+from dcpt.errors import InputError, did_you_mean
 from dcpt.names import shorten
 from dcpt.study.schema import Study
 from dcpt.yaml_files import read_yaml
@@ -58,7 +58,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         key, parent = str(problem["loc"][-1]), problem["loc"][:-1]
         valid = _keys_at(parent)
-        return f"{where}: unknown key; valid here: {', '.join(valid)}{nearest(key, valid)}"
+        return f"{where}: unknown key; valid here: {', '.join(valid)}{did_you_mean(key, valid)}"
     if problem["type"] == "missing":
         return f"{where}: missing; this key is required"
     message = _RULES.get(problem["type"], problem["msg"].removeprefix("Value error, "))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from dcpt.errors import InputError, nearest
+from dcpt.errors import InputError, did_you_mean
 from dcpt.limit import Limit
 from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.quantities import Count
@@ -274,7 +274,7 @@ class Study(Section):
         for name in sorted(read - set(names)):
             raise ValueError(
                 f"branches.mixtures: {name!r} is not among the channels ({', '.join(names)})"
-                + nearest(name, names)
+                + did_you_mean(name, names)
             )
         for channel in self.channels:
             if channel.side == "extra" and channel.name not in read:
@@ -289,7 +289,7 @@ class Study(Section):
             if name not in self.bases.names:
                 raise ValueError(
                     f"base {name!r} is not among the study's bases ({', '.join(self.bases.names)})"
-                    + nearest(name, self.bases.names)
+                    + did_you_mean(name, self.bases.names)
                 )
         return self
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dcpt.errors import did_you_mean
 
 Values = NDArray[Any]
 """Cells of one column, (rows,): float64 with NaN where unknown, or text with None."""
@@ -69,8 +70,7 @@ def _says_size(value: float) -> str:
 
 
 def _says_phase(value: str) -> str:
-    near = get_close_matches(value.lower(), PHASES, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(value, PHASES)
     return f"is not a phase; write base (D = 0), constant or annealed{hint}"
 
 
@@ -227,7 +227,6 @@ def known_column(name: str, channels: Collection[str] | None = None) -> Column |
     return None
 
 
-def nearest_column(name: str) -> str | None:
-    """The known column whose name is nearest to this one, if any is near."""
-    near = get_close_matches(name.lower(), [*_BY_NAME, *(f"{p}<channel>" for p in _FAMILIES)], n=1)
-    return near[0] if near else None
+def hint_at_column(name: str) -> str:
+    """The end of an error about an unknown column: the known column most like it, if any."""
+    return did_you_mean(name, [*_BY_NAME, *(f"{prefix}<channel>" for prefix in _FAMILIES)])

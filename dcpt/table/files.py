@@ -15,7 +15,7 @@ from dcpt.atomic_files import replace_file
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME, CHANNEL_RULE, shorten
 from dcpt.table.checks import check_runs
-from dcpt.table.columns import channel_of, in_normal_form, known_column, nearest_column
+from dcpt.table.columns import channel_of, hint_at_column, in_normal_form, known_column
 
 _CSV = (".csv",)
 _PARQUET = (".parquet", ".pq")
@@ -186,9 +186,8 @@ def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], place: str) -> pd.
         if channel is not None and CHANNEL_NAME.fullmatch(channel) is None:
             problems.append(f"--column {name}={source}: {shorten(channel)} {CHANNEL_RULE}")
         if known_column(name) is None:
-            near = nearest_column(name)
-            hint = f"did you mean {near}?" if near else "see the documentation of the runs table"
-            problems.append(f"--column {name}={source}: dcpt reads no column {name}; {hint}")
+            hint = hint_at_column(name) or "; the documentation of the runs table lists its columns"
+            problems.append(f"--column {name}={source}: dcpt reads no column {name}{hint}")
         if source not in found:
             problems.append(
                 f"--column {name}={source}: {place} has no column {source}; the columns found are: "

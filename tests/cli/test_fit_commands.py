@@ -141,7 +141,7 @@ def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
         ("--bounds", "gamma=2:1", r"bounds of d-cpt.gamma are \(2, 1\)"),
         ("--bounds", "gamma=0.1:inf", "'inf' is not a finite number"),
         ("--delta", "0", "delta is 0.0; it must be a number above 0"),
-        ("--law", "d-cpt2", "law d-cpt2 is not known; did you mean d-cpt"),
+        ("--law", "d-cpt2", "law d-cpt2 is not known; there are "),
     ],
 )
 def test_wrong_options_of_fit_are_refused(table: Path, option: str, value: str, told: str) -> None:

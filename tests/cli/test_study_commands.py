@@ -85,7 +85,7 @@ def test_the_version_is_shown() -> None:
         ),
         (("recommend", "nothing", "--base-loss", "general"), "write it as general=2.775"),
         (("recommend", "nothing"), "give --n-params"),
-        (("laws", "d-ctp"), "did you mean d-cpt?"),
+        (("laws", "d-ctp"), "did you mean 'd-cpt'?"),
         (("compare", "absent.csv"), "absent.csv does not exist"),
         (("predict", "nothing", "--law", "mine"), "law mine is not known"),
         (("demo", "--domain", "poetry"), "choose one of icd, pronunciations"),

@@ -61,7 +61,7 @@ def test_two_names_can_be_swapped_and_one_column_read_twice() -> None:
     ("columns", "words"),
     [
         ({"n_params": "M"}, "runs.csv has no column M; the columns found are: run, N, n_tokens"),
-        ({"n_parms": "N"}, "dcpt reads no column n_parms; did you mean n_params?"),
+        ({"n_parms": "N"}, "dcpt reads no column n_parms; did you mean 'n_params'?"),
         ({"n_tokens": "N"}, "has a column n_tokens too"),
     ],
 )
