@@ -53,7 +53,7 @@ def test_a_table_is_not_written_over_what_is_none(tmp_path: Path) -> None:
     table, notes, out = tmp_path / "a.csv", tmp_path / "notes.csv", tmp_path / "out.csv"
     write_runs(bundled_runs("code"), table)
     notes.write_text("what I did today\n")
-    for path, reason in ((table, "is read from this file"), (notes, "is no runs table")):
+    for path, reason in ((table, "is read from this file"), (notes, "is not a runs table")):
         before = path.read_bytes()
         result = CliRunner().invoke(app, ["runs", str(table), "--out", str(path)])
         assert isinstance(result.exception, InputError)

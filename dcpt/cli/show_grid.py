@@ -212,14 +212,14 @@ def estimate_table(estimates: Sequence[Estimate]) -> Table:
     """What every run would cost."""
     rows = [
         (
-            one.name,
-            format_count(one.n_params),
-            format_count(one.n_tokens),
-            f"{one.flops:.2e}",
-            f"{one.disk_bytes / 1e6:.1f} MB",
-            "done" if one.done else format_seconds(one.seconds),
+            run.name,
+            format_count(run.n_params),
+            format_count(run.n_tokens),
+            f"{run.flops:.2e}",
+            f"{run.disk_bytes / 1e6:.1f} MB",
+            "done" if run.done else format_seconds(run.seconds),
         )
-        for one in estimates
+        for run in estimates
     ]
     return make_table("", ("run", "parameters", "tokens", "FLOPs", "disk", "time"), rows)
 
@@ -287,12 +287,12 @@ def prepared_record(prepared: Prepared) -> dict[str, Any]:
 
 def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
     """The whole grid in one sentence."""
-    left = [one for one in estimates if not one.done]
-    seconds = sum(one.seconds for one in left) / workers
+    left = [run for run in estimates if not run.done]
+    seconds = sum(run.seconds for run in left) / workers
     return (
         f"{len(estimates)} runs, {len(estimates) - len(left)} done; left: "
-        f"{format_count(sum(one.n_tokens for one in left))} tokens, "
-        f"{sum(one.flops for one in left):.2e} FLOPs, "
-        f"{sum(one.disk_bytes for one in left) / 1e6:.1f} MB of disk, about "
+        f"{format_count(sum(run.n_tokens for run in left))} tokens, "
+        f"{sum(run.flops for run in left):.2e} FLOPs, "
+        f"{sum(run.disk_bytes for run in left) / 1e6:.1f} MB of disk, about "
         f"{format_seconds(seconds)} with {workers} workers on this machine"
     )

@@ -127,7 +127,7 @@ def run_grid(
     if dry_run:
         estimates = estimate_study(workspace, slots[0])
         if json:
-            typer.echo(as_json([vars(one) for one in estimates]))
+            typer.echo(as_json([vars(estimate) for estimate in estimates]))
         else:
             console.print(estimate_table(estimates))
             console.print(estimate_words(estimates, len(slots)))

@@ -1,4 +1,4 @@
-"""What defines a run, and what is written down beside it."""
+"""The identity of a run, and what is recorded with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 NUMERICS = 2
-"""Raised by hand when a change to training alters losses: old runs are then trained anew."""
+"""Increased by hand when a change to training alters losses; old runs are then trained again."""
 
 Packing = Literal["concatenated", "documents"]
-"""Whether tokens of a sequence see all that comes before them in it, or their own document alone.
-"""
+"""Whether tokens attend to all tokens before them in the sequence, or only in their document."""
 
 Side = Literal["general", "domain", "extra"]
 
@@ -25,10 +24,10 @@ class Frozen(BaseModel):
 
 
 class ChannelIdentity(Frozen):
-    """One stream of text as a run sees it.
+    """A channel of text as a run reads it.
 
-    ``weight`` counts among the general channels only. An ``extra`` channel is read by decays with
-    a mixture of their own, and by nothing else.
+    ``weight`` is relative to the other general channels. Only decays with a mixture of their own
+    read an ``extra`` channel.
     """
 
     name: str
@@ -51,7 +50,7 @@ class Optimizer(Frozen):
 
 
 class Architecture(Frozen):
-    """A Llama-type base that the study pre-trains itself (tied embeddings)."""
+    """A Llama-type base, with tied embeddings, that the study pre-trains itself."""
 
     width: int
     layers: int
@@ -64,8 +63,8 @@ class Decay(Frozen):
     """A linear decay of the learning rate from its peak to ``final_fraction`` of it.
 
     Args:
-        mixture: Shares of all channels in it, by name; None goes on with the trunk's mixture.
-        optimizer: Whether AdamW's moments are taken over from the trunk or start anew.
+        mixture: Shares of all channels by name; None keeps the trunk's mixture.
+        optimizer: Whether AdamW's moments are taken from the trunk or reset to zero.
     """
 
     start_tokens: int
@@ -76,18 +75,18 @@ class Decay(Frozen):
 
 
 class Identity(Frozen):
-    """All that defines a run: two runs with equal identities have equal losses.
+    """The settings that define a run: two runs with equal identities have equal losses.
 
     Args:
         base: ``ladder`` (pretrain, with its architecture), ``run:<hash of the pretrain run>``,
             or ``weights:<sha256>`` of a checkpoint.
-        trunk: Hash of the trunk that a branch leaves.
-        base_state_tokens: Tokens at which the base's full state was kept, moments included, if a
-            trunk starts from that and not from the finished base.
+        trunk: Hash of the trunk that a branch starts from.
+        base_state_tokens: Tokens at which the base's full state, with moments, was saved, if a
+            trunk starts from it and not from the finished base.
         warmup_tokens: Tokens over which the learning rate rises linearly to its peak.
-        warmup_ratio: Share of domain tokens during the warmup; None is ``ratio``.
-        decay: None on a trunk; a branch's final decay; the end of a pre-training.
-        validation_tokens: Tokens of each channel's validation shard that every point evaluates.
+        warmup_ratio: Share of domain tokens during the warmup; None means ``ratio``.
+        decay: The final decay of a branch or of a pre-training; None for a trunk.
+        validation_tokens: Tokens of each channel's validation shard, evaluated at every point.
     """
 
     kind: Literal["pretrain", "trunk", "branch"]
@@ -123,15 +122,15 @@ class Identity(Frozen):
 
 
 class Recorded(Frozen):
-    """What is written down beside a run but does not define it.
+    """Settings that are recorded with a run but do not define it.
 
     Args:
         size: Label of the base's size, as in the study.
         n_tokens: Tokens at the end of the run (a branch's decay included).
         evaluation_at: Tokens at which every channel's validation loss is measured.
-        keep_state_at: Tokens at which the full state is kept, for branches.
-        base_path: Checkpoint folder or hub id; a pre-training run's folder name for a ladder.
-        mixture_name: What the study calls a branch's own mixture.
+        keep_state_at: Tokens at which the full state is saved, for branches.
+        base_path: Checkpoint folder or hub id; for a ladder, folder name of the pre-training run.
+        mixture_name: The study's name for a branch's own mixture.
     """
 
     size: str
@@ -156,15 +155,15 @@ class RunConfig(Frozen):
 
     @property
     def slug(self) -> str:
-        """What a person reads in the folder's name; nothing is ever parsed from it."""
-        one, size = self.identity, self.recorded.size
-        if one.kind == "pretrain":
+        """The readable part of the folder's name; nothing is parsed from it."""
+        run, size = self.identity, self.recorded.size
+        if run.kind == "pretrain":
             return f"pretrain-{size}"
-        name = f"{size}-r{one.ratio:g}-lr{one.learning_rate:g}-seed{one.seed}"
-        if one.decay is None:
+        name = f"{size}-r{run.ratio:g}-lr{run.learning_rate:g}-seed{run.seed}"
+        if run.decay is None:
             return name
         own = f"-{self.recorded.mixture_name}" if self.recorded.mixture_name else ""
-        return f"{name}-branch{one.decay.start_tokens}{own}"
+        return f"{name}-branch{run.decay.start_tokens}{own}"
 
     @property
     def name(self) -> str:
@@ -178,7 +177,7 @@ class RunConfig(Frozen):
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; refuses NaN and whatever JSON cannot hold."""
+    """JSON with sorted keys and no spaces; NaN and values that are not JSON raise an error."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -189,5 +188,5 @@ def hash_record(value: Any) -> str:
 
 def drifted_fields(old: Identity, new: Identity) -> list[str]:
     """Names of the fields in which two identities differ."""
-    one, two = old.model_dump(), new.model_dump()
-    return [name for name in one if one[name] != two[name]]
+    before, after = old.model_dump(), new.model_dump()
+    return [name for name in before if before[name] != after[name]]

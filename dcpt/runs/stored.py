@@ -1,4 +1,4 @@
-"""All runs of a study as they are on disk, from one pass over its run folders."""
+"""All runs of a study on disk, read in a single pass over its run folders."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dcpt.runs.identity import RunConfig
 
 @dataclass(frozen=True)
 class StoredRuns:
-    """What one pass over the run folders found.
+    """The runs found in a single pass over the run folders.
 
     Args:
         path: The study's ``runs``.
         sound: The runs without damage, by the names of their folders.
-        damaged: What is wrong with each damaged run, by the hash in its folder's name.
-        configs: The configurations that can be read, whatever became of the runs.
+        damaged: The error of each damaged run, by the hash in its folder's name.
+        configs: All configurations that can be read, also those of damaged runs.
         folders: All folders of runs, by the hashes in their names.
-        n_begun: Folders that hold metrics, whatever else is in them.
+        n_begun: Number of folders with metrics, also those that are not named as runs are.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class StoredRuns:
     n_begun: int
 
     def folder_of(self, config: RunConfig) -> RunFolder:
-        """The run's folder: the one that holds its hash, under whatever slug.
+        """The run's folder: its name ends in the run's hash, with any slug before it.
 
         ``RunFolder.of`` lists all folders for each run, which takes 1.6 s for 1,000 runs.
         """
@@ -42,7 +42,7 @@ class StoredRuns:
 
     @property
     def trunk_names(self) -> dict[str, str]:
-        """What the runs table calls each trunk, by its hash: the name of its folder."""
+        """The name of each trunk in the runs table, by its hash: the name of its folder."""
         return {
             config.identity.hash: folder.path.name
             for folder, config in self.sound
@@ -53,8 +53,8 @@ class StoredRuns:
 def read_stored(runs: Path) -> StoredRuns:
     """Read and check every run folder below a study's ``runs``.
 
-    A folder is a run's if it is named as runs are, or looks like a run inside; all else is not
-    ours.
+    A folder belongs to a run if it is named as runs are, or holds metrics and a configuration. All
+    others are ignored.
     """
     sound, configs = [], []
     damaged: dict[str, DamagedFileError] = {}

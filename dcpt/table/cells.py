@@ -1,4 +1,4 @@
-"""Cells of one column: read exactly, shown briefly."""
+"""Read the cells of a column exactly, and write them in messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dcpt.errors import InputError
 from dcpt.quantities import parse_count
 from dcpt.table.columns import Column, Values
 
@@ -19,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cells:
-    """One column, read: its values, and which cells are empty or of the wrong kind."""
+    """The values of a column, and which cells are empty or of the wrong kind."""
 
     values: Values
     empty: Mask
@@ -49,7 +50,7 @@ def _read_texts(cells: pd.Series[Any]) -> Cells:
 
 
 def _read_numbers(cells: pd.Series[Any]) -> Cells:
-    """Read numbers as Python's ``float`` does: exactly, and the text ``nan`` is no number."""
+    """Read numbers exactly, as Python's ``float`` does; the text ``nan`` is not a number."""
     kind = cells.dtype
     if pd.api.types.is_numeric_dtype(kind) and not (
         pd.api.types.is_bool_dtype(kind) or pd.api.types.is_complex_dtype(kind)
@@ -58,7 +59,9 @@ def _read_numbers(cells: pd.Series[Any]) -> Cells:
         return Cells(values, np.isnan(values), np.zeros(len(values), dtype=bool))
     empty = cells.isna().to_numpy(bool, copy=True)
     objects = cells.to_numpy(object)
-    if pd.api.types.infer_dtype(objects, skipna=True) == "string":  # as from a CSV: all at once
+    if (
+        pd.api.types.infer_dtype(objects, skipna=True) == "string"
+    ):  # as from a CSV; one conversion is faster than a loop
         blank = empty | (objects == "")
         with contextlib.suppress(ValueError):
             values = np.where(blank, "nan", objects).astype(np.float64)
@@ -75,7 +78,7 @@ def _read_numbers(cells: pd.Series[Any]) -> Cells:
 
 
 def _number(cell: object) -> float:
-    if isinstance(cell, bool | np.bool_ | bytes | bytearray):  # float() would take them
+    if isinstance(cell, bool | np.bool_ | bytes | bytearray):  # float() would accept them
         return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]
@@ -83,8 +86,31 @@ def _number(cell: object) -> float:
         return math.nan
 
 
+def column_numbers(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """Read a column of a checked table or of a question as numbers.
+
+    Args:
+        table: M rows.
+        name: The column.
+
+    Returns:
+        Shape (M,); NaN where unknown, and everywhere if the table has no such column.
+
+    Raises:
+        InputError: If a cell is not a number.
+    """
+    if name not in table.columns:
+        return np.full(len(table), np.nan)
+    try:
+        return np.asarray(pd.to_numeric(table[name]), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the column {name} must hold numbers ({error}); write 7000000000, not 7B"
+        ) from error
+
+
 def typed(cells: Cells, column: Column) -> Values:
-    """The values for the checked table: counts as int64 where none is unknown."""
+    """Give values the type that the checked table has: int64 for counts if none is unknown."""
     whole = column.kind == "count" and bool(np.isfinite(cells.values).all())
     if whole and bool((np.abs(cells.values) < 2**63).all()):
         return cells.values.astype(np.int64)
@@ -92,7 +118,7 @@ def typed(cells: Cells, column: Column) -> Values:
 
 
 def says_unreadable(cell: object, column: Column) -> str:
-    """Why a cell is of the wrong kind, and the remedy; follows its value in a sentence."""
+    """Say why a cell is of the wrong kind, and the remedy: the sentence after its value."""
     if column.kind == "text":
         return "is not text; write a name"
     text = str(cell).strip()
@@ -110,7 +136,7 @@ def says_unreadable(cell: object, column: Column) -> str:
 
 
 def show(cell: object) -> str:
-    """A cell as a message shows it: numbers bare, texts in quotes, nothing longer than a line."""
+    """Write a cell for a message: numbers bare, texts in quotes, at most a line."""
     if (
         isinstance(cell, float | np.floating)
         and float(cell).is_integer()

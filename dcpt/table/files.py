@@ -26,14 +26,14 @@ def load_runs(
 ) -> pd.DataFrame:
     """Read a runs table and check every row.
 
-    Rows of a CSV are named as they are counted in the file, where the header is row 1; rows of a
+    Messages number the rows of a CSV as in the file, where the header is row 1, and the rows of a
     parquet file or a frame by their index, from 0. An empty cell is unknown; the text ``NA`` in a
     column of numbers is an error.
 
     Args:
         source: A ``.csv`` (UTF-8, commas) or ``.parquet`` file, or a frame with the same columns.
-        columns: Names of this table's columns where they differ: ``{"n_params": "N"}`` reads the
-            column ``N`` as ``n_params``.
+        columns: Names of columns in this table that differ from dcpt's: ``{"n_params": "N"}``
+            reads the column ``N`` as ``n_params``.
 
     Returns:
         The checked table, as ``dcpt.table.check_runs`` returns it.
@@ -66,10 +66,10 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
     Args:
         frame: A runs table.
-        path: A ``.csv`` or ``.parquet`` file; its folder is made if need be.
+        path: A ``.csv`` or ``.parquet`` file; its folder is created if it does not exist.
 
     Raises:
-        InputError: If the suffix is another one or the file cannot be written.
+        InputError: If the suffix is another or the file cannot be written.
     """
     path = Path(path)
     suffix = _known_suffix(path)
@@ -88,10 +88,10 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def check_replaceable(path: Path, source: Path) -> None:
-    """Refuse to write a runs table over the file it comes from, or over what is no runs table.
+    """Refuse to write a runs table over its own source, or over a file that is not a runs table.
 
     Raises:
-        InputError: If the file exists and is one of both.
+        InputError: If the file exists and is one of the two.
     """
     if not path.exists():
         return
@@ -101,13 +101,17 @@ def check_replaceable(path: Path, source: Path) -> None:
     try:
         load_runs(path)
     except InputError as error:
-        raise InputError(f"{path}: exists and is no runs table of dcpt; {remedy}") from error
+        raise InputError(
+            f"{path}: the file exists and is not a runs table of dcpt; {remedy}"
+        ) from error
 
 
 def _known_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in _CSV + _PARQUET:
-        raise InputError(f"{path} ends in neither .csv nor .parquet; name the runs table so")
+        raise InputError(
+            f"{path} is not named like a runs table; its name must end in .csv or .parquet"
+        )
     return suffix
 
 
@@ -123,7 +127,7 @@ def _read_file(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as text, so that nothing is guessed; the index counts rows as the file does."""
+    """Read all cells as text, so that no type is guessed; the index numbers the file's rows."""
     numbers, rows = [], []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -165,7 +169,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         frame: pd.DataFrame = pd.read_parquet(path)
     except OSError:
         raise
-    except Exception as error:  # damaged metadata make pyarrow and pandas raise a dozen kinds
+    except Exception as error:  # damaged metadata: pyarrow and pandas raise a dozen kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
             f"{path.name} is not a parquet file ({reason}); write it again, or give a CSV"
@@ -190,13 +194,13 @@ def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], place: str) -> pd.
             problems.append(f"--column {name}={source}: dcpt reads no column {name}{hint}")
         if source not in found:
             problems.append(
-                f"--column {name}={source}: {place} has no column {source}; the columns found are: "
+                f"--column {name}={source}: {place} has no column {source}; it has "
                 f"{', '.join(found)}"
             )
         elif name in found and name != source and name not in columns.values():
             problems.append(
-                f"--column {name}={source}: {place} has a column {name} too; rename or remove it, "
-                "so that it is clear which one is meant"
+                f"--column {name}={source}: {place} already has a column {name}; rename or "
+                "remove one of the two"
             )
     if problems:
         raise InputError(problems)

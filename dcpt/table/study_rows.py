@@ -1,4 +1,4 @@
-"""Rows of the runs table, read from the run folders of a study."""
+"""Read the rows of the runs table from the run folders of a study."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from dcpt.runs.stored import StoredRuns
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0
-"""Nats per token; the table's door refuses more, and a run that goes there has diverged."""
+"""Nats per token; a run with a higher loss has diverged, and the runs table allows no more."""
 
 
 @dataclass(frozen=True)
 class OwnDecay:
-    """The end of a decay with a mixture of its own, beside that of its trunk's ordinary decay.
+    """The end of a decay with a mixture of its own, and of its trunk's ordinary decay.
 
-    Channels are called as in the runs table; extra ones, which it does not have, by their names.
+    Channels are named as in the runs table; extra channels, which are not in it, as in the study.
 
     Args:
-        mixture: What the study calls the mixture.
-        shares: Share of each channel in it.
+        mixture: The mixture's name in the study.
+        shares: Share of each channel in the mixture.
         run: The trunk's name.
         n_params: Parameters in all.
         ratio: Share of domain text on the trunk.
         learning_rate: The trunk's peak.
-        seed: Of the trunk.
+        seed: Seed of the trunk.
         branch_n_tokens: D at which both decays left the trunk.
         n_tokens: D at the end of both.
-        losses: Of every channel it measured, nats per token.
-        ordinary: The same after the decay on the trunk's own mixture; empty if that has not ended.
+        losses: Loss of every channel measured, nats per token.
+        ordinary: The same after the ordinary decay on the trunk's mixture; empty if that is not
+            done.
     """
 
     mixture: str
@@ -50,22 +51,22 @@ class OwnDecay:
 
     @property
     def differences(self) -> dict[str, float]:
-        """Losses minus those after the ordinary decay, nats, where both were measured."""
+        """Losses minus those after the ordinary decay, in nats, of channels measured in both."""
         known = self.ordinary
         return {name: loss - known[name] for name, loss in self.losses.items() if name in known}
 
 
 @dataclass(frozen=True)
 class StudyRows:
-    """What the run folders of a study give.
+    """The rows of a study's run folders.
 
     Args:
-        rows: One dict a point, with the columns of the runs table; unknown values are absent.
-        left_out: Names of runs that the study does not ask for (any more): of another base, text,
-            tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
+        rows: A dict per point, with the columns of the runs table; unknown values are absent.
+        left_out: Names of runs that are not, or no longer, in the study: of another base, text,
+            tokenizer, batch or evaluation, removed from its grid, or with a mixture of their own
             that it no longer has.
-        damaged: A sentence on each run of the study that a damaged file leaves without rows.
         own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
+        damaged: A sentence on each run of the study that has no rows because a file is damaged.
     """
 
     rows: list[dict[str, Any]]
@@ -76,7 +77,7 @@ class StudyRows:
 
 @dataclass(frozen=True)
 class _End:
-    """A point at the end of a branch, the name of its trunk, and that of its own mixture."""
+    """A point at the end of a branch, with the names of its trunk and of its own mixture."""
 
     config: RunConfig
     run: str
@@ -85,18 +86,18 @@ class _End:
 
 
 def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRows:
-    """Read the points of every trunk and branch; unfinished runs give those they have.
+    """Read the points of every trunk and branch, also those of unfinished runs.
 
-    A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
-    together with its own.
+    A damaged run has no rows. Neither do the branches of a damaged trunk, whose rows need the
+    trunk's.
 
-    A row is excluded from fits, with the reason, if it verifies a recommendation (a law is proved
-    on runs that its fit never saw), decays on a mixture of its own, lies beyond the study's trunk,
-    or diverged. Losses of extra channels stay in the run folders.
+    A row is excluded from fits, with the reason, if it verifies a recommendation (laws are tested
+    on runs that they were not fitted to), decays on a mixture of its own, lies beyond the end of
+    the study's trunk, or diverged. Losses of extra channels stay in the run folders.
 
     Args:
-        stored: What the study's run folders hold.
-        planned: What the study's grid asks for.
+        stored: The study's run folders, read.
+        planned: The runs of the study's grid.
     """
     asked = {config.identity.hash: config for config in planned}
     trunks, damaged = stored.trunk_names, stored.damaged
@@ -141,21 +142,21 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
 
 
 def _own_mixture(config: RunConfig) -> str | None:
-    """Names the mixture of a decay that has its own, by content."""
+    """Hash of the mixture of a decay that has its own; else None."""
     decay = config.identity.decay
     return None if decay is None or decay.mixture is None else hash_record(decay.mixture)
 
 
 def _mixture_names(planned: Sequence[RunConfig]) -> dict[str, str]:
-    """What the study calls its decays' mixtures now, by content."""
-    found = {_own_mixture(config): config.recorded.mixture_name for config in planned}
-    return {own: name for own, name in found.items() if own is not None and name is not None}
+    """The names of the decays' own mixtures in the study, by hash."""
+    names = {_own_mixture(config): config.recorded.mixture_name for config in planned}
+    return {own: name for own, name in names.items() if own is not None and name is not None}
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Where a row stands: that of an ordinary decay before those with mixtures of their own.
+    """Sort key of a row: an ordinary decay comes before decays with mixtures of their own.
 
-    They end at the same tokens, and whoever looks for the end of a run takes the first.
+    They end at the same tokens, and the end of a run is the first of these rows.
     """
     own = str(row.get("excluded", "")).startswith(OWN_MIXTURE)
     return row["run"], row["phase"], row["n_tokens"], own
@@ -177,72 +178,72 @@ def _reason_to_exclude(
 
 
 def _own_decays(ends: Sequence[_End]) -> list[OwnDecay]:
-    """Each decay with a mixture of its own, beside the ordinary one that is else the same."""
+    """Pair each decay with a mixture of its own with the ordinary decay of the same trunk."""
     ordinary = {
         (end.run, end.config.identity.decay): _losses(end) for end in ends if end.mixture is None
     }
-    found = []
+    own_decays = []
     for end in ends:
-        one = end.config.identity
-        if end.mixture is None or one.decay is None or one.decay.mixture is None:
+        run = end.config.identity
+        if end.mixture is None or run.decay is None or run.decay.mixture is None:
             continue
-        names = table_names(one.channels)
-        decay = one.decay.model_copy(update={"mixture": None})
-        found.append(
+        names = table_names(run.channels)
+        decay = run.decay.model_copy(update={"mixture": None})
+        own_decays.append(
             OwnDecay(
                 mixture=end.mixture,
-                shares={names[name]: share for name, share in one.decay.mixture.items()},
+                shares={names[name]: share for name, share in run.decay.mixture.items()},
                 run=end.run,
                 n_params=end.point["n_params"],
-                ratio=one.ratio,
-                learning_rate=one.learning_rate,
-                seed=one.seed,
+                ratio=run.ratio,
+                learning_rate=run.learning_rate,
+                seed=run.seed,
                 branch_n_tokens=decay.start_tokens,
                 n_tokens=end.point["n_tokens"],
                 losses=_losses(end),
                 ordinary=ordinary.get((end.run, decay), {}),
             )
         )
-    return found
+    return own_decays
 
 
 def _losses(end: _End) -> dict[str, float]:
-    """The measured losses of a branch's end, extra channels last."""
+    """The measured losses at the end of a branch, those of extra channels last."""
     channels = end.config.identity.channels
-    names, told = table_names(channels), end.point["loss"]
-    found = {names[c.name]: told[c.name] for c in channels if _is_known(told.get(c.name))}
+    names, measured = table_names(channels), end.point["loss"]
+    losses = {names[c.name]: measured[c.name] for c in channels if _is_known(measured.get(c.name))}
     weights = {c.name: c.weight for c in channels if c.side == "general"}
-    if len(weights) > 1 and weights.keys() <= found.keys():
-        found[GENERAL_TOTAL] = weighted_total(found, weights)
-    return found
+    if len(weights) > 1 and weights.keys() <= losses.keys():
+        losses[GENERAL_TOTAL] = weighted_total(losses, weights)
+    return losses
 
 
 def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, Any]:
-    one, recorded = config.identity, config.recorded
+    run, recorded = config.identity, config.recorded
     row: dict[str, Any] = {
         "run": trunk,
-        "base": one.base,
+        "base": run.base,
         "size": recorded.size,
         "n_params": point["n_params"],
         "n_params_non_embedding": point["n_params_non_embedding"],
         "n_tokens": point["n_tokens"],
-        "ratio": one.ratio,
-        "learning_rate": one.learning_rate,
+        "ratio": run.ratio,
+        "learning_rate": run.learning_rate,
         "phase": point["phase"],
-        "seed": one.seed,
+        "seed": run.seed,
         "base_peak_learning_rate": recorded.base_peak_learning_rate,
         "base_n_tokens": recorded.base_n_tokens,
-        "warmup_tokens": one.warmup_tokens,
-        "batch_tokens": one.batch_tokens,
+        "warmup_tokens": run.warmup_tokens,
+        "batch_tokens": run.batch_tokens,
         "eval_id": point["eval_id"],
     }
-    if one.decay is not None:
-        row["branch_n_tokens"] = one.decay.start_tokens
-    names = table_names([channel for channel in one.channels if channel.side != "extra"])
+    if run.decay is not None:
+        row["branch_n_tokens"] = run.decay.start_tokens
+    names = table_names([channel for channel in run.channels if channel.side != "extra"])
     for prefix in ("loss", "se", "train_loss", "share", "unique_tokens", "bytes_per_token"):
-        told = point.get(prefix, {})
-        row |= {f"{prefix}_{names[name]}": told[name] for name in told if name in names}
-    general = [c for c in one.channels if c.side == "general"]
+        values = point.get(prefix, {})
+        row |= {f"{prefix}_{names[name]}": values[name] for name in values if name in names}
+    general = [c for c in run.channels if c.side == "general"]
     if len(general) > 1:
         row |= {f"weight_{c.name}": c.weight for c in general}
     return {name: value for name, value in row.items() if _is_known(value)}

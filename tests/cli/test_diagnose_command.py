@@ -60,9 +60,9 @@ def test_the_runs_of_a_study_are_read_with_their_folders(tmp_path: Path) -> None
         assert result.exit_code == 0, result.output
     told = json.loads(run(study, "--json"))
     assert told["n_runs"] == 1
-    assert not [one for one in told["findings"] if one["verdict"] == "cannot be judged"]
+    assert not [finding for finding in told["findings"] if finding["verdict"] == "cannot be judged"]
     (folder,) = tmp_path.glob("runs/a-r0.5-lr0.003-seed0-????????")
     message = "TrainingError: run a: the training loss of step 3 is nan at a learning rate of 1"
     (folder / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))
     found = json.loads(run(study, "--json"))["findings"]
-    assert ("not_finite", message) in {(one["kind"], one["words"]) for one in found}
+    assert ("not_finite", message) in {(finding["kind"], finding["words"]) for finding in found}

@@ -53,17 +53,19 @@ def test_the_menu_says_of_every_law_what_it_needs() -> None:
         assert law.formula in told
         assert law.source in told
     assert "unique_tokens_<channel>" in told
-    records = {one["name"]: one for one in dcpt_json("laws")["laws"]}
+    records = {law["name"]: law for law in dcpt_json("laws")["laws"]}
     assert records["d-cpt"]["needs"] == ["n_tokens", "ratio"]
     assert records["d-cpt"]["needs_values"] == {"n_params": 3, "n_tokens": 3, "ratio": 3}
-    (gamma,) = [one for one in records["d-cpt"]["parameters"] if one["name"] == "gamma"]
+    (gamma,) = [
+        parameter for parameter in records["d-cpt"]["parameters"] if parameter["name"] == "gamma"
+    ]
     assert (gamma["lower"], gamma["upper"], gamma["role"]) == (0.02, 4.0, "nonlinear")
 
 
 def test_one_law_is_shown_with_its_parameters_and_letters() -> None:
     told = dcpt("laws", "joint-general")
-    for one in LAWS["joint-general"].parameters:
-        assert f"{one.lower:g} to {one.upper:g}" in told
+    for parameter in LAWS["joint-general"].parameters:
+        assert f"{parameter.lower:g} to {parameter.upper:g}" in told
     assert "what more general text gains" in told
     assert "Rp: LR / (peak learning rate of the base's pre-training)" in told
     assert "epochs" not in told  # its e is that of the exponential
@@ -86,10 +88,10 @@ def test_a_table_says_which_laws_it_carries_and_why_not_the_others(table: Path) 
 def test_laws_are_compared_on_what_they_never_saw(table: Path) -> None:
     (found,) = dcpt_json("compare", table, *ANY_LAW, "--channel", "domain")["comparisons"]
     assert (found["channel"], found["phase"]) == ("domain", "constant")
-    laws = {one["law"]: one for one in found["laws"]}
-    assert sum(one["weight"] for one in laws.values()) == pytest.approx(1)
+    laws = {law["law"]: law for law in found["laws"]}
+    assert sum(law["weight"] for law in laws.values()) == pytest.approx(1)
     # One size: the terms in N have nothing to fit.
-    assert {name: one["n_fitted"] for name, one in laws.items()} == {"d-cpt": 7, "bimix": 4}
+    assert {name: law["n_fitted"] for name, law in laws.items()} == {"d-cpt": 7, "bimix": 4}
     assert set(found["stack"]) == {"longest_d", "ratios"}
 
     def miss(errors: dict[str, float]) -> float:
@@ -100,8 +102,8 @@ def test_laws_are_compared_on_what_they_never_saw(table: Path) -> None:
     assert miss(found["stack"]) <= miss(laws[best]["held_out"]) * (1 + 1e-6)
     assert found["choice"] == best
     fits = dcpt_json("fit", table, *ANY_LAW, "--channel", "domain", "--draws", 20)["fits"]
-    assert {one["law"]: one["held_out"] for one in fits} == {
-        name: one["held_out"] for name, one in laws.items()
+    assert {law["law"]: law["held_out"] for law in fits} == {
+        name: law["held_out"] for name, law in laws.items()
     }
 
 
@@ -111,7 +113,7 @@ def test_people_see_the_best_law_first(table: Path) -> None:
     assert lines[1].split() == ["law", "fitted", "tokens", "ratio", "weight"]
     rows = [line.split() for line in lines[2:4]]
     assert rows[0][:2] == [rows[0][0], "*"]
-    errors = [[float(one) for one in row[-3:-1]] for row in rows]
+    errors = [[float(cell) for cell in row[-3:-1]] for row in rows]
     assert np.square(errors[0]).sum() < np.square(errors[1]).sum()
     assert lines[4].split()[:2] == ["all,", "weighed"]
     assert "Warning: one size" in "\n".join(lines)
@@ -188,8 +190,8 @@ def test_schedules_give_the_laws_of_a_learning_rate_history_what_they_need(
     (compared,) = dcpt_json("compare", tmp_path / "runs.csv", *law, *given)["comparisons"]
     assert compared["laws"][0]["held_out"]["longest_d"] < 1e-3
     out = ("--out", tmp_path / "fit", "--draws", 20)
-    (one,) = dcpt_json("fit", tmp_path / "runs.csv", *law, *given, *out)["fits"]
-    assert one["n_points"] == 24
+    (record,) = dcpt_json("fit", tmp_path / "runs.csv", *law, *given, *out)["fits"]
+    assert record["n_points"] == 24
     words = ("predict", tmp_path / "fit", "--n-tokens", "1.1M", "--batch-tokens", 1000, *given)
     for name in schedules:
         (row,) = dcpt_json(*words, "--schedule", name)["predictions"]

@@ -37,7 +37,7 @@ def test_shares_are_exact_and_sum_to_one() -> None:
 
 
 def test_every_field_of_the_identity_changes_the_hash_and_nothing_recorded_does() -> None:
-    one = config()
+    run = config()
     changes = {
         "kind": "branch",
         "base": "weights:01",
@@ -64,12 +64,12 @@ def test_every_field_of_the_identity_changes_the_hash_and_nothing_recorded_does(
     }
     assert set(changes) == set(Identity.model_fields)
     hashes = {config(**{name: value}).identity.hash for name, value in changes.items()}
-    assert len(hashes | {one.identity.hash}) == len(changes) + 1
+    assert len(hashes | {run.identity.hash}) == len(changes) + 1
     recorded = {"size": "x", "n_tokens": 900, "evaluation_at": (1,), "keep_state_at": (2,)}
     recorded |= {"base_path": "p", "purpose": "verify", "checkpoint_every_s": 1.0}
     recorded |= {"mixture_name": "best"}
-    other = one.model_copy(update={"recorded": one.recorded.model_copy(update=recorded)})
-    assert other.identity.hash == one.identity.hash
+    other = run.model_copy(update={"recorded": run.recorded.model_copy(update=recorded)})
+    assert other.identity.hash == run.identity.hash
 
 
 def test_a_mixture_holds_from_the_step_its_phase_begins() -> None:
@@ -106,9 +106,9 @@ def test_the_learning_rate_warms_up_stays_and_decays_to_zero() -> None:
 
 
 def test_a_folder_is_found_by_hash_whatever_its_slug(tmp_path: Path) -> None:
-    one = config()
-    (tmp_path / f"renamed-{one.identity.hash}").mkdir()
-    assert RunFolder.of(one, tmp_path).path.name == f"renamed-{one.identity.hash}"
+    run = config()
+    (tmp_path / f"renamed-{run.identity.hash}").mkdir()
+    assert RunFolder.of(run, tmp_path).path.name == f"renamed-{run.identity.hash}"
 
 
 def test_another_run_is_never_written_over(tmp_path: Path) -> None:
@@ -119,19 +119,19 @@ def test_another_run_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_done_means_length_and_states(tmp_path: Path) -> None:
-    one = config()
-    folder = RunFolder.of(one, tmp_path)
-    folder.write_config(one)
-    assert not folder.is_done(one)
+    run = config()
+    folder = RunFolder.of(run, tmp_path)
+    folder.write_config(run)
+    assert not folder.is_done(run)
     with folder.open_metrics() as metrics:
         for n_tokens in (0, 100):
             metrics.write(json.dumps({"event": "point", "n_tokens": n_tokens}) + "\n")
     folder.write_result({"n_tokens": 100})
-    assert folder.is_done(one)
-    keep = one.recorded.model_copy(update={"keep_state_at": (50,)})
-    assert not folder.is_done(one.model_copy(update={"recorded": keep}))
-    longer = one.recorded.model_copy(update={"n_tokens": 200})
-    assert not folder.is_done(one.model_copy(update={"recorded": longer}))
+    assert folder.is_done(run)
+    keep = run.recorded.model_copy(update={"keep_state_at": (50,)})
+    assert not folder.is_done(run.model_copy(update={"recorded": keep}))
+    longer = run.recorded.model_copy(update={"n_tokens": 200})
+    assert not folder.is_done(run.model_copy(update={"recorded": longer}))
 
 
 def test_a_torn_last_line_is_forgiven_and_never_spoils_the_next(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ BAD_ROWS = [
     ({"branch_n_tokens": (1, "100")}, "row 3, column branch_n_tokens: 100 in a row of phase const"),
     (
         {"phase": None},
-        "row 4, column branch_n_tokens: 4000000 belongs to a branch, and the table h",
+        "row 4, column branch_n_tokens: 4000000 belongs to a branch, but the table h",
     ),
     ({"n_params": (1, "1803393")}, "row 3, column n_params: 1803393 differs from 1803392 in row 2"),
     (
@@ -176,7 +176,7 @@ def test_rows_that_contradict_each_other_are_named(
 def test_missing_columns_list_those_found_and_offer_a_mapping(problems: Any) -> None:
     found = problems(table(run=None, loss_general=None, loss_domain=None))
     assert len(found) == 2
-    assert "no column run; the columns found are: n_params, n_tokens," in found[0]
+    assert "no column run; the table has n_params, n_tokens," in found[0]
     assert "--column run=NAME" in found[0]
     assert "no column loss_<channel>" in found[1]
 
@@ -267,7 +267,7 @@ def test_a_table_without_rows_is_refused() -> None:
 
 def test_a_column_twice_is_refused() -> None:
     frame = table()
-    with pytest.raises(InputError, match="the column ratio is there twice"):
+    with pytest.raises(InputError, match="the column ratio occurs twice"):
         check_runs(pd.concat([frame, frame[["ratio"]]], axis="columns"), "t")
 
 

@@ -137,10 +137,10 @@ def test_the_history_of_a_run_is_what_was_trained(warmup: int) -> None:
         + [own_row(start + length, warmup, start)]
     )
     found = read_history(frame)
-    for row, (one, steps) in enumerate(
+    for row, (run, steps) in enumerate(
         [(trunk, 1), (trunk, 3), (trunk, 14), (trunk, 100), (branch, 110)]
     ):
-        rates = [learning_rate_at(one, step) for step in range(steps)]
+        rates = [learning_rate_at(run, step) for step in range(steps)]
         s1, s2 = slow_areas(rates)
         assert found["lr_area"][row] == pytest.approx(s1, rel=1e-12)
         assert found["anneal_area"][row] == pytest.approx(s2, rel=1e-9)
@@ -202,7 +202,7 @@ def test_a_history_of_very_many_steps_is_unknown() -> None:
 
 def test_a_batch_of_0_is_refused_at_the_door() -> None:
     row = {**own_row(5120, 512), "batch_tokens": 0, "loss_general": 3.0}
-    with pytest.raises(InputError, match="column batch_tokens: 0 is no batch"):
+    with pytest.raises(InputError, match="column batch_tokens: 0 is not a batch size"):
         check_runs(pd.DataFrame([row]), "runs.csv")
 
 
@@ -238,7 +238,7 @@ def test_a_file_of_schedules_is_read_step_by_step(schedules: dict[str, Schedule]
 
 def test_json_is_read_like_yaml(tmp_path: Path, schedules: dict[str, Schedule]) -> None:
     path = tmp_path / "schedules.json"
-    records = {name: one.model_dump() for name, one in schedules.items()}
+    records = {name: schedule.model_dump() for name, schedule in schedules.items()}
     path.write_text(json.dumps(records, indent="\t"))
     assert load_schedules(path) == schedules
 
@@ -266,10 +266,13 @@ def test_without_schedules_named_rows_are_unknown() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schedule": "cosin"}, "row 3 .2 more like it.*'cosin' is not among.*cosine, two steps"),
+        (
+            {"schedule": "cosin"},
+            "row 3 .2 more like it.*'cosin' is not among.*cosine, two steps.*did you mean 'cosine'",
+        ),
         ({"batch_tokens": math.nan}, "row 3 .*'cosine' counts steps.*give batch_tokens"),
         ({"batch_tokens": 10}, "row 3 .*beyond the end of 'cosine', step 50"),
-        ({"learning_rate": 3e-3}, "row 3 .*'cosine' goes up to 0.0003 and learning_rate says"),
+        ({"learning_rate": 3e-3}, "row 3 .*the peak of 'cosine' is 0.0003 and learning_rate"),
     ],
 )
 def test_rows_that_misname_a_schedule(
@@ -299,7 +302,7 @@ FIRST = "{shape: linear, to_step: 10, lr_from: 0, lr_to: 3e-4}"
             "a: [{shape: cosin, to_step: 9, lr_from: 0, lr_to: 1e-3}]",
             "a, segment 1, shape: 'cosin'",
         ),
-        (f"a: [{FIRST}, {FIRST}]", "segment 2 goes to step 10 .*do not overlap, so to_step must"),
+        (f"a: [{FIRST}, {FIRST}]", "segment 2 ends at step 10 .*to_step must increase"),
         ("a: [{shape: linear, to_step: 9, lr_from: 0}]", "segment 1: lr_to is missing"),
         ("a: [{shape: linear, lr_from: 0, lr_to: 1e-3}]", "segment 1, to_step: missing"),
         (f"a: [{FIRST[:-1]}, lr: 3}}]", "lr: unknown key; valid here: shape, to_step, lr_from"),
@@ -308,7 +311,7 @@ FIRST = "{shape: linear, to_step: 10, lr_from: 0, lr_to: 3e-4}"
         ("a: [{shape: constant, to_step: 9, lr_from: 3}]", "lr_from: 3: .*less than or equal to 1"),
         ("a: [{shape: constant, to_step: 0, lr_from: 1e-3}]", "to_step: 0: .*greater than 0"),
         (f"a: [{{shape: constant, to_step: {MOST_STEPS + 1}, lr_from: 1e-3}}]", "less than or"),
-        ("a: []", "a: 0 segments are no schedule; give between 1 and 30"),
+        ("a: []", "a: a schedule of 0 segments; give between 1 and 30"),
         ("a: 3", "a: 3: input should be a valid tuple"),
         (f"a: [{FIRST}]\na: [{FIRST}]", "'a' is there twice"),
         ("- a", "holds no schedules"),

@@ -106,8 +106,8 @@ def test_sequences_come_from_the_channel_they_name() -> None:
 
 
 def test_seed_and_epoch_change_the_order_and_not_the_channels() -> None:
-    one, other = two_channels(seed=0), two_channels(seed=1)
-    batches = [(one.batch(s), other.batch(s)) for s in range(20)]
+    first, second = two_channels(seed=0), two_channels(seed=1)
+    batches = [(first.batch(s), second.batch(s)) for s in range(20)]
     assert all((a.channel_index == b.channel_index).all() for a, b in batches)
     assert any((a.tokens != b.tokens).any() for a, b in batches)
     alone = Mixture([Phase(0, {"only": Fraction(1)})], {"only": shard(401)}, 4, 100, seed=0)
@@ -115,9 +115,9 @@ def test_seed_and_epoch_change_the_order_and_not_the_channels() -> None:
 
 
 def test_order_in_which_channels_are_named_changes_nothing() -> None:
-    one = channel_pattern({"a": Fraction(1, 3), "b": Fraction(1, 3), "c": Fraction(1, 3)})
+    pattern = channel_pattern({"a": Fraction(1, 3), "b": Fraction(1, 3), "c": Fraction(1, 3)})
     other = channel_pattern({"c": Fraction(1, 3), "b": Fraction(1, 3), "a": Fraction(1, 3)})
-    assert (np.array(list("abc"))[one] == np.array(list("cba"))[other]).all()
+    assert (np.array(list("abc"))[pattern] == np.array(list("cba"))[other]).all()
 
 
 def test_repeats_tells_each_epoch_once() -> None:

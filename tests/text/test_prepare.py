@@ -95,13 +95,13 @@ def test_shards_hold_the_documents(sources: list[ChannelSource], tmp_path: Path)
 def test_several_processes_give_the_same_shards(
     sources: list[ChannelSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = prepare(sources, tmp_path / "one", 300)
+    first = prepare(sources, tmp_path / "one", 300)
     monkeypatch.setattr("dcpt.text.shards.BATCH_CHARACTERS", 500)
-    two = prepare(sources, tmp_path / "two", 300, workers=2)
-    assert {n: m.train.sha256 for n, m in one.channels.items()} == {
-        n: m.train.sha256 for n, m in two.channels.items()
+    second = prepare(sources, tmp_path / "two", 300, workers=2)
+    assert {n: m.train.sha256 for n, m in first.channels.items()} == {
+        n: m.train.sha256 for n, m in second.channels.items()
     }
-    assert one.channels == two.channels
+    assert first.channels == second.channels
 
 
 def test_a_second_call_does_nothing(sources: list[ChannelSource], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.points.channel_data import base_losses
 from dcpt.laws.points.record import Points, annealed_of, share_of
-from dcpt.table.cells import show
+from dcpt.table.cells import column_numbers, show
 from dcpt.table.columns import KIND_RULES, known_column
 from dcpt.table.rate_histories import read_history
 from dcpt.table.schedules import Schedule
@@ -50,7 +50,7 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame({n: np.broadcast_to(np.ravel(v), size) for n, v in given.items()})
     for name in frame.columns:
         if name not in TEXTS:
-            _numbers(frame, name)
+            column_numbers(frame, name)
     return frame
 
 
@@ -79,9 +79,9 @@ def check_question(frame: pd.DataFrame) -> None:
             if name == "phase":
                 _phases(frame, name)
             elif name in FIELDS or name.startswith(("base_loss", "unique_tokens_")):
-                problems += _broken_rules(name, _numbers(frame, name))
+                problems += _broken_rules(name, column_numbers(frame, name))
             elif name.startswith("loss_"):
-                problems += _broken_rules(name, _numbers(frame[at_base], name))
+                problems += _broken_rules(name, column_numbers(frame[at_base], name))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -103,16 +103,6 @@ def _broken_rules(name: str, values: Array) -> Iterator[str]:
             more = f" ({len(broken) - 1:,} more like it)" if len(broken) > 1 else ""
             yield f"{name} {show(value)} {says}{more}"
             return
-
-
-def _numbers(frame: pd.DataFrame, name: str) -> Array:
-    try:
-        return np.asarray(pd.to_numeric(frame[name]), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"predict needs numbers in {name} and it is not one everywhere ({error}); write "
-            "7000000000, not 7B"
-        ) from error
 
 
 def _phases(frame: pd.DataFrame, default: str) -> pd.Series:
@@ -168,7 +158,7 @@ def ask_points(
     def column(name: str) -> Array | None:
         if name not in frame.columns:
             return None
-        return _numbers(frame, name)
+        return column_numbers(frame, name)
 
     def base_loss(name: str | None) -> Array | None:
         if name is None:
