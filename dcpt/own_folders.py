@@ -1,4 +1,4 @@
-"""A marker file tells folders that dcpt made from a person's own."""
+"""A marker file distinguishes folders created by dcpt from the user's own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dcpt.atomic_files import DamagedFileError, read_json
 from dcpt.errors import InputError
 
 MARKER = ".made-by-dcpt"
-"""Hidden, so that no folder of texts is read with it."""
+"""Hidden, so that it is never read as text."""
 
 
 def mark_folder(folder: Path) -> None:
-    """Mark an existing folder as made by dcpt."""
-    # Written in place: the name is what counts, and it must never be absent beside other files.
+    """Mark an existing folder as created by dcpt."""
+    # Not atomic: only the name counts, and it must exist before other files do.
     (folder / MARKER).write_text(
         "dcpt made this folder and replaces what it wrote here. Keep your own files elsewhere.\n",
         encoding="utf-8",
@@ -23,30 +23,30 @@ def mark_folder(folder: Path) -> None:
 
 
 def is_marked(folder: Path) -> bool:
-    """Whether dcpt made a folder."""
+    """Whether dcpt created a folder."""
     return (folder / MARKER).is_file()
 
 
 def check_folder(folder: Path, names: Collection[str], record: str, keys: Set[str]) -> None:
-    """Refuse a folder for our files where a file of such a name is a person's.
+    """Refuse an output folder in which a file of the user would be replaced.
 
-    A folder is ours if it carries the marker, or if it holds our record (folders of versions that
-    wrote no marker). Files of other names may lie there and stay.
+    A folder is dcpt's if it has the marker, or dcpt's record (folders of versions without marker).
+    It may contain other files, which are kept.
 
     Args:
         folder: The folder; it need not exist.
-        names: The files that are going to be written or replaced.
-        record: The JSON file among them by which an unmarked folder is known.
-        keys: Keys that our record has.
+        names: The files that will be written or replaced.
+        record: The JSON file among them that identifies an unmarked folder.
+        keys: Keys of that record.
 
     Raises:
-        InputError: If one of the files is there and the folder is not ours.
+        InputError: If one of the files exists and the folder is not dcpt's.
     """
     in_the_way = [name for name in names if os.path.lexists(folder / name)]
     if in_the_way and not is_marked(folder) and not _holds_record(folder / record, keys):
         raise InputError(
-            f"{folder / in_the_way[0]}: dcpt writes a file of this name and did not write this "
-            "one; choose another folder with --out"
+            f"{folder / in_the_way[0]}: dcpt writes a file of this name, but this file is not from "
+            "dcpt; choose another folder with --out"
         )
 
 

@@ -1,4 +1,4 @@
-"""The commands on runs tables and fits: parse, call, print. None of them needs torch."""
+"""The commands on runs tables and fits. None of them needs torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that prepare, train and verify a study: parse, call, print."""
+"""The commands that prepare, train and verify a study."""
 
 from __future__ import annotations
 

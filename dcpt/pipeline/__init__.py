@@ -1,5 +1,6 @@
-"""The steps between a study file and its report, one call each.
+"""The steps from a study file to its report, a function each.
 
-Training and laws meet here. What a step makes lies beside the study file: the prepared texts,
-``runs``, and ``fit`` with the table, the laws, the recommendation, its verification and the report.
+This package uses both the training and the fitting half. The steps write to folders next to the
+study file: the prepared text, ``runs``, and ``fit`` with the table, the laws, the recommendation,
+its verification and the report.
 """

@@ -1,4 +1,4 @@
-"""From runs to an answer: the table, diagnosis, fit, recommendation and report."""
+"""From runs to a report: table, diagnosis, fit, recommendation and report."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def collect_runs(place: Place, columns: Mapping[str, str] | None = None) -> pd.D
 
 
 def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Diagnosis:
-    """What the channel losses of a study's runs, or of a table's, say.
+    """Diagnose the channel losses of a study's runs, or of a table.
 
-    Of a study the run folders are read as well: lines about training, and runs that stopped.
+    For a study, the run folders are read as well: training losses, and runs that stopped.
     """
     from dcpt.diagnosis import diagnose, read_journals
 
@@ -71,8 +71,8 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **options: Unpack[FitOptio
     """Fit laws to a runs table, and write the fit and the table to a folder if one is given.
 
     Args:
-        runs: The table, as :func:`collect_runs` gives it.
-        folder: Where ``fit.json``, ``draws.npz`` and ``runs.csv`` go; None writes nothing.
+        runs: The table, as :func:`collect_runs` returns it.
+        folder: Folder for ``fit.json``, ``draws.npz`` and ``runs.csv``; None writes nothing.
         options: Options of :func:`dcpt.fit`.
 
     Raises:
@@ -117,7 +117,7 @@ def read_target(place: Place, **target: Unpack[TargetFields]) -> Target:
     check_fit(place)
     known = study_target(place) if isinstance(place, Workspace) else TargetFields()
     if target.get("n_params") not in (None, known.get("n_params")):
-        # Another size is another base: nothing that was measured on the study's own holds for it.
+        # Another size is another base: measurements of the study's base do not apply to it.
         kept = ("n_tokens", "limit", "learning_rate")
         known = cast("TargetFields", {name: known.get(name) for name in kept})
     given = {name: value for name, value in target.items() if value is not None}
@@ -147,7 +147,7 @@ def _require(place: Place, name: str, value: T | None) -> T:
 def recommend_for(
     place: Place, target: Target, level: float = 0.9, laws: Sequence[str] = ()
 ) -> Recommendation:
-    """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
+    """Recommend from the fit of a study or of a fit folder; writes ``recommendation.json``."""
     from dcpt.decide import recommend, write_recommendation
     from dcpt.laws import load_fit
 
@@ -164,12 +164,12 @@ def report_on(
     title: str | None = None,
     laws: Sequence[str] = (),
 ) -> list[Path]:
-    """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
+    """Write the report (HTML, Markdown, JSON) of a study or of a fit folder.
 
-    A person's own laws in the fit are named in ``laws``.
+    ``laws`` names the user's own laws in the fit.
 
     Raises:
-        InputError: If the recommendation was made from another fit than the one that is there.
+        InputError: If the recommendation was made from another fit than the current one.
     """
     from dcpt.decide import plan_verification, read_recommendation, read_verification
     from dcpt.laws import load_fit

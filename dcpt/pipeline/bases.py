@@ -1,4 +1,4 @@
-"""What a study knows of its target and its bases, before anything is decided."""
+"""The target and the bases of a study: sizes, losses and histories."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def study_target(workspace: Workspace) -> TargetFields:
 def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
     """Size, losses and history of a base.
 
-    They come from its pre-training; those of a checkpoint from ``dcpt evaluate``, else from a trunk
-    that started from it.
+    For a base of the ladder they come from its pre-training; for a checkpoint from ``dcpt
+    evaluate``, or else from a trunk that started from it.
 
     Raises:
         InputError: If the base's losses on the study's validation text are not known, or the file
@@ -83,7 +83,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
         trained = workspace.stored.folder_of(run)
         trained.check()
         points = {point["n_tokens"]: point for point in trained.points()}
-        start = points.get(run.recorded.base_n_tokens)  # where CPT takes the base up
+        start = points.get(run.recorded.base_n_tokens)  # where CPT starts
         if start is None:
             raise InputError(
                 f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
@@ -101,7 +101,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
         measured = _start_of_trunks(workspace, label, wanted)
     if measured is None:
         raise InputError(
-            f"base {label!r} is not measured on the study's validation text as it is now; run "
+            f"base {label!r} is not measured on the study's current validation text; run "
             f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
         )
     about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
@@ -109,7 +109,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
 
 
 class _Measured(BaseModel):
-    """What is read of a base's row at D = 0."""
+    """Fields that are read from a base's row at D = 0."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -119,15 +119,15 @@ class _Measured(BaseModel):
 
 
 def measured_file(folder: StudyFolder, label: str) -> Path:
-    """Where ``dcpt evaluate`` keeps the row of a base of the study."""
+    """The file to which ``dcpt evaluate`` writes the row of a base of the study."""
     return folder.path / "bases" / f"{label}.json"
 
 
 def read_measured(folder: StudyFolder, label: str) -> dict[str, Any] | None:
-    """Read the row that ``dcpt evaluate`` kept of a base, None if there is none.
+    """Read the row of a base from ``dcpt evaluate``; None if there is none.
 
     Raises:
-        DamagedFileError: If it is not as dcpt writes it.
+        DamagedFileError: If it is invalid.
     """
     file = measured_file(folder, label)
     remedy = f"delete it and run `dcpt evaluate` on base {label} again"
@@ -141,14 +141,14 @@ def read_measured(folder: StudyFolder, label: str) -> dict[str, Any] | None:
 
 
 def _start_of_trunks(workspace: Workspace, label: str, wanted: str) -> dict[str, Any] | None:
-    """The point at D = 0 of the trunks of a base; None if there is none, or two bases had its name.
+    """The point at D = 0 of a base's trunks; None if there is none, or from several bases.
 
     Args:
         workspace: The study.
         label: The base.
-        wanted: What it has to be measured on.
+        wanted: The validation text, as :func:`measured_on` names it.
     """
-    # A label that no planned run starts from may mean any base: verification alone uses it.
+    # A label that no planned run starts from may be any base: only verification uses it.
     bases = bases_by_size(run.config for run in workspace.planned).get(label)
     found: dict[str, Any] = {}
     for folder, config in workspace.stored.sound:
@@ -164,7 +164,7 @@ def _start_of_trunks(workspace: Workspace, label: str, wanted: str) -> dict[str,
 
 
 def check_fit(place: Place) -> None:
-    """Refuse a study's fit of runs from bases that the study's labels no longer mean.
+    """Refuse a fit to runs from other bases than the study's labels now name.
 
     Raises:
         InputError: Names the base, or the table if it is damaged.
@@ -182,15 +182,15 @@ def check_fit(place: Place) -> None:
     changed = sorted({size for size, base in seen if base not in bases.get(size, {base})})
     if changed:
         raise InputError(
-            f"{fitted.parent}: the fit is of other weights of base {', '.join(changed)} than the "
-            f"study's now; run `dcpt run-grid {place}` and `dcpt fit {place}` again"
+            f"{fitted.parent}: the fit is of other weights of base {', '.join(changed)} than those "
+            f"of the study now; run `dcpt run-grid {place}` and `dcpt fit {place}` again"
         )
 
 
 def measured_on(workspace: Workspace) -> str:
-    """Names the validation text and how it is cut: losses of equal names may be compared.
+    """Hash of the validation text and its cutting; losses with equal hashes are comparable.
 
-    Channels of side ``extra`` are left out: no run but a decay reads them.
+    Channels of side ``extra`` are left out: only decays read them.
     """
     from dcpt.text.manifest import load_prepared
 

@@ -23,10 +23,10 @@ TARGET_COLUMNS = (
 
 
 def complete_target(place: Place, target: Target) -> tuple[Target, list[str]]:
-    """Take the base's losses from the fitted table where the target names none.
+    """Take the base's losses from the fitted table if the target has none.
 
     Returns:
-        The target, and a sentence on what was taken from the table.
+        The target, and a sentence on values taken from the table.
     """
     base = None if target.base_losses else table_base(place, target.n_params)
     if base is None:
@@ -78,7 +78,7 @@ def complete_question(
 
 
 def table_base(place: Place, n_params: float) -> TableBase | None:
-    """The base of a size in the table that was fitted; None if it has no losses there."""
+    """The base of a size in the fitted table; None if the table has no losses of it."""
     from dcpt.table import load_runs
     from dcpt.table.base_rows import base_of_size
 

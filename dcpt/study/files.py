@@ -1,4 +1,4 @@
-"""Reading a study file: YAML in, a checked ``Study`` out, each problem in one sentence."""
+"""Read and check a study file; each problem is a sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcpt.study.schema import Study
 from dcpt.yaml_files import read_yaml
 
 MOST_SHOWN = 20
-"""Problems that one error spells out; the others are counted."""
+"""Problems that an error lists; the others are counted."""
 
 _RULES = {
     "model_type": "is not a section; write keys and their values",
@@ -24,14 +24,14 @@ _RULES = {
         "is not a name; write letters from a to z, digits, _, . and -, a letter or digit first"
     ),
 }
-"""What pydantic says in Python's words, by its type of problem: follows the value."""
+"""Messages in place of pydantic's own, by type of problem; they follow the value."""
 
 
 def load_study(path: Path) -> Study:
     """Read and check a study file.
 
     Raises:
-        InputError: With every problem of the file, each by its key, value, rule and remedy.
+        InputError: With every problem of the file: its key, value, rule and remedy.
     """
     content = read_yaml(path, f"write one with `dcpt init {path}`")
     if not isinstance(content, dict):
@@ -53,7 +53,7 @@ def study_template(file_name: str) -> str:
 
 
 def _explain(problem: Any) -> str:
-    """One sentence for one pydantic problem: place, value, rule, remedy."""
+    """A sentence for a pydantic problem: place, value, rule, remedy."""
     where = ".".join(str(part)[:60] for part in problem["loc"]) or "study"
     if problem["type"] == "extra_forbidden":
         key, parent = str(problem["loc"][-1]), problem["loc"][:-1]

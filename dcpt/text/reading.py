@@ -1,6 +1,6 @@
-"""Documents out of files: JSON Lines, parquet, text files, Hugging Face datasets.
+"""Read documents from files: JSON Lines, parquet, text files, Hugging Face datasets.
 
-A *source* is what a person writes in a study: a file, a folder, a pattern such as ``law/*.jsonl``,
+A *source* is written in a study as a file, a folder, a pattern such as ``law/*.jsonl``,
 a dataset folder saved by ``datasets``, or ``hf:owner/name[:config][@revision][#split]``.
 """
 
@@ -24,7 +24,7 @@ from dcpt.errors import InputError
 from dcpt.file_hashes import hash_file
 
 MOST_PROBLEMS = 20
-"""Bad lines of one file that are named before the rest is only counted."""
+"""Invalid lines of a file that an error lists; the others are counted."""
 
 _KINDS = {
     ".jsonl": "json lines",
@@ -35,17 +35,17 @@ _KINDS = {
 }
 _COMPRESSED = (".gz", ".xz", ".zst")
 _READABLE = (
-    ".jsonl, .ndjson, .json (one object a line), .txt (all three also .gz, .xz, .zst), .parquet"
+    ".jsonl, .ndjson, .json (one object per line), .txt (all three also .gz, .xz, .zst), .parquet"
 )
 _HUB = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w./-]+))?(?:#([\w.-]+))?")
 
 
 class Document(NamedTuple):
-    """One text and how far its reader has come.
+    """A text and the position of its reader.
 
     Attributes:
         text: The document.
-        position: Bytes of the source's files read so far, for a progress bar.
+        position: Bytes of the source's files read so far, for progress.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Document(NamedTuple):
 
 
 class InputFile(BaseModel):
-    """What a file was when it was read; the time of change only saves hashing it again."""
+    """State of a file when it was read; the modification time only avoids hashing it again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,13 +65,13 @@ class InputFile(BaseModel):
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was found.
+    """The files of a source.
 
     Attributes:
-        written: As a person wrote it.
+        written: The source as written in the study.
         kind: ``files``, ``dataset`` (a folder saved by ``datasets``) or ``hub``.
-        files: The files in reading order; none for the hub.
-        left_out: Files of a folder that hold no text that can be read here.
+        files: The files in reading order; empty for the hub.
+        left_out: Files of a folder that are not in a readable format.
     """
 
     written: str
@@ -81,7 +81,7 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of all its files; 0 for the hub, where it is not known."""
+        """Bytes of all files; 0 for the hub, where it is unknown."""
         return sum(path.stat().st_size for path in self.files)
 
 
@@ -89,11 +89,11 @@ def find_source(written: str, place: str) -> Source:
     """Find the files of a source.
 
     Args:
-        written: The source as a person wrote it.
-        place: Whose it is, for the error.
+        written: The source as written in the study.
+        place: The channel, for errors.
 
     Raises:
-        InputError: If nothing is there, or nothing that can be read.
+        InputError: If no file exists, or none that can be read.
     """
     if written.startswith("hf:"):
         if _HUB.fullmatch(written) is None:
@@ -124,12 +124,12 @@ def find_source(written: str, place: str) -> Source:
 
 
 def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
-    """Refuse a source that takes in files or folders that dcpt writes; links are followed.
+    """Refuse a source that contains files or folders of dcpt's output; links are followed.
 
     Args:
-        source: What ``find_source`` found.
-        ours: These files and folders; they need not exist.
-        place: Whose source it is, for the error.
+        source: The source.
+        ours: Files and folders that dcpt writes; they need not exist.
+        place: The channel, for errors.
 
     Raises:
         InputError: If one of them is in the source, or a file of the source is in one of them.
@@ -139,7 +139,7 @@ def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
     real_ours = [(own, own.resolve()) for own in ours]
     written = Path(source.written).expanduser()
     whole = written.resolve() if written.is_dir() else None
-    folders: dict[Path, Path] = {}  # resolving a folder takes longer than a look-up
+    folders: dict[Path, Path] = {}  # cached, since resolving a path is slow
     for path in source.files:
         if path.parent not in folders:
             folders[path.parent] = path.parent.resolve()
@@ -154,13 +154,13 @@ def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
     for own, real_own in real_ours:
         if whole is not None and real_own.is_relative_to(whole):
             raise InputError(
-                f"{place}: {source.written}: this folder holds {own}, which dcpt writes to; keep "
-                "the text in a folder of its own"
+                f"{place}: {source.written}: this folder contains {own}, which dcpt writes to; "
+                "keep the text in a folder of its own"
             )
 
 
 def identify(path: Path, known: InputFile | None = None) -> InputFile:
-    """Hash a file, unless size and time of change are those of ``known``."""
+    """Hash a file, unless its size and modification time equal those of ``known``."""
     stat = path.stat()
     if known and (stat.st_size, stat.st_mtime_ns) == (known.size, known.mtime_ns):
         return known
@@ -173,12 +173,12 @@ def read_documents(source: Source, text_field: str) -> Iterator[Document]:
     """Read the documents of a source in a fixed order.
 
     Args:
-        source: What ``find_source`` found.
-        text_field: Field or column that holds the text; not used for ``.txt`` files, each of which
-            is one document.
+        source: The source.
+        text_field: Field or column of the text; not used for ``.txt`` files, each of which is a
+            single document.
 
     Raises:
-        InputError: If a file is broken, not UTF-8, or lacks the field; names file and line.
+        InputError: If a file is damaged, not UTF-8, or lacks the field; names file and line.
     """
     if source.kind == "hub":
         yield from _read_hub(source.written, text_field)
@@ -212,7 +212,7 @@ def _read_file(path: Path, text_field: str) -> Iterator[Document]:
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: broken or cut off ({error}); fetch the file again") from error
     except OSError as error:
-        # A file that cannot be opened has an errno; a broken .zst is an OSError without one.
+        # A file that cannot be opened has an errno; a damaged .zst is an OSError without errno.
         if error.errno is not None:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         raise InputError(f"{path}: broken or cut off ({error}); fetch the file again") from error
@@ -224,7 +224,7 @@ def _decompress(raw: IO[bytes], suffix: str) -> IO[bytes]:
     if suffix == ".xz":
         return lzma.LZMAFile(raw)
     if suffix == ".zst":
-        # pyarrow's reader says when a file is cut off; zstandard's ends without a word.
+        # pyarrow's reader raises an error if a file is cut off; zstandard's does not.
         import pyarrow
 
         return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
@@ -261,7 +261,7 @@ def _read_json_lines(
 
 
 def _text_of_line(line: bytes, text_field: str) -> tuple[str, str | None]:
-    """The text in a line of JSON, or what is wrong with the line."""
+    """The text in a line of JSON, or the problem of the line."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -270,9 +270,9 @@ def _text_of_line(line: bytes, text_field: str) -> tuple[str, str | None]:
             "convert the file to UTF-8"
         )
     except json.JSONDecodeError as error:
-        return "", f"not JSON ({error.msg} at character {error.pos}); write one object a line"
+        return "", f"not JSON ({error.msg} at character {error.pos}); write one object per line"
     if not isinstance(record, dict):
-        return "", f"a {type(record).__name__}, not an object; write one object a line"
+        return "", f"a {type(record).__name__}, not an object; write one object per line"
     if text_field not in record:
         return "", _no_field(text_field, record)
     text = record[text_field]
@@ -309,7 +309,9 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
                     )
                 yield Document(text, size * row // rows)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: a text behind row {row} is not UTF-8; convert it") from error
+        raise InputError(
+            f"{path}: a text after row {row} is not UTF-8; convert the file to UTF-8"
+        ) from error
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path}: not a parquet file, or cut off ({error})") from error
 
@@ -337,10 +339,10 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
     import datasets
 
     match = _HUB.fullmatch(written)
-    assert match is not None  # find_source let it pass
+    assert match is not None  # find_source checked it
     name, config, revision, split = match.groups()
     try:
-        # Streamed: a channel that is capped in tokens fetches no more of a large set than it reads.
+        # Streamed: a channel with max_tokens downloads only the part of a dataset that it reads.
         rows = datasets.load_dataset(
             name, config, split=split or "train", revision=revision, streaming=True
         )
@@ -350,7 +352,7 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
             raise
         raise InputError(
             f"{written}: cannot be loaded from the hub ({str(error).splitlines()[0]:.200}); check "
-            "name and network, or name a local folder"
+            "name and network, or give a local folder"
         ) from error
 
 

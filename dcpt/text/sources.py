@@ -1,4 +1,4 @@
-"""Which text a channel is made of, and when it has changed."""
+"""The text of each channel, and whether it has changed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from dcpt.text.shards import SplitRule, hash_document
 from dcpt.text.tokenizer import SAMPLE_BYTES
 
 FORMAT = 1
-"""Raised by hand when a change of the code alters shards."""
+"""Increased by hand when a change of the code alters shards."""
 
 
 @dataclass(frozen=True)
 class ChannelSource:
-    """Where the text of one channel comes from.
+    """The source of a channel's text, and its settings.
 
     Attributes:
         name: The channel.
         train: A file, folder, pattern, dataset folder or ``hf:owner/name``.
-        valid: The same for validation; None holds out part of the training text.
+        valid: Source of the validation text; None holds out part of the training text.
         text_field: Field of the text in JSON Lines, parquet and datasets.
-        valid_fraction: Share of documents held out by their hash where ``valid`` is None.
+        valid_fraction: Share of documents held out by their hash if ``valid`` is None.
         max_tokens: Stop after the document that reaches this many training tokens; None reads all.
     """
 
@@ -49,12 +49,12 @@ class ChannelSource:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel whose files are found and hashed.
+    """A channel with its files and their hashes.
 
     Attributes:
-        asked: What was asked for.
-        train: Training text, or all of it.
-        valid: Validation text, None if it is held out of ``train``.
+        asked: The channel as asked for.
+        train: Training text, or all text.
+        valid: Validation text; None if it is held out of ``train``.
         inputs: Files of both.
     """
 
@@ -65,14 +65,14 @@ class Channel:
 
     @property
     def parts(self) -> list[tuple[Source, SplitRule]]:
-        """What to read, in order, and on which side its documents go."""
+        """The sources in reading order, each with the rule that splits its documents."""
         if self.valid is None:
             return [(self.train, SplitRule(self.asked.valid_fraction))]
         return [(self.train, SplitRule(0.0)), (self.valid, SplitRule(1.0))]
 
 
 def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
-    """Check what can be checked before any file is opened.
+    """Check the settings of all channels before any file is opened.
 
     Raises:
         InputError: Names every problem.
@@ -90,8 +90,8 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
     for source in sources:
         if not CHANNEL_NAME.fullmatch(source.name) or source.name.casefold() == TOKENIZER_FOLDER:
             problems.append(
-                f"channel {source.name!r}: this name cannot be used; take letters, digits, _, . "
-                f"and - (and not {TOKENIZER_FOLDER!r})"
+                f"channel {source.name!r}: this name cannot be used; use letters, digits, _, . "
+                f"and - (but not {TOKENIZER_FOLDER!r})"
             )
         if source.valid is None and not 0 < source.valid_fraction < 1:
             problems.append(
@@ -114,11 +114,11 @@ def find_channels(
 
     Args:
         sources: The channels.
-        known: What was prepared before: files of the same size and time are not hashed again.
-        ours: Files and folders that dcpt writes, in which there can be no text of a channel.
+        known: The record of prepared text: files of the same size and time are not hashed again.
+        ours: Files and folders that dcpt writes, which must not contain the text of a channel.
 
     Raises:
-        InputError: Names every source that is missing, cannot be read, or takes in one of ours.
+        InputError: Names every source that is missing, cannot be read, or overlaps with ``ours``.
     """
     hashed = (
         {file.path: file for m in known.channels.values() for file in m.inputs} if known else {}
@@ -149,9 +149,9 @@ def find_channels(
 
 
 def channel_keys(channels: Sequence[Channel], tokenizer_name: str) -> dict[str, str]:
-    """Hash all that decides the shards of each channel: contents and settings, never paths.
+    """Hash everything that determines the shards of each channel: contents and settings, not paths.
 
-    A tokenizer that is trained on the text of all channels changes with any of them.
+    A tokenizer trained on the text of all channels changes if any channel changes.
     """
     texts = {channel.asked.name: _describe_text(channel) for channel in channels}
     trained = tokenizer_name.startswith("bpe ")
@@ -162,7 +162,7 @@ def channel_keys(channels: Sequence[Channel], tokenizer_name: str) -> dict[str, 
 
 
 def describe_split(asked: ChannelSource) -> str:
-    """Say in words how the documents of a channel are split."""
+    """Describe how the documents of a channel are split."""
     if asked.valid is not None:
         return "validation text from a source of its own"
     return f"{asked.valid_fraction:.2%} of the documents held out by a hash of their words"
@@ -173,15 +173,15 @@ def sample_texts(
 ) -> Iterator[str]:
     """Choose training text of every channel for a tokenizer to learn from.
 
-    Of each channel the documents with the smallest hashes are kept, as many as ``SAMPLE_BYTES``
-    hold: an even and repeatable sample of a text of any length, in one reading.
+    Of each channel the documents with the smallest hashes are kept, up to ``SAMPLE_BYTES``: a
+    uniform and repeatable sample of a text of any length, in a single pass.
     """
     total = sum(channel.train.size for channel in channels)
     start = 0
     for channel in channels:
         rule = channel.parts[0][1]
         sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
-        # A capped channel must not be read to its end for this: a token is about four bytes.
+        # A channel with max_tokens is not read to its end for this: a token is about four bytes.
         enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
         for text, position in read_documents(channel.train, channel.asked.text_field):
             document_hash = hash_document(text)

@@ -313,7 +313,7 @@ FIRST = "{shape: linear, to_step: 10, lr_from: 0, lr_to: 3e-4}"
         (f"a: [{{shape: constant, to_step: {MOST_STEPS + 1}, lr_from: 1e-3}}]", "less than or"),
         ("a: []", "a: a schedule of 0 segments; give between 1 and 30"),
         ("a: 3", "a: 3: input should be a valid tuple"),
-        (f"a: [{FIRST}]\na: [{FIRST}]", "'a' is there twice"),
+        (f"a: [{FIRST}]\na: [{FIRST}]", "'a' occurs twice"),
         ("- a", "holds no schedules"),
         ("a: [", "line 1: is not valid YAML"),
     ],

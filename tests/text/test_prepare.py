@@ -363,7 +363,7 @@ def test_a_kill_between_two_moves_is_noticed_and_mended(
     folder = tmp_path / "prepared"
     prepare(sources, folder, 300)
     prepare_and_die(sources, folder, 0.3, "move")
-    with pytest.raises(InputError, match="channel general is not the one that was recorded"):
+    with pytest.raises(InputError, match="channel general is not the recorded one"):
         load_prepared(folder)
     changed = [replace(sources[0], valid_fraction=0.3), sources[1]]
     expected = prepare(changed, tmp_path / "uninterrupted", 300)
@@ -480,7 +480,9 @@ def test_a_full_disk_loses_nothing(
     first = prepare(sources, folder, 300)
     larger = write(tmp_path / "larger.jsonl", [speech(i) for i in range(20_000)])
     grown = [replace(sources[0], train=larger), sources[1]]
-    with pytest.raises(InputError, match=r"cannot be written .No space left on device.; make room"):
+    with pytest.raises(
+        InputError, match=r"cannot be written .No space left on device.; free disk space"
+    ):
         prepare(grown, folder, 300)
     assert load_prepared(folder) == first
     assert prepare(sources, folder, 300).did_nothing

@@ -197,10 +197,10 @@ def test_a_torn_tokenizer_of_a_model_is_named(folder: Path, tmp_path: Path) -> N
     for name in ("tokenizer.json", "tokenizer_config.json"):
         model = edited(folder, tmp_path / f"torn-{name}", name)
         (model / name).write_bytes((model / name).read_bytes()[:40])
-        with pytest.raises(InputError, match=rf"{name}: .*put the original file back"):
+        with pytest.raises(InputError, match=rf"{name}: .*restore the original file"):
             copy_tokenizer(str(model), tmp_path)
         if name == "tokenizer.json":
-            with pytest.raises(InputError, match=rf"{name}: .*put the original file back"):
+            with pytest.raises(InputError, match=rf"{name}: .*restore the original file"):
                 check_same_tokenizer(model, folder, "base", "m")
 
 
@@ -240,7 +240,9 @@ def test_a_hub_id_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise ConnectionError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(InputError, match=r"tokenizer owner/name: no such folder, and the hub"):
+    with pytest.raises(
+        InputError, match=r"tokenizer owner/name: no such folder, and it cannot be downloaded"
+    ):
         copy_tokenizer("owner/name", tmp_path)
     assert asked == [False]
     assert encodes_as_files(tmp_path, "owner/name")  # nothing is known of it
