@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from dcpt.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dcpt.grid.estimate import Estimate
     from dcpt.grid.queue import Outcome
 
 
@@ -24,6 +26,20 @@ def _end(outcome: Outcome, console: Console) -> None:
         print_line(console, f"failed: {name}: {words}", "red")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _show_estimates(
+    estimates: Sequence[Estimate], workers: int, console: Console, json: bool
+) -> None:
+    """Print the cost of planned runs."""
+    from dcpt.cli.console import as_json
+    from dcpt.cli.show_grid import estimate_table, estimate_words
+
+    if json:
+        typer.echo(as_json([vars(estimate) for estimate in estimates]))
+        return
+    console.print(estimate_table(estimates))
+    console.print(estimate_words(estimates, workers))
 
 
 def init(
@@ -116,7 +132,7 @@ def run_grid(
     Example: dcpt run-grid study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_damaged, open_console, print_line
-    from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
+    from dcpt.cli.show_grid import watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.train import estimate_study, train_study
@@ -125,12 +141,7 @@ def run_grid(
     console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
     note_damaged(workspace.damaged)
     if dry_run:
-        estimates = estimate_study(workspace, slots[0])
-        if json:
-            typer.echo(as_json([vars(estimate) for estimate in estimates]))
-        else:
-            console.print(estimate_table(estimates))
-            console.print(estimate_words(estimates, len(slots)))
+        _show_estimates(estimate_study(workspace, slots[0]), len(slots), console, json)
         return
     with watch_grid(console, slots, "grid") as view:
         outcome = train_study(workspace, slots, on_tick=view.tick)
@@ -192,7 +203,7 @@ def verify(
     Example: dcpt verify study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_damaged, open_console
-    from dcpt.cli.show_grid import estimate_table, estimate_words, watch_grid
+    from dcpt.cli.show_grid import watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.pipeline.verify import estimate_verification, verify_study
     from dcpt.pipeline.workspace import Workspace
@@ -200,12 +211,7 @@ def verify(
     console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
     note_damaged(workspace.damaged)
     if dry_run:
-        estimates = estimate_verification(workspace, slots[0])
-        if json:
-            typer.echo(as_json([vars(estimate) for estimate in estimates]))
-        else:
-            console.print(estimate_table(estimates))
-            console.print(estimate_words(estimates, len(slots)))
+        _show_estimates(estimate_verification(workspace, slots[0]), len(slots), console, json)
         return
     with watch_grid(console, slots, "verification") as view:
         checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())

@@ -20,10 +20,9 @@ from pydantic import (
 )
 
 from dcpt.errors import InputError
-from dcpt.names import shorten
 from dcpt.quantities import Count
 from dcpt.table.rate_curves import Curve
-from dcpt.yaml_files import read_yaml
+from dcpt.yaml_files import explain_problem, read_yaml
 
 Array = NDArray[np.float64]
 
@@ -160,13 +159,4 @@ def _explain(problem: Any) -> str:
     place = [
         f"segment {part + 1}" if isinstance(part, int) else part[:60] for part in problem["loc"]
     ]
-    where = ", ".join(place)
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key; valid here: {', '.join(Segment.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; every segment needs it"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    value = problem["input"]
-    shown = "" if isinstance(value, dict | list | BaseModel) else f"{shorten(value)}: "
-    return f"{where}: {shown}{message}"
+    return explain_problem(problem, ", ".join(place), lambda: list(Segment.model_fields))
