@@ -42,8 +42,8 @@ def test_programs_read_all_of_it(code: Path) -> None:
 def test_columns_may_have_other_names(tmp_path: Path, code: Path) -> None:
     renamed = bundled_runs("code").rename(columns={"n_params": "N"})
     write_runs(renamed, tmp_path / "renamed.csv")
-    told = run(tmp_path / "renamed.csv", "--json", "--column", "n_params=N")
-    assert json.loads(told) == diagnose(code).as_dict()
+    output = run(tmp_path / "renamed.csv", "--json", "--column", "n_params=N")
+    assert json.loads(output) == diagnose(code).as_dict()
 
 
 def test_a_table_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
@@ -58,9 +58,11 @@ def test_the_runs_of_a_study_are_read_with_their_folders(tmp_path: Path) -> None
     for words in (["prepare", study], ["run-grid", study, "--workers", "1"]):
         result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
         assert result.exit_code == 0, result.output
-    told = json.loads(run(study, "--json"))
-    assert told["n_runs"] == 1
-    assert not [finding for finding in told["findings"] if finding["verdict"] == "cannot be judged"]
+    output = json.loads(run(study, "--json"))
+    assert output["n_runs"] == 1
+    assert not [
+        finding for finding in output["findings"] if finding["verdict"] == "cannot be judged"
+    ]
     (folder,) = tmp_path.glob("runs/a-r0.5-lr0.003-seed0-????????")
     message = "TrainingError: run a: the training loss of step 3 is nan at a learning rate of 1"
     (folder / "error.json").write_text(json.dumps({"message": message, "traceback": ""}))

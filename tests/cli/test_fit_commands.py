@@ -1,4 +1,4 @@
-"""The commands on laws: the menu, what a table carries, held-out comparison, fits, questions."""
+"""The commands on laws: list, support by a table, held-out comparison, fit, prediction."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def folder(table: Path) -> Path:
 
 # ------------------------------------------------------------------------------------ dcpt laws
 def test_the_menu_says_of_every_law_what_it_needs() -> None:
-    told = dcpt("laws")
+    output = dcpt("laws")
     for law in LAWS.values():
-        assert f"{law.name}: " in told
-        assert law.formula in told
-        assert law.source in told
-    assert "unique_tokens_<channel>" in told
+        assert f"{law.name}: " in output
+        assert law.formula in output
+        assert law.source in output
+    assert "unique_tokens_<channel>" in output
     records = {law["name"]: law for law in dcpt_json("laws")["laws"]}
     assert records["d-cpt"]["needs"] == ["n_tokens", "ratio"]
     assert records["d-cpt"]["needs_values"] == {"n_params": 3, "n_tokens": 3, "ratio": 3}
@@ -63,25 +63,27 @@ def test_the_menu_says_of_every_law_what_it_needs() -> None:
 
 
 def test_one_law_is_shown_with_its_parameters_and_letters() -> None:
-    told = dcpt("laws", "joint-general")
+    output = dcpt("laws", "joint-general")
     for parameter in LAWS["joint-general"].parameters:
-        assert f"{parameter.lower:g} to {parameter.upper:g}" in told
-    assert "what more general text gains" in told
-    assert "Rp: LR / (peak learning rate of the base's pre-training)" in told
-    assert "epochs" not in told  # its e is that of the exponential
-    assert told == dcpt("laws", "--law", "joint-general")
+        assert f"{parameter.lower:g} to {parameter.upper:g}" in output
+    assert "what more general text gains" in output
+    assert "Rp: LR / (peak learning rate of the base's pre-training)" in output
+    assert "epochs" not in output  # its e is that of the exponential
+    assert output == dcpt("laws", "--law", "joint-general")
 
 
-def test_a_table_says_which_laws_it_carries_and_why_not_the_others(table: Path) -> None:
+def test_laws_lists_those_a_table_supports_and_why_not_the_others(table: Path) -> None:
     found = dcpt_json("laws", table)["channels"]
     assert set(found) == {"general", "domain"}
     assert set(found["domain"]) == set(LAWS)
     assert found["domain"]["d-cpt"] is None
     assert found["domain"]["joint-general"] == "it is for the general side"
     assert "annealed" in found["domain"]["annealed-domain-lam"]
-    told = dcpt("laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain")
-    assert told.startswith("domain carries d-cpt\n  not annealed-domain: ")
-    assert "general" not in told
+    output = dcpt(
+        "laws", table, "--channel", "domain", "--law", "d-cpt", "--law", "annealed-domain"
+    )
+    assert output.startswith("domain carries d-cpt\n  not annealed-domain: ")
+    assert "general" not in output
 
 
 # --------------------------------------------------------------------------------- dcpt compare
@@ -120,7 +122,7 @@ def test_people_see_the_best_law_first(table: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------- dcpt fit
-def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
+def test_fit_uses_fixed_values_bounds_and_delta(table: Path) -> None:
     words = ("fit", table, "--law", "d-cpt", "--channel", "domain", "--draws", 20)
     (free,) = dcpt_json(*words)["fits"]
     (held,) = dcpt_json(*words, "--fixed", "eta=1.5", "--bounds", "gamma=0.3:0.4")["fits"]
@@ -134,7 +136,7 @@ def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--fixed", "eta", "--fixed eta: write it as kappa=0.7"),
         ("--fixed", "eta=high", "--fixed eta: 'high' is not a finite number"),
@@ -146,8 +148,10 @@ def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
         ("--law", "d-cpt2", "law d-cpt2 is not known; there are "),
     ],
 )
-def test_wrong_options_of_fit_are_refused(table: Path, option: str, value: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_wrong_options_of_fit_are_refused(
+    table: Path, option: str, value: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
         dcpt("fit", table, "--law", "d-cpt", "--channel", "domain", option, value)
 
 
@@ -205,14 +209,14 @@ def test_all_that_is_wrong_with_a_question_is_said_at_once(folder: Path) -> None
     words = ("--n-params", 7, "--n-tokens", "20M", "--ratio", 50, "--learning-rate", 3)
     with pytest.raises(InputError) as caught:
         dcpt("predict", folder, *words, "--base-loss", "domain=-1", "--phase", "end")
-    told = "\n".join(caught.value.problems)
+    output = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 5
-    assert "n_params 7 is below 1,000" in told
-    assert "7 looks like 7B, which is written 7000000000" in told
-    assert "ratio 50 lies outside 0..1" in told
-    assert "learning_rate 3 is not a learning rate in (0, 1]" in told
-    assert "base_loss_domain -1 is not a loss > 0" in told
-    assert "phase 'end' cannot be predicted" in told
+    assert "n_params 7 is below 1,000" in output
+    assert "7 looks like 7B, which is written 7000000000" in output
+    assert "ratio 50 lies outside 0..1" in output
+    assert "learning_rate 3 is not a learning rate in (0, 1]" in output
+    assert "base_loss_domain -1 is not a loss > 0" in output
+    assert "phase 'end' cannot be predicted" in output
 
 
 def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
@@ -223,8 +227,8 @@ def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
     (flag,) = beyond["flags"]
     assert flag["name"] == "extrapolates:n_tokens"
     assert flag["words"].startswith("n_tokens lies outside what the runs saw")
-    told = dcpt(*asked, "--n-tokens", "200M", "--ratio", 0.4, "--ratio", 0.5)
-    assert f"Warning: {flag['words']}." in told
+    output = dcpt(*asked, "--n-tokens", "200M", "--ratio", 0.4, "--ratio", 0.5)
+    assert f"Warning: {flag['words']}." in output
     (row,) = beyond["predictions"]
     assert row["low"] < row["loss"] < row["high"]
 

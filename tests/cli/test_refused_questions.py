@@ -1,4 +1,4 @@
-"""What ``predict`` and ``recommend`` take from the study, the table and the recommendation."""
+"""Values that ``predict`` and ``recommend`` take from study, table and recommendation."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_the_base_s_losses_are_those_of_the_table(study: Path) -> None:
     assert losses(study.parent / "fit", *asked, *given)["general"]["loss"] == pytest.approx(
         found["general"]["loss"], abs=1e-9
     )
-    told = call("predict", study.parent / "fit", *asked).stderr
-    assert "note: the base's losses are those of the table" in told
+    output = call("predict", study.parent / "fit", *asked).stderr
+    assert "note: the base's losses are those of the table" in output
     answer = json.loads(
         call("recommend", study.parent / "fit", *asked[:4], "--limit", "+3%", "--json").stdout
     )
@@ -87,6 +87,6 @@ def test_a_table_that_names_no_schedule_is_asked_for_it(tmp_path: Path) -> None:
     write_runs(runs, tmp_path / "named.csv")
     assert "column schedule" not in call("runs", tmp_path / "named.csv").stderr
     write_runs(runs.drop(columns="phase"), tmp_path / "unnamed.csv")
-    told = call("runs", tmp_path / "unnamed.csv")
-    assert "name each run's schedule in the column schedule" in told.stderr
-    assert "phases: not in the table" in told.stdout
+    output = call("runs", tmp_path / "unnamed.csv")
+    assert "name each run's schedule in the column schedule" in output.stderr
+    assert "phases: not in the table" in output.stdout

@@ -60,9 +60,9 @@ def test_every_command_prints_json() -> None:
 
 
 def test_the_list_of_commands_cuts_no_summary() -> None:
-    told = _help()
-    assert "..." not in told.partition("Commands:")[2]
-    assert "--install-completion" in told
+    output = _help()
+    assert "..." not in output.partition("Commands:")[2]
+    assert "--install-completion" in output
 
 
 def _help(*command: str) -> str:
@@ -74,7 +74,7 @@ def test_the_version_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("prepare", "absent.yaml"), "dcpt init absent.yaml"),
         (("fit", "absent.csv"), "absent.csv does not exist"),
@@ -92,11 +92,11 @@ def test_the_version_is_shown() -> None:
     ],
 )
 def test_bad_input_ends_with_one_sentence_and_code_2(
-    tmp_path: Path, words: tuple[str, ...], told: str
+    tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     result = dcpt(*words, cwd=tmp_path)
     assert result.returncode == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 

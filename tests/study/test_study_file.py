@@ -176,7 +176,7 @@ def test_channels_have_letters_of_any_script_in_one_normal_form(tmp_path: Path) 
         load(tmp_path, twice)
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_raised_together(tmp_path: Path) -> None:
     text = STUDY.replace("0.25", "1.25").replace("name: tiny", "name: tiny\nextra: 1")
     with pytest.raises(InputError) as caught:
         load(tmp_path, text)

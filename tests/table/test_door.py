@@ -1,4 +1,4 @@
-"""Each rule of the runs table: what it refuses, what it says, and what it lets through."""
+"""Each rule of the runs table: what it refuses, its message, and what it accepts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def table(**changes: Any) -> pd.DataFrame:
 
 @pytest.fixture
 def problems(tmp_path: Path) -> Any:
-    """Write a table as CSV, load it, and return what the door says against it."""
+    """Write a table as CSV, load it, and return the problems."""
 
     def of(frame: pd.DataFrame) -> list[str]:
         path = tmp_path / "runs.csv"
@@ -230,7 +230,7 @@ def test_a_base_row_may_leave_open_what_training_decides() -> None:
     assert np.isnan(loaded["n_params"][0])
 
 
-def test_a_column_of_a_persons_own_is_not_read() -> None:
+def test_a_column_of_the_users_own_is_not_read() -> None:
     frame = check_runs(table(weight_decay=["x"] * 5, loss_="3"), "t")
     assert frame["weight_decay"].tolist() == ["x"] * 5
 

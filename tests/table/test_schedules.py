@@ -1,4 +1,4 @@
-"""Schedules: their file, and the learning-rate history that they and a run's own columns give."""
+"""Files of schedules, and learning-rate histories from schedules and from a run's own columns."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_an_annealed_row_without_its_branch_is_unknown_unless_a_decay_is_assumed
         assert values[1] == pytest.approx(values[0])
 
 
-def test_a_persons_own_areas_stay() -> None:
+def test_areas_in_the_table_are_kept() -> None:
     frame = pd.DataFrame([own_row(50 * BATCH, 5 * BATCH)] * 3)
     computed = read_history(frame)
     frame["lr_area"] = [math.nan, 1.01 * computed["lr_area"][1], 2 * computed["lr_area"][2]]
@@ -187,13 +187,13 @@ def test_a_persons_own_areas_stay() -> None:
     assert np.isnan(found["drop_sizes"]).all(axis=1).tolist() == [False, False, True]
 
 
-def test_own_areas_need_no_columns_beside_them() -> None:
+def test_own_areas_need_no_other_columns() -> None:
     found = read_history(pd.DataFrame({"n_tokens": [10, 20], "lr_area": [0.1, 0.2]}))
     assert list(found) == ["lr_area"]
 
 
 def test_a_history_of_very_many_steps_is_unknown() -> None:
-    """A batch given in sequences, or a very large target: laws of the history say so by name."""
+    """A batch given in sequences, or a very large target, has too many steps for a history."""
     frame = pd.DataFrame([own_row(10**13, 0), own_row(51_200, 0)])
     known = np.isfinite(read_history(frame)["lr_area"])
     assert known.tolist() == [False, True]
@@ -325,7 +325,7 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, words: str) -> None:
         load_schedules(path)
 
 
-def test_all_problems_of_a_file_are_told_together(tmp_path: Path) -> None:
+def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
     path = tmp_path / "schedules.json"
     path.write_text(json.dumps({"a": [{"shape": "step", "to_step": "x", "lr_from": 1}], "b": []}))
     with pytest.raises(InputError) as caught:

@@ -1,4 +1,4 @@
-"""The runs table as a file: what is read, what is written, what is refused."""
+"""Reading and writing files of runs tables."""
 
 from __future__ import annotations
 

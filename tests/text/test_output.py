@@ -1,4 +1,4 @@
-"""Nothing of a person's is written to, replaced or removed."""
+"""The user's files are never written to, replaced or removed."""
 
 from __future__ import annotations
 

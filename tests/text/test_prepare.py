@@ -63,9 +63,9 @@ def no_trace_of(folder: Path) -> bool:
 
 
 def test_shards_hold_the_documents(sources: list[ChannelSource], tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     prepared = prepare(
-        sources, tmp_path / "prepared", 300, progress=lambda *a: told.append(a), sequence_tokens=64
+        sources, tmp_path / "prepared", 300, progress=lambda *a: calls.append(a), sequence_tokens=64
     )
     for channel, texts, fraction in (("general", SPEECHES, 0.02), ("domain", CODES, 0.1)):
         train, valid = decode(prepared, channel, "train"), decode(prepared, channel, "valid")
@@ -87,7 +87,7 @@ def test_shards_hold_the_documents(sources: list[ChannelSource], tmp_path: Path)
     assert not prepared.did_nothing
     assert load_prepared(tmp_path / "prepared") == prepared
     sizes = {source.name: Path(source.train).stat().st_size for source in sources}
-    assert {name: (done, total) for name, done, total in told if name != "tokenizer"} == {
+    assert {name: (done, total) for name, done, total in calls if name != "tokenizer"} == {
         name: (size, size) for name, size in sizes.items()
     }
 
@@ -204,7 +204,7 @@ def test_copies_are_on_one_side_and_counted(tmp_path: Path) -> None:
     assert manifest.valid.repeated_documents == manifest.valid.documents / 2
 
 
-def test_shared_documents_are_counted_and_told(tmp_path: Path) -> None:
+def test_shared_documents_are_counted_and_reported(tmp_path: Path) -> None:
     general = write(tmp_path / "general.jsonl", [*SPEECHES, "  ", ""])
     valid = write(tmp_path / "valid.jsonl", [*SPEECHES[:5], *CODES[100:120]])
     domain = write(tmp_path / "domain.jsonl", [*CODES[:100], *SPEECHES[300:]])
@@ -234,7 +234,7 @@ def test_shared_documents_are_counted_and_told(tmp_path: Path) -> None:
     assert "10 documents are in training and in validation" in prepared.warnings[0]
 
 
-def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_files_left_out_of_a_folder_are_reported(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     write(tmp_path / "texts" / "a.jsonl", SPEECHES)
     (tmp_path / "texts" / "README.md").write_text("about")
@@ -357,7 +357,7 @@ def test_a_kill_loses_nothing_that_was_prepared(
     assert prepare(sources, folder, 300).did_nothing
 
 
-def test_a_kill_between_two_moves_is_noticed_and_mended(
+def test_a_kill_between_two_moves_is_noticed_and_repaired(
     sources: list[ChannelSource], tmp_path: Path
 ) -> None:
     folder = tmp_path / "prepared"

@@ -208,7 +208,7 @@ def test_a_torn_tokenizer_of_a_model_is_named(folder: Path, tmp_path: Path) -> N
     "text", ["   ", "1234", "'t", "\n\n", "\t\t", "e\u0301", "漢字", "🙂", "!="]
 )
 def test_the_probes_tell_tokenizers_apart(folder: Path, tmp_path: Path, text: str) -> None:
-    """Whatever a pre-tokenizer may treat in its own way is in a probe."""
+    """The probes contain everything that pre-tokenizers may treat differently."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     rule = {"type": "Split", "pattern": {"String": text}, "behavior": "Removed", "invert": False}
     tokenizer["pre_tokenizer"] = {
