@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and files that turn out damaged."""
+"""Write files atomically, and handle damaged files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dcpt.errors import InputError
 
 
 class DamagedFileError(InputError):
-    """A file that dcpt wrote cannot be read any more: it is torn, or something changed it.
+    """A file that dcpt wrote cannot be read: it is incomplete, or was changed.
 
     Args:
         path: The file.
-        reason: What is wrong with it.
-        remedy: What a person does about it.
+        reason: The problem.
+        remedy: What the user can do.
     """
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:
@@ -29,10 +29,10 @@ class DamagedFileError(InputError):
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and move what was written there to ``path`` at the end.
+    """Yield a temporary path, and rename the file written there to ``path`` at the end.
 
-    The content is on the disk before the file has its name: a machine that loses power leaves the
-    old file or the new one, never half of one. After an error the old file is still there.
+    The content is on disk before the rename: after a power loss, the old or the new file is there,
+    never a part of it. After an error, the old file is unchanged.
 
     Args:
         path: The file to write or replace.
@@ -54,14 +54,14 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file's content to the disk."""
+    """Flush a file's content to disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names of a folder's files to the disk, so that a rename survives a power cut."""
-    if os.name == "nt":  # Windows opens no folders
+    """Flush the names of a folder's files to disk, so that a rename survives a power loss."""
+    if os.name == "nt":  # Windows cannot open folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -71,19 +71,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with replace_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a binary file whole or not at all."""
+    """Write a binary file atomically."""
     with replace_file(path) as partial:
         partial.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all; NaN and infinities are refused."""
+    """Write a JSON file atomically; NaN and infinities raise an error."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
@@ -92,17 +92,17 @@ def read_json(path: Path, remedy: str = "set it aside and start again") -> Any:
 
     Args:
         path: The file.
-        remedy: Ends the message where the file is damaged.
+        remedy: The end of the message if the file is damaged.
 
     Returns:
-        Its content, None if there is no such file.
+        Its content; None if there is no such file.
 
     Raises:
-        DamagedFileError: If it is no JSON in UTF-8, or no file that can be read.
+        DamagedFileError: If it is not JSON in UTF-8, or cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # of the latter: what should be its folder
+    except (FileNotFoundError, NotADirectoryError):  # NotADirectory: its folder is a file
         return None
     except (IsADirectoryError, PermissionError) as error:
         raise DamagedFileError(path, f"{error.strerror}", remedy) from None
@@ -123,13 +123,13 @@ def read_record(path: Path, remedy: str = "set it aside and start again") -> dic
 
     Args:
         path: The file.
-        remedy: Ends the message where the file is damaged.
+        remedy: The end of the message if the file is damaged.
 
     Returns:
-        Its content without the hash, None if there is no such file.
+        Its content without the hash; None if there is no such file.
 
     Raises:
-        DamagedFileError: If it is no JSON object, or its content is not what was written.
+        DamagedFileError: If it is not a JSON object, or its content does not match the hash.
     """
     record = read_json(path, remedy)
     if record is None and not path.exists():
@@ -143,28 +143,28 @@ def read_record(path: Path, remedy: str = "set it aside and start again") -> dic
 
 
 def _record_sha256(record: Mapping[str, Any]) -> str:
-    read_back = json.loads(json.dumps(record))  # keys are text and tuples lists, as in the file
+    read_back = json.loads(json.dumps(record))  # as in the file: keys are text, tuples are lists
     canonical = json.dumps(read_back, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def make_room(path: Path) -> None:
-    """Set aside a folder that stands where a file of ours belongs."""
+    """Rename a folder that has the path of a file to be written."""
     if path.is_dir() and not path.is_symlink():
         set_aside(path)
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file or folder to ``<name>.damaged``; nothing that is there is replaced.
+    """Rename a damaged file or folder to ``<name>.damaged``; no existing file is replaced.
 
     Returns:
-        Its new path: ``<name>.damaged``, or ``<name>.damaged-2`` and so on where that exists.
+        Its new path: ``<name>.damaged``, or ``<name>.damaged-2`` and so on if that exists.
     """
     number, target = 1, path.with_name(f"{path.name}.damaged")
     while os.path.lexists(target):
         number += 1
         target = path.with_name(f"{path.name}.damaged-{number}")
-    with suppress(FileNotFoundError):  # another process set it aside just now
+    with suppress(FileNotFoundError):  # another process has just renamed it
         path.rename(target)
     sync_folder(path.parent)
     return target

@@ -1,4 +1,4 @@
-"""What ends a command early: bad input, or a signal."""
+"""Errors that end a command: bad input, or a signal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dcpt.names import escape_controls
 
 
 class InputError(ValueError):
-    """Bad input from a person: says where, which value, which rule, and what to do.
+    """Bad input from the user: states the place, the value, the rule and the remedy.
 
     The command line prints it without a traceback and exits with code 2. Control characters of the
-    input are shown escaped, so that they change nothing in a terminal.
+    input are escaped, so that they do not affect the terminal.
 
     Args:
-        problems: One sentence, or several that were found together.
+        problems: A sentence, or a list of sentences.
 
     Examples:
         >>> try:
@@ -34,7 +34,7 @@ class InputError(ValueError):
 class Stopped(BaseException):
     """A signal stopped the work.
 
-    No ``Exception``, as ``KeyboardInterrupt`` is none: what handles errors must not catch it.
+    Not an ``Exception``, like ``KeyboardInterrupt``: code that handles errors must not catch it.
 
     Args:
         number: The signal.

@@ -1,8 +1,8 @@
-"""SHA-256 of files, computed once for every state of a file on this machine.
+"""SHA-256 of files, computed again only if a file changes.
 
-Shards, states and bases are checked against the hashes that were written down when they were made.
-Hashing reads the whole file, 1 to 2 GB a second at best, so what a file's hash was is remembered
-with its size, time of change and inode: a start that finds these unchanged reads nothing.
+Shards, states and bases are checked against the hashes recorded when they were written. Hashing
+reads the whole file, at 1 to 2 GB/s at best, so a file's hash is cached with its size, modification
+times and inode. If these are unchanged, the file is not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dcpt.atomic_files import read_record, write_record
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read only if the file changed since it was last asked for here.
+    """SHA-256 of a file, computed only if the file changed since the last call on this machine.
 
     Args:
         path: The file.
@@ -34,52 +34,52 @@ def file_sha256(path: Path) -> str:
 
 
 def remembered_digest(method: str, files: Sequence[Path], compute: Callable[[], str]) -> str:
-    """A digest of files, computed only if one of them changed since it was last asked for here.
+    """A digest of files, computed only if a file changed since the last call on this machine.
 
     Args:
-        method: Names how the digest is computed, so that two ways do not share one memory.
+        method: Name of the way the digest is computed, part of the cache's key.
         files: The files that the digest depends on.
-        compute: Computes it.
+        compute: Computes the digest.
 
     Returns:
-        What ``compute`` gives.
+        The digest.
 
     Raises:
-        OSError: If a file is not there.
+        OSError: If a file does not exist.
     """
     files = [path.resolve() for path in files]
     names, before = [str(path) for path in files], [file_state(path) for path in files]
     memory = _memory(method, names)
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a memory that is not there or torn
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no cache entry, or a damaged one
         known = read_record(memory) or {}
         if known["files"] == names and known["states"] == before:
             return str(known["digest"])
     digest = compute()
-    if [file_state(path) for path in files] == before:  # else someone writes to them just now
+    if [file_state(path) for path in files] == before:  # else they are being written to
         _remember(memory, {"files": names, "states": before, "digest": digest})
     return digest
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, read from its first byte to its last."""
+    """SHA-256 of a file, always computed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_state(path: Path) -> list[int]:
-    """What changes when a file's content does: size, times of change in ns, inode and device."""
+    """Values that change with a file's content: size, modification times in ns, inode, device."""
     about = os.stat(path)
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_dev]
 
 
 def _memory(method: str, names: Sequence[str]) -> Path:
-    """The file that remembers a digest: one each, so that workers do not collide."""
+    """The cache file of a digest; each digest has its own, so that workers do not collide."""
     asked = "\0".join([method, *names])
     name = hashlib.sha256(asked.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return user_cache_path("dcpt") / "sha256" / f"{name}.json"
 
 
 def _remember(memory: Path, record: dict[str, object]) -> None:
-    with suppress(OSError):  # a cache folder that cannot be written costs time only
+    with suppress(OSError):  # without a cache, hashing only takes longer
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_record(memory, record)

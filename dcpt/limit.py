@@ -1,4 +1,4 @@
-"""How much general loss may rise: what the study asks and the decision keeps."""
+"""The limit on the rise of the general loss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST = {"percent": 100.0, "nats": 1.0}
 class Limit:
     """How much general loss may rise above the base's own: ``+3%`` or ``+0.05`` nats.
 
-    A negative one, ``-5%``, asks for a fall: where the general text is new to the base, a loss that
-    only keeps still is text that was not learnt.
+    A negative limit, such as ``-5%``, requires a fall, for general text that is new to the base.
 
-    With several general channels it is on their weighted total, or, as ``+3% each``, on every one.
+    With several general channels, the limit applies to their weighted total, or, written as
+    ``+3% each``, to every channel.
 
     Examples:
         >>> dcpt.Limit.parse("+0.05").on(base_loss=2.0)
@@ -53,8 +53,8 @@ class Limit:
             return None
         beyond = "above" if self.amount > 0 else "not above minus"
         return (
-            f"limit {self} is {beyond} {most:g} {self.unit}: it says how much general loss may "
-            "rise above the base's own, so write percent such as +3%, or nats per token such as "
+            f"limit {self} is {beyond} {most:g} {self.unit}: it is the largest rise of the general "
+            "loss above the base's, so write percent such as +3%, or nats per token such as "
             "+0.05"
         )
 

@@ -1,4 +1,4 @@
-"""Names that people give: the alphabet of channels, and how foreign text is shown."""
+"""Names given by users: the alphabet of channel names, and how text is shown in messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 LONGEST_CHANNEL = 40
-"""Characters; a channel is also the name of a folder and a part of column names."""
+"""Characters; a channel's name is also the name of a folder and part of column names."""
 
 CHANNEL_RULE = (
     "is not a name of a channel; write letters, digits, _, . and -, a letter or digit first, "
@@ -16,16 +16,16 @@ CHANNEL_RULE = (
 """The part of a sentence after the name."""
 
 CHANNEL_NAME = re.compile(rf"[^\W_][\w.-]{{0,{LONGEST_CHANNEL - 1}}}")
-"""The alphabet, of names in normal form C."""
+"""The alphabet of names, in normal form C."""
 
 
 def read_channel_name(text: str) -> str:
-    """Check the name of a channel, wherever it comes from.
+    """Check the name of a channel.
 
     Letters and digits are those of Unicode.
 
     Returns:
-        The name in normal form C, so that one name has one spelling.
+        The name in normal form C, so that equal names have equal spellings.
 
     Raises:
         ValueError: If the name is not in the alphabet.
@@ -37,7 +37,7 @@ def read_channel_name(text: str) -> str:
 
 
 def same_but_case(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of different names that are one folder where file systems ignore case."""
+    """Pairs of different names that are the same folder if the file system ignores case."""
     first: dict[str, str] = {}
     pairs = []
     for name in dict.fromkeys(names):
@@ -48,7 +48,7 @@ def same_but_case(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def shorten(value: object, longest: int = 60) -> str:
-    """A value as messages show it: in quotes if it is text, and not longer than a line."""
+    """Format a value for a message: in quotes if it is text, and at most a line long."""
     if isinstance(value, str) and len(value) > longest:
         return repr(value[:longest] + "...")
     text = repr(value)
@@ -56,9 +56,9 @@ def shorten(value: object, longest: int = 60) -> str:
 
 
 def escape_controls(text: str) -> str:
-    r"""Text that a terminal shows as it is: ``\x1b`` for ESC, ``\u202e`` for a change of direction.
+    r"""Escape control characters: ``\x1b`` for ESC, ``\u202e`` for a change of direction.
 
-    Line breaks stay.
+    Line breaks are kept.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""Signals that ask to stop (SIGINT, SIGTERM, SIGHUP), and child processes that leave in order."""
+"""Handle stop signals (SIGINT, SIGTERM, SIGHUP), and end child processes in order."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ STOP_SIGNALS = tuple(
 
 @contextmanager
 def note_signals() -> Iterator[list[int]]:
-    """Collect the stop signals that arrive, in order, instead of acting on them.
+    """Collect stop signals in order instead of acting on them.
 
-    A signal that is ignored already (``nohup``) stays ignored. Python allows handlers in the main
-    thread only: in any other one nothing is collected.
+    A signal that is already ignored (``nohup``) stays ignored. Python allows handlers only in the
+    main thread: in another thread no signals are collected.
 
     Yields:
-        The list that grows by each signal.
+        The list to which signals are appended.
     """
     received: list[int] = []
 
@@ -47,12 +47,12 @@ def note_signals() -> Iterator[list[int]]:
 
 @contextmanager
 def block_signals() -> Iterator[None]:
-    """Block the stop signals; a process that starts inside begins with them blocked.
+    """Block the stop signals; a process started meanwhile begins with them blocked.
 
-    Ctrl-C goes to all processes of a terminal, and would end a new one with a traceback before it
-    can ignore the signal.
+    Ctrl-C goes to all processes of a terminal. It would end a new process with a traceback before
+    that can ignore the signal.
     """
-    resource_tracker.ensure_running()  # starts once, and unblocks SIGINT and SIGTERM by doing so
+    resource_tracker.ensure_running()  # starting it later would unblock SIGINT and SIGTERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -61,18 +61,18 @@ def block_signals() -> Iterator[None]:
 
 
 def ignore_signals(numbers: Sequence[signal.Signals]) -> None:
-    """Ignore these signals in a process that began with the stop signals blocked."""
+    """Ignore these signals in a process that started with the stop signals blocked."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def end_with_parent(parent: int, grace_s: float = 0.0) -> None:
-    """End this process, from a thread of its own, once its parent was killed.
+    """Start a thread that ends this process after its parent has died.
 
     Args:
         parent: The process id of the parent.
-        grace_s: Seconds that this process has left from then on.
+        grace_s: Seconds to wait before the end.
     """
 
     def watch() -> None:

@@ -1,7 +1,7 @@
-"""Numbers as people read and write them: counts, shares, rates, losses, intervals.
+"""Read and format numbers for people: counts, shares, rates, losses, intervals.
 
-The terminal, the page and its Markdown all write their numbers through these functions, so that a
-number is rounded in one way wherever it appears.
+The terminal, the page and its Markdown format their numbers with these functions, so that a number
+is rounded in the same way wherever it appears.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def format_count(value: float) -> str:
 def format_share(share: float) -> str:
     """Write a share to a tenth of a percent: ``57.3 %``, ``95 %``.
 
-    Recommended shares are rounded down where they are found, to as many digits as this shows.
+    Recommended shares are already rounded down to this number of digits.
     """
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
@@ -80,7 +80,7 @@ def format_percent(value: float) -> str:
 
 
 def format_chance(probability: float) -> str:
-    """Write a probability from draws: ``50 %``; it is never rounded to certainty."""
+    """Write a probability estimated from draws: ``50 %``; never rounded to 0 or 100 %."""
     if probability > 0.99:
         return "over 99 %"
     return "under 1 %" if probability < 0.01 else format_percent(probability)
@@ -131,4 +131,4 @@ def format_seconds(seconds: float) -> str:
 
 
 Count = Annotated[int, BeforeValidator(parse_count)]
-"""A pydantic field that accepts human numbers."""
+"""A pydantic field that accepts numbers such as ``10B``."""

@@ -1,7 +1,7 @@
-"""Reading the YAML and JSON files that people write: plain values, or a sentence that says why not.
+"""Read YAML and JSON files written by users, with errors in plain sentences.
 
-The values are those of YAML 1.2's core schema, with underscores in numbers: ``1e-3`` is a number,
-``on`` and ``2024-01-01`` are text. Keys are text as they are written.
+Values follow YAML 1.2's core schema, plus underscores in numbers: ``1e-3`` is a number, ``on`` and
+``2024-01-01`` are text. Keys are always text.
 """
 
 from __future__ import annotations
@@ -15,22 +15,36 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from dcpt.errors import InputError
+from dcpt.errors import InputError, did_you_mean
 from dcpt.names import shorten
 
 LARGEST_FILE = 1_000_000
-"""Bytes; a study has a few thousand. PyYAML reads about 100 kB a second."""
+"""Bytes; a study has a few thousand. PyYAML reads about 100 kB/s."""
 
 MOST_VALUES = 100_000
-"""Values after every alias is written out; ten lists of ten aliases each would make 10^10."""
+"""Number of values after expanding aliases; ten nested lists of ten aliases would make 10^10."""
 
 DEEPEST = 30
-"""Lists and mappings inside each other; a study has 6."""
+"""Levels of nested lists and mappings; a study has 6."""
 
 MOST_DIGITS = 30
-"""Of a whole number; no count here needs more than 19."""
+"""Digits of a whole number; no count needs more than 19."""
+
+_NOT_A_LIST = "is not a list; write [..., ...], or a line that begins with - for each item"
+_RULES = {
+    "model_type": "is not a section; write keys and their values",
+    "dict_type": "is not a section; write keys and their values",
+    "list_type": _NOT_A_LIST,
+    "tuple_type": _NOT_A_LIST,
+    "string_pattern_mismatch": (
+        "is not a name; write letters from a to z, digits, _, . and -, a letter or digit first"
+    ),
+}
+"""Messages in place of pydantic's own, by type of problem; they follow the value."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
@@ -38,7 +52,7 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class _BadYamlError(Exception):
-    """What is wrong and what to do, and the line, from 1, if one is known."""
+    """The problem and the remedy, and the line, counted from 1, if it is known."""
 
     def __init__(self, problem: str, node: Node | None = None, line: int | None = None) -> None:
         super().__init__(problem)
@@ -50,14 +64,14 @@ def read_yaml(path: Path, if_absent: str) -> Any:
 
     Args:
         path: The file, in UTF-8.
-        if_absent: What to do if there is no such file, for the error.
+        if_absent: The remedy if there is no such file.
 
     Returns:
         Dicts with text as keys, lists, text, numbers, booleans and None.
 
     Raises:
         InputError: If the file cannot be read, repeats a key, is nested too deeply, or holds
-            anything but plain values; one sentence with the file, the line, the value, the remedy.
+            anything but plain values; names the file, the line, the value and the remedy.
     """
     text = _read_text(path, if_absent)
     try:
@@ -69,6 +83,31 @@ def read_yaml(path: Path, if_absent: str) -> Any:
         raise InputError(f"{path}{line}: {error}") from None
 
 
+def explain_problem(problem: ErrorDetails, where: str, valid_keys: Callable[[], list[str]]) -> str:
+    """Write a sentence for a problem that pydantic found in a file.
+
+    Args:
+        problem: The problem.
+        where: Its place in the file.
+        valid_keys: Gives the keys that are valid there; called if a key is unknown.
+    """
+    if problem["type"] == "extra_forbidden":
+        valid = valid_keys()
+        hint = did_you_mean(str(problem["loc"][-1]), valid)
+        return f"{where}: unknown key; valid here: {', '.join(valid)}{hint}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; this key is required"
+    message = _RULES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    value = problem["input"]
+    if problem["type"] == "string_type" and isinstance(value, int | float):
+        message += "; put it in quotes"
+    shown = shorten(value)
+    says_value = problem["type"] == "value_error" and shown in message
+    if isinstance(value, dict | list | BaseModel) or says_value:
+        return f"{where}: {message}"
+    return f"{where}: {shown} {message[0].lower()}{message[1:]}"
+
+
 def _read_text(path: Path, if_absent: str) -> str:
     try:
         with path.open("rb") as file:
@@ -76,14 +115,14 @@ def _read_text(path: Path, if_absent: str) -> str:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; {if_absent}") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; name the file itself") from None
+        raise InputError(f"{path} is a folder; give the path of the file") from None
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{str(path)!r} cannot be read ({reason}); name a file that can") from None
+        raise InputError(f"{str(path)!r} cannot be read ({reason}); give a readable file") from None
     if len(content) > LARGEST_FILE:
         raise InputError(
-            f"{path} is larger than {LARGEST_FILE:,} bytes, which such a file never is; name "
-            "another file"
+            f"{path} is larger than {LARGEST_FILE:,} bytes, too large for such a file; give the "
+            "path of another file"
         )
     try:
         return content.decode("utf-8-sig")
@@ -96,14 +135,14 @@ def _read_text(path: Path, if_absent: str) -> str:
 
 
 def _check_characters(value: Any, depth: int = 1) -> None:
-    r"""Escapes such as ``\0`` write characters that no file, name or path can have."""
+    r"""Refuse characters that names and paths cannot contain; escapes such as ``\0`` give them."""
     if depth > DEEPEST:
         raise _BadYamlError(_too_deep())
     if isinstance(value, str):
         found = _NO_TEXT.search(value)
         if found is not None:
             raise _BadYamlError(
-                f"the text {shorten(value)} holds the character U+{ord(found[0]):04X}; remove it"
+                f"the text {shorten(value)} contains the character U+{ord(found[0]):04X}; remove it"
             )
     elif isinstance(value, dict):
         for key, inner in value.items():
@@ -132,7 +171,7 @@ def _parse_json(text: str) -> Any:
 
 
 def _object_from_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping from its pairs; the parser would take the last of two equal keys in silence."""
+    """Build a mapping and refuse repeated keys; the parser would silently keep the last."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -147,7 +186,7 @@ def _refuse_infinite(text: str) -> NoReturn:
 
 # ------------------------------------------------------------------------------------------ YAML
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with the types of YAML 1.2, a bound on nesting and no repeated keys."""
+    """PyYAML's parser with the types of YAML 1.2 and a limit on nesting."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
     depth = 0
@@ -196,7 +235,7 @@ def _parse_yaml(text: str) -> Any:
         found = error.character if isinstance(error.character, str) else chr(error.character)
         line = text.count("\n", 0, error.position) + 1
         raise _BadYamlError(
-            f"the character U+{ord(found):04X} cannot stand in YAML; remove it, and save the file "
+            f"YAML does not allow the character U+{ord(found):04X}; remove it, and save the file "
             "as UTF-8",
             line=line,
         ) from None
@@ -215,7 +254,7 @@ def _with_remedy(words: str) -> str:
 
 
 class _Builder:
-    """Plain values from YAML's nodes; aliases are written out, up to ``MOST_VALUES``."""
+    """Builds plain values from YAML's nodes; aliases are expanded, up to ``MOST_VALUES``."""
 
     def __init__(self) -> None:
         self.left = MOST_VALUES
@@ -225,10 +264,10 @@ class _Builder:
         self.left -= 1
         if self.left < 0:
             raise _BadYamlError(
-                f"holds more than {MOST_VALUES:,} values once its aliases are written out; use "
-                "fewer aliases"
+                f"holds more than {MOST_VALUES:,} values after expanding its aliases; use fewer "
+                "aliases"
             )
-        if depth > DEEPEST:  # an alias may name what it stands in
+        if depth > DEEPEST:  # an alias may refer to a list that contains it
             raise _BadYamlError(_too_deep(), node)
         if isinstance(node, ScalarNode):
             return _read_scalar(node)
@@ -239,7 +278,7 @@ class _Builder:
         raise _BadYamlError(_foreign_tag(node), node)
 
     def _build_mapping(self, node: MappingNode, depth: int) -> dict[str, Any]:
-        """Own keys replace those that ``<<`` takes over from elsewhere; none may be there twice."""
+        """Build a mapping: own keys replace those merged by ``<<``; repeated keys are errors."""
         found: dict[str, Any] = {}
         spelt: set[str] = set()
         merged: list[Node] = []
@@ -248,7 +287,7 @@ class _Builder:
                 kind = "list" if isinstance(key_node, SequenceNode) else "mapping"
                 raise _BadYamlError(f"a {kind} is a key; write a name as the key", key_node)
             key: str = key_node.value
-            # Names are compared in normal form C later on, where one of two would be lost.
+            # Names are compared in normal form C later, where one of two keys would be lost.
             same = unicodedata.normalize("NFC", key)
             if same in spelt:
                 raise _BadYamlError(_repeated(key), key_node)
@@ -257,9 +296,9 @@ class _Builder:
                 merged = value_node.value if isinstance(value_node, SequenceNode) else [value_node]
             else:
                 found[key] = self.build(value_node, depth + 1)
-        for other in merged:  # of several, the first that has a key counts
+        for other in merged:  # of several, the first with a key counts
             if not isinstance(other, MappingNode):
-                raise _BadYamlError("<< takes over a mapping; name one by its alias", other)
+                raise _BadYamlError("<< merges a mapping; give the alias of a mapping", other)
             found = self.build(other, depth + 1) | found
         return found
 
@@ -305,12 +344,12 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 
 def _foreign_tag(node: Node) -> str:
     tag = node.tag.replace(_TAG, "!!")
-    return f"{shorten(tag)} is a type that is not read here; write plain text or a number"
+    return f"the type {shorten(tag)} is not supported; write plain text or a number"
 
 
 def _repeated(key: str) -> str:
-    return f"the key {shorten(key)} is there twice; remove one of the two"
+    return f"the key {shorten(key)} occurs twice; remove one of the two"
 
 
 def _too_deep() -> str:
-    return f"lists and mappings are nested more than {DEEPEST} deep; take levels out"
+    return f"lists and mappings are nested more than {DEEPEST} deep; remove levels"

@@ -1,4 +1,4 @@
-"""The console: where output goes, plain tables, and JSON for programs."""
+"""Output to the terminal: notes, plain tables, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.text import Text
 from dcpt.names import escape_controls
 
 _FILE_WIDTH = 120
-"""Columns of a table where it goes to a file or another program, which have no width."""
+"""Width in characters if the output goes to a file or another program."""
 
 
 def open_console(json: bool = False) -> Console:
-    """Where people's output goes: with ``--json`` standard output belongs to the JSON."""
+    """Open the console for people: standard error if standard output holds JSON."""
     console = Console(stderr=json)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
@@ -25,30 +25,30 @@ def open_console(json: bool = False) -> Console:
 
 
 def note_left_out(names: Sequence[str]) -> None:
-    """Say on standard error which runs of the folder the study does not ask for."""
+    """Print on standard error which runs of the folder are not in the study."""
     if names:
         shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
         print_line(
             Console(stderr=True),
-            f"note: {len(names)} runs in the folder are not the study's (another text, batch or "
-            f"evaluation, or no longer in its grid) and are left out: {shown}",
+            f"note: {len(names)} runs in the folder are not in the study (another text, batch or "
+            f"evaluation, or removed from its grid) and are left out: {shown}",
         )
 
 
 def note_all(sentences: Sequence[str]) -> None:
-    """Print notes on standard error: what was taken from elsewhere, or should be said."""
+    """Print notes on standard error."""
     console = Console(stderr=True, highlight=False)
     for sentence in sentences:
         print_line(console, f"note: {sentence}")
 
 
 def print_line(console: Console, line: str, style: str | None = None) -> None:
-    """Print a line as it is: names in it are not markup, and control characters are shown."""
+    """Print a line literally: names are not markup, and control characters are escaped."""
     console.print(_plain(line), highlight=False, soft_wrap=True, style=style)
 
 
 def note_damaged(sentences: Sequence[str]) -> None:
-    """Say on standard error which runs a damaged file leaves out."""
+    """Print on standard error which runs are left out because a file is damaged."""
     console = Console(stderr=True, highlight=False)
     for sentence in sentences:
         print_line(console, f"warning: {sentence}", "yellow")
@@ -71,7 +71,7 @@ def _plain(text: str, style: str = "") -> Text:
 
 
 def show_value(value: Any) -> str:
-    """A value of a description, for people."""
+    """Format a value of a description for people."""
     if value is None:
         return "not in the table"
     if isinstance(value, dict):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dcpt.text.demo_texts import CorpusName
 
 BUNDLED = "bundled"
-"""The folder of the demo without training, inside that of the demo."""
+"""Subfolder of the demo without training."""
 
 DOMAINS: dict[CorpusName, str] = {
     "icd": "the ICD-10-CM medical code book",
@@ -39,7 +39,7 @@ DOMAINS: dict[CorpusName, str] = {
 
 
 class _Steps:
-    """Says which station is under way and how long each took."""
+    """Prints each step with the time elapsed."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.started = console, time.monotonic()
@@ -55,14 +55,14 @@ def run(
     """Train a ladder on real text, fit, recommend, verify and report.
 
     Args:
-        out: Folder for everything; a second call goes on where the first one stopped.
+        out: Folder for all files; a second call resumes the first.
         domain: A key of ``DOMAINS``.
         seed: Seed of the bases and of all runs.
-        workers: Processes at once; None takes one per core (or GPU).
-        console: Where progress is shown.
+        workers: Number of parallel processes; None takes one per core (or GPU).
+        console: The console to print progress to.
 
     Returns:
-        The recommendation, and how the training ended: what failed does not stop the rest.
+        The recommendation, and the outcome of training: failed runs do not stop the rest.
 
     Raises:
         InputError: If the texts cannot be fetched, or no law suits the remaining runs.
@@ -94,7 +94,7 @@ def run(
 
 
 def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
-    """Fetch the texts and write the demo's study file; one that is there already is kept."""
+    """Download the texts and write the demo's study file, unless it exists."""
     from dcpt.text.demo_texts import demo_corpus
 
     study = out / "study.yaml"
@@ -108,13 +108,13 @@ def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
     elif study.read_text(encoding="utf-8") != text:
         raise InputError(
             f"{study} holds another study (another seed or domain, or changed by hand); choose "
-            "another folder with --out, or go on with it by dcpt run-grid"
+            f"another folder with --out, or continue it with `dcpt run-grid {study}`"
         )
     return study
 
 
 def _check_out(out: Path, known: AbstractSet[str] = frozenset()) -> None:
-    """Refuse a folder that holds what the demo did not write.
+    """Refuse a folder with files that the demo did not write.
 
     Args:
         out: The folder; it need not exist.
@@ -124,7 +124,7 @@ def _check_out(out: Path, known: AbstractSet[str] = frozenset()) -> None:
     foreign = [name for name in there if name not in known]
     if foreign:
         raise InputError(
-            f"{out}: holds {', '.join(foreign[:3])}, and the demo writes only to a new folder or "
+            f"{out}: holds {', '.join(foreign[:3])}, but the demo writes only to a new folder or "
             "to its own; choose another folder with --out"
         )
 
@@ -143,7 +143,7 @@ def _verify(study: Workspace, slots: Sequence[Slot], console: Console) -> Outcom
 
 
 def run_bundled(out: Path, console: Console) -> Recommendation:
-    """Fit, recommend and report on our own runs: Chinese verse into small English Llamas.
+    """Fit, recommend and report on the bundled runs: Chinese verse into small English Llamas.
 
     The target is a base of 29.1M parameters, four times larger than any in the table.
     """
@@ -156,7 +156,7 @@ def run_bundled(out: Path, console: Console) -> Recommendation:
         _check_out(folder)
         folder.mkdir(parents=True, exist_ok=True)
         mark_folder(folder)
-    steps.say("fitting laws to 50 runs of ours (classical Chinese verse, 1.8M and 6.6M parameters)")
+    steps.say("fitting laws to 50 bundled runs (classical Chinese verse, 1.8M and 6.6M parameters)")
     fitted = fit_runs(bundled_runs("zh_annealed"), folder)
     console.print(law_table(fitted))  # the answer repeats the warnings about the fit
     target = Target(

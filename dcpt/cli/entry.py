@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    """Stop a command that has nothing to save; a second signal ends it at once."""
+    """Stop a command that has nothing to save; a second signal kills it."""
     signal.signal(number, signal.SIG_DFL)
     raise Stopped(number, "stopped")
 
@@ -97,7 +97,7 @@ COMMANDS = (
     verify,
     demo,
 )
-"""In the order of the help."""
+"""The commands in the order of ``--help``."""
 
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -1,4 +1,4 @@
-"""What the commands on a study show: texts, runs, costs, and a grid under way."""
+"""The output of the commands on a study: prepared text, costs, and training progress."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _TOTALS_EVERY_S = 60.0
 
 
 class GridView(ABC):
-    """Shows how the training of a grid goes; what it shows it takes from the engine's memory.
+    """Shows the progress of training, from the state of the engine.
 
     Args:
-        console: Where to show it.
+        console: The console to print to.
         slots: The workers.
-        title: What is trained.
+        title: Name of the work.
     """
 
     def __init__(self, console: Console, slots: Sequence[Slot], title: str) -> None:
@@ -51,7 +51,7 @@ class GridView(ABC):
         self.planned: Sequence[PlannedRun] = ()
 
     def tick(self, queue: RunQueue) -> None:
-        """Show what is new; called by the engine several times a second."""
+        """Show changes; the engine calls this several times a second."""
         if self.status is None:
             self.status, self.planned = GridStatus(queue), queue.planned
             if self._is_slow_bfloat16():
@@ -68,14 +68,14 @@ class GridView(ABC):
 
     @abstractmethod
     def show(self, queue: RunQueue, status: GridStatus) -> None:
-        """Show what is new since the last call."""
+        """Show changes since the last call."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Show how the training ended."""
+        """Show the final state."""
 
     def totals(self, status: GridStatus) -> str:
-        """All runs in one line, with the time left."""
+        """A line on all runs, with the time left."""
         statuses = status.statuses
         done = sum(run.state == "done" for run in statuses)
         failed = f", {status.n_failed} failed" if status.n_failed else ""
@@ -100,7 +100,7 @@ class LiveView(GridView):
             self.draw(status)
 
     def draw(self, status: GridStatus) -> None:
-        """Draw the view as things are now."""
+        """Draw the current state."""
         self.drawn = time.monotonic()
         status.update()
         running = [run for run in status.statuses if run.state == "running"]
@@ -120,7 +120,7 @@ class LiveView(GridView):
         self.live.update(Group(*parts), refresh=True)
 
     def finish(self) -> None:
-        """Leave the last state in the terminal."""
+        """Leave the final state in the terminal."""
         if self.status is None:
             self.live.update(Text(f"{self.title}: nothing left to train"), refresh=True)
         else:
@@ -128,7 +128,7 @@ class LiveView(GridView):
 
 
 class LogView(GridView):
-    """Lines where there is no terminal: one for each run that ends, and totals once a minute."""
+    """Lines for output that is not a terminal: a line per finished run, and totals every minute."""
 
     def __init__(self, console: Console, slots: Sequence[Slot], title: str) -> None:
         super().__init__(console, slots, title)
@@ -136,7 +136,7 @@ class LogView(GridView):
         self.n_ended = 0
 
     def begin(self, queue: RunQueue) -> None:
-        """Say how much is to be done."""
+        """Print the number of runs to train."""
         n_done = len(queue.planned) - len(queue.pending) - len(queue.running)
         self._print(
             f"{self.title}: {len(queue.planned) - n_done} runs to train, {n_done} done, "
@@ -144,7 +144,7 @@ class LogView(GridView):
         )
 
     def show(self, queue: RunQueue, status: GridStatus) -> None:
-        """Print a line for every run that ended, and the totals when they are due."""
+        """Print a line for every run that ended, and the totals every minute."""
         n_ended = len(queue.outcome.finished) + len(queue.outcome.failed)
         totals_are_due = time.monotonic() - self.last_totals >= _TOTALS_EVERY_S
         if n_ended == self.n_ended and not totals_are_due:
@@ -159,7 +159,7 @@ class LogView(GridView):
             self._print(self.totals(status))
 
     def finish(self) -> None:
-        """Print the last totals."""
+        """Print the final totals."""
         if self.status is None:
             self._print(f"{self.title}: nothing left to train")
         else:
@@ -172,7 +172,7 @@ class LogView(GridView):
 
 @contextmanager
 def watch_grid(console: Console, slots: Sequence[Slot], title: str) -> Iterator[GridView]:
-    """Show how a grid trains: a live view in a terminal, else lines."""
+    """Show training progress: a live view in a terminal, else lines."""
     if not console.is_terminal:
         log = LogView(console, slots, title)
         yield log
@@ -189,7 +189,7 @@ def watch_grid(console: Console, slots: Sequence[Slot], title: str) -> Iterator[
 
 
 def _end_live(live: Live) -> None:
-    """End the live view; where SIGHUP stopped the work, the terminal may be gone."""
+    """End the live view; after SIGHUP the terminal may be gone."""
     is_stopped = isinstance(sys.exception(), Stopped)
     try:
         live.stop()
@@ -245,7 +245,7 @@ def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
 
 @contextmanager
 def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show how far every channel is prepared: bars in a terminal, else a line for each."""
+    """Show the progress of each channel: bars in a terminal, else a line each."""
     if not console.is_terminal:
         with _log_progress(console) as note:
             yield note
@@ -263,7 +263,7 @@ def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]
 
 @contextmanager
 def _log_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Print a line when a channel is finished: when the next one begins, or at the end."""
+    """Print a line when a channel is finished: when the next begins, or at the end."""
     current, n_bytes, started = "", 0, time.monotonic()
 
     def note(channel: str, done: int, total: int) -> None:
@@ -300,5 +300,5 @@ def prepared_table(prepared: Prepared) -> Table:
 
 
 def prepared_record(prepared: Prepared) -> dict[str, Any]:
-    """What was prepared, for programs."""
+    """The prepared text, for programs."""
     return {**prepared.model_dump(mode="json"), "did_nothing": prepared.did_nothing}

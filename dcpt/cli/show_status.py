@@ -1,4 +1,4 @@
-"""What ``dcpt status`` shows: the study's runs, a trunk together with its decays, and the total."""
+"""The output of ``dcpt status``: the runs, a trunk in a row with its decays, and the total."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dcpt.grid.slots import Slot
 from dcpt.grid.status import RunStatus, seconds_left
 from dcpt.quantities import format_count, format_seconds
 
-_TELLING_STATES = ("failed", "damaged", "running", "interrupted")
-"""States that a row of several runs shows as soon as one run is in them, the first one first."""
+_FIRST_STATES = ("failed", "damaged", "running", "interrupted")
+"""States that a row shows if any of its runs is in them, in order of priority."""
 
 
 @dataclass(frozen=True)
 class StatusRow:
-    """One row of the status: a run, or a trunk with the decays that start from it.
+    """A row of the status: a run, or a trunk with the decays that start from it.
 
     Args:
         runs: The runs, the trunk first.
@@ -29,16 +29,16 @@ class StatusRow:
 
     @property
     def state(self) -> str:
-        """The state of all runs; where they differ, the one to look at, or how many are done."""
+        """The state of all runs; if they differ, the most urgent, or how many are done."""
         states = [run.state for run in self.runs]
         if len(set(states)) == 1:
             return states[0]
-        telling = next((state for state in _TELLING_STATES if state in states), None)
-        return telling or f"{states.count('done')} of {len(states)} done"
+        urgent = next((state for state in _FIRST_STATES if state in states), None)
+        return urgent or f"{states.count('done')} of {len(states)} done"
 
     @property
     def losses(self) -> dict[str, float]:
-        """Losses of the last run that has any: those after the decay where it is done."""
+        """Losses of the last run that has any: those after the decay once it is done."""
         return next((run.losses for run in reversed(self.runs) if run.losses), {})
 
     @property
@@ -58,7 +58,7 @@ class StatusRow:
 
 
 def group_runs(statuses: Sequence[RunStatus]) -> list[StatusRow]:
-    """Put every decay in the row of the trunk that it starts from."""
+    """Group every decay with the trunk that it starts from."""
     rows: dict[str, list[RunStatus]] = {}
     for status in statuses:
         if status.planned.config.identity.kind != "branch":
@@ -72,7 +72,7 @@ def group_runs(statuses: Sequence[RunStatus]) -> list[StatusRow]:
 
 
 def status_table(rows: Sequence[StatusRow]) -> Table:
-    """State, tokens, speed and losses of each row; every channel has a column of its own."""
+    """State, tokens, speed and losses of each row, with a column for each channel."""
     channels = list(dict.fromkeys(name for row in rows for name in row.losses))
     cells = [
         (
@@ -101,7 +101,7 @@ def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
 
 
 def total_line(rows: Sequence[StatusRow]) -> str:
-    """All rows in one line: how many are in which state, tokens, and the time left."""
+    """A line on all rows: number in each state, tokens, and the time left."""
     states = [row.state if " of " not in row.state else "partly done" for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     planned = sum(row.planned_tokens for row in rows)
@@ -111,7 +111,7 @@ def total_line(rows: Sequence[StatusRow]) -> str:
 
 
 def _time_left(rows: Sequence[StatusRow]) -> str:
-    """The time left with as many runs at once as are in training now, else one after another."""
+    """The time left with as many parallel runs as now, or one at a time if none is running."""
     statuses = [run for row in rows for run in row.runs]
     if all(status.state == "done" for status in statuses):
         return "nothing left to train"
@@ -124,7 +124,7 @@ def _time_left(rows: Sequence[StatusRow]) -> str:
 
 
 def status_record(status: RunStatus) -> dict[str, Any]:
-    """One run's status, for programs."""
+    """The status of a run, for programs."""
     return {
         "run": status.name,
         "state": status.state,

@@ -29,7 +29,7 @@ def prepare_study(
     workers: int,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Prepared:
-    """Tokenise every channel of the study into ``prepared``; a second call does nothing."""
+    """Tokenize every channel of the study into ``prepared``; a second call does nothing."""
     from dcpt.text.bases import StudyBase
     from dcpt.text.prepare import prepare
     from dcpt.text.sources import ChannelSource
@@ -76,10 +76,11 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
     """A path relative to the study's folder; hub ids stay as they are.
 
     Args:
-        path: As it is written.
+        path: The path as written in the study.
         folder: The study's folder.
-        must_exist: Whether it can only be a path. If not, what exists neither in the study's folder
-            nor in the working folder is a hub id, unless its first part is a folder of the study.
+        must_exist: Whether it can only be a path. If not, and it exists neither in the study's
+            folder nor in the working folder, it is a hub id, unless its first part is a folder of
+            the study.
     """
     if path.startswith("hf:"):
         return path
@@ -91,7 +92,7 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
 
 
 def estimate_study(workspace: Workspace, slot: Slot) -> list[Estimate]:
-    """What every run of the study would cost on one worker of this machine."""
+    """The cost of every run of the study on a single worker of this machine."""
     from dcpt.grid.estimate import estimate_runs
 
     return estimate_runs(workspace.planned, workspace.folder, slot)
@@ -104,7 +105,7 @@ def train_study(
     trunks: Sequence[Trunk] | None = None,
     on_tick: Tick | None = None,
 ) -> Outcome:
-    """Train all runs of the study, or only those of some trunks, that are not done."""
+    """Train the runs of the study, or only of some trunks, that are not done yet."""
     from dcpt.grid.local import LocalEngine
 
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks)
@@ -116,7 +117,7 @@ def train_study(
 
 
 def evaluate_base(workspace: Workspace, model: str, label: str | None = None) -> dict[str, Any]:
-    """Measure a base on the study's validation shards: its row at D = 0.
+    """Measure the losses of a base on the study's validation text: its row at D = 0.
 
     Args:
         workspace: The study.
@@ -124,10 +125,10 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
         label: The base's name in the study; None finds it by its model.
 
     Returns:
-        The row; that of a base of the study is kept in ``bases/<label>.json`` for recommending.
+        The row. For a base of the study it is also written to ``bases/<label>.json``.
 
     Raises:
-        InputError: If the label is no base of the study, or the model does not fit the text.
+        InputError: If the label is not a base of the study, or the model does not fit the text.
     """
     from dcpt.grid.slots import choose_slots
     from dcpt.training.checkpoints import locate_checkpoint

@@ -1,1 +1,1 @@
-"""Runs: what defines one, what it reads, and its folder on disk. No torch, no pandas."""
+"""Runs: their identity, what they read, and their folders on disk. No torch, no pandas."""

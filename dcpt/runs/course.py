@@ -1,4 +1,4 @@
-"""The course of a run: what it reads, and at which learning rate."""
+"""The mixture that a run reads and its learning rate, step by step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dcpt.runs.identity import ChannelIdentity, Identity
 
 
 def channel_shares(channels: Sequence[ChannelIdentity], ratio: float) -> dict[str, Fraction]:
-    """Share of every channel in training, exact. The one place where ``1 - ratio`` is taken.
+    """Exact share of every channel in training. Only this function computes ``1 - ratio``.
 
     Args:
         channels: At most one on the domain side; the general ones divide ``1 - ratio`` by weight.
-        ratio: Share of domain tokens, 0..1, read as the decimal number a person wrote.
+        ratio: Share of domain tokens, 0..1, taken as the decimal number in the study file.
 
     Returns:
-        Channel name to share; shares of 0 are left out; they sum to 1.
+        Share by channel name; shares of 0 are left out; the shares sum to 1.
     """
     domain = Fraction(repr(float(ratio)))
     weights = {c.name: Fraction(repr(float(c.weight))) for c in channels if c.side == "general"}
@@ -43,7 +43,7 @@ def mixture_phases(identity: Identity) -> list[tuple[int, dict[str, Fraction]]]:
 
 
 def learning_rate_at(identity: Identity, step: int) -> float:
-    """Learning rate of optimizer step ``step`` (0 is the first one)."""
+    """Learning rate of optimizer step ``step``, counted from 0."""
     tokens = (step + 1) * identity.batch_tokens
     rate = identity.learning_rate
     if tokens < identity.warmup_tokens:
@@ -51,6 +51,6 @@ def learning_rate_at(identity: Identity, step: int) -> float:
     decay = identity.decay
     if decay is None or tokens <= decay.start_tokens:
         return rate
-    # The last of n steps trains at 1/(n + 1) of the way's end: none at the peak, none at zero.
+    # n steps take the rates in between: the first is below the peak, the last is above zero.
     done = (tokens - decay.start_tokens) / (decay.n_tokens + identity.batch_tokens)
     return rate * (1 - min(1.0, done) * (1 - decay.final_fraction))

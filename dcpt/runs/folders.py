@@ -1,4 +1,4 @@
-"""A run's folder on disk: training writes it, the runs table is read from it."""
+"""A run's folder on disk, which training writes and the runs table is read from."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ REMEDY = "`dcpt run-grid` (or `verify`) sets it aside and trains what is missing
 """Ends the message about a damaged file of a run."""
 
 NAME = re.compile(r"-([0-9a-f]{8})$")
-"""How the name of a run's folder ends."""
+"""The end of the name of a run's folder: its hash."""
 
 
 _SOUND: dict[Path, tuple[list[list[int]], dict[str, str]]] = {}
-"""Folders whose records were found sound: the states of these files, and the hashes of others that
-the result names. They are not read again while they stay as they are."""
+"""Folders whose records are valid: the states of the record files, and the hashes of other files in
+the result. Unchanged files are not read again."""
 
 ErrorKind = Literal["not_finite", "out_of_memory", "device", "disk", "killed", "input", "other"]
-"""What made a run fail, as ``error.json`` says it; older files do not."""
+"""Why a run failed, in ``error.json``; files of older versions do not have it."""
 
 
 class RunFolder:
@@ -59,12 +59,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """``metrics.jsonl``: one JSON object a line, append-only."""
+        """``metrics.jsonl``: a JSON object per line, append-only."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoint(self) -> Path:
-        """The state written every so often, to resume from."""
+        """The state saved at intervals, to resume from."""
         return self.path / "checkpoint.safetensors"
 
     @property
@@ -73,11 +73,11 @@ class RunFolder:
         return self.path / "model"
 
     def state(self, n_tokens: int) -> Path:
-        """The full state kept at ``n_tokens``."""
+        """The full state saved at ``n_tokens``."""
         return self.path / f"state-{n_tokens}.safetensors"
 
     def states(self) -> dict[int, Path]:
-        """All kept states by their tokens; files of other names are not ours."""
+        """All saved states by their tokens; files of other names are ignored."""
         found = {p.stem.removeprefix("state-"): p for p in self.path.glob("state-*.safetensors")}
         return {int(tokens): path for tokens, path in found.items() if tokens.isdecimal()}
 
@@ -86,30 +86,28 @@ class RunFolder:
         """The run's stored configuration, None if nothing was written yet.
 
         Raises:
-            DamagedFileError: If it cannot be read, is of another run, or is gone.
+            DamagedFileError: If it cannot be read, belongs to another run, or is missing.
         """
         path = self.path / "config.json"
         stored = read_record(path, REMEDY)
         if stored is None:
             if self.metrics.exists() or (self.path / "result.json").exists():
-                raise DamagedFileError(path, "it is gone", REMEDY)
+                raise DamagedFileError(path, "it is missing", REMEDY)
             return None
         try:
-            # As it was hashed then: a later version may know more fields.
+            # The stored fields are hashed: this version may have more of them.
             found = hash_record(stored.get("identity"))
             config = RunConfig.model_validate(stored)
         except ValueError as error:  # pydantic's errors are ValueErrors
             raise DamagedFileError(path, first_problem(error), REMEDY) from None
         if not self.path.name.endswith(f"-{found}"):
-            reason = f"its {path.name} is of run {found}, which its name does not end in"
-            remedy = (
-                "give it its name again, or move it away; `dcpt run-grid` trains what is missing"
-            )
+            reason = f"its {path.name} is of run {found}, but its name does not end in that hash"
+            remedy = "restore its name, or move it away; `dcpt run-grid` trains what is missing"
             raise DamagedFileError(self.path, reason, remedy)
         return config
 
     def write_config(self, config: RunConfig) -> None:
-        """Store the configuration. What is recorded may change between calls, the identity not."""
+        """Store the configuration. A later call may change what is recorded, not the identity."""
         self.path.mkdir(parents=True, exist_ok=True)
         stored = self.config() if (self.path / "config.json").exists() else None
         if stored is not None:
@@ -119,10 +117,10 @@ class RunFolder:
             write_record(self.path / "config.json", config.model_dump(mode="json"))
 
     def result(self) -> dict[str, Any] | None:
-        """``result.json``, written last: its presence means done.
+        """``result.json``, which is written last: if it exists, the run is done.
 
         Raises:
-            DamagedFileError: If it is not as training writes it.
+            DamagedFileError: If it is not a valid result.
         """
         path = self.path / "result.json"
         found = read_record(path, REMEDY)
@@ -134,11 +132,11 @@ class RunFolder:
         return found
 
     def write_result(self, result: Mapping[str, Any], files: Sequence[Path] = ()) -> None:
-        """Declare the run done and clear what only an unfinished run needs.
+        """Mark the run as done, and delete files that only an unfinished run needs.
 
         Args:
-            result: How it ended.
-            files: What other runs start from: its hashes are checked before they do.
+            result: The result.
+            files: Files that other runs start from; their hashes are checked before that.
         """
         about: dict[str, Any] = {
             "files": {path.relative_to(self.path).as_posix(): file_sha256(path) for path in files}
@@ -146,7 +144,7 @@ class RunFolder:
         if self.metrics.exists():
             with self.metrics.open("rb+") as metrics:
                 content = metrics.read()
-                os.fsync(metrics.fileno())  # a result on the disk never stands without its points
+                os.fsync(metrics.fileno())  # the points must be on disk before the result
             digest = hashlib.sha256(content).hexdigest()
             about["metrics"] = {"bytes": len(content), "sha256": digest}
         write_record(self.path / "result.json", {**result, **about})
@@ -155,7 +153,7 @@ class RunFolder:
         self.clear_error()
 
     def error(self) -> dict[str, Any] | None:
-        """``error.json``: message and traceback after a failure; of a damaged file, that it is."""
+        """``error.json``: message and traceback of a failure, or the message that it is damaged."""
         path = self.path / "error.json"
         try:
             found = read_record(path, REMEDY)
@@ -171,7 +169,7 @@ class RunFolder:
         (self.path / "error.json").unlink(missing_ok=True)
 
     def is_done(self, config: RunConfig) -> bool:
-        """Whether the run reached its length, is sound, and holds the states and model asked."""
+        """Whether the run has its full length, no damage, and the states and model asked for."""
         try:
             result = self.result()
         except DamagedFileError:
@@ -186,7 +184,7 @@ class RunFolder:
 
     # ------------------------------------------------------------------ metrics
     def events(self) -> Iterator[dict[str, Any]]:
-        """Lines of ``metrics.jsonl`` in order; a torn last line is forgiven.
+        """Lines of ``metrics.jsonl`` in order; an incomplete last line is ignored.
 
         Raises:
             DamagedFileError: At a line that cannot be read.
@@ -194,14 +192,14 @@ class RunFolder:
         yield from read_events(self.metrics, REMEDY)
 
     def open_metrics(self) -> IO[str]:
-        """Open ``metrics.jsonl`` for appending; a torn last line of a killed process goes first."""
+        """Open ``metrics.jsonl`` for appending, after removing an incomplete last line."""
         if self.metrics.exists():
             content = self.metrics.read_bytes()
             os.truncate(self.metrics, content.rfind(b"\n") + 1)
         return self.metrics.open("a", encoding="utf-8", buffering=1)
 
     def points(self) -> list[dict[str, Any]]:
-        """Evaluations by rising tokens; a resumed run's repeated point counts once."""
+        """Evaluations in order of tokens; of a point repeated after a resume, the last."""
         found = {event["n_tokens"]: event for event in self.events() if event["event"] == "point"}
         return [found[n] for n in sorted(found)]
 
@@ -209,8 +207,8 @@ class RunFolder:
     def damage(self) -> DamagedFileError | None:
         """The first damaged file of the run, None if there is none.
 
-        What was found sound is not read again while its files stay as they are. States are checked
-        when they are loaded.
+        Files that passed the check are not read again unless they change. States are checked when
+        they are loaded.
         """
         try:
             self.check()
@@ -219,10 +217,10 @@ class RunFolder:
         return None
 
     def check(self) -> None:
-        """Refuse a damaged run.
+        """Check the run's files.
 
         Raises:
-            DamagedFileError: Names its first damaged file.
+            DamagedFileError: Names the first damaged file.
         """
         names = ("config.json", "result.json", "metrics.jsonl")
         states = [file_state(p) for name in names if (p := self.path / name).exists()]
@@ -232,30 +230,30 @@ class RunFolder:
             _SOUND[self.path] = states, files
         for name, digest in files.items():
             path = self.path / name
-            # A state or a model that was deleted to free space is made again: nothing is damaged.
+            # A state or model deleted to free space is no damage: it is made again if needed.
             if not (self.model if path.parent == self.model else path).exists():
                 continue
             if not path.is_file() or file_sha256(path) != digest:
                 raise DamagedFileError(path, "its content is not what was written", REMEDY)
 
     def _check_records(self) -> dict[str, str]:
-        """Refuse damaged records; returns the hashes that the result names."""
+        """Check the records; returns the hashes in the result."""
         config, result = self.config(), self.result()
         if result is None:
             list(self.events())
             return {}
-        assert config is not None  # else its file is gone, which is damage
+        assert config is not None  # config() refuses a missing file
         written = result.get("metrics")
         if written is None:
             points = {point["n_tokens"] for point in self.points()}
             missing = self._must_have(config, result) - points
             if missing:
-                reason = f"the run is done, and its point at {min(missing)} tokens is missing"
+                reason = f"the run is done, but its point at {min(missing)} tokens is missing"
                 raise DamagedFileError(self.metrics, reason, REMEDY)
         else:
             lines, n_bytes = read_lines(self.metrics, REMEDY), written["bytes"]
             if hashlib.sha256(lines[:n_bytes]).hexdigest() != written["sha256"]:
-                list(self.events())  # refuses the line that cannot be read, if there is one
+                list(self.events())  # names the invalid line, if there is one
                 reason = f"it does not begin with the {n_bytes} bytes of the finished run"
                 raise DamagedFileError(self.metrics, reason, REMEDY)
             if len(lines) > n_bytes:  # hashed lines are not parsed: 1,000 runs take 2 s
@@ -264,10 +262,10 @@ class RunFolder:
         return files
 
     def _must_have(self, config: RunConfig, result: Mapping[str, Any]) -> set[int]:
-        """Tokens of points that a done run of an earlier version has, which hashed no metrics.
+        """Tokens of points that a done run must have if its metrics have no hash (old versions).
 
-        A trunk that was made longer went on from a kept state, and points that were planned later
-        may be missing before that.
+        A trunk that was extended resumed from a saved state; points that were planned later may
+        be missing before that state.
         """
         end = result["n_tokens"]
         since = max((n for n in self.states() if n < end), default=0)
@@ -275,13 +273,14 @@ class RunFolder:
         return planned | {end} | ({0} if config.identity.kind == "trunk" else set())
 
     def set_damaged_aside(self, config: RunConfig) -> list[str]:
-        """Rename what is damaged to ``.damaged``, so that training makes it again.
+        """Rename damaged files to ``.damaged``, so that training makes them again.
 
-        Metrics keep the lines before the first that cannot be read, unless they were hashed: then
-        none can be trusted. The result goes with the metrics, since the run is not done any more.
+        The lines of metrics before the first invalid one are kept, unless the metrics have a hash:
+        then no line can be trusted. With the metrics the result is set aside, too, since the run
+        is no longer done.
 
         Args:
-            config: The run; its configuration is written again where that was damaged.
+            config: The run; its configuration is written again if it was damaged.
 
         Returns:
             A sentence on each file that was damaged.
@@ -291,7 +290,7 @@ class RunFolder:
             sentences.append(str(damaged))
             if damaged.path == self.metrics:
                 self._set_metrics_aside()
-            elif damaged.path == self.path:  # of another run, with all that is in it
+            elif damaged.path == self.path:  # the files belong to another run
                 for path in sorted(self.path.iterdir()):
                     if path.name != "lock" and ".damaged" not in path.name:
                         set_aside(path)
@@ -319,14 +318,14 @@ class RunFolder:
     # -------------------------------------------------------------------- locks
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Hold the run's lock; yields False if another process holds it. Death releases it."""
+        """Hold the run's lock; yields False if another process holds it. Exit releases it."""
         self.path.mkdir(parents=True, exist_ok=True)
         make_room(self.path / "lock")
         with (self.path / "lock").open("a") as handle:
             yield lock_descriptor(handle.fileno(), blocking=False)
 
     def is_locked(self) -> bool:
-        """Whether some process is training the run now; looking needs no right to write."""
+        """Whether a process is training the run now; needs only read permission."""
         try:
             with (self.path / "lock").open() as handle:
                 return _is_held(handle)
@@ -341,7 +340,7 @@ def _is_held(handle: IO[str]) -> bool:
     except ImportError:  # Windows
         return not lock_descriptor(handle.fileno(), blocking=False)
     try:
-        # A shared lock: two that look do not see each other, and NFS grants it to readers.
+        # A shared lock: readers do not block each other, and NFS grants it to readers.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -349,7 +348,7 @@ def _is_held(handle: IO[str]) -> bool:
 
 
 def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:
-    """Leave ``error.json`` in a run's folder; returns the message, which arrives in any case."""
+    """Write ``error.json`` to a run's folder; returns the message, even if the disk is full."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_record(

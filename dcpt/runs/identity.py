@@ -12,8 +12,7 @@ NUMERICS = 2
 """Raised by hand when a change to training alters losses; old runs are then trained again."""
 
 Packing = Literal["concatenated", "documents"]
-"""Whether tokens of a sequence see all that comes before them in it, or their own document alone.
-"""
+"""Whether tokens attend to all tokens before them in the sequence, or only in their document."""
 
 Side = Literal["general", "domain", "extra"]
 
@@ -25,10 +24,10 @@ class Frozen(BaseModel):
 
 
 class ChannelIdentity(Frozen):
-    """One stream of text as a run sees it.
+    """A channel of text as a run reads it.
 
-    ``weight`` counts among the general channels only. An ``extra`` channel is read by decays with
-    a mixture of their own, and by nothing else.
+    ``weight`` is relative to the other general channels. Only decays with a mixture of their own
+    read an ``extra`` channel.
     """
 
     name: str
@@ -51,7 +50,7 @@ class Optimizer(Frozen):
 
 
 class Architecture(Frozen):
-    """A Llama-type base that the study pre-trains itself (tied embeddings)."""
+    """A Llama-type base, with tied embeddings, that the study pre-trains itself."""
 
     width: int
     layers: int
@@ -76,18 +75,18 @@ class Decay(Frozen):
 
 
 class Identity(Frozen):
-    """All that defines a run: two runs with equal identities have equal losses.
+    """The settings that define a run: two runs with equal identities have equal losses.
 
     Args:
         base: ``ladder`` (pretrain, with its architecture), ``run:<hash of the pretrain run>``,
             or ``weights:<sha256>`` of a checkpoint.
-        trunk: Hash of the trunk that a branch leaves.
-        base_state_tokens: Tokens at which the base's full state was kept, moments included, if a
-            trunk starts from that and not from the finished base.
+        trunk: Hash of the trunk that a branch starts from.
+        base_state_tokens: Tokens at which the base's full state, with moments, was saved, if a
+            trunk starts from it and not from the finished base.
         warmup_tokens: Tokens over which the learning rate rises linearly to its peak.
-        warmup_ratio: Share of domain tokens during the warmup; None is ``ratio``.
-        decay: None on a trunk; a branch's final decay; the end of a pre-training.
-        validation_tokens: Tokens of each channel's validation shard that every point evaluates.
+        warmup_ratio: Share of domain tokens during the warmup; None means ``ratio``.
+        decay: The final decay of a branch or of a pre-training; None for a trunk.
+        validation_tokens: Tokens of each channel's validation shard, evaluated at every point.
     """
 
     kind: Literal["pretrain", "trunk", "branch"]
@@ -129,9 +128,9 @@ class Recorded(Frozen):
         size: Label of the base's size, as in the study.
         n_tokens: Tokens at the end of the run (a branch's decay included).
         evaluation_at: Tokens at which every channel's validation loss is measured.
-        keep_state_at: Tokens at which the full state is kept, for branches.
-        base_path: Checkpoint folder or hub id; a pre-training run's folder name for a ladder.
-        mixture_name: What the study calls a branch's own mixture.
+        keep_state_at: Tokens at which the full state is saved, for branches.
+        base_path: Checkpoint folder or hub id; for a ladder, folder name of the pre-training run.
+        mixture_name: The study's name for a branch's own mixture.
     """
 
     size: str

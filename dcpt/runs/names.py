@@ -1,4 +1,4 @@
-"""What the runs table calls the channels and the bases of a study."""
+"""The names of a study's channels and bases in the runs table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dcpt.runs.identity import RunConfig, Side
 
 
 class Sided(Protocol):
-    """Anything that is a channel: it has a name and a side."""
+    """Any record of a channel: it has a name and a side."""
 
     @property
     def name(self) -> str:
@@ -21,9 +21,9 @@ class Sided(Protocol):
 
 
 def table_names(channels: Sequence[Sided]) -> dict[str, str]:
-    """How the runs table calls each channel of a study.
+    """The name of each channel of a study in the runs table.
 
-    The domain is always ``domain`` and a lone general channel ``general``; several general
+    The domain is always ``domain``, and a single general channel ``general``; several general
     channels keep their names.
     """
     lone = sum(c.side == "general" for c in channels) == 1
@@ -34,7 +34,7 @@ def table_names(channels: Sequence[Sided]) -> dict[str, str]:
 def bases_by_size(configs: Iterable[RunConfig]) -> dict[str, set[str]]:
     """The bases that runs start from, by the labels of their sizes.
 
-    A pre-training run makes one, named as its trunks name it.
+    A pre-training run makes a base, which has the name that its trunks use.
     """
     found: dict[str, set[str]] = {}
     for config in configs:

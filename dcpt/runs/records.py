@@ -1,4 +1,4 @@
-"""What readers rely on in ``result.json`` and in the lines of ``metrics.jsonl``."""
+"""The schema of ``result.json`` and of the lines of ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -62,20 +62,20 @@ class _Training(_Event):
 _KINDS: dict[str, type[_Event]] = {"point": _Point, "train": _Training}
 
 
-def check_result(found: Any) -> None:
-    """Refuse a result that readers cannot use.
+def check_result(result: Any) -> None:
+    """Check a result.
 
     Raises:
-        ValueError: Says what is wrong.
+        ValueError: If a field that readers use is missing or wrong.
     """
-    _Result.model_validate(found)
+    _Result.model_validate(result)
 
 
 def read_lines(path: Path, remedy: str) -> bytes:
-    """The whole lines of metrics; a torn last line of a killed process is left out.
+    """The whole lines of metrics, without an incomplete last line of a killed process.
 
     Raises:
-        DamagedFileError: If it is no file that can be read; ``remedy`` ends the message.
+        DamagedFileError: If the file cannot be read; ``remedy`` ends the message.
     """
     try:
         content = path.read_bytes()
@@ -90,7 +90,7 @@ def read_events(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
     """The events of metrics, in order.
 
     Raises:
-        DamagedFileError: At a line that readers cannot use; ``remedy`` ends the message.
+        DamagedFileError: At an invalid line; ``remedy`` ends the message.
     """
     for number, line in enumerate(read_lines(path, remedy).split(b"\n")[:-1], start=1):
         try:
@@ -102,9 +102,9 @@ def read_events(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
 
 
 def readable_lines(path: Path) -> bytes:
-    """The lines of damaged metrics before the first that readers cannot use."""
+    """The lines of damaged metrics before the first invalid line."""
     kept: list[bytes] = []
-    with suppress(ValueError, RecursionError):  # also raised where there is no file to read
+    with suppress(ValueError, RecursionError):  # also raised if there is no file
         for line in read_lines(path, "").split(b"\n")[:-1]:
             _read_event(line)
             kept.append(line + b"\n")
@@ -120,7 +120,7 @@ def _read_event(line: bytes) -> dict[str, Any]:
 
 
 def first_problem(error: Exception) -> str:
-    """The first thing that is wrong with a record, from the error that refused it."""
+    """The first problem of a record, from the error of its validation."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

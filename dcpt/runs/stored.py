@@ -1,4 +1,4 @@
-"""All runs of a study as they are on disk, from one pass over its run folders."""
+"""All runs of a study on disk, read in a single pass over its run folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcpt.runs.identity import RunConfig
 
 @dataclass(frozen=True)
 class StoredRuns:
-    """What one pass over the run folders found.
+    """The runs found in a single pass over the run folders.
 
     Args:
         path: The study's ``runs``.
@@ -42,7 +42,7 @@ class StoredRuns:
 
     @property
     def trunk_names(self) -> dict[str, str]:
-        """What the runs table calls each trunk, by its hash: the name of its folder."""
+        """The name of each trunk in the runs table, by its hash: the name of its folder."""
         return {
             config.identity.hash: folder.path.name
             for folder, config in self.sound
@@ -53,8 +53,8 @@ class StoredRuns:
 def read_stored(runs: Path) -> StoredRuns:
     """Read and check every run folder below a study's ``runs``.
 
-    A folder is a run's if it is named as runs are, or looks like a run inside; all else is not
-    ours.
+    A folder belongs to a run if it is named as runs are, or holds metrics and a configuration. All
+    others are ignored.
     """
     sound, configs = [], []
     damaged: dict[str, DamagedFileError] = {}

@@ -1,1 +1,1 @@
-"""The study: what a person asks for, in one YAML file."""
+"""The study: what a user asks for, in a YAML file."""

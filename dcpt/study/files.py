@@ -1,4 +1,4 @@
-"""Reading a study file: YAML in, a checked ``Study`` out, each problem in one sentence."""
+"""Read and check a study file; each problem is a sentence."""
 
 from __future__ import annotations
 
@@ -8,30 +8,19 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dcpt.errors import InputError, nearest
-from dcpt.names import shorten
+from dcpt.errors import InputError
 from dcpt.study.schema import Study
-from dcpt.yaml_files import read_yaml
+from dcpt.yaml_files import explain_problem, read_yaml
 
 MOST_SHOWN = 20
-"""Problems that one error spells out; the others are counted."""
-
-_RULES = {
-    "model_type": "is not a section; write keys and their values",
-    "dict_type": "is not a section; write keys and their values",
-    "list_type": "is not a list; write [..., ...], or a line that begins with - for each item",
-    "string_pattern_mismatch": (
-        "is not a name; write letters from a to z, digits, _, . and -, a letter or digit first"
-    ),
-}
-"""What pydantic says in Python's words, by its type of problem: follows the value."""
+"""Problems that an error lists; the others are counted."""
 
 
 def load_study(path: Path) -> Study:
     """Read and check a study file.
 
     Raises:
-        InputError: With every problem of the file, each by its key, value, rule and remedy.
+        InputError: With every problem of the file: its key, value, rule and remedy.
     """
     content = read_yaml(path, f"write one with `dcpt init {path}`")
     if not isinstance(content, dict):
@@ -53,24 +42,9 @@ def study_template(file_name: str) -> str:
 
 
 def _explain(problem: Any) -> str:
-    """One sentence for one pydantic problem: place, value, rule, remedy."""
+    """A sentence for a pydantic problem: place, value, rule, remedy."""
     where = ".".join(str(part)[:60] for part in problem["loc"]) or "study"
-    if problem["type"] == "extra_forbidden":
-        key, parent = str(problem["loc"][-1]), problem["loc"][:-1]
-        valid = _keys_at(parent)
-        return f"{where}: unknown key; valid here: {', '.join(valid)}{nearest(key, valid)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; this key is required"
-    message = _RULES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    value = problem["input"]
-    if problem["type"] == "string_type" and isinstance(value, int | float):
-        message += "; put it in quotes"
-    shown = shorten(value)
-    if isinstance(value, dict | list | BaseModel) or shown in message:
-        shown = ""
-    else:
-        message = message[0].lower() + message[1:]
-    return f"{where}: {shown} {message}" if shown else f"{where}: {message}"
+    return explain_problem(problem, where, lambda: _keys_at(problem["loc"][:-1]))
 
 
 def _keys_at(place: tuple[int | str, ...]) -> list[str]:

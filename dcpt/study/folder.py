@@ -1,4 +1,4 @@
-"""Where a study lives on disk."""
+"""The folders of a study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StudyFolder:
 
     @property
     def prepared(self) -> Path:
-        """Prepared text: ``prepared``, or ``data`` if an older version prepared it there."""
+        """Prepared text: ``prepared``, or ``data`` if an older version of dcpt wrote it there."""
         new, old = self.path / "prepared", self.path / "data"
         return new if is_marked(new) or _is_prepared(new) or not _is_prepared(old) else old
 
@@ -33,7 +33,7 @@ class StudyFolder:
 
 
 def _is_prepared(folder: Path) -> bool:
-    """Whether a folder holds the record that ``dcpt prepare`` writes last."""
+    """Whether a folder holds ``prepared.json``, which ``dcpt prepare`` writes last."""
     try:
         record = read_json(folder / "prepared.json")
     except (DamagedFileError, OSError):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from dcpt.errors import InputError, nearest
+from dcpt.errors import InputError, did_you_mean
 from dcpt.limit import Limit
 from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.quantities import Count
@@ -20,7 +20,7 @@ ChannelName = Annotated[str, AfterValidator(read_channel_name)]
 def _parse_fraction(value: object) -> float:
     text = str(value).strip()
     try:
-        # In decimals: 2.2 % is .022, not .022000000000000002, which no mixture can be exact in.
+        # In decimals: 2.2 % is 0.022, not 0.022000000000000002, which no mixture can match exactly.
         return float(Decimal(text[:-1]) / 100) if text.endswith("%") else float(text)
     except (ValueError, ArithmeticError):
         raise ValueError(f"{shorten(value)} is not a share; write 0.02 or 2%") from None
@@ -28,7 +28,7 @@ def _parse_fraction(value: object) -> float:
 
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 Rate = Annotated[float, Field(gt=0, le=1)]
-# A step's own seed is about a million times larger and has to fit 64 bits.
+# The seed of a step is about a million times larger and must fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**40)]
 
 
@@ -44,16 +44,16 @@ def _check_limit(value: object) -> str:
 
 
 class Section(BaseModel):
-    """A part of the study; unknown keys and numbers that are not finite are refused."""
+    """A section of the study; unknown keys and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Channel(Section):
-    """One stream of text. Weights count among the general channels.
+    """A channel of text. Weights are relative to the other general channels.
 
-    An ``extra`` channel (the best of the domain, instructions) is read only by decays whose
-    mixture names it.
+    Only decays whose mixture names it read an ``extra`` channel (such as the best domain text, or
+    instructions).
     """
 
     name: ChannelName
@@ -68,7 +68,7 @@ class Channel(Section):
 
 
 class LadderSize(Section):
-    """One base of the ladder: a small Llama."""
+    """A base of the ladder: a small Llama."""
 
     width: int = Field(ge=8)
     layers: int = Field(ge=1)
@@ -104,12 +104,12 @@ class Ladder(Section):
     @model_validator(mode="after")
     def _check_start(self) -> Self:
         if self.start == "before_decay" and not self.decay:
-            raise ValueError("start: before_decay needs a decay of the bases; give decay > 0")
+            raise ValueError("start: before_decay needs bases with a decay; give decay > 0")
         return self
 
 
 class Checkpoint(Section):
-    """An open checkpoint as a base: a local folder, or a hub id."""
+    """A checkpoint as a base: a local folder, or a hub id."""
 
     model: str
     peak_learning_rate: Rate | None = None
@@ -117,7 +117,7 @@ class Checkpoint(Section):
 
 
 class Bases(Section):
-    """Either a ladder or checkpoints (or both)."""
+    """A ladder, checkpoints, or both."""
 
     ladder: Ladder | None = None
     checkpoints: dict[Name, Checkpoint] = {}
@@ -138,10 +138,10 @@ class Bases(Section):
 
 
 class GridPart(Section):
-    """A block of the grid: its bases, ratios, learning rates and seeds are crossed.
+    """A part of the grid: all combinations of its bases, ratios, learning rates and seeds.
 
-    Learning rates are absolute, or multiples of each base's own peak (that rule is what the
-    table then follows: a target off it is an extrapolation).
+    Learning rates are absolute, or multiples of each base's own peak. With multiples, the runs
+    follow that rule, and a target that does not is an extrapolation.
     """
 
     bases: list[Name] = Field(min_length=1)
@@ -153,17 +153,15 @@ class GridPart(Section):
     @model_validator(mode="after")
     def _check_rates(self) -> Self:
         if bool(self.learning_rates) == bool(self.learning_rate_multiples):
-            raise ValueError(
-                "give learning_rates (absolute) or learning_rate_multiples, one of them"
-            )
+            raise ValueError("give either learning_rates (absolute) or learning_rate_multiples")
         return self
 
 
 class Branches(Section):
-    """Decays to zero. Every trunk ends with one; more may leave at chosen tokens.
+    """Decays to zero. Every trunk ends with a decay; others may start at chosen tokens.
 
-    ``mixtures`` names further decays at the trunk's end, each with shares of its own for the
-    channels it reads; they are trained and reported, and no law is fitted to them.
+    ``mixtures`` names further decays at the trunk's end, each with its own shares of channels.
+    They are trained and reported, but no law is fitted to them.
     """
 
     at: list[Count] = []
@@ -202,7 +200,7 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """The fixed validation tokens of each channel, and where on a trunk they are read."""
+    """The fixed validation tokens of each channel, and the points where they are evaluated."""
 
     tokens: Count = 262_144
     points_per_doubling: float = Field(default=1.0, gt=0, le=8)
@@ -210,7 +208,7 @@ class Evaluation(Section):
 
 
 class TargetSection(Section):
-    """The large run. ``base`` names a base of the study, or sizes and losses are given."""
+    """The large run. ``base`` names a base of the study; otherwise give size and losses."""
 
     base: Name | None = None
     n_params: Count | None = None
@@ -263,26 +261,26 @@ class Study(Section):
                 taken.add("general")  # the name of the side
             if channel.name.casefold() in taken:
                 raise ValueError(
-                    f"a channel of side {channel.side} may not be called {channel.name!r}, which "
-                    "the runs table uses for something else; rename it"
+                    f"a channel of side {channel.side} may not be called {channel.name!r}: the "
+                    "runs table uses this name for something else; rename it"
                 )
         domains = [channel.name for channel in self.channels if channel.side == "domain"]
         if len(domains) != 1 or not self.general:
             raise ValueError(
-                "one channel of side domain and at least one of side general are needed, "
-                f"found {len(domains)} and {len(self.general)}"
+                "a study needs one channel of side domain and at least one of side general; this "
+                f"one has {len(domains)} and {len(self.general)}"
             )
         read = {name for shares in self.branches.mixtures.values() for name in shares}
         for name in sorted(read - set(names)):
             raise ValueError(
                 f"branches.mixtures: {name!r} is not among the channels ({', '.join(names)})"
-                + nearest(name, names)
+                + did_you_mean(name, names)
             )
         for channel in self.channels:
             if channel.side == "extra" and channel.name not in read:
                 raise ValueError(
                     f"channel {channel.name!r} of side extra is in no mixture of "
-                    "branches.mixtures; name it there, or take it out"
+                    "branches.mixtures; name it there, or remove it"
                 )
         wanted = [name for part in self.grid for name in part.bases]
         if self.target is not None and self.target.base is not None:
@@ -291,7 +289,7 @@ class Study(Section):
             if name not in self.bases.names:
                 raise ValueError(
                     f"base {name!r} is not among the study's bases ({', '.join(self.bases.names)})"
-                    + nearest(name, self.bases.names)
+                    + did_you_mean(name, self.bases.names)
                 )
         return self
 
@@ -318,5 +316,5 @@ class Study(Section):
 
     @property
     def domain(self) -> Channel:
-        """The one domain channel."""
+        """The domain channel."""
         return next(channel for channel in self.channels if channel.side == "domain")

@@ -1,6 +1,6 @@
-"""The runs table's door: read, check, describe and write what fits are made from.
+"""The runs table, which laws are fitted to: read, check, describe and write it.
 
-One row per point, wide; the key is (run, phase, n_tokens, branch_n_tokens).
+One row per point, in wide format; the key is (run, phase, n_tokens, branch_n_tokens).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The base of a runs table: its own losses and its pre-training, from the rows at n_tokens = 0."""
+"""Losses and pre-training of the base, read from the rows at n_tokens = 0 of a runs table."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pandas as pd
 from dcpt.table.channels import GENERAL_TOTAL, channels, general_weights
 
 SAME_SIZE = 0.01
-"""Sizes this close, relative, are one size: people write 6.6M for 6,622,464 parameters."""
+"""Sizes within this relative difference are equal: people write 6.6M for 6,622,464 parameters."""
 
 SAME_LOSS = 0.01
-"""Nats: bases of one size whose losses differ by more do not give one loss of the base."""
+"""Nats; where bases of a size differ by more, the loss of the base is unknown."""
 
 
 @dataclass(frozen=True)
 class TableBase:
-    """What a table knows of the bases of one size.
+    """Losses and pre-training of the bases of one size.
 
     Args:
         n_params: Parameters.
         losses: Loss of each channel at n_tokens = 0, nats per token; a channel whose losses differ
             between bases of this size is left out.
-        base_peak_learning_rate: Peak learning rate of the pre-training; None where it is not known
-            or not one value.
-        base_n_tokens: Tokens of the pre-training; None likewise.
+        base_peak_learning_rate: Peak learning rate of the pre-training; None if it is unknown
+            or differs between rows.
+        base_n_tokens: Tokens of the pre-training; None in the same cases.
     """
 
     n_params: float
@@ -42,7 +42,7 @@ def base_of_size(runs: pd.DataFrame, n_params: float) -> TableBase | None:
         n_params: Parameters of the base.
 
     Returns:
-        What its rows at n_tokens = 0 say; None if the table has no such rows of one size.
+        The base; None if the table has no rows at n_tokens = 0 near this size, or several sizes.
     """
     if "n_params" not in runs:
         return None

@@ -1,4 +1,4 @@
-"""Cells of one column: read exactly, shown briefly."""
+"""Read the cells of a column exactly, and write them in messages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dcpt.errors import InputError
 from dcpt.quantities import parse_count
 from dcpt.table.columns import Column, Values
 
@@ -20,7 +21,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cells:
-    """One column, read: its values, and which cells are empty or of the wrong kind."""
+    """The values of a column, and which cells are empty or of the wrong kind."""
 
     values: Values
     empty: Mask
@@ -61,7 +62,9 @@ def _read_numbers(cells: pd.Series[Any], read: Callable[[object], float]) -> Cel
         return Cells(values, np.isnan(values), np.zeros(len(values), dtype=bool))
     empty = cells.isna().to_numpy(bool, copy=True)
     objects = cells.to_numpy(object)
-    if pd.api.types.infer_dtype(objects, skipna=True) == "string":  # as from a CSV: all at once
+    if (
+        pd.api.types.infer_dtype(objects, skipna=True) == "string"
+    ):  # as from a CSV; one conversion is faster than a loop
         blank = empty | (objects == "")
         with contextlib.suppress(ValueError):
             values = np.where(blank, "nan", objects).astype(np.float64)
@@ -78,7 +81,7 @@ def _read_numbers(cells: pd.Series[Any], read: Callable[[object], float]) -> Cel
 
 
 def _number(cell: object) -> float:
-    if isinstance(cell, bool | np.bool_ | bytes | bytearray):  # float() would take them
+    if isinstance(cell, bool | np.bool_ | bytes | bytearray):  # float() would accept them
         return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]
@@ -96,7 +99,7 @@ def _count(cell: object) -> float:
 
 
 def typed(cells: Cells, column: Column) -> Values:
-    """The values for the checked table: counts as int64 where none is unknown."""
+    """Give values the type that the checked table has: int64 for counts if none is unknown."""
     whole = column.kind == "count" and bool(np.isfinite(cells.values).all())
     if whole and bool((np.abs(cells.values) < 2**63).all()):
         return cells.values.astype(np.int64)
@@ -104,7 +107,7 @@ def typed(cells: Cells, column: Column) -> Values:
 
 
 def says_unreadable(cell: object, column: Column) -> str:
-    """Why a cell is of the wrong kind, and the remedy; follows its value in a sentence."""
+    """Say why a cell is of the wrong kind, and the remedy: the sentence after its value."""
     if column.kind == "text":
         return "is not text; write a name"
     text = str(cell).strip()
@@ -119,7 +122,7 @@ def says_unreadable(cell: object, column: Column) -> str:
 
 
 def show(cell: object) -> str:
-    """A cell as a message shows it: numbers bare, texts in quotes, nothing longer than a line."""
+    """Write a cell for a message: numbers bare, texts in quotes, at most a line."""
     if (
         isinstance(cell, float | np.floating)
         and float(cell).is_integer()

@@ -1,6 +1,6 @@
-"""What is left of a learning-rate curve at a step: its areas, and its drops, each with its age.
+"""The history of a learning-rate curve at a step: its areas, and its drops with their ages.
 
-Steps count from 1, and the rate before the first step is 0: a warmup is a row of negative drops.
+Steps count from 1, and the rate before the first step is 0: a warmup is a series of negative drops.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ Array = NDArray[np.float64]
 Steps = NDArray[np.intp]
 
 FADE = 0.999
-"""What is left of a drop in ``anneal_area`` after one more step (arXiv 2408.11029)."""
+"""Factor by which a drop in ``anneal_area`` fades per step (arXiv 2408.11029)."""
 
 MOST_DROPS = 128
-"""Drops that a point keeps; those of neighbouring steps are added up."""
+"""Most drops that a point keeps; drops of neighbouring steps are summed."""
 
 FINEST = 8
-"""So many steps before a point are kept one by one."""
+"""Number of steps before a point that are kept as separate drops."""
 
 GROWTH = 1.2
-"""Farther back, the steps between some distance and this many times that distance are one drop."""
+"""Farther back, the steps between a distance and this many times that distance form a drop."""
 
 MEAN_POWER = 0.4
-"""Rates are averaged as this power of theirs: what the multi-power law makes of a rate (gamma times
-beta as published). The law's loss is then within 3e-5 nats of that of all drops; as plain means
-the error is five times that, most of it from the rates near 0 of a warmup."""
+"""Exponent of the power mean over rates: that of a rate in the multi-power law (gamma times beta as
+published). The law's loss is then within 3e-5 nats of its loss on all drops; the arithmetic mean
+has five times that error, mostly from the rates near 0 in a warmup."""
 
 BLOCK = 2048
-"""Steps whose fading is computed at once: ``FADE ** -BLOCK`` is a harmless number."""
+"""Steps whose fading is computed at once; ``FADE ** -BLOCK`` must not overflow."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Curve:
 
     Args:
         rates: Learning rate of steps 1 to T, shape (T,).
-        ends: Steps between which the rate only rises, only falls or stays: drops on both sides of
-            one are never added up.
+        ends: Steps that divide the curve into pieces that only rise, only fall or are constant;
+            drops in different pieces are never summed.
     """
 
     rates: Array
@@ -51,14 +51,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class History:
-    """The curve behind M points, in the unit of its rates; J >= 1 drops each, padded with zeros.
+    """The curve before each of M points, in the unit of its rates: J >= 1 drops, zero-padded.
 
     Args:
         lr_area: S1, sum of the rates so far, shape (M,).
-        anneal_area: S2, the drops so far, each counted at every step since, fading, shape (M,).
+        anneal_area: S2, sum over the drops so far and all steps since each, fading, shape (M,).
         drop_sizes: Rate before minus rate after, shape (M, J).
-        drop_rates: Rate after it (the highest of the curve in a padding), shape (M, J).
-        drop_areas: Sum of the rates from its step to the point, both included, shape (M, J).
+        drop_rates: Rate after the drop (the highest of the curve as padding), shape (M, J).
+        drop_areas: Sum of the rates from the drop to the point, both included, shape (M, J).
     """
 
     lr_area: Array
@@ -76,20 +76,20 @@ class History:
 
 
 def history_at(curve: Curve, steps: Steps, most: int = MOST_DROPS) -> History:
-    """The history behind some steps of a curve.
+    """Compute the history before some steps of a curve.
 
-    Where a curve changes at many steps, those at about the same distance from the point count as
-    one drop: its size is exactly their sum, its rate and area are their means.
+    If a curve changes at many steps, changes at about the same distance from the point are merged
+    into a drop: its size is exactly their sum, its rate and area are their means.
 
     Args:
         curve: A learning rate step by step.
         steps: Steps from 0 to T, shape (M,).
-        most: Drops that a point may keep, more than twice as many as the curve has ends.
+        most: Most drops per point; more than twice the number of ends of the curve.
     """
     rates = np.concatenate([[0.0], curve.rates])
     areas = np.cumsum(rates)
     drops = np.concatenate([[0.0], -np.diff(rates)])
-    # A drop counts at its own step and, fading, at every one since: geometric sums, added up.
+    # A drop counts at its own step and, fading, at every step since: a sum of geometric series.
     anneal = (-rates - FADE * _faded(drops)) / (1.0 - FADE)
 
     edges = _edges(steps, curve.ends, most)
@@ -115,7 +115,7 @@ def history_at(curve: Curve, steps: Steps, most: int = MOST_DROPS) -> History:
 
 
 def _faded(drops: Array) -> Array:
-    """At each step the drops so far, each times ``FADE`` to the power of its age, same shape."""
+    """At each step the sum of drops so far, each times ``FADE`` to the power of its age."""
     blocks = np.zeros((-(-len(drops) // BLOCK), BLOCK))
     blocks.ravel()[: len(drops)] = drops
     powers = FADE ** np.arange(BLOCK)
@@ -129,8 +129,8 @@ def _faded(drops: Array) -> Array:
 def _edges(steps: Steps, ends: tuple[int, ...], most: int) -> Steps:
     """Steps after which a drop ends, from 0 to the point itself, shape (M, at most ``most`` + 1).
 
-    They lie at distances 0, 1, 2 ... FINEST from the point, then each GROWTH times the one before,
-    or more if ``most`` leaves no room for that.
+    They lie at distances 0, 1, 2 ... FINEST from the point, then at distances that grow by the
+    factor GROWTH, or by a larger one if ``most`` is too small for that.
     """
     farthest = int(steps.max())
     distances = np.arange(min(farthest, FINEST) + 1)
@@ -145,5 +145,5 @@ def _edges(steps: Steps, ends: tuple[int, ...], most: int) -> Steps:
 
 
 def _between(values: Array, edges: Steps) -> Array:
-    """Sums of the values of the steps between two edges, shape (M, groups)."""
+    """Sums of the values between consecutive edges, shape (M, groups)."""
     return np.diff(np.cumsum(values)[edges], axis=1)

@@ -1,4 +1,4 @@
-"""A file of learning-rate schedules, which rows of a foreign table name in the column schedule."""
+"""Files of learning-rate schedules, which rows of a table name in the column ``schedule``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from pydantic import (
 )
 
 from dcpt.errors import InputError
-from dcpt.names import shorten
 from dcpt.quantities import Count
 from dcpt.table.rate_curves import Curve
-from dcpt.yaml_files import read_yaml
+from dcpt.yaml_files import explain_problem, read_yaml
 
 Array = NDArray[np.float64]
 
 MOST_STEPS = 10_000_000
-"""More steps than this in a run are a slip of its batch_tokens."""
+"""A run with more steps than this has a wrong batch_tokens."""
 
 MOST_SEGMENTS = 30
 
@@ -39,10 +38,10 @@ class Segment(BaseModel):
     """A part of a schedule, from the end of the part before it to ``to_step``.
 
     Args:
-        shape: How the rate goes from ``lr_from`` to ``lr_to``; ``cosine`` is half a cosine.
+        shape: Form of the curve from ``lr_from`` to ``lr_to``; ``cosine`` is half a period.
         to_step: The last step of the segment; steps count from 1.
-        lr_from: Learning rate that the segment starts from, absolute: that of the step before it.
-        lr_to: Learning rate of its last step; a constant one may leave it out.
+        lr_from: Absolute learning rate of the step before the segment.
+        lr_to: Learning rate of its last step; may be left out if the segment is constant.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +54,9 @@ class Segment(BaseModel):
     @model_validator(mode="after")
     def _check_rates(self) -> Self:
         if self.lr_to is None and self.shape != "constant":
-            raise ValueError(f"lr_to is missing; say where the {self.shape} segment ends")
+            raise ValueError(
+                f"lr_to is missing; give the rate at the end of the {self.shape} segment"
+            )
         if self.shape == "constant" and self.end != self.lr_from:
             raise ValueError(
                 f"lr_to {self.end:g} differs from lr_from {self.lr_from:g} in a constant segment; "
@@ -90,7 +91,7 @@ class Schedule(RootModel[tuple[Segment, ...]]):
     def _check_steps(self) -> Self:
         if not 1 <= len(self.root) <= MOST_SEGMENTS:
             raise ValueError(
-                f"{len(self.root)} segments are no schedule; give between 1 and {MOST_SEGMENTS}"
+                f"a schedule of {len(self.root)} segments; give between 1 and {MOST_SEGMENTS}"
             )
         for number, (segment, following) in enumerate(pairwise(self.root), 2):
             if following.to_step <= segment.to_step:
@@ -126,14 +127,14 @@ def load_schedules(path: str | os.PathLike[str]) -> dict[str, Schedule]:
     """Read a file of schedules.
 
     Args:
-        path: YAML or JSON, a name to a list of segments::
+        path: YAML or JSON that maps each name to a list of segments::
 
             cosine:
               - {shape: linear, to_step: 2000, lr_from: 0, lr_to: 3e-4}
               - {shape: cosine, to_step: 24000, lr_from: 3e-4, lr_to: 3e-5}
 
     Returns:
-        What ``dcpt.fit(runs, schedules=...)`` takes.
+        The schedules by name, as ``dcpt.fit(runs, schedules=...)`` takes them.
 
     Raises:
         InputError: If the file cannot be read, or with all problems of its segments together.
@@ -142,7 +143,7 @@ def load_schedules(path: str | os.PathLike[str]) -> dict[str, Schedule]:
     found = read_yaml(path, "give the path of a file of schedules")
     if not isinstance(found, dict) or not found:
         raise InputError(
-            f"{path} holds no schedules; write a name to a list of segments (shape, to_step, "
+            f"{path} holds no schedules; map each name to a list of segments (shape, to_step, "
             "lr_from, lr_to)"
         )
     try:
@@ -154,17 +155,8 @@ def load_schedules(path: str | os.PathLike[str]) -> dict[str, Schedule]:
 
 
 def _explain(problem: Any) -> str:
-    """One sentence for one pydantic problem: place, value, rule, remedy."""
+    """A sentence for a pydantic problem: place, value, rule, remedy."""
     place = [
         f"segment {part + 1}" if isinstance(part, int) else part[:60] for part in problem["loc"]
     ]
-    where = ", ".join(place)
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key; valid here: {', '.join(Segment.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; every segment says it"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    value = problem["input"]
-    shown = "" if isinstance(value, dict | list | BaseModel) else f"{shorten(value)}: "
-    return f"{where}: {shown}{message}"
+    return explain_problem(problem, ", ".join(place), lambda: list(Segment.model_fields))

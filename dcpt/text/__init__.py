@@ -1,1 +1,1 @@
-"""Text to tokens, tokens to an exact mixture, and the demo's texts."""
+"""Tokenize text, read tokens in an exact mixture, and fetch the demo's texts."""

@@ -1,4 +1,4 @@
-"""The tokenizers of a study's bases: one that differs is refused before any text is encoded."""
+"""Check that the tokenizers of a study's bases agree, before any text is encoded."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dcpt.text.tokenizer import check_same_tokenizer
 
 SAMPLE_DOCUMENTS = 4
 SAMPLE_CHARACTERS = 20_000
-"""Documents of each channel, and characters of each, on which tokenizers are compared."""
+"""Number of documents of each channel, and of characters of each, to compare tokenizers on."""
 
 
 @dataclass(frozen=True)
 class StudyBase:
-    """A model that is going to be trained on the text, and so has to share its tokenizer.
+    """A model that will be trained on the text, so it must have the text's tokenizer.
 
     Attributes:
-        place: Names it in an error, such as ``bases.checkpoints.small``.
+        place: Its place in the study for errors, such as ``bases.checkpoints.small``.
         folder: The model's folder.
-        written: Its path as the study names it.
+        written: Its path as written in the study.
     """
 
     place: str
@@ -32,12 +32,12 @@ class StudyBase:
 
 
 def check_bases(bases: Sequence[StudyBase], tokenizer: Path, texts: Iterable[str] = ()) -> None:
-    """Refuse bases whose own tokenizers give other ids than the text has.
+    """Refuse bases whose tokenizers give other ids than the prepared text has.
 
     Args:
         bases: The bases; one without a ``tokenizer.json`` passes.
         tokenizer: Folder of the tokenizer that the text is prepared with.
-        texts: Texts on which they have to agree.
+        texts: Texts on which the tokenizers must agree.
 
     Raises:
         InputError: Names every such base.
@@ -50,15 +50,15 @@ def check_bases(bases: Sequence[StudyBase], tokenizer: Path, texts: Iterable[str
             problems += error.problems
     if problems and sum((base.folder / "tokenizer.json").is_file() for base in bases) > 1:
         problems.append(
-            "bases.checkpoints: all bases of a study need one tokenizer; move those with another "
-            "into a study of their own"
+            "bases.checkpoints: all bases of a study need one tokenizer; move bases with another "
+            "tokenizer to a study of their own"
         )
     if problems:
         raise InputError(problems)
 
 
 def sample_documents(channels: Sequence[Channel]) -> list[str]:
-    """The beginnings of the first documents of each channel; the hub's are not fetched for it."""
+    """The beginnings of the first documents of each channel that is not on the hub."""
     return [
         document.text[:SAMPLE_CHARACTERS]
         for channel in channels

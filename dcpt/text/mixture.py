@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 
 BLOCK_STEPS = 64
-"""Steps whose windows are found at a time: permuting 2048 numbers takes three times as long as
-permuting 32, and an accelerator takes a step of a small model in 2 ms."""
+"""Steps whose windows are computed at once: permuting 2048 numbers takes only three times as long
+as permuting 32, and a GPU takes 2 ms for a step of a small model."""
 
 LONGEST_PERIOD = 1_000_000
 """Sequences after which the pattern of channels must repeat; it is held in memory."""
@@ -67,7 +67,7 @@ class Mixture:
         phases: Shares of the channels in training: the first phase begins at step 0. All name the
             same channels; one that has a share of 0 in all of them is listed among ``channels``
             and never drawn.
-        shards: Token ids of each channel, one-dimensional, such as ``corpora.open_shard`` gives.
+        shards: Token ids of each channel, one-dimensional, as ``manifest.open_shard`` returns them.
         sequence_tokens: T, targets in a sequence.
         batch_sequences: B, sequences in a batch.
         seed: Orders the windows; it has no influence on which channel comes when.
@@ -126,7 +126,7 @@ class Mixture:
         return dict(zip(self.channels, counts.tolist(), strict=True))
 
     def epochs(self, step: int) -> dict[str, float]:
-        """Tell how often each channel has been read through before ``step``; 1.0 is once."""
+        """Number of epochs of each channel before ``step``."""
         epochs = self._counts(step) / self._n_windows
         return dict(zip(self.channels, epochs.tolist(), strict=True))
 
@@ -134,8 +134,8 @@ class Mixture:
         """Name the channels that begin to repeat, or repeat once more, in the batch of ``step``.
 
         Returns:
-            For these channels only, the epoch that begins, counted from 0: a 1 says that the
-            channel ran dry for the first time and goes on with the same text, reshuffled.
+            For these channels only, the epoch that begins, counted from 0: 1 means that the
+            channel was read completely and starts again with the same text, reshuffled.
         """
         last_before = (self._counts(step) - 1) // self._n_windows
         last = (self._counts(step + 1) - 1) // self._n_windows

@@ -1,8 +1,8 @@
-"""The folder of prepared text: what in it is ours, and how that is removed.
+"""The folder of prepared text: which files in it are dcpt's, and how they are removed.
 
-A person's file or folder is never written to, replaced or removed. Ours are the folders that carry
-the marker, or the manifest that was written before there was a marker, as long as they hold no file
-of another name than those that ``prepare`` writes.
+The user's files and folders are never written to, replaced or removed. A folder is dcpt's if it has
+the marker, or the manifest of an older version without marker, and holds only files with names that
+``prepare`` writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dcpt.text.manifest import SPLITS, TOKENIZER_FOLDER, read_manifest, read_rec
 from dcpt.text.tokenizer_files import TOKENIZER_FILES
 
 UNFINISHED = ".unfinished"
-"""The folder inside the output in which everything is made."""
+"""The folder inside the output to which everything is written first."""
 
 _OWN_NAMES = {MARKER, "manifest.json", "documents.npz", *TOKENIZER_FILES}
 _OWN_NAMES |= {f"{split}.bin" for split in SPLITS}
@@ -27,10 +27,10 @@ _PARTIAL = re.compile(r"\.\d+\.partial$")
 
 
 def check_output(folder: Path, names: Iterable[str]) -> None:
-    """Refuse an output folder in which something is in the way that ``prepare`` did not write.
+    """Refuse an output folder with files in the way that ``prepare`` did not write.
 
     Args:
-        folder: Where prepared text goes; it need not exist.
+        folder: The folder for prepared text; it need not exist.
         names: Names of the channels.
 
     Raises:
@@ -40,19 +40,19 @@ def check_output(folder: Path, names: Iterable[str]) -> None:
         return
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: this is not a folder, and prepared text goes into a folder of this name; "
+            f"{folder}: this is not a folder, but prepared text goes to a folder of this name; "
             "move it away or rename it"
         )
     if not is_marked(folder) and read_record(folder) is None:
         there = sorted(path.name for path in folder.iterdir())
         if there:
             raise InputError(
-                f"{folder}: holds {', '.join(there[:3])}, which `dcpt prepare` did not write, and "
+                f"{folder}: holds {', '.join(there[:3])}, which `dcpt prepare` did not write, but "
                 "prepared text needs a folder of its own; move your files to another folder"
             )
         return
     problems = [
-        f"{foreign}: `dcpt prepare` did not write this, and prepared text goes into "
+        f"{foreign}: `dcpt prepare` did not write this, but prepared text goes to "
         f"{folder / name}; move it to another folder"
         for name in [*names, TOKENIZER_FOLDER, UNFINISHED]
         if (foreign := _find_foreign(folder, name)) is not None
@@ -68,10 +68,10 @@ def check_output(folder: Path, names: Iterable[str]) -> None:
 
 
 def own_places(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Where no text of a channel may lie: the output folder.
+    """Folders that must not contain the text of a channel: the output folder.
 
-    In a folder that was prepared by a version without markers, texts were allowed beside the
-    folders of the channels; there the places are these folders.
+    Older versions without markers allowed texts next to the folders of the channels. In a folder
+    prepared by such a version, only the folders of the channels are returned.
     """
     record = None if is_marked(folder) else read_record(folder)
     if record is None:
@@ -81,7 +81,7 @@ def own_places(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the files of ours in a folder, and the folder if nothing else is left in it."""
+    """Remove dcpt's files in a folder, and the folder if it is then empty."""
     for place, _, files in os.walk(folder, topdown=False):
         for name in files:
             if _is_own_name(name):
@@ -91,7 +91,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _find_foreign(folder: Path, name: str) -> Path | None:
-    """What is in the way at ``folder / name``: that place, or the first file inside, or nothing."""
+    """What is in the way at ``folder / name``: that path, the first file inside, or None."""
     place = folder / name
     if not os.path.lexists(place):
         return None
@@ -103,7 +103,7 @@ def _find_foreign(folder: Path, name: str) -> Path | None:
             return path
     if not files or is_marked(place) or read_manifest(place) is not None:
         return None
-    # Folders of a version without markers are known by the record that names them.
+    # Folders of versions without markers are identified by the record that names them.
     record = None if is_marked(folder) else read_record(folder)
     ours = {*record.channels, TOKENIZER_FOLDER, UNFINISHED} if record is not None else set()
     return None if name in ours else place

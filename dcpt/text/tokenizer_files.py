@@ -1,4 +1,4 @@
-"""A model's own tokenizer: found in a folder or on the hub, and copied as its files say."""
+"""Find a model's tokenizer in a folder or on the hub, and copy its files."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-"""What makes an ordinary tokenizer folder."""
+"""The files of a tokenizer folder."""
 
 _CONFIGS = ("config.json", "generation_config.json")
-"""They name the end of sequence by its id, where no file of the tokenizer names it."""
+"""These give the id of the end-of-sequence token if no file of the tokenizer names the token."""
 
 
 def name_tokenizer(spec: str | int) -> str:
@@ -40,7 +40,7 @@ def name_tokenizer(spec: str | int) -> str:
         spec: A vocabulary size, a folder or a hub id.
 
     Returns:
-        Text that changes when the request does: for a folder it holds a hash of the files.
+        Text that identifies the tokenizer: for a folder it contains a hash of the files.
 
     Raises:
         InputError: If the vocabulary is too small or the folder is missing.
@@ -58,13 +58,13 @@ def name_tokenizer(spec: str | int) -> str:
         for path in sorted(folder.glob("*token*")) + sorted(folder.glob("vocab*")):
             if path.is_file():
                 digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        if _named_eos(folder) is None:  # then the end of sequence comes from elsewhere
+        if _named_eos(folder) is None:  # then a model configuration gives it
             ids = [_read_object(folder / name).get("eos_token_id") for name in _CONFIGS]
             digest.update(b"" if ids == [None, None] else json.dumps(ids).encode())
         return f"folder {digest.hexdigest()}"
     if folder.exists():
         raise InputError(f"tokenizer {spec}: this is a file; name the folder that holds it")
-    # A hub id is a name, or owner/name where there is no folder of the owner's name.
+    # A hub id is a name, or owner/name if there is no folder of the owner's name.
     is_path = spec.startswith(("/", ".", "~")) or spec.count("/") > 1
     if is_path or ("/" in spec and folder.parent.is_dir()):
         raise InputError(
@@ -82,10 +82,10 @@ def find_tokenizer(spec: str, *, download: bool = True) -> Path | None:
         download: Whether a hub id that is not in the hub's cache is downloaded.
 
     Returns:
-        The folder, None if it is not on this machine and may not be downloaded.
+        The folder; None if it is not on this machine and must not be downloaded.
 
     Raises:
-        InputError: If the hub does not give it.
+        InputError: If it cannot be downloaded from the hub.
     """
     folder = Path(spec).expanduser()
     if folder.is_dir():
@@ -93,7 +93,7 @@ def find_tokenizer(spec: str, *, download: bool = True) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        # Unlike AutoTokenizer this does not try again for 46 s where there is no network.
+        # Unlike AutoTokenizer, this does not retry for 46 s if there is no network.
         return Path(
             snapshot_download(
                 spec,
@@ -105,11 +105,11 @@ def find_tokenizer(spec: str, *, download: bool = True) -> Path | None:
         if not download:
             return None
         raise InputError(
-            f"tokenizer {spec}: no such folder, and the hub does not give it "
+            f"tokenizer {spec}: no such folder, and it cannot be downloaded from the hub "
             f"({' '.join(str(error).split()):.200}); check the name and the network, or give a "
             "vocabulary size such as 1024 to train a tokenizer"
         ) from error
-    except Exception as error:  # the hub's network library has errors of its own
+    except Exception as error:  # the hub's network library raises its own errors
         if not download:
             return None
         raise InputError(
@@ -119,10 +119,10 @@ def find_tokenizer(spec: str, *, download: bool = True) -> Path | None:
 
 
 def copy_tokenizer(spec: str, folder: Path) -> None:
-    """Copy a model's tokenizer into a folder, byte for byte where it has a ``tokenizer.json``.
+    """Copy a model's tokenizer to a folder, byte for byte if it has a ``tokenizer.json``.
 
-    ``AutoTokenizer`` is asked only where there is none: for some model types, such as qwen2, it
-    builds another tokenizer than the one that ``tokenizer.json`` holds.
+    ``AutoTokenizer`` is used only if there is none: for some model types, such as qwen2, it builds
+    a tokenizer that differs from ``tokenizer.json``.
 
     Args:
         spec: A tokenizer or model folder, or a hub id.
@@ -142,10 +142,10 @@ def copy_tokenizer(spec: str, folder: Path) -> None:
 
 
 def encodes_as_files(copied: Path, spec: str) -> bool:
-    """Whether a copied tokenizer encodes as the files of the original do now.
+    """Whether a copied tokenizer encodes like the current files of the original.
 
-    An older version copied through ``AutoTokenizer``: the copy may have other bytes, or encode
-    otherwise. Where the original is not on this machine, nothing is known and the copy is kept.
+    Older versions of dcpt copied through ``AutoTokenizer``, so a copy may have other bytes, or
+    encode differently. If the original is not on this machine, the copy is kept.
     """
     original = find_tokenizer(spec, download=False)
     if original is None or not (original / "tokenizer.json").is_file():
@@ -160,12 +160,12 @@ def _copy_files(source: Path, folder: Path, spec: str) -> None:
         if (source / name).is_file():
             write_bytes(folder / name, (source / name).read_bytes())
     config = _read_object(source / "tokenizer_config.json")
-    if config.get("eos_token") is None:  # then another file names it, and the copy must as well
+    if config.get("eos_token") is None:  # another file names it, and the copy must name it, too
         write_json(folder / "tokenizer_config.json", {**config, "eos_token": eos})
 
 
 def _find_eos(folder: Path, vocabulary: Mapping[str, int], spec: str) -> str:
-    """The end-of-sequence token: of the tokenizer's files, else of the model's configuration."""
+    """The end-of-sequence token from the tokenizer's files, or else the model's configuration."""
     eos = _named_eos(folder)
     tokens = {number: token for token, number in vocabulary.items()}
     for name in _CONFIGS if eos is None else ():
@@ -174,8 +174,8 @@ def _find_eos(folder: Path, vocabulary: Mapping[str, int], spec: str) -> str:
             number = number[0]
         if isinstance(number, list):
             raise InputError(
-                f"tokenizer {spec}: {name} names {len(number)} end-of-sequence tokens, and one of "
-                "them has to end documents; set eos_token in its tokenizer_config.json"
+                f"tokenizer {spec}: {name} names {len(number)} end-of-sequence tokens, but "
+                "documents end with a single token; set eos_token in its tokenizer_config.json"
             )
         if isinstance(number, int) and number in tokens:
             return tokens[number]
@@ -193,7 +193,7 @@ def _find_eos(folder: Path, vocabulary: Mapping[str, int], spec: str) -> str:
 
 
 def _named_eos(folder: Path) -> str | None:
-    """The end-of-sequence token that the tokenizer's own files name."""
+    """The end-of-sequence token in the tokenizer's own files."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         eos = _read_object(folder / name).get("eos_token")
         eos = eos.get("content") if isinstance(eos, dict) else eos
@@ -203,20 +203,20 @@ def _named_eos(folder: Path) -> str | None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object, empty if there is no such file."""
-    content = read_json(path, "put the original file back")
+    """Read a JSON object; empty if there is no such file."""
+    content = read_json(path, "restore the original file")
     if content is not None and not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object; put the original file back")
+        raise InputError(f"{path}: holds no JSON object; restore the original file")
     return content or {}
 
 
 def _convert(source: Path, folder: Path, spec: str) -> None:
     """Convert a tokenizer that has no ``tokenizer.json``."""
-    from transformers import AutoTokenizer  # seconds to import, and needed for this only
+    from transformers import AutoTokenizer  # takes seconds to import
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # each kind of broken file raises its own
+    except Exception as error:  # each kind of damage raises another error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"tokenizer {spec}: cannot be loaded ({reason:.200}); give a "

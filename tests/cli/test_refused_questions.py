@@ -1,4 +1,4 @@
-"""What ``predict`` and ``recommend`` take from the study, the table and the recommendation."""
+"""Values that ``predict`` and ``recommend`` take from study, table and recommendation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study knows of its base before anything is decided."""
+"""Target and bases of a study."""
 
 from __future__ import annotations
 

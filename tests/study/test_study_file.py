@@ -100,7 +100,7 @@ def test_every_optional_key_of_the_template_is_valid() -> None:
         ("name: law", "name: general", "may not be called 'general'"),
         ("name: en", "name: domain", "may not be called 'domain'"),
         ("target: {base: big, ", "target: {", "name a base of the study, or give n_params"),
-        ("tokens: 5120", "tokens: 5120\ntokens: 6000", "line 18: the key 'tokens' is there twice"),
+        ("tokens: 5120", "tokens: 5120\ntokens: 6000", "line 18: the key 'tokens' occurs twice"),
         ("limit: +20%", "limit: banana", r"target\.limit: 'banana'"),
         ("  - {name: law, side: domain", "  - {name: zh, side: general", "one channel of side"),
         ("tokens: 8192", "tokens: 0", r"bases\.ladder\.tokens: 0 is under four steps"),
@@ -116,7 +116,7 @@ def test_every_optional_key_of_the_template_is_valid() -> None:
         ("name: tiny", "name: tiny\n  x: 1", "line 3: is not valid YAML"),
         ("name: law", "name: 'a\"><script>'", r"channels\.1\.name: .*is not a name of a channel"),
         ("name: law", "name: ..", r"channels\.1\.name: '\.\.' is not a name of a channel"),
-        ("name: law", "name: EN", "channels 'en' and 'EN' differ in case alone"),
+        ("name: law", "name: EN", "channels 'en' and 'EN' differ only in case"),
         ("name: law", f"name: {'l' * 41}", "at most 40 characters"),
         ("name: en", "name: Domain", "may not be called 'Domain'"),
         ("name: tiny", "name: 12", r"name: 12 input should be a valid string; put it in quotes"),
@@ -142,7 +142,11 @@ def test_every_optional_key_of_the_template_is_valid() -> None:
             "  - {name: more, side: extra, train: more.jsonl}\ntokenizer: 300",
             "channel 'more' of side extra is in no mixture",
         ),
-        ("tokens: 8192", "tokens: 8192\n    decay: 0\n    start: before_decay", "needs a decay"),
+        (
+            "tokens: 8192",
+            "tokens: 8192\n    decay: 0\n    start: before_decay",
+            "needs bases with a decay",
+        ),
     ],
 )
 def test_bad_studies_are_refused_in_one_sentence(
@@ -172,7 +176,7 @@ def test_channels_have_letters_of_any_script_in_one_normal_form(tmp_path: Path) 
         load(tmp_path, twice)
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_raised_together(tmp_path: Path) -> None:
     text = STUDY.replace("0.25", "1.25").replace("name: tiny", "name: tiny\nextra: 1")
     with pytest.raises(InputError) as caught:
         load(tmp_path, text)
