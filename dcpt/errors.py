@@ -1,4 +1,4 @@
-"""Errors that end a command: bad input, or a signal."""
+"""What ends a command early: bad input, or a signal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dcpt.names import escape_controls
 
 
 class InputError(ValueError):
-    """Bad input from the user: states the place, the value, the rule and the remedy.
+    """Bad input from a person: says where, which value, which rule, and what to do.
 
     The command line prints it without a traceback and exits with code 2. Control characters of the
-    input are escaped, so that they do not affect the terminal.
+    input are shown escaped, so that they change nothing in a terminal.
 
     Args:
-        problems: A sentence, or a list of sentences.
+        problems: One sentence, or several that were found together.
 
     Examples:
         >>> try:
@@ -34,7 +34,7 @@ class InputError(ValueError):
 class Stopped(BaseException):
     """A signal stopped the work.
 
-    Not an ``Exception``, like ``KeyboardInterrupt``: code that handles errors must not catch it.
+    No ``Exception``, as ``KeyboardInterrupt`` is none: what handles errors must not catch it.
 
     Args:
         number: The signal.
@@ -61,7 +61,7 @@ def find_nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | 
     return found[0] if found else None
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint that ends an error: the valid name nearest to a name, if any is near."""
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest valid name, if one is near."""
     found = find_nearest(name, valid, cutoff=0.5)
     return f"; did you mean {found!r}?" if found else ""

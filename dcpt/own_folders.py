@@ -13,7 +13,7 @@ from dcpt.errors import InputError
 from dcpt.file_hashes import hash_file
 
 MARKER = ".made-by-dcpt"
-"""Hidden, so that it is never read as text."""
+"""Hidden, so that no folder of texts is read with it."""
 
 _ABOUT = "dcpt made this folder and replaces what it wrote here. Keep your own files elsewhere."
 
@@ -25,7 +25,7 @@ def mark_folder(folder: Path) -> None:
 
 
 def is_marked(folder: Path) -> bool:
-    """Whether dcpt created a folder."""
+    """Whether dcpt made a folder."""
     return (folder / MARKER).is_file()
 
 

@@ -24,7 +24,7 @@ def test_a_fit_next_to_its_own_table_is_refused(
     words = ["fit", "runs.csv", "--channel", "domain", "--law", "d-cpt", "--draws", "20", "--out"]
     result = CliRunner().invoke(app, [*words, "."])
     assert isinstance(result.exception, InputError)
-    assert "runs.csv: dcpt writes a file of this name, but this file is not from dcpt" in str(
+    assert "runs.csv: dcpt writes a file of this name and did not write this one" in str(
         result.exception
     )
     assert Path("runs.csv").read_bytes() == before

@@ -1,9 +1,9 @@
-"""The commands on runs tables and fits. None of them needs torch."""
+"""The commands on runs tables and fits: parse, call, print. None of them needs torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,30 +32,6 @@ from dcpt.cli.options import (
     read_schedules,
 )
 
-if TYPE_CHECKING:
-    from dcpt.pipeline.bases import TargetFields
-    from dcpt.pipeline.workspace import Place as OpenPlace
-
-
-def _open_noting_damage(path: Path) -> OpenPlace:
-    """Open a study, a table or a fit folder; print which runs damaged files leave out."""
-    from dcpt.cli.console import note_damaged
-    from dcpt.pipeline.workspace import damaged_files, open_place
-
-    place = open_place(path)
-    note_damaged(damaged_files(place))
-    return place
-
-
-def _open_runs(path: Path) -> OpenPlace:
-    """Open a study or a table of runs; print which runs the study does not use."""
-    from dcpt.cli.console import note_left_out
-    from dcpt.pipeline.workspace import left_out_runs
-
-    place = _open_noting_damage(path)
-    note_left_out(left_out_runs(place))
-    return place
-
 
 def runs(
     table: Table,
@@ -79,11 +55,13 @@ def runs(
     from dcpt.cli.show_fit import print_flags
     from dcpt.laws.flags.kinds import SENTENCES
     from dcpt.pipeline.answer import collect_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
     from dcpt.table import describe, write_runs
     from dcpt.table.files import check_replaceable
     from dcpt.table.units import flag_units
 
-    frame = collect_runs(_open_runs(table), read_mapping(column))
+    place = open_place(table)
+    frame = collect_runs(place, read_mapping(column))
     if not {"phase", "schedule"} & set(frame.columns):
         note_all([SENTENCES["phase_not_named"]])
     note_left_out(left_out_runs(place))
@@ -130,8 +108,11 @@ def laws(
     found: dict[str, Any] = {"laws": [law_record(law) for law in shown.values()]}
     if place is not None:
         from dcpt.pipeline.answer import collect_runs
+        from dcpt.pipeline.workspace import damaged_files, open_place
 
-        frame = collect_runs(_open_noting_damage(place), read_mapping(column))
+        opened = open_place(place)
+        note_damaged(damaged_files(opened))
+        frame = collect_runs(opened, read_mapping(column))
         named = read_schedules(schedules)
         found["channels"] = {
             name: offer_laws(frame, name, wanted or "auto", named)
@@ -170,7 +151,9 @@ def compare(
     from dcpt.pipeline.answer import collect_runs, fit_runs, set_aside
     from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
 
-    place = _open_runs(table)
+    place = open_place(table)
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
     fitted = fit_runs(
         set_aside(collect_runs(place, read_mapping(column)), without or ()),
         None,
@@ -220,12 +203,14 @@ def fit(
 
     Example: dcpt fit runs.csv --law d-cpt --channel domain --json
     """
-    from dcpt.cli.console import as_json, note_all, open_console
+    from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
     from dcpt.cli.show_fit import fit_record, show_fit
     from dcpt.pipeline.answer import collect_runs, fit_runs, set_aside
     from dcpt.pipeline.workspace import Workspace, damaged_files, left_out_runs, open_place
 
-    place = _open_runs(table)
+    place = open_place(table)
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
     folder = out or (place.fit_folder if isinstance(place, Workspace) else None)
     runs = set_aside(collect_runs(place, read_mapping(column)), without or ())
     fitted = fit_runs(
@@ -246,7 +231,7 @@ def fit(
     else:
         show_fit(open_console(), fitted)
         if folder is None:
-            typer.echo("The fit was not saved; predict and recommend need --out FOLDER.")
+            typer.echo("Nothing was saved: --out FOLDER keeps the fit for predict and recommend.")
 
 
 def predict(
@@ -288,24 +273,22 @@ def predict(
     from dcpt.pipeline.target import complete_question
     from dcpt.pipeline.workspace import fit_folder, open_place
 
-    target: TargetFields = {
+    given: dict[str, Any] = {
         "n_params": read_count("--n-params", n_params),
         "n_tokens": read_count("--n-tokens", n_tokens),
-        "base_losses": read_base_losses(base_loss),
+        "ratio": ratio or None,
+        "learning_rate": learning_rate,
+        "phase": phase,
         "base_peak_learning_rate": base_peak_learning_rate,
         "base_n_tokens": read_count("--base-n-tokens", base_n_tokens),
-        "learning_rate": learning_rate,
         "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
-    }
-    columns = {
-        "ratio": ratio or None,
-        "phase": phase,
         "batch_tokens": read_count("--batch-tokens", batch_tokens),
         "schedule": schedule,
+        "base_losses": read_base_losses(base_loss),
     }
     opened = open_place(place)
     fitted, named = load_fit(fit_folder(opened), law or ()), read_schedules(schedules)
-    asked, notes = complete_question(opened, target, columns)
+    asked, notes = complete_question(opened, given)
     note_all(notes)
     frame = fitted.predict(schedules=named, **asked)
     flags = flags_of_question(fitted, frame, named)
@@ -342,12 +325,14 @@ def recommend(
 
     Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3%
     """
-    from dcpt.cli.console import as_json, note_all, open_console
+    from dcpt.cli.console import as_json, note_all, note_damaged, open_console
     from dcpt.cli.show_fit import show_answer
     from dcpt.pipeline.answer import read_target, recommend_for
     from dcpt.pipeline.target import complete_target
+    from dcpt.pipeline.workspace import damaged_files, open_place
 
-    opened = _open_noting_damage(place)
+    opened = open_place(place)
+    note_damaged(damaged_files(opened))
     target = read_target(
         opened,
         n_params=read_count("--n-params", n_params),
@@ -382,10 +367,12 @@ def report(
 
     Example: dcpt report study.yaml
     """
-    from dcpt.cli.console import as_json
+    from dcpt.cli.console import as_json, note_damaged
     from dcpt.pipeline.answer import report_on
+    from dcpt.pipeline.workspace import damaged_files, open_place
 
-    opened = _open_noting_damage(place)
+    opened = open_place(place)
+    note_damaged(damaged_files(opened))
     pages = report_on(opened, out=out, title=title, laws=law or ())
     typer.echo(as_json({"files": pages}) if json else "\n".join(map(str, pages)))
 
@@ -397,11 +384,14 @@ def diagnose(table: Table, column: Columns = None, json: Json = False) -> None:
 
     Example: dcpt diagnose study.yaml (or: dcpt diagnose runs.csv --column n_params=N)
     """
-    from dcpt.cli.console import as_json, open_console
+    from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
     from dcpt.cli.show_diagnosis import show_diagnosis
     from dcpt.pipeline.answer import diagnose_runs
+    from dcpt.pipeline.workspace import damaged_files, left_out_runs, open_place
 
-    place = _open_runs(table)
+    place = open_place(table)
+    note_left_out(left_out_runs(place))
+    note_damaged(damaged_files(place))
     found = diagnose_runs(place, read_mapping(column))
     if json:
         typer.echo(as_json(found.as_dict()))

@@ -1,4 +1,4 @@
-"""Options shared by several commands, and functions that read them."""
+"""Options that several commands share, and how their text is read."""
 
 from __future__ import annotations
 
@@ -91,34 +91,34 @@ Schedules = Annotated[
 
 
 def is_table(text: str) -> bool:
-    """Whether an argument is a study or a table of runs, not the name of a law."""
+    """Whether a word names a study or a table of runs, and not a law."""
     return Path(text).is_file() or Path(text).suffix in (".csv", ".parquet", ".pq", ".yaml", ".yml")
 
 
 def read_mapping(columns: list[str] | None) -> dict[str, str]:
-    """Read ``n_params=N`` pairs: column of the table by known name."""
+    """``n_params=N`` pairs as table column by known name."""
     return _read_pairs("--column", columns, "n_params=N")
 
 
 def read_numbers(option: str, pairs: list[str] | None, example: str) -> dict[str, float]:
-    """Read ``general=2.775`` pairs: number by name; the error names the option."""
-    texts = _read_pairs(option, pairs, example)
-    return {name: _read_number(option, name, text, example) for name, text in texts.items()}
+    """``general=2.775`` pairs as number by name; the error names the option."""
+    found = _read_pairs(option, pairs, example)
+    return {name: _read_number(option, name, text, example) for name, text in found.items()}
 
 
 def read_base_losses(pairs: list[str] | None) -> dict[str, float]:
-    """Read ``general=2.775`` pairs: loss by channel."""
-    losses = read_numbers("--base-loss", pairs, "general=2.775")
-    return {_read_channel("--base-loss", name): loss for name, loss in losses.items()}
+    """``general=2.775`` pairs as loss by channel."""
+    found = read_numbers("--base-loss", pairs, "general=2.775")
+    return {_read_channel("--base-loss", name): loss for name, loss in found.items()}
 
 
 def read_channels(names: list[str] | None) -> list[str] | None:
-    """The channels that ``--channel`` names; None if it is not given."""
+    """The channels that ``--channel`` names; None where it names none."""
     return [_read_channel("--channel", name) for name in names or []] or None
 
 
 def read_bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
-    """Read ``gamma=0.1:2`` pairs: bounds by parameter."""
+    """``gamma=0.1:2`` pairs as bounds by parameter."""
     option, example, bounds = "--bounds", "gamma=0.1:2", {}
     for name, text in _read_pairs(option, pairs, example).items():
         low, colon, high = text.partition(":")
@@ -132,7 +132,7 @@ def read_bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
 
 
 def read_count(option: str, text: str | None) -> int | None:
-    """Read a count such as ``7B``; the error names the option."""
+    """A human number; the error names the option."""
     from dcpt.quantities import parse_count
 
     try:
@@ -149,7 +149,7 @@ def read_schedules(file: Path | None) -> dict[str, Schedule] | None:
 
 
 def _read_pairs(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
-    """Read ``name=text`` pairs: text by name."""
+    """``name=text`` pairs as text by name."""
     found: dict[str, str] = {}
     for pair in pairs or []:
         name, _, text = pair.partition("=")

@@ -1,8 +1,7 @@
-"""The commands that prepare, train and verify a study."""
+"""The commands that prepare, train and verify a study: parse, call, print."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from dcpt.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dcpt.grid.estimate import Estimate
     from dcpt.grid.queue import Outcome
 
 
@@ -26,20 +24,6 @@ def _end(outcome: Outcome, console: Console) -> None:
         print_line(console, f"failed: {name}: {words}", "red")
     if outcome.failed:
         raise typer.Exit(1)
-
-
-def _show_estimates(
-    estimates: Sequence[Estimate], workers: int, console: Console, json: bool
-) -> None:
-    """Print the cost of planned runs."""
-    from dcpt.cli.console import as_json
-    from dcpt.cli.show_grid import estimate_table, estimate_words
-
-    if json:
-        typer.echo(as_json([vars(estimate) for estimate in estimates]))
-        return
-    console.print(estimate_table(estimates))
-    console.print(estimate_words(estimates, workers))
 
 
 def init(

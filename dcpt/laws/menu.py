@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.errors import InputError, nearest
+from dcpt.errors import InputError, did_you_mean
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points.record import Points
@@ -86,8 +86,8 @@ def _find_law(name: str) -> Law:
     if colon:
         return _import_law(module, attribute)
     raise InputError(
-        f"law {name} is not known{nearest(name, LAWS)}; the built-in laws are {', '.join(LAWS)}; "
-        "write a law of your own as module:name"
+        f"law {name} is not known{did_you_mean(name, LAWS)}; the built-in laws are "
+        f"{', '.join(LAWS)}; write a law of your own as module:name"
     )
 
 

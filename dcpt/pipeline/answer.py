@@ -1,4 +1,4 @@
-"""From runs to a report: table, diagnosis, fit, recommendation and report."""
+"""From runs to an answer: the table, diagnosis, fit, recommendation and report."""
 
 from __future__ import annotations
 
@@ -23,20 +23,7 @@ if TYPE_CHECKING:
     from dcpt.table.schedules import Schedule
 
 FIT_FILES = ("runs.csv", "fit.json", "draws.npz")
-"""Files that a fit writes into its folder."""
-
-
-class FitOptions(TypedDict, total=False):
-    """Options of :func:`dcpt.fit`, which describes them."""
-
-    law: str | Law | Sequence[str | Law]
-    channels: Sequence[str] | None
-    n_draws: int
-    seed: int
-    fixed: Mapping[str, float] | None
-    bounds: Mapping[str, tuple[float, float]] | None
-    delta: float
-    schedules: Mapping[str, Schedule] | None
+"""What a fit writes into its folder."""
 
 
 def collect_runs(place: Place, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -73,9 +60,9 @@ def set_aside(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Diagnosis:
-    """Diagnose the channel losses of a study's runs, or of a table.
+    """What the channel losses of a study's runs, or of a table's, say.
 
-    For a study, the run folders are read as well: training losses, and runs that stopped.
+    Of a study the run folders are read as well: lines about training, and runs that stopped.
     """
     from dcpt.diagnosis import diagnose, read_journals
 
@@ -118,9 +105,9 @@ def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Unpack[FitOptions])
     """Fit the laws to a runs table, and write the fit and its table if a folder is given.
 
     Args:
-        runs: The table, as :func:`collect_runs` returns it.
-        folder: Folder for ``fit.json``, ``draws.npz`` and ``runs.csv``; None writes nothing.
-        options: Options of :func:`dcpt.fit`.
+        runs: The table, as :func:`collect_runs` gives it.
+        folder: Where ``fit.json``, ``draws.npz`` and ``runs.csv`` go; None writes nothing.
+        how: Options of :func:`dcpt.laws.fit`.
 
     Raises:
         InputError: If no law suits the table, or a file of the user is in the way.
@@ -149,17 +136,10 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
         fields: Fields that replace those of the study's target.
 
     Raises:
-        InputError: If a field is unknown, or one that a decision needs is neither given nor
-            measured.
+        InputError: If something that a decision needs is neither given nor measured.
     """
     from dcpt.decide.records import Target
 
-    fields_of_target = sorted(TargetFields.__optional_keys__)
-    for name in target.keys() - fields_of_target:
-        hint = did_you_mean(name, fields_of_target)
-        raise InputError(
-            f"a target has no field {name}; its fields: {', '.join(fields_of_target)}{hint}"
-        )
     check_fit(place)
     known = study_target(place) if isinstance(place, Workspace) else {}
     given = {name: value for name, value in fields.items() if value is not None}
@@ -178,7 +158,7 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
 def recommend_for(
     place: Place, target: Target, level: float = 0.9, laws: Sequence[str] = ()
 ) -> Recommendation:
-    """Recommend from the fit of a study or of a fit folder; writes ``recommendation.json``."""
+    """Decide from the fit of a study or of a fit folder; writes ``recommendation.json``."""
     from dcpt.decide import recommend, write_recommendation
     from dcpt.laws import load_fit
 
@@ -213,9 +193,9 @@ def report_on(
     title: str | None = None,
     laws: Sequence[str] = (),
 ) -> list[Path]:
-    """Write the report (HTML, Markdown, JSON) of a study or of a fit folder.
+    """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
 
-    ``laws`` names the user's own laws in the fit.
+    A person's own laws in the fit are named in ``laws``.
 
     Raises:
         InputError: If the recommendation was made from another fit, or for another target than the

@@ -1,11 +1,11 @@
-"""The target and the bases of a study: sizes, losses and histories."""
+"""What a study knows of its target and its bases, before anything is decided."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,26 +17,8 @@ from dcpt.runs.names import bases_by_size, table_names
 from dcpt.runs.records import first_problem
 from dcpt.study.folder import StudyFolder
 
-if TYPE_CHECKING:
-    from dcpt.limit import Limit
 
-
-class TargetFields(TypedDict, total=False):
-    """Fields of :class:`dcpt.decide.records.Target`, some of them absent or None: not known."""
-
-    n_params: float | None
-    n_tokens: float | None
-    limit: str | Limit | None
-    base_losses: Mapping[str, float]
-    base_peak_learning_rate: float | None
-    base_n_tokens: float | None
-    warmup_tokens: float | None
-    learning_rate: float | None
-    base: str | None
-    unique_tokens: Mapping[str, float]
-
-
-def study_target(workspace: Workspace) -> TargetFields:
+def study_target(workspace: Workspace) -> dict[str, Any]:
     """The study's target section, with the base's own losses as measured."""
     from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 
@@ -47,7 +29,7 @@ def study_target(workspace: Workspace) -> TargetFields:
     known = known_base(workspace, section.base) if section.base is not None else {}
     names = table_names(study.channels)
     measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
-    written = {names.get(name, name): loss for name, loss in section.base_losses.items()}
+    given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
     if len(study.general) > 1 and measured:
         weights = {channel.name: channel.weight for channel in study.general}
         measured[GENERAL_TOTAL] = weighted_total(measured, weights)
@@ -55,7 +37,7 @@ def study_target(workspace: Workspace) -> TargetFields:
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,
         "limit": section.limit,
-        "base_losses": {**measured, **written},
+        "base_losses": {**measured, **given},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
         "learning_rate": section.learning_rate,
@@ -73,8 +55,8 @@ def hash_section(workspace: Workspace) -> str | None:
 def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
     """Size, losses and history of a base.
 
-    For a base of the ladder they come from its pre-training; for a checkpoint from ``dcpt
-    evaluate``, or else from a trunk that started from it.
+    They come from its pre-training; those of a checkpoint from ``dcpt evaluate``, else from a trunk
+    that started from it.
 
     Raises:
         InputError: If the base's losses on the study's validation text are not known, or the file
@@ -90,7 +72,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
         trained = workspace.stored.folder_of(run)
         trained.check()
         points = {point["n_tokens"]: point for point in trained.points()}
-        start = points.get(run.recorded.base_n_tokens)  # where CPT starts
+        start = points.get(run.recorded.base_n_tokens)  # where CPT takes the base up
         if start is None:
             raise InputError(
                 f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
@@ -108,7 +90,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
         measured = _start_of_trunks(workspace, label, wanted)
     if measured is None:
         raise InputError(
-            f"base {label!r} is not measured on the study's current validation text; run "
+            f"base {label!r} is not measured on the study's validation text as it is now; run "
             f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
         )
     about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
@@ -116,7 +98,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
 
 
 class _Measured(BaseModel):
-    """Fields that are read from a base's row at D = 0."""
+    """What is read of a base's row at D = 0."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -126,15 +108,15 @@ class _Measured(BaseModel):
 
 
 def measured_file(folder: StudyFolder, label: str) -> Path:
-    """The file to which ``dcpt evaluate`` writes the row of a base of the study."""
+    """Where ``dcpt evaluate`` keeps the row of a base of the study."""
     return folder.path / "bases" / f"{label}.json"
 
 
 def read_measured(folder: StudyFolder, label: str) -> dict[str, Any] | None:
-    """Read the row of a base from ``dcpt evaluate``; None if there is none.
+    """Read the row that ``dcpt evaluate`` kept of a base, None if there is none.
 
     Raises:
-        DamagedFileError: If it is invalid.
+        DamagedFileError: If it is not as dcpt writes it.
     """
     file = measured_file(folder, label)
     remedy = f"delete it and run `dcpt evaluate` on base {label} again"
@@ -148,14 +130,14 @@ def read_measured(folder: StudyFolder, label: str) -> dict[str, Any] | None:
 
 
 def _start_of_trunks(workspace: Workspace, label: str, wanted: str) -> dict[str, Any] | None:
-    """The point at D = 0 of a base's trunks; None if there is none, or from several bases.
+    """The point at D = 0 of the trunks of a base; None if there is none, or two bases had its name.
 
     Args:
         workspace: The study.
         label: The base.
-        wanted: The validation text, as :func:`measured_on` names it.
+        wanted: What it has to be measured on.
     """
-    # A label that no planned run starts from may be any base: only verification uses it.
+    # A label that no planned run starts from may mean any base: verification alone uses it.
     bases = bases_by_size(run.config for run in workspace.planned).get(label)
     found: dict[str, Any] = {}
     for folder, config in workspace.stored.sound:
@@ -171,7 +153,7 @@ def _start_of_trunks(workspace: Workspace, label: str, wanted: str) -> dict[str,
 
 
 def check_fit(place: Place) -> None:
-    """Refuse a fit to runs from other bases than the study's labels now name.
+    """Refuse a study's fit of runs from bases that the study's labels no longer mean.
 
     Raises:
         InputError: Names the base, or the table if it is damaged.
@@ -189,15 +171,15 @@ def check_fit(place: Place) -> None:
     changed = sorted({size for size, base in seen if base not in bases.get(size, {base})})
     if changed:
         raise InputError(
-            f"{fitted.parent}: the fit is of other weights of base {', '.join(changed)} than those "
-            f"of the study now; run `dcpt run-grid {place}` and `dcpt fit {place}` again"
+            f"{fitted.parent}: the fit is of other weights of base {', '.join(changed)} than the "
+            f"study's now; run `dcpt run-grid {place}` and `dcpt fit {place}` again"
         )
 
 
 def measured_on(workspace: Workspace) -> str:
-    """Hash of the validation text and its cutting; losses with equal hashes are comparable.
+    """Names the validation text and how it is cut: losses of equal names may be compared.
 
-    Channels of side ``extra`` are left out: only decays read them.
+    Channels of side ``extra`` are left out: no run but a decay reads them.
     """
     from dcpt.text.manifest import load_prepared
 

@@ -1,4 +1,4 @@
-"""A study as an object for notebooks, with a method for each step after training."""
+"""A study as an object for notebooks: the steps after training, a method each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class OpenStudy:
     """A study whose runs are trained: fit, recommend, verify and report.
 
-    Every method does the same as the command of its name, and writes the same files.
+    Every method does what the command of its name does, and writes the same files.
 
     Args:
         file: The study's YAML file.
@@ -38,11 +38,11 @@ class OpenStudy:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        _ = self._workspace.study  # an invalid file is an error now, not at the first method
+        _ = self._workspace.study  # a wrong file is refused now, not at the first method
 
     @property
     def _workspace(self) -> Workspace:
-        """The study, read again: runs may have been trained since the last call."""
+        """The study as it is now: runs may have been trained since the last call."""
         return Workspace(self.file)
 
     def __repr__(self) -> str:
@@ -52,7 +52,7 @@ class OpenStudy:
         """The runs table of the study.
 
         Raises:
-            InputError: If no run has a point yet, or the text is not prepared.
+            InputError: If no run has a point yet, or the texts are not prepared.
         """
         return collect_runs(self._workspace)
 
@@ -75,14 +75,14 @@ class OpenStudy:
             target: Fields of :class:`dcpt.Target` that replace those of the study's target.
 
         Raises:
-            InputError: If there is no fit, or a field of the target is unknown.
+            InputError: If there is no fit, or something that a decision needs is not known.
         """
         workspace = self._workspace
         asked, _ = complete_target(workspace, read_target(workspace, **target))
         return recommend_for(workspace, asked, level)
 
     def verify(self, workers: int | None = None) -> Verification:
-        """Train at the recommendation and next to it, and compare; needs torch.
+        """Train at the recommendation and next to it, and compare; needs the training part.
 
         Args:
             workers: Number of parallel processes; None takes one per GPU, or one per core.
@@ -98,13 +98,13 @@ class OpenStudy:
         return checked
 
     def report(self, out: str | os.PathLike[str] | None = None) -> list[Path]:
-        """Write the report; returns its HTML, Markdown and JSON files.
+        """Write the report; returns its HTML, Markdown and JSON file.
 
         Args:
             out: Folder; None takes ``fit/report``.
 
         Raises:
-            InputError: If there is no recommendation from this fit.
+            InputError: If there is no recommendation of this fit.
         """
         return report_on(self._workspace, out=None if out is None else Path(out))
 

@@ -1,13 +1,11 @@
-"""Fill in a question: the study's target, the base of the table, the recommended pair."""
+"""What a question takes from elsewhere: the target, the base of the table, the recommended pair."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from dcpt.pipeline.answer import read_target
-from dcpt.pipeline.bases import TargetFields
 from dcpt.pipeline.workspace import Place, Workspace, fit_folder
 from dcpt.quantities import format_rate, format_share
 
@@ -16,18 +14,18 @@ if TYPE_CHECKING:
     from dcpt.pipeline.answer import TargetFields
     from dcpt.table.base_rows import TableBase
 
-TARGET_COLUMNS = (
-    *("n_params", "n_tokens", "base_peak_learning_rate", "base_n_tokens"),
+TARGET_FIELDS = (
+    *("n_params", "n_tokens", "base_losses", "base_peak_learning_rate", "base_n_tokens"),
     *("learning_rate", "warmup_tokens"),
 )
-"""Fields of a target that are columns of a question, too."""
+"""Fields of a target that a prediction takes as well."""
 
 
 def complete_target(place: Place, target: Target) -> tuple[Target, list[str]]:
-    """Take the base's losses from the fitted table if the target has none.
+    """Take the base's losses from the fitted table where the target names none.
 
     Returns:
-        The target, and a sentence on values taken from the table.
+        The target, and a sentence on what was taken from the table.
     """
     base = None if target.base_losses else table_base(place, target.n_params)
     if base is None:
@@ -41,24 +39,21 @@ def complete_target(place: Place, target: Target) -> tuple[Target, list[str]]:
     return completed, [_say_base(base)]
 
 
-def complete_question(
-    place: Place, given: TargetFields, columns: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Complete a question to a fit.
 
     A study's question is about its target; without a ratio it is about the recommended pair. The
-    base's losses come from the fitted table unless they are given.
+    base's losses come from the fitted table where nothing names them.
 
     Args:
         place: A study, or a folder of a fit.
-        given: Fields of the target; None where not given.
-        columns: Other columns of the question by name, such as ``ratio``; None where not given.
+        given: Columns of the question by name, None where they are not given; ``base_losses`` by
+            channel.
 
     Returns:
-        All columns of the question, and a sentence on each value that was not given.
+        The completed columns, and a sentence on each thing that was taken from elsewhere.
     """
-    asked: dict[str, Any] = {**{name: given.get(name) for name in TARGET_COLUMNS}, **columns}
-    losses = given.get("base_losses", {})
+    asked = dict(given)
     notes: list[str] = []
     if isinstance(place, Workspace) and place.study.target is not None:
         fields = cast("TargetFields", {name: given.get(name) for name in TARGET_FIELDS})
@@ -68,18 +63,19 @@ def complete_question(
             pair, note = _recommended_pair(place, target)
             asked |= {name: value for name, value in pair.items() if asked.get(name) is None}
             notes += note
-    elif asked["n_params"] and not losses:
+    elif asked.get("n_params") and not asked["base_losses"]:
         base = table_base(place, asked["n_params"])
         if base is not None:
-            losses = base.losses
+            asked["base_losses"] = base.losses
             for name in ("base_peak_learning_rate", "base_n_tokens"):
-                asked[name] = asked[name] or getattr(base, name)
+                asked[name] = asked.get(name) or getattr(base, name)
             notes.append(_say_base(base))
+    losses = asked.pop("base_losses")
     return {**asked, **{f"base_loss_{name}": loss for name, loss in losses.items()}}, notes
 
 
 def table_base(place: Place, n_params: float) -> TableBase | None:
-    """The base of a size in the fitted table; None if the table has no losses of it."""
+    """The base of a size in the table that was fitted; None if it has no losses there."""
     from dcpt.table import load_runs
     from dcpt.table.base_rows import base_of_size
 

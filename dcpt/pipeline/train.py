@@ -29,7 +29,7 @@ def prepare_study(
     workers: int,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Prepared:
-    """Tokenize every channel of the study into ``prepared``; a second call does nothing."""
+    """Tokenise every channel of the study into ``prepared``; a second call does nothing."""
     from dcpt.text.bases import StudyBase
     from dcpt.text.prepare import prepare
     from dcpt.text.sources import ChannelSource
@@ -76,11 +76,10 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
     """A path relative to the study's folder; hub ids stay as they are.
 
     Args:
-        path: The path as written in the study.
+        path: As it is written.
         folder: The study's folder.
-        must_exist: Whether it can only be a path. If not, and it exists neither in the study's
-            folder nor in the working folder, it is a hub id, unless its first part is a folder of
-            the study.
+        must_exist: Whether it can only be a path. If not, what exists neither in the study's folder
+            nor in the working folder is a hub id, unless its first part is a folder of the study.
     """
     if path.startswith("hf:"):
         return path
@@ -92,7 +91,7 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
 
 
 def estimate_study(workspace: Workspace, slot: Slot) -> list[Estimate]:
-    """The cost of every run of the study on a single worker of this machine."""
+    """What every run of the study would cost on one worker of this machine."""
     from dcpt.grid.estimate import estimate_runs
 
     return estimate_runs(workspace.planned, workspace.folder, slot)
@@ -105,7 +104,7 @@ def train_study(
     trunks: Sequence[Trunk] | None = None,
     on_tick: Tick | None = None,
 ) -> Outcome:
-    """Train the runs of the study, or only of some trunks, that are not done yet."""
+    """Train all runs of the study, or only those of some trunks, that are not done."""
     from dcpt.grid.local import LocalEngine
 
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks)
@@ -117,7 +116,7 @@ def train_study(
 
 
 def evaluate_base(workspace: Workspace, model: str, label: str | None = None) -> dict[str, Any]:
-    """Measure the losses of a base on the study's validation text: its row at D = 0.
+    """Measure a base on the study's validation shards: its row at D = 0.
 
     Args:
         workspace: The study.
@@ -125,10 +124,10 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
         label: The base's name in the study; None finds it by its model.
 
     Returns:
-        The row. For a base of the study it is also written to ``bases/<label>.json``.
+        The row; that of a base of the study is kept in ``bases/<label>.json`` for recommending.
 
     Raises:
-        InputError: If the label is not a base of the study, or the model does not fit the text.
+        InputError: If the label is no base of the study, or the model does not fit the text.
     """
     from dcpt.grid.slots import choose_slots
     from dcpt.training.checkpoints import locate_checkpoint

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[str, Trunk]:
-    """The trunks that verify a recommendation, by label.
+    """The trunks to train in order to check a recommendation, by label.
 
     Raises:
-        InputError: If there is no recommendation, or it is not for a base of the study.
+        InputError: If the recommendation is not for a base of the study, or there is none.
     """
     from dcpt.decide import plan_verification
 
@@ -38,8 +38,8 @@ def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[st
     n_params = known_base(workspace, base).get("n_params")
     if n_params != answer.target.n_params:
         raise InputError(
-            f"the recommendation is for {answer.target.n_params:g} parameters, but base {base!r} "
-            f"has {n_params}; run `dcpt recommend {workspace}` without --n-params first"
+            f"the recommendation is for {answer.target.n_params:g} parameters, base {base!r} has "
+            f"{n_params}; call `dcpt recommend {workspace}` without --n-params first"
         )
     if answer.best is None:
         raise InputError(f"{workspace}: no share is recommended, so there is nothing to verify")
@@ -53,7 +53,7 @@ def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[st
 
 
 def estimate_verification(workspace: Workspace, slot: Slot) -> list[Estimate]:
-    """The cost of the verification runs on a single worker of this machine.
+    """What the runs that check the recommendation would cost on one worker of this machine.
 
     Args:
         workspace: The study, with a recommendation.

@@ -1,4 +1,4 @@
-"""A study as a command opens it: read, checked and planned once."""
+"""A study as one command opens it: read, checked and planned once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """A study, its plan, and its run folders, for all steps of the pipeline.
+    """A study, its plan, and what its run folders hold; every step of the pipeline takes one.
 
-    Each part is read at its first use and then kept. Reading writes nothing. Code that trains
+    Each part is read when it is first asked for, and kept. Reading writes nothing. Whoever trains
     calls :meth:`forget_runs` afterwards.
 
     Args:
@@ -39,7 +39,7 @@ class Workspace:
 
     @property
     def fit_folder(self) -> Path:
-        """Folder of the study's table, laws, recommendation and report."""
+        """Where the study's table, laws, recommendation and report lie."""
         return self.folder.path / "fit"
 
     @cached_property
@@ -49,52 +49,52 @@ class Workspace:
 
     @cached_property
     def stored(self) -> StoredRuns:
-        """The run folders, read in a single pass."""
+        """What the run folders hold, from one pass over them."""
         return read_stored(self.folder.runs)
 
     @cached_property
     def planner(self) -> Planner:
-        """Plans the study's runs; the text must be prepared."""
+        """What lists the study's runs; its texts must be prepared."""
         return Planner(self.study, self.folder, self.stored)
 
     @cached_property
     def planned(self) -> list[PlannedRun]:
-        """All runs of the study."""
+        """Every run that the study asks for."""
         return self.planner.plan()
 
     def plan_trunks(self, trunks: Sequence[Trunk]) -> list[PlannedRun]:
-        """The runs of some trunks only, with the bases they start from."""
+        """The runs of some trunks alone, with the bases they start from."""
         return self.planner.plan(trunks)
 
     @cached_property
     def rows(self) -> StudyRows:
-        """The rows of the runs table, from the run folders."""
+        """The rows of the runs table that the run folders hold."""
         from dcpt.table.study_rows import read_study_rows
 
         return read_study_rows(self.stored, [run.config for run in self.planned])
 
     @property
     def damaged(self) -> list[str]:
-        """A sentence on each damaged file of the runs; the table has no rows of such runs."""
+        """A sentence on each damaged file of the runs, whose rows no table has."""
         return [*damaged_warmup(self.folder), *self.rows.damaged]
 
     def forget_runs(self) -> None:
-        """Read the run folders again at the next use; the plan is kept."""
+        """Read the run folders again when they are next asked for; the plan stays."""
         self.__dict__.pop("stored", None)
         self.__dict__.pop("rows", None)
 
 
 Place = Workspace | Path
-"""A study, or the path of a table of runs or of a fit folder."""
+"""What a fit can be of: a study, or a table of runs or a folder made by a fit."""
 
 
 def open_place(path: Path) -> Place:
-    """Open a study file; the path of a table or of a fit folder is returned unchanged."""
+    """Open a study file; the path of a table or of a fit folder stays as it is."""
     return Workspace(path) if path.suffix in {".yaml", ".yml"} else path
 
 
 def fit_folder(place: Place) -> Path:
-    """The folder of a study's fit; a fit folder is returned unchanged.
+    """Where the fit of a study lies; a folder made by a fit is taken as it is.
 
     Raises:
         InputError: If the place is a file.
@@ -107,23 +107,10 @@ def fit_folder(place: Place) -> Path:
 
 
 def left_out_runs(place: Place) -> list[str]:
-    """Runs in the study's folder that are not in the study; its table does not contain them."""
+    """Runs in the study's folder that the study does not ask for, so that no table has them."""
     return place.rows.left_out if isinstance(place, Workspace) else []
 
 
-def unfinished_runs(place: Place) -> list[str]:
-    """A sentence on how many of a study's planned runs are done; none if all are."""
-    if not isinstance(place, Workspace):
-        return []
-    planned = [run.config for run in place.planned]
-    n_done = sum(place.stored.folder_of(config).is_done(config) for config in planned)
-    if n_done == len(planned):
-        return []
-    return [
-        f"{n_done} of {len(planned)} planned runs are done; the fit uses the points measured so far"
-    ]
-
-
 def damaged_files(place: Place) -> list[str]:
-    """A sentence on each damaged file of a study's runs; none for a table or a fit folder."""
+    """A sentence on each damaged file of a study's runs, whose rows no table has."""
     return place.damaged if isinstance(place, Workspace) else []

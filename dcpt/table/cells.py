@@ -1,4 +1,4 @@
-"""Read the cells of a column exactly, and write them in messages."""
+"""Cells of one column: read exactly, shown briefly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dcpt.errors import InputError
 from dcpt.quantities import parse_count
 from dcpt.table.columns import Column, Values
 
@@ -21,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cells:
-    """The values of a column, and which cells are empty or of the wrong kind."""
+    """One column, read: its values, and which cells are empty or of the wrong kind."""
 
     values: Values
     empty: Mask
@@ -62,9 +61,7 @@ def _read_numbers(cells: pd.Series[Any], read: Callable[[object], float]) -> Cel
         return Cells(values, np.isnan(values), np.zeros(len(values), dtype=bool))
     empty = cells.isna().to_numpy(bool, copy=True)
     objects = cells.to_numpy(object)
-    if (
-        pd.api.types.infer_dtype(objects, skipna=True) == "string"
-    ):  # as from a CSV; one conversion is faster than a loop
+    if pd.api.types.infer_dtype(objects, skipna=True) == "string":  # as from a CSV: all at once
         blank = empty | (objects == "")
         with contextlib.suppress(ValueError):
             values = np.where(blank, "nan", objects).astype(np.float64)
@@ -81,7 +78,7 @@ def _read_numbers(cells: pd.Series[Any], read: Callable[[object], float]) -> Cel
 
 
 def _number(cell: object) -> float:
-    if isinstance(cell, bool | np.bool_ | bytes | bytearray):  # float() would accept them
+    if isinstance(cell, bool | np.bool_ | bytes | bytearray):  # float() would take them
         return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]
@@ -99,7 +96,7 @@ def _count(cell: object) -> float:
 
 
 def typed(cells: Cells, column: Column) -> Values:
-    """Give values the type that the checked table has: int64 for counts if none is unknown."""
+    """The values for the checked table: counts as int64 where none is unknown."""
     whole = column.kind == "count" and bool(np.isfinite(cells.values).all())
     if whole and bool((np.abs(cells.values) < 2**63).all()):
         return cells.values.astype(np.int64)
@@ -107,7 +104,7 @@ def typed(cells: Cells, column: Column) -> Values:
 
 
 def says_unreadable(cell: object, column: Column) -> str:
-    """Say why a cell is of the wrong kind, and the remedy: the sentence after its value."""
+    """Why a cell is of the wrong kind, and the remedy; follows its value in a sentence."""
     if column.kind == "text":
         return "is not text; write a name"
     text = str(cell).strip()
@@ -122,7 +119,7 @@ def says_unreadable(cell: object, column: Column) -> str:
 
 
 def show(cell: object) -> str:
-    """Write a cell for a message: numbers bare, texts in quotes, at most a line."""
+    """A cell as a message shows it: numbers bare, texts in quotes, nothing longer than a line."""
     if (
         isinstance(cell, float | np.floating)
         and float(cell).is_integer()

@@ -1,4 +1,4 @@
-"""The channels of a runs table, their weighted total, and a summary of the table."""
+"""What a runs table holds: its channels, their weighted total, and a summary."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dcpt.errors import InputError
 from dcpt.table.columns import SIZE_COLUMNS, channels_of, known_column
 
 DOMAIN = "domain"
-"""The domain channel; all others are on the general side."""
+"""The channel that is the domain; every other one is on the general side."""
 
 GENERAL_TOTAL = "general_total"
 """The channel of the weighted mean over several general channels."""
 
 OWN_MIXTURE = "decay with a mixture of its own"
-"""Begins the reason why the row of such a decay is in no fit; the mixture's name follows it."""
+"""Begins the reason why the row of such a decay is in no fit; the mixture's name follows."""
 
 
 def channels(frame: pd.DataFrame) -> list[str]:
@@ -29,19 +29,19 @@ def channels(frame: pd.DataFrame) -> list[str]:
         frame: A runs table.
 
     Returns:
-        Names such as ``general``, ``domain``; ``general_total`` if the table has
-        ``loss_general_total``.
+        Names such as ``general``, ``domain``; ``general_total`` where ``loss_general_total`` is
+        there.
     """
     return channels_of([str(name) for name in frame.columns])
 
 
 def general_channels(frame: pd.DataFrame) -> list[str]:
-    """The channels of the general side, without their weighted total."""
+    """The single channels of the general side, without their weighted total."""
     return [name for name in channels(frame) if name not in (DOMAIN, GENERAL_TOTAL)]
 
 
 def general_weights(frame: pd.DataFrame, place: str = "runs") -> dict[str, float]:
-    """The weights of several general channels in their total; empty if the table has none.
+    """What each of several general channels counts in their total; empty where nothing says it.
 
     Raises:
         InputError: If only some of the channels have a weight, or all weights are 0.
@@ -52,23 +52,21 @@ def general_weights(frame: pd.DataFrame, place: str = "runs") -> dict[str, float
     known = {name: cells for name, cells in known.items() if len(cells)}
     if len(general) < 2 or not known:
         return {}
-    missing = [f"weight_{name}" for name in general if name not in known]
-    if missing:
+    lacking = [f"weight_{name}" for name in general if name not in known]
+    if lacking:
         raise InputError(
-            f"{place}: {', '.join(missing)} missing; either all general channels "
-            f"({', '.join(general)}) or none must have a weight: add it, or name the column of "
-            "the domain's losses loss_domain"
+            f"{place}: {', '.join(lacking)} lacking; either every general channel "
+            f"({', '.join(general)}) has a weight, or none has: add it, or name the domain's "
+            "losses loss_domain"
         )
-    by_channel = {name: float(known[name].iloc[0]) for name in general}
-    if sum(by_channel.values()) <= 0:
-        raise InputError(
-            f"{place}: the weights of {', '.join(general)} are all 0; at least one must be above 0"
-        )
-    return by_channel
+    found = {name: float(known[name].iloc[0]) for name in general}
+    if sum(found.values()) <= 0:
+        raise InputError(f"{place}: the weights of {', '.join(general)} are all 0; raise one")
+    return found
 
 
 def weighted_total(losses: Mapping[str, Any], weights: Mapping[str, float]) -> Any:
-    """The weighted mean of several channels' losses (numbers, arrays or columns) by name."""
+    """The mean of several channels' losses (numbers, arrays or columns), weighted, by name."""
     whole = sum(weights.values())
     return sum(weight / whole * losses[name] for name, weight in weights.items())
 
@@ -76,8 +74,8 @@ def weighted_total(losses: Mapping[str, Any], weights: Mapping[str, float]) -> A
 def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     """Add the weighted mean of several general channels, nats per token.
 
-    The weights are divided by their sum. Nothing is added for a single general channel, or if no
-    channel has a weight.
+    The weights are divided by their sum. Nothing is added for a single general channel, or where
+    no channel has a weight.
 
     Args:
         frame: A checked runs table (M rows).
@@ -88,8 +86,8 @@ def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
         ``base_loss_general_total``.
 
     Raises:
-        InputError: As :func:`general_weights`, or if the table has a ``loss_general_total`` that
-            differs from this mean.
+        InputError: As :func:`general_weights`, or if the table's own ``loss_general_total`` is
+            another number.
     """
     weights = general_weights(frame, place)
     if not weights:
@@ -99,17 +97,17 @@ def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
             continue
         losses = {name: frame[prefix + name].to_numpy(np.float64) for name in weights}
         total = weighted_total(losses, weights)
-        given = frame.get(prefix + GENERAL_TOTAL)
-        if given is not None:
-            _refuse_other_total(given.to_numpy(np.float64), total, prefix + GENERAL_TOTAL, place)
+        found = frame.get(prefix + GENERAL_TOTAL)
+        if found is not None:
+            _refuse_other_total(found.to_numpy(np.float64), total, prefix + GENERAL_TOTAL, place)
         else:
             frame = frame.assign(**{prefix + GENERAL_TOTAL: total})
     return frame
 
 
-def _refuse_other_total(given: Any, total: Any, name: str, place: str) -> None:
-    known = ~np.isnan(given) & ~np.isnan(total)
-    off = np.abs(given - total)[known]
+def _refuse_other_total(found: Any, total: Any, name: str, place: str) -> None:
+    known = ~np.isnan(found) & ~np.isnan(total)
+    off = np.abs(found - total)[known]
     if len(off) and off.max() > 1e-4:
         raise InputError(
             f"{place}: {name} differs from the weighted mean of the general channels by up to "
@@ -144,8 +142,8 @@ def choose_sizes(frame: pd.DataFrame, column: str | None = None) -> tuple[pd.Dat
 def without_own_decays(frame: pd.DataFrame) -> pd.DataFrame:
     """All rows except those of decays with mixtures of their own.
 
-    Such a decay ends at the same tokens as the ordinary decay of its trunk, and the end of a run
-    means the ordinary one.
+    They end at the same tokens as the ordinary decay of their trunk, which is meant where somebody
+    asks for the end of a run.
 
     Args:
         frame: A checked runs table.
@@ -164,8 +162,8 @@ def describe(frame: pd.DataFrame) -> dict[str, Any]:
     Returns:
         ``runs``, ``points`` and ``excluded`` (numbers of them), ``excluded_for`` (how many rows
         for each reason), ``n_tokens`` (the largest D),
-        ``sizes`` (n_params), ``ratios``, ``learning_rates``, ``phases`` (distinct values; None if
-        the table has no such column), ``channels``, and ``other_columns``, which are not read.
+        ``sizes`` (n_params), ``ratios``, ``learning_rates``, ``phases`` (what occurs; None where
+        the table does not say), ``channels``, and ``other_columns``, which are not read.
     """
 
     def values(name: str) -> list[Any] | None:

@@ -40,10 +40,10 @@ def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
         place: Where the table is from: the file's name in messages.
 
     Returns:
-        A new frame with a plain index (0, 1, ...): texts without surrounding blanks (missing if
-        unknown), counts (int64 if none is unknown), other numbers in float64 (NaN if unknown), the
-        user's own columns unchanged, and ``loss_general_total`` in nats per token if several
-        general channels have weights.
+        A new frame with a plain index (0, 1, ...): texts without surrounding blanks (missing where
+            unknown), counts (int64 where none is unknown), other numbers in float64 (NaN where
+        unknown), the person's own columns as they were, and ``loss_general_total`` in nats per
+        token where several general channels have weights.
 
     Raises:
         InputError: All problems together, each naming file, row, column, value, rule and remedy.
@@ -91,7 +91,7 @@ def _missing_columns(found: list[str], place: str) -> Iterator[str]:
         )
         return
     for name in sorted({name for name in found if found.count(name) > 1}):
-        yield f"{place}: the column {name} occurs twice; rename or remove one of the two"
+        yield f"{place}: the column {name} is there twice; rename or remove one of the two"
     shown = ", ".join(found[:40]) + (" ..." if len(found) > 40 else "")
     hint = ""
     if len(found) == 1 and any(mark in found[0] for mark in ";\t|"):
@@ -99,19 +99,19 @@ def _missing_columns(found: list[str], place: str) -> Iterator[str]:
     for name in ("run", "n_tokens"):
         if name not in found:
             yield (
-                f"{place}: there is no column {name}; the table has {shown}{hint}; if it has "
-                f"another name here, pass --column {name}=NAME"
+                f"{place}: there is no column {name}; the columns found are: {shown}{hint}; if it "
+                f"has another name here, say so with --column {name}=NAME"
             )
     if not channels_of(found):
         yield (
             f"{place}: there is no column loss_<channel>, such as loss_general or loss_domain; the "
-            f"table has {shown}{hint}; if they have other names here, pass "
+            f"columns found are: {shown}{hint}; if they have other names here, say so with "
             "--column loss_general=NAME"
         )
 
 
 def _channel_names(found: list[str], place: str) -> Iterator[str]:
-    """Check channel names: they also name folders, options and headings."""
+    """Channels are folders, options and headings elsewhere, so they have one alphabet."""
     remedy = "read it under another name with --column loss_NAME=..., or rename the column"
     for channel in dict.fromkeys(channels_of(found)):
         try:
@@ -129,7 +129,7 @@ def _channel_names(found: list[str], place: str) -> Iterator[str]:
 def _cell_findings(
     name: str, column: Column, cells: Cells, raw: pd.Series[Any], points: Mask
 ) -> Iterator[Finding]:
-    """At most one finding per cell: its wrong kind, or the first rule that it breaks."""
+    """At most one finding per cell: the wrong kind, or the first rule that it breaks."""
     if cells.unreadable.any():
         yield Finding(
             name,
@@ -158,14 +158,14 @@ def _sentence(rule: Rule, cells: Cells, raw: pd.Series[Any]) -> Callable[[int], 
 def _empty_cells(
     cells: dict[str, Cells], columns: dict[str, Column | None], points: Mask
 ) -> Iterator[Finding]:
-    """Find empty cells where ``Column.filled`` does not allow them."""
+    """Cells that must not be empty: see ``Column.filled``."""
     exclude = "fill it in, or give a reason in the column excluded"
     needed = {
         "rows": (np.ones_like(points), "every row needs one; fill it in"),
         "points": (points, f"every point needs one; {exclude}"),
         "trained points": (
             points & (cells["n_tokens"].values != 0),
-            f"if the table has this column, every point with n_tokens > 0 needs one; {exclude}",
+            f"where the table has it, every point with n_tokens > 0 needs one; {exclude}",
         ),
     }
     for name, read in cells.items():

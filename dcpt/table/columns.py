@@ -1,4 +1,4 @@
-"""The known columns of a runs table: their units, meanings and the rules of their cells.
+"""Every column that the runs table knows: its unit, its meaning and the rules of its cells.
 
 A name that ends in ``_`` stands for one column per channel (``loss_`` for ``loss_general``,
 ``loss_domain`` ...). Other columns are the user's own: they are kept and never read.
@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dcpt.errors import find_nearest, nearest
+from dcpt.errors import did_you_mean, find_nearest
 
 Values = NDArray[Any]
-"""Cells of a column, shape (rows,): float64 with NaN if unknown, or text with None."""
+"""Cells of one column, (rows,): float64 with NaN where unknown, or text with None."""
 
 PHASES = ("base", "constant", "annealed")
 
@@ -28,7 +28,7 @@ class Rule:
 
     Args:
         broken: The cells that break the rule, from all known cells of the column at once.
-        says: The rule and the remedy for a broken cell: the part of a sentence after its value.
+        says: The rule and the remedy for one broken cell: the part of a sentence after its value.
         of_points: Whether rows with a reason in ``excluded`` may break it.
     """
 
@@ -42,14 +42,14 @@ class Column:
     """One known column, or one family of columns (``name`` ends in ``_``).
 
     Args:
-        name: The column, or the prefix of the channel's name.
+        name: The column, or what stands before the channel's name.
         kind: ``text``, ``number``, or ``count`` (a whole number >= 0).
         unit: Unit of a number, for people.
         meaning: One line for people.
         rules: Rules of each known cell, beyond those of the kind.
-        filled: Which rows need the cell if the table has the column: every row; every point
+        filled: Which rows need the cell where the table has the column: every row; every point
             (rows without a reason in ``excluded``); every trained point (a point with D > 0).
-        one_per_run: Whether all rows of a run must have the same value.
+        one_per_run: Whether one run has one value.
     """
 
     name: str
@@ -70,7 +70,7 @@ def _says_size(value: float) -> str:
 
 
 def _says_phase(value: str) -> str:
-    hint = nearest(value.lower(), PHASES)
+    hint = did_you_mean(value.lower(), PHASES)
     return f"is not a phase; write base (D = 0), constant or annealed{hint}"
 
 
@@ -99,7 +99,7 @@ KIND_RULES: dict[str, tuple[Rule, ...]] = {
 _NOT_NEGATIVE = Rule(lambda values: values < 0, lambda value: "is negative; write a number >= 0")
 _BATCH = Rule(
     lambda values: values < 1,
-    lambda value: "is not a batch size; write the tokens of one step over all devices",
+    lambda value: "is no batch; write the tokens of one step over all devices",
 )
 _SIZE = Rule(lambda values: values < 1000, _says_size)
 _RATIO = Rule(
@@ -126,7 +126,7 @@ _LOSS_UNIT = Rule(
         "is above 20 where nats per token are expected; is it a perplexity (take its natural "
         "logarithm) or a sum (divide it by the number of tokens)?"
     ),
-    of_points=True,  # the rows of a diverged run may stay in the table
+    of_points=True,  # a run that diverged may stay in the table
 )
 _LOSS = (_POSITIVE_LOSS, _LOSS_UNIT)
 _PHASE = Rule(lambda texts: ~np.isin(texts.astype(str), PHASES), _says_phase)
@@ -197,17 +197,17 @@ _FAMILIES = {column.name: column for column in COLUMNS if column.name.endswith("
 
 
 def channels_of(names: Collection[str]) -> list[str]:
-    """The channels of the loss columns among these names, in order."""
+    """The channels that columns of these names have losses of, in their order."""
     return [name.removeprefix("loss_") for name in names if name.startswith("loss_") and name[5:]]
 
 
 def channel_of(name: str) -> str | None:
-    """The channel in the name of a column of a family (``x`` for ``se_x``); else None."""
+    """The channel that a column of a family would be of (``x`` for ``se_x``); else None."""
     return next((name[len(p) :] for p in _FAMILIES if name.startswith(p) and name != p), None)
 
 
 def in_normal_form(name: str) -> str:
-    """A column's name with its channel in normal form C; other names unchanged."""
+    """A column's name with its channel in normal form C; other names as they are."""
     return name if channel_of(name) is None else unicodedata.normalize("NFC", name)
 
 
@@ -216,11 +216,11 @@ def known_column(name: str, channels: Collection[str] | None = None) -> Column |
 
     Args:
         name: Name of the column in the table.
-        channels: Channels of the table: ``weight_decay`` is the user's own column unless there is
-            a channel ``decay``. None allows any channel.
+        channels: Channels of the table: ``weight_decay`` is a person's own column unless there is
+            a channel ``decay``. None takes any channel.
 
     Returns:
-        The record; None for a column of the user's own.
+        The record; None for a column of a person's own.
     """
     if name in _BY_NAME:
         return _BY_NAME[name]

@@ -31,7 +31,7 @@ def load_runs(
 ) -> pd.DataFrame:
     """Read a runs table and check every row.
 
-    Messages number the rows of a CSV as in the file, where the header is row 1, and the rows of a
+    Rows of a CSV are named as they are counted in the file, where the header is row 1; rows of a
     parquet file or a frame by their index, from 0. An empty cell is unknown; the text ``NA`` in a
     column of numbers is an error.
 
@@ -75,7 +75,7 @@ def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         path: A ``.csv``, ``.tsv`` or ``.parquet`` file; its folder is made if it does not exist.
 
     Raises:
-        InputError: If the suffix is another or the file cannot be written.
+        InputError: If the suffix is another one or the file cannot be written.
     """
     path = Path(path)
     suffix = _known_suffix(path)
@@ -152,7 +152,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         frame: pd.DataFrame = pd.read_parquet(path)
     except OSError:
         raise
-    except Exception as error:  # damaged metadata: pyarrow and pandas raise a dozen kinds
+    except Exception as error:  # damaged metadata make pyarrow and pandas raise a dozen kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
             f"{path.name} is not a parquet file ({reason}); write it again, or give a CSV"
@@ -173,11 +173,12 @@ def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], place: str) -> pd.
         if channel is not None and CHANNEL_NAME.fullmatch(channel) is None:
             problems.append(f"--column {name}={source}: {shorten(channel)} {CHANNEL_RULE}")
         if known_column(name) is None:
-            hint = hint_at_column(name) or "; the documentation of the runs table lists its columns"
-            problems.append(f"--column {name}={source}: dcpt reads no column {name}{hint}")
+            near = nearest_column(name)
+            hint = f"did you mean {near}?" if near else "see the documentation of the runs table"
+            problems.append(f"--column {name}={source}: dcpt reads no column {name}; {hint}")
         if source not in found:
             problems.append(
-                f"--column {name}={source}: {place} has no column {source}; it has "
+                f"--column {name}={source}: {place} has no column {source}; the columns found are: "
                 f"{', '.join(found)}"
             )
         elif name in found and name != source and name not in columns.values():

@@ -1,9 +1,9 @@
 """The learning-rate history of a table's rows: from their own columns, or from named schedules.
 
-A row's own columns describe the schedule of dcpt's runs: a linear warmup over ``warmup_tokens`` to
-``learning_rate``, then constant, and for an annealed row a linear decay to zero from
-``branch_n_tokens`` to ``n_tokens``. Other schedules are defined in a file of schedules
-(``dcpt.table.schedules``), and rows name them in the column ``schedule``.
+A row's own columns mean the schedule that this project trains: a linear warmup over
+``warmup_tokens`` to ``learning_rate``, constant from there on, and for an annealed row a linear
+decay to zero from ``branch_n_tokens`` to ``n_tokens``. Any other one is written down in a file of
+schedules (``dcpt.table.schedules``), and rows name it in the column ``schedule``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dcpt.errors import InputError, did_you_mean
-from dcpt.table.cells import column_numbers
+from dcpt.errors import InputError
 from dcpt.table.rate_curves import Curve, History, history_at
 from dcpt.table.schedules import MOST_STEPS, Schedule
 
@@ -24,7 +23,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 CLOSE = 0.02
-"""Relative tolerance of learning rates and areas against those of a schedule."""
+"""A learning rate or an area within 2 % of what a schedule says is the same one."""
 
 AREAS = ("lr_area", "anneal_area")
 DROPS = ("drop_sizes", "drop_rates", "drop_areas")
@@ -35,29 +34,29 @@ def read_history(
     schedules: Mapping[str, Schedule] | None = None,
     decay: float | None = None,
 ) -> dict[str, Array]:
-    """Compute the learning-rate history of each row: fields of the laws' points.
+    """The learning-rate history of each row: fields of the laws' points.
 
-    A known ``lr_area`` or ``anneal_area`` of the table is kept. If that ``lr_area`` differs from
-    the schedule's, the run had another schedule, and the rest of its history is unknown. A row's
-    step is ``n_tokens / batch_tokens``, rounded.
+    A known ``lr_area`` or ``anneal_area`` of the table is a person's own and stays. Where that
+    ``lr_area`` is not what the schedule says, another schedule was trained: nothing else of it is
+    known then. A row's step is ``n_tokens / batch_tokens``, rounded.
 
     Args:
         table: M rows of a runs table with a plain index, or of a question.
-        schedules: Schedules by the names in the column ``schedule``; None leaves its rows unknown.
+        schedules: Those that the column ``schedule`` names; None leaves its rows unknown.
         decay: Tokens of the final decay as a share of those before it, for annealed rows without
             ``branch_n_tokens``; None leaves them unknown.
 
     Returns:
         ``lr_area``, ``anneal_area`` (M,), ``drop_sizes``, ``drop_rates``, ``drop_areas`` (M, J),
-        NaN if unknown (also beyond ten million steps), and ``learning_rate`` (M,) if a schedule
-        gives it; fields without any known value are absent.
+        NaN where unknown (also beyond ten million steps), and ``learning_rate`` (M,) where a
+        schedule gives it; what is known nowhere is absent.
 
     Raises:
         InputError: If a row names an unknown schedule, lies beyond its end, lacks
             ``batch_tokens`` or contradicts its peak.
     """
     parts = list(_by_columns(table, decay))
-    rates = column_numbers(table, "learning_rate")
+    rates = _numbers(table, "learning_rate")
     if schedules is not None:
         _refuse_rows(table, schedules, rates)
         parts += _by_name(table, schedules)
@@ -75,17 +74,24 @@ def read_history(
     own = _numbers(table, "lr_area")
     other = np.abs(own - found["lr_area"]) > CLOSE * own
     for name in ("anneal_area", *DROPS):
-        columns[name][other] = np.nan
+        found[name][other] = np.nan
     for name in AREAS:
-        given = column_numbers(table, name)
-        columns[name] = np.where(np.isnan(given), columns[name], given)
+        given = _numbers(table, name)
+        found[name] = np.where(np.isnan(given), found[name], given)
     if schedules is not None:
-        columns["learning_rate"] = rates
-    return {name: values for name, values in columns.items() if not np.isnan(values).all()}
+        found["learning_rate"] = rates
+    return {name: values for name, values in found.items() if not np.isnan(values).all()}
+
+
+def _numbers(table: pd.DataFrame, name: str) -> Array:
+    """A column as numbers, shape (M,); NaN where unknown."""
+    if name not in table.columns:
+        return np.full(len(table), np.nan)
+    return np.asarray(pd.to_numeric(table[name]), dtype=np.float64)
 
 
 def _names(table: pd.DataFrame) -> pd.Series[Any]:
-    """The schedule that each row names; missing if it names none, or is excluded."""
+    """The schedule that each row names; missing where it names none, or is out of every fit."""
     if "schedule" not in table.columns:
         return pd.Series(None, index=table.index, dtype=object)
     if "excluded" not in table.columns:
@@ -94,9 +100,9 @@ def _names(table: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _steps(table: pd.DataFrame) -> Array:
-    """Steps of each row so far, shape (M,), rounded; NaN if unknown."""
-    batch = column_numbers(table, "batch_tokens")
-    return np.rint(column_numbers(table, "n_tokens") / np.where(batch > 0, batch, np.nan))
+    """Steps of each row so far, shape (M,), rounded; NaN where unknown."""
+    batch = _numbers(table, "batch_tokens")
+    return np.rint(_numbers(table, "n_tokens") / np.where(batch > 0, batch, np.nan))
 
 
 def _peaks(table: pd.DataFrame, schedules: Mapping[str, Schedule]) -> Array:
@@ -106,10 +112,10 @@ def _peaks(table: pd.DataFrame, schedules: Mapping[str, Schedule]) -> Array:
 
 
 def _refuse_rows(table: pd.DataFrame, schedules: Mapping[str, Schedule], rates: Array) -> None:
-    """Raise all problems of the rows that name a schedule, a sentence per schedule and problem."""
+    """Raise all that is wrong with the rows that name a schedule, one sentence per schedule."""
     if "schedule" not in table.columns:
         raise InputError(
-            "schedules are given, but the table has no column schedule; add it, with values from "
+            "schedules are given and the table has no column schedule; add it, with one of "
             + ", ".join(schedules)
         )
     names, steps, problems = _names(table), _steps(table), []
@@ -124,8 +130,7 @@ def _refuse_rows(table: pd.DataFrame, schedules: Mapping[str, Schedule], rates: 
         mine, schedule = (names == name).to_numpy(dtype=bool), schedules.get(name)
         if schedule is None:
             known = ", ".join(schedules)
-            hint = did_you_mean(name, schedules)
-            refuse(mine, f"{name!r} is not among the schedules given ({known}){hint}")
+            refuse(mine, f"{name!r} is not among the schedules given; there are {known}")
             continue
         refuse(
             mine & np.isnan(steps),
@@ -148,7 +153,7 @@ def _refuse_rows(table: pd.DataFrame, schedules: Mapping[str, Schedule], rates: 
 def _by_name(
     table: pd.DataFrame, schedules: Mapping[str, Schedule]
 ) -> Iterator[tuple[Index, History]]:
-    """Yield the rows of each named schedule, and their histories."""
+    """Rows that name a schedule, and their histories."""
     names, steps = _names(table), _steps(table)
     for name in names.dropna().unique():
         index = np.flatnonzero(names == name)
@@ -156,12 +161,12 @@ def _by_name(
 
 
 def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Index, History]]:
-    """Yield rows whose schedule follows from their own columns, and their histories.
+    """Rows that name no schedule and whose own columns say it, and their histories.
 
-    Runs of the same shape differ only in their peak, so each shape is computed once.
+    Runs of one shape differ by their peak alone, so each shape is gone through once.
     """
     tokens, batch, branch = (
-        column_numbers(table, name) for name in ("n_tokens", "batch_tokens", "branch_n_tokens")
+        _numbers(table, name) for name in ("n_tokens", "batch_tokens", "branch_n_tokens")
     )
     batch = np.where(batch > 0, batch, np.nan)
     annealed = np.zeros(len(table), dtype=bool)
@@ -171,14 +176,14 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
         branch = np.where(np.isnan(branch), np.rint(tokens / (1.0 + decay)), branch)
     shapes = np.column_stack(
         [
-            column_numbers(table, "warmup_tokens") / batch,
+            _numbers(table, "warmup_tokens") / batch,
             np.where(annealed, branch / batch, np.inf),
             np.where(annealed, tokens / batch, np.inf),
         ]
     )
-    steps, rates = _steps(table), column_numbers(table, "learning_rate")
+    steps, rates = _steps(table), _numbers(table, "learning_rate")
     unknown = np.isnan(np.column_stack([shapes, steps, rates])).any(axis=1) | _apart(table)
-    # More steps than this come from a batch counted in sequences, or from a large target.
+    # A curve of so many steps is gone through by nobody: a batch in sequences, or a target.
     rows = np.flatnonzero(~unknown & (steps <= MOST_STEPS))
     _refuse_branches(tokens[rows], branch[rows], annealed[rows])
     distinct, which = np.unique(shapes[rows], axis=0, return_inverse=True)
@@ -189,13 +194,13 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
 
 
 def _apart(table: pd.DataFrame) -> Any:
-    """Rows that name a schedule, or are excluded, shape (M,)."""
+    """Rows that name a schedule, or are out of every fit, shape (M,)."""
     named = table["schedule"].notna() if "schedule" in table.columns else False
     return named | (table["excluded"].notna() if "excluded" in table.columns else False)
 
 
 def _refuse_branches(tokens: Array, branch: Array, annealed: Any) -> None:
-    """Refuse branches that do not leave the trunk before the row; a question may hold them."""
+    """Raise what a table's door lets pass, or a question brings."""
     wrong = np.flatnonzero(annealed & (branch >= tokens))
     if len(wrong):
         raise InputError(
@@ -205,25 +210,25 @@ def _refuse_branches(tokens: Array, branch: Array, annealed: Any) -> None:
 
 
 def _own_curve(warmup: float, branch: float, end: float, n_steps: int) -> Curve:
-    """The curve of ``dcpt.runs.course.learning_rate_at``, in units of the peak.
+    """What ``dcpt.runs.course.learning_rate_at`` says, in units of the peak.
 
     Args:
-        warmup: Steps of the warmup; need not be a whole number.
+        warmup: Steps of the warmup, perhaps not whole.
         branch: Steps before the decay to zero; infinite on a trunk.
-        end: Steps at the end of the decay.
-        n_steps: Length of the curve.
+        end: Steps at its end.
+        n_steps: Steps wanted.
     """
     step = np.arange(1, n_steps + 1)
     rates = np.where(step < warmup, step / max(warmup, 1.0), 1.0)
     if np.isfinite(branch):
         falling = (step > branch) & (step >= warmup)
-        # The last of n steps trains at 1/(n + 1) of the peak, so that no step has rate 0.
+        # The last of n steps trains at 1/(n + 1) of the way's end.
         rates[falling] = 1.0 - (step[falling] - branch) / (end - branch + 1.0)
     ends = {np.ceil(warmup), np.floor(branch)}
     return Curve(rates, tuple(sorted(int(end) for end in ends if 0 < end < n_steps)))
 
 
 def _history(curve: Curve, steps: Array, unit: Array) -> History:
-    """The history before each row, computed once per distinct step."""
+    """The history behind each row, computed once per distinct step."""
     distinct, which = np.unique(steps.astype(np.intp), return_inverse=True)
     return history_at(curve, distinct).take(which, unit)

@@ -20,7 +20,7 @@ FEWEST_TOKENS = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """Rows that break a rule in a column; sentences are written only for the rows shown."""
+    """Rows that break one rule in one column; the sentence is only written for those shown."""
 
     column: str
     rows: NDArray[np.intp]
@@ -28,7 +28,7 @@ class Finding:
 
 
 def row_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Finding]:
-    """Find rows that break a rule between cells, or between rows of a run.
+    """Rules between cells.
 
     Args:
         table: The points (rows that are not excluded) whose cells are all sound.
@@ -55,7 +55,7 @@ def _phase_findings(table: pd.DataFrame) -> Iterator[Finding]:
                 "branch_n_tokens",
                 table.index[left_at.notna()].to_numpy(),
                 lambda row: (
-                    f"{show(left_at[row])} belongs to a branch, but the table has no column phase;"
+                    f"{show(left_at[row])} belongs to a branch, and the table has no column phase;"
                     " add it (base, constant, annealed)"
                 ),
             )
@@ -123,9 +123,7 @@ def _key_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Findin
     optional = [name for name in ("phase", "branch_n_tokens") if name in table]
     key = ["run", "n_tokens", *optional]
     if "phase" in table:
-        says = (
-            f"a point ({', '.join(key)}) must be unique; remove one, or give its run another name"
-        )
+        says = f"a point ({', '.join(key)}) is there once; remove one, or give its run another name"
     else:
         says = (
             "the table has no column phase; add it (base, constant, annealed) if one of them "
@@ -146,7 +144,7 @@ def _key_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Findin
 def _one_value_findings(
     table: pd.DataFrame, name: str, labels: pd.Index[Any], *, of_run: bool
 ) -> Iterator[Finding]:
-    """Find rows whose value differs from the first of their run, or of the whole table."""
+    """Rows whose value differs from the first of their run, or of the whole table."""
     known = table[table[name].notna()]
     group = known["run"] if of_run else pd.Series(name, index=known.index)
     first = known[name].groupby(group, sort=False).transform("first")

@@ -1,4 +1,4 @@
-"""Read the rows of the runs table from the run folders of a study."""
+"""Rows of the runs table, read from the run folders of a study."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from dcpt.runs.stored import StoredRuns
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
 LARGEST_LOSS = 20.0
-"""Nats per token; a run with a higher loss has diverged, and the runs table allows no more."""
+"""Nats per token; the table's door refuses more, and a run that goes there has diverged."""
 
 
 @dataclass(frozen=True)
 class OwnDecay:
     """The end of a decay with a mixture of its own, and of its trunk's ordinary decay.
 
-    Channels are named as in the runs table; extra channels, which are not in it, as in the study.
+    Channels are called as in the runs table; extra ones, which it does not have, by their names.
 
     Args:
-        mixture: The mixture's name in the study.
-        shares: Share of each channel in the mixture.
+        mixture: What the study calls the mixture.
+        shares: Share of each channel in it.
         run: The trunk's name.
         n_params: Parameters in all.
         ratio: Share of domain text on the trunk.
         learning_rate: The trunk's peak.
-        seed: Seed of the trunk.
+        seed: Of the trunk.
         branch_n_tokens: D at which both decays left the trunk.
         n_tokens: D at the end of both.
-        losses: Loss of every channel measured, nats per token.
-        ordinary: The same after the ordinary decay on the trunk's mixture; empty if that is not
-            done.
+        losses: Of every channel it measured, nats per token.
+        ordinary: The same after the decay on the trunk's own mixture; empty if that has not ended.
     """
 
     mixture: str
@@ -51,22 +50,22 @@ class OwnDecay:
 
     @property
     def differences(self) -> dict[str, float]:
-        """Losses minus those after the ordinary decay, in nats, of channels measured in both."""
+        """Losses minus those after the ordinary decay, nats, where both were measured."""
         known = self.ordinary
         return {name: loss - known[name] for name, loss in self.losses.items() if name in known}
 
 
 @dataclass(frozen=True)
 class StudyRows:
-    """The rows of a study's run folders.
+    """What the run folders of a study give.
 
     Args:
-        rows: A dict per point, with the columns of the runs table; unknown values are absent.
-        left_out: Names of runs that are not, or no longer, in the study: of another base, text,
-            tokenizer, batch or evaluation, removed from its grid, or with a mixture of their own
+        rows: One dict a point, with the columns of the runs table; unknown values are absent.
+        left_out: Names of runs that the study does not ask for (any more): of another base, text,
+            tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
             that it no longer has.
+        damaged: A sentence on each run of the study that a damaged file leaves without rows.
         own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
-        damaged: A sentence on each run of the study that has no rows because a file is damaged.
     """
 
     rows: list[dict[str, Any]]
@@ -77,7 +76,7 @@ class StudyRows:
 
 @dataclass(frozen=True)
 class _End:
-    """A point at the end of a branch, with the names of its trunk and of its own mixture."""
+    """A point at the end of a branch, the name of its trunk, and that of its own mixture."""
 
     config: RunConfig
     run: str
@@ -86,18 +85,18 @@ class _End:
 
 
 def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRows:
-    """Read the points of every trunk and branch, also those of unfinished runs.
+    """Read the points of every trunk and branch; unfinished runs give those they have.
 
-    A damaged run has no rows. Neither do the branches of a damaged trunk, whose rows need the
-    trunk's.
+    A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
+    together with its own.
 
-    A row is excluded from fits, with the reason, if it verifies a recommendation (laws are tested
-    on runs that they were not fitted to), decays on a mixture of its own, lies beyond the end of
-    the study's trunk, or diverged. Losses of extra channels stay in the run folders.
+    A row is excluded from fits, with the reason, if it verifies a recommendation (a law is proved
+    on runs that its fit never saw), decays on a mixture of its own, lies beyond the study's trunk,
+    or diverged. Losses of extra channels stay in the run folders.
 
     Args:
-        stored: The study's run folders, read.
-        planned: The runs of the study's grid.
+        stored: What the study's run folders hold.
+        planned: What the study's grid asks for.
     """
     asked = {config.identity.hash: config for config in planned}
     trunks, damaged = stored.trunk_names, stored.damaged
@@ -142,21 +141,21 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
 
 
 def _own_mixture(config: RunConfig) -> str | None:
-    """Hash of the mixture of a decay that has its own; else None."""
+    """Names the mixture of a decay that has its own, by content."""
     decay = config.identity.decay
     return None if decay is None or decay.mixture is None else hash_record(decay.mixture)
 
 
 def _mixture_names(planned: Sequence[RunConfig]) -> dict[str, str]:
-    """The names of the decays' own mixtures in the study, by hash."""
-    names = {_own_mixture(config): config.recorded.mixture_name for config in planned}
-    return {own: name for own, name in names.items() if own is not None and name is not None}
+    """What the study calls its decays' mixtures now, by content."""
+    found = {_own_mixture(config): config.recorded.mixture_name for config in planned}
+    return {own: name for own, name in found.items() if own is not None and name is not None}
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Sort key of a row: ordinary decays come before those with mixtures of their own.
 
-    They end at the same tokens, and the end of a run is the first of these rows.
+    They end at the same tokens, and whoever looks for the end of a run takes the first.
     """
     own = str(row.get("excluded", "")).startswith(OWN_MIXTURE)
     return row["run"], row["phase"], row["n_tokens"], own
@@ -182,7 +181,7 @@ def _own_decays(ends: Sequence[_End]) -> list[OwnDecay]:
     ordinary = {
         (end.run, end.config.identity.decay): _losses(end) for end in ends if end.mixture is None
     }
-    own_decays = []
+    found = []
     for end in ends:
         identity = end.config.identity
         if end.mixture is None or identity.decay is None or identity.decay.mixture is None:
@@ -204,18 +203,18 @@ def _own_decays(ends: Sequence[_End]) -> list[OwnDecay]:
                 ordinary=ordinary.get((end.run, decay), {}),
             )
         )
-    return own_decays
+    return found
 
 
 def _losses(end: _End) -> dict[str, float]:
-    """The measured losses at the end of a branch, those of extra channels last."""
+    """The measured losses of a branch's end, extra channels last."""
     channels = end.config.identity.channels
     names, losses = table_names(channels), end.point["loss"]
     found = {names[c.name]: losses[c.name] for c in channels if _is_known(losses.get(c.name))}
     weights = {c.name: c.weight for c in channels if c.side == "general"}
-    if len(weights) > 1 and weights.keys() <= losses.keys():
-        losses[GENERAL_TOTAL] = weighted_total(losses, weights)
-    return losses
+    if len(weights) > 1 and weights.keys() <= found.keys():
+        found[GENERAL_TOTAL] = weighted_total(found, weights)
+    return found
 
 
 def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, Any]:

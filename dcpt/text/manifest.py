@@ -1,4 +1,4 @@
-"""Records of prepared text, checks of its files, and access to the shards."""
+"""What was prepared: its records, the checks of its files, and access to the shards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Record(BaseModel):
 
 
 class SplitCounts(_Record):
-    """Counts of a split of a channel.
+    """One split of one channel.
 
     Attributes:
         documents: Documents that hold more than white space.
@@ -53,7 +53,7 @@ class SplitCounts(_Record):
 
 
 class Manifest(_Record):
-    """A prepared channel: the content of its shards, its source and its settings.
+    """One prepared channel: what is in its shards, from what, and by which rule.
 
     Attributes:
         channel: Its name.
@@ -69,11 +69,11 @@ class Manifest(_Record):
         bos_id: Id before each document, None if there is none.
         spelled_out: How often the text spells out special tokens, which are read as characters.
         tokenizer_sha256: Hash of the ``tokenizer.json`` that made the ids.
-        empty_documents: Number of documents of white space only, which are in no shard.
-        documents_in_both_splits: Number of distinct documents in training and in validation.
-        train: Counts of the training split.
-        valid: Counts of the validation split.
-        inputs: The files read, in order; empty for a hub dataset.
+        empty_documents: Documents of white space only; they are in no shard.
+        documents_in_both_splits: Distinct documents in training and in validation.
+        train: Training split.
+        valid: Validation split.
+        inputs: The files read, in order; none for a hub dataset.
     """
 
     channel: str
@@ -97,18 +97,17 @@ class Manifest(_Record):
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes of text per validation token; (nats/token) / this / ln 2 gives bits/byte."""
+        """Bytes of text per validation token: nats/token over this, over ln 2, is bits/byte."""
         return self.valid.text_bytes / self.valid.tokens
 
 
 class Overlap(_Record):
-    """Distinct documents that two channels share (ignoring white space).
+    """Distinct documents that two channels share (white space aside).
 
     Attributes:
         channels: The two channels.
-        documents: Number of documents in both, in any split.
-        trained_and_validated: Number of these in the training split of one channel and in the
-            validation split of the other.
+        documents: Shared by them in any split.
+        trained_and_validated: Those that one trains on while the other validates on them.
     """
 
     channels: tuple[str, str]
@@ -120,14 +119,14 @@ class Prepared(_Record):
     """A folder of prepared channels.
 
     Attributes:
-        folder: The folder.
+        folder: Where it is.
         channels: Manifest of each channel.
-        tokenizer_name: The tokenizer that was asked for.
-        tokenizer_files: SHA-256 of each file of the tokenizer's folder; empty if an older version
-            of dcpt prepared the text.
-        overlaps: A record for each pair of channels that shares documents.
-        warnings: Warnings for the user, a sentence each.
-        did_nothing: Whether everything was prepared already.
+        tokenizer_name: Which tokenizer was asked for.
+        tokenizer_files: SHA-256 of each file of the tokenizer's folder; empty where an older
+            version prepared the text.
+        overlaps: One for each pair of channels that shares documents.
+        warnings: What a person should know, a sentence each.
+        did_nothing: Whether all of it was there already.
     """
 
     folder: Path = Field(exclude=True)
@@ -140,7 +139,7 @@ class Prepared(_Record):
 
     @property
     def tokenizer_path(self) -> Path:
-        """A tokenizer folder for ``AutoTokenizer.from_pretrained``."""
+        """An ordinary tokenizer folder, as ``AutoTokenizer.from_pretrained`` takes it."""
         return self.folder / TOKENIZER_FOLDER
 
 
@@ -148,7 +147,7 @@ def load_prepared(folder: Path) -> Prepared:
     """Read the record of a prepared folder, and check its manifests and its tokenizer.
 
     Raises:
-        DamagedFileError: If a file was changed or is incomplete.
+        DamagedFileError: If one of them is not what was written.
         InputError: If nothing was prepared there, or a change of it was interrupted.
     """
     prepared = _load_record(folder)
@@ -157,19 +156,19 @@ def load_prepared(folder: Path) -> Prepared:
     for name, manifest in prepared.channels.items():
         if _load_manifest(folder / name) != manifest:
             raise InputError(
-                f"{folder}: channel {name} is not the recorded one (was a change interrupted?); "
-                f"{REMEDY}"
+                f"{folder}: channel {name} is not the one that was recorded (an interrupted "
+                f"change?); {REMEDY}"
             )
     check_tokenizer(prepared)
     return prepared
 
 
 def check_tokenizer(prepared: Prepared) -> None:
-    """Check the files of the tokenizer against the record.
+    """Check that the files of the tokenizer are those that were recorded.
 
     Raises:
-        DamagedFileError: If a file differs.
-        InputError: If a file is missing.
+        DamagedFileError: If one is not.
+        InputError: If one is missing.
     """
     recorded = prepared.tokenizer_files
     for manifest in prepared.channels.values() if not recorded else ():  # of an older version
@@ -186,7 +185,7 @@ def check_tokenizer(prepared: Prepared) -> None:
 
 
 def read_record(folder: Path) -> Prepared | None:
-    """Read ``prepared.json``; None if it does not exist or cannot be read."""
+    """Read ``prepared.json``; None if there is none that can be read."""
     try:
         return _load_record(folder)
     except (InputError, OSError):
@@ -194,7 +193,7 @@ def read_record(folder: Path) -> Prepared | None:
 
 
 def read_manifest(channel_folder: Path) -> Manifest | None:
-    """Read a channel's manifest; None if it does not exist or cannot be read."""
+    """Read a channel's manifest; None if there is none that can be read."""
     try:
         return _load_manifest(channel_folder)
     except (InputError, OSError):
@@ -209,7 +208,7 @@ def _load_record(folder: Path) -> Prepared | None:
     try:
         return Prepared.model_validate({**content, "folder": folder})
     except (TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
-        raise DamagedFileError(path, "it is not a record of prepared text", REMEDY) from error
+        raise DamagedFileError(path, "it is no record of prepared text", REMEDY) from error
 
 
 def _load_manifest(channel_folder: Path) -> Manifest | None:
@@ -220,18 +219,18 @@ def _load_manifest(channel_folder: Path) -> Manifest | None:
     try:
         return Manifest.model_validate(content)
     except ValueError as error:
-        raise DamagedFileError(path, "it is not a manifest of a channel", REMEDY) from error
+        raise DamagedFileError(path, "it is no manifest of a channel", REMEDY) from error
 
 
 def open_shard(
     folder: Path, channel: str, split: Split
 ) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger]]:
-    """Map the token ids of a split of a channel, shape (tokens,), read-only.
+    """Map the token ids of one split of one channel, shape (tokens,), read only.
 
-    The file's hash is checked. It is computed only once, until the file changes.
+    The file's hash is checked; it is computed once for every state of the file on a machine.
 
     Raises:
-        DamagedFileError: If the file has changed.
+        DamagedFileError: If the file is not the one that was written.
         InputError: If the channel was not prepared.
     """
     manifest = read_manifest(folder / channel)
@@ -257,7 +256,7 @@ def largest_id(folder: Path, channel: str) -> int:
 
 
 def is_whole(place: Path, manifest: Manifest) -> bool:
-    """Whether the shards and the document hashes of a channel are complete and unchanged."""
+    """Whether the shards and the document hashes of a channel are those that were written."""
     try:
         for split in SPLITS:
             _check_shard(place, manifest, split)
@@ -305,7 +304,7 @@ def count_overlaps(places: Mapping[str, Path]) -> tuple[Overlap, ...]:
         places: The folder of each channel.
 
     Returns:
-        A record for each pair that shares documents.
+        One record for each pair that shares any.
     """
     hashes = {name: _read_document_hashes(place) for name, place in places.items()}
     overlaps = []
@@ -333,10 +332,10 @@ def check_sizes(channels: Mapping[str, Manifest], sequence_tokens: int) -> None:
 
     Args:
         channels: What was prepared.
-        sequence_tokens: Targets in a sequence, which has one token more.
+        sequence_tokens: Targets in a sequence; it takes one token more.
 
     Raises:
-        InputError: Names every split that is too small, with a remedy.
+        InputError: Names every split that is too small, and what to do.
     """
     problems = []
     for name, manifest in channels.items():

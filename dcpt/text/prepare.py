@@ -1,10 +1,10 @@
-"""Prepare: convert the text of every channel to token shards, once.
+"""Prepare: the text of every channel becomes token shards, once.
 
 The folder holds ``tokenizer/`` (an ordinary tokenizer folder), ``<channel>/train.bin``,
 ``<channel>/valid.bin`` and ``<channel>/manifest.json`` for every channel, and ``prepared.json``.
-All of it is written to ``.unfinished/`` inside the folder and moved into place at the end. If the
-process is killed, the previous files remain, and the next call continues after the last finished
-channel. Files that ``prepare`` did not write are never changed or removed (``dcpt.text.output``).
+All of it is made in ``.unfinished/`` inside the folder and moved into place at the end: a kill
+leaves what was there before, and the next call goes on behind the last channel that was finished.
+Nothing is written to, replaced or removed that ``prepare`` did not make (``dcpt.text.output``).
 """
 
 from __future__ import annotations
@@ -98,18 +98,18 @@ def prepare(
     own_folders: Sequence[Path] = (),
     add_bos: bool | None = None,
 ) -> Prepared:
-    """Tokenize the text of all channels into a folder, unless that is done already.
+    """Tokenise the text of all channels into a folder, unless it is there already.
 
     Args:
         sources: The channels.
-        folder: Folder for the shards; created if it does not exist.
+        folder: Where to put the shards; made if need be.
         tokenizer: A tokenizer folder or hub id, or the size of a vocabulary to train on a sample of
             all channels' training text.
-        workers: Number of processes that encode; 1 encodes in this process. The shards do not
-            depend on it. With more, a script must be protected by
-            ``if __name__ == "__main__"``, as always with spawned processes.
-        sequence_tokens: Targets in a sequence; each split of each channel must hold at least one
-            sequence.
+        workers: Processes that encode; with 1 it happens in this one. The shards do not depend on
+            it. As with all spawned processes, a script that asks for more keeps its own work
+            under ``if __name__ == "__main__"``.
+        sequence_tokens: Each split of each channel must hold at least one sequence of so many
+            targets.
         progress: Called after every batch of documents.
         bases: Models whose own tokenizers must give the ids that the text gets.
         own_folders: Further files and folders that dcpt writes: no text is read from them.
@@ -117,12 +117,12 @@ def prepare(
             does what the tokenizer does by itself.
 
     Returns:
-        The record of the folder.
+        What is in the folder.
 
     Raises:
-        InputError: If a source is missing, damaged, empty or too small, or lies in the folder; if
-            the tokenizer cannot be used or is not that of a base; if the folder holds files that
-            dcpt did not write, or cannot be written. Text prepared before is kept.
+        InputError: If a source is missing, broken, empty or too small, or lies in the folder; if
+            the tokenizer cannot be used or is not that of a base; if the folder holds what dcpt
+            did not write, or cannot be written. What was prepared before is still there.
     """
     check_sources(sources, workers)
     tokenizer_name = name_tokenizer(tokenizer)
@@ -136,16 +136,16 @@ def prepare(
     except OSError as error:
         remedy = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "free disk space, or choose another folder"
+            remedy = "make room on it, or choose another folder"
         raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); {remedy}. Text prepared "
-            "before is kept"
+            f"{folder}: cannot be written ({error.strerror or error}); {remedy}. What was prepared "
+            "before is still there"
         ) from error
 
 
 @dataclass(frozen=True)
 class _Work:
-    """The arguments and steps of a call of ``prepare``."""
+    """One call of ``prepare`` that has something to do."""
 
     folder: Path
     channels: Sequence[Channel]
@@ -202,7 +202,7 @@ class _Work:
         if read_record(self.folder) is None and not is_marked(self.folder):
             mark_folder(self.folder)
         with _lock(self.folder):
-            if done := self.find_done(sequence_tokens, bases):  # another process finished first
+            if done := self.find_done(sequence_tokens, bases):  # another process was faster
                 return done
             self.unfinished.mkdir(exist_ok=True)
             mark_folder(self.unfinished)
@@ -238,7 +238,7 @@ class _Work:
             return prepared
 
     def place_tokenizer(self) -> Path:
-        """Train or copy the tokenizer, unless it exists; returns its folder."""
+        """Train or copy the tokenizer, unless it is there; returns the folder that holds it now."""
         known = read_record(self.folder)
         if (
             known is not None
@@ -254,7 +254,7 @@ class _Work:
         return folder
 
     def _make_folder(self, name: str) -> Path:
-        """Create an empty folder with the marker in the unfinished folder."""
+        """An empty folder of ours to make something in."""
         folder = self.unfinished / name
         remove_folder(folder)
         folder.mkdir()
@@ -264,7 +264,7 @@ class _Work:
     def place_channel(
         self, channel: Channel, vocabulary: Vocabulary, pool: Executor | None
     ) -> Path:
-        """Encode a channel, unless that is done; returns its folder."""
+        """Encode a channel, unless it is there; returns the folder that holds it now."""
         name = channel.asked.name
         for place in (self.folder / name, self.unfinished / name):
             if self.is_made(place, name, vocabulary):
@@ -273,7 +273,7 @@ class _Work:
         try:
             self.encode_channel(channel, vocabulary, pool, place)
         except BaseException:
-            remove_folder(place)  # frees a full disk
+            remove_folder(place)  # gives a full disk its room back
             raise
         return place
 
@@ -288,7 +288,7 @@ class _Work:
         ):
             return False
         if recorded is not None and recorded.key == manifest.key and recorded != manifest:
-            return False  # the manifest or the record was changed
+            return False  # one of the two was changed
         return is_whole(place, manifest)
 
     def encode_channel(
@@ -340,14 +340,14 @@ class _Work:
         write_text(place / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 
     def put_in_place(self, prepared: Prepared, places: dict[str, Path]) -> None:
-        """Move the new files into the folder; the record is written last and makes it valid."""
-        check_output(self.folder, self.keys)  # encoding takes hours; files may have been added
+        """Move what was made into the folder; the record, written last, makes it valid."""
+        check_output(self.folder, self.keys)  # encoding takes hours, and files may have come in
         old = self.unfinished / ".old"
         remove_folder(old)
         old.mkdir()
         for name, source in places.items():
             target = self.folder / name
-            if source == target:  # already in place
+            if source == target:  # already there, whatever a killed call left unfinished
                 continue
             if os.path.lexists(target):
                 os.replace(target, old / name)
@@ -355,18 +355,18 @@ class _Work:
         sync_folder(self.folder)
         write_text(self.folder / RECORD_FILE, prepared.model_dump_json(indent=2) + "\n")
         remove_folder(self.unfinished)
-        # Hash the files while they are cached in memory, so that training starts at once.
+        # Hashed while they are in memory, and remembered, so that training starts at once.
         check_tokenizer(prepared)
         for name, manifest in prepared.channels.items():
             if not is_whole(self.folder / name, manifest):
                 raise InputError(
-                    f"{self.folder / name}: these files changed right after they were written; "
+                    f"{self.folder / name}: these files are not what was written a moment ago; "
                     "check the disk and prepare again"
                 )
 
 
 def _report_nothing(name: str, done: int, total: int) -> None:
-    """Default of ``progress``: do nothing."""
+    """The progress of callers that asked for none."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Read documents from files: JSON Lines, parquet, text files, Hugging Face datasets.
+"""Documents out of files: JSON Lines, parquet, text files, Hugging Face datasets.
 
-A *source* is written in a study as a file, a folder, a pattern such as ``law/*.jsonl``,
+A *source* is what a person writes in a study: a file, a folder, a pattern such as ``law/*.jsonl``,
 a dataset folder saved by ``datasets``, or ``hf:owner/name[:config][@revision][#split]``.
 """
 
@@ -42,11 +42,11 @@ _HUB = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w./-]+))?(?:#
 
 
 class Document(NamedTuple):
-    """A text and the position of its reader.
+    """One text and how far its reader has come.
 
     Attributes:
         text: The document.
-        position: Bytes of the source's files read so far, for progress.
+        position: Bytes of the source's files read so far, for a progress bar.
     """
 
     text: str
@@ -66,13 +66,13 @@ class InputFile(BaseModel):
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a source.
+    """A source that was found.
 
     Attributes:
-        written: The source as written in the study.
+        written: As a person wrote it.
         kind: ``files``, ``dataset`` (a folder saved by ``datasets``) or ``hub``.
-        files: The files in reading order; empty for the hub.
-        left_out: Files of a folder that are not in a readable format.
+        files: The files in reading order; none for the hub.
+        left_out: Files of a folder that hold no text that can be read here.
     """
 
     written: str
@@ -82,7 +82,7 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of all files; 0 for the hub, where it is unknown."""
+        """Bytes of all its files; 0 for the hub, where it is not known."""
         return sum(path.stat().st_size for path in self.files)
 
 
@@ -90,11 +90,11 @@ def find_source(written: str, place: str) -> Source:
     """Find the files of a source.
 
     Args:
-        written: The source as written in the study.
-        place: The channel, for errors.
+        written: The source as a person wrote it.
+        place: Whose it is, for the error.
 
     Raises:
-        InputError: If no file exists, or none that can be read.
+        InputError: If nothing is there, or nothing that can be read.
     """
     if written.startswith("hf:"):
         if _HUB.fullmatch(written) is None:
@@ -131,12 +131,12 @@ def find_source(written: str, place: str) -> Source:
 
 
 def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
-    """Refuse a source that contains files or folders of dcpt's output; links are followed.
+    """Refuse a source that takes in files or folders that dcpt writes; links are followed.
 
     Args:
-        source: The source.
-        ours: Files and folders that dcpt writes; they need not exist.
-        place: The channel, for errors.
+        source: What ``find_source`` found.
+        ours: These files and folders; they need not exist.
+        place: Whose source it is, for the error.
 
     Raises:
         InputError: If one of them is in the source, or a file of the source is in one of them.
@@ -146,7 +146,7 @@ def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
     real_ours = [(own, own.resolve()) for own in ours]
     written = Path(source.written).expanduser()
     whole = written.resolve() if written.is_dir() else None
-    folders: dict[Path, Path] = {}  # cached, since resolving a path is slow
+    folders: dict[Path, Path] = {}  # resolving a folder takes longer than a look-up
     for path in source.files:
         if path.parent not in folders:
             folders[path.parent] = path.parent.resolve()
@@ -161,8 +161,8 @@ def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
     for own, real_own in real_ours:
         if whole is not None and real_own.is_relative_to(whole):
             raise InputError(
-                f"{place}: {source.written}: this folder contains {own}, which dcpt writes to; "
-                "keep the text in a folder of its own"
+                f"{place}: {source.written}: this folder holds {own}, which dcpt writes to; keep "
+                "the text in a folder of its own"
             )
 
 
@@ -233,7 +233,7 @@ def _read_file(path: Path, text_field: str, text_separator: str | None) -> Itera
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: broken or cut off ({error}); fetch the file again") from error
     except OSError as error:
-        # A file that cannot be opened has an errno; a damaged .zst is an OSError without errno.
+        # A file that cannot be opened has an errno; a broken .zst is an OSError without one.
         if error.errno is not None:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         raise InputError(f"{path}: broken or cut off ({error}); fetch the file again") from error
@@ -245,7 +245,7 @@ def _decompress(raw: IO[bytes], suffix: str) -> IO[bytes]:
     if suffix == ".xz":
         return lzma.LZMAFile(raw)
     if suffix == ".zst":
-        # pyarrow's reader raises an error if a file is cut off; zstandard's does not.
+        # pyarrow's reader says when a file is cut off; zstandard's ends without a word.
         import pyarrow
 
         return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
@@ -393,9 +393,7 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
                 elif not faults.first:
                     yield Document(text, size * row // rows)
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: a text after row {row} is not UTF-8; convert the file to UTF-8"
-        ) from error
+        raise InputError(f"{path}: a text behind row {row} is not UTF-8; convert it") from error
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path}: not a parquet file, or cut off ({error})") from error
     _raise_faults(faults, "row")
@@ -426,10 +424,10 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
     import datasets
 
     match = _HUB.fullmatch(written)
-    assert match is not None  # find_source checked it
+    assert match is not None  # find_source let it pass
     name, config, revision, split = match.groups()
     try:
-        # Streamed: a channel with max_tokens downloads only the part of a dataset that it reads.
+        # Streamed: a channel that is capped in tokens fetches no more of a large set than it reads.
         rows = datasets.load_dataset(
             name, config, split=split or "train", revision=revision, streaming=True
         )
@@ -439,7 +437,7 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
             raise
         raise InputError(
             f"{written}: cannot be loaded from the hub ({str(error).splitlines()[0]:.200}); check "
-            "name and network, or give a local folder"
+            "name and network, or name a local folder"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Encode documents to token shards, in batches and optionally in several processes."""
+"""Documents to token shards: encoded in batches, by several processes where asked for."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from dcpt.text.reading import Document
 from dcpt.text.tokenizer import Vocabulary, shard_dtype
 
 BATCH_CHARACTERS = 500_000
-"""Size of a batch of documents: a few tenths of a second of work."""
+"""Text handed to a process at once: a few tenths of a second of work."""
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Assigns documents to training or validation.
+    """Which side a document is on.
 
     Attributes:
-        valid_fraction: Share held out by hash; 0 puts all in training, 1 all in validation.
+        valid_fraction: Held out by hash; 0 keeps all in training, 1 puts all in validation.
     """
 
     valid_fraction: float
 
     def side(self, document_hash: int) -> Split:
-        """The split of a document; equal documents are in the same split."""
+        """Choose the side; equal documents are on the same one."""
         return "valid" if document_hash < self.valid_fraction * 2.0**64 else "train"
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents of a batch in the same split: all ids, and hash and lengths of each document."""
+    """A batch's documents of one split: ids of all, and a hash and both lengths of each."""
 
     ids: NDArray[np.unsignedinteger]
     hashes: NDArray[np.uint64]
@@ -86,14 +86,14 @@ def encode_documents(
     pool: Executor | None,
     workers: int,
 ) -> Iterator[EncodedBatch]:
-    """Encode documents in order.
+    """Encode documents in their order.
 
     Args:
-        documents: Documents to encode; only as many are read ahead as the processes need.
+        documents: What to encode; read no further ahead than the processes need.
         vocabulary: The tokenizer.
-        rule: The rule that splits documents.
-        pool: Processes to use; None encodes in this process.
-        workers: Number of processes in the pool.
+        rule: How to split.
+        pool: Processes to use; None encodes in this one.
+        workers: How many processes the pool has.
 
     Raises:
         InputError: If a process dies.
@@ -105,7 +105,7 @@ def encode_documents(
     pending: deque[Future[EncodedBatch]] = deque()
     try:
         for texts, position in batches:
-            with block_signals():  # submit may start a process
+            with block_signals():  # it may start a process
                 pending.append(pool.submit(_encode, texts, position, vocabulary, rule))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
@@ -113,8 +113,8 @@ def encode_documents(
             yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise InputError(
-            f"one of the {workers} processes that encode text died, perhaps from lack of memory; "
-            "use fewer workers"
+            f"a process of {workers} that encode text died, perhaps for want of memory; prepare "
+            "with fewer workers"
         ) from error
     finally:
         for future in pending:
@@ -123,7 +123,7 @@ def encode_documents(
 
 @contextmanager
 def start_pool(workers: int) -> Iterator[Executor | None]:
-    """Start processes for encoding; with a single worker there are none."""
+    """Start processes for encoding; with one worker there are none."""
     if workers == 1:
         yield None
         return
@@ -134,7 +134,7 @@ def start_pool(workers: int) -> Iterator[Executor | None]:
 
 
 def _begin_process(parent: int) -> None:
-    """Use a single thread, leave Ctrl-C to the parent, and end with the parent."""
+    """Use one thread, leave Ctrl-C to the parent, and do not outlive it."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     ignore_signals([signal.SIGINT])
     end_with_parent(parent)
@@ -200,12 +200,12 @@ def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
 
 
 class ShardWriter:
-    """Writes the ids of a split to a file, and counts them.
+    """Writes the ids of one split to a file and keeps count.
 
     Args:
         folder: Folder of the channel.
-        split: The split, which names the file.
-        max_tokens: No more documents are added once the file holds this many tokens.
+        split: Names the file.
+        max_tokens: Takes no more documents once it holds this many tokens.
     """
 
     def __init__(self, folder: Path, split: Split, max_tokens: int | None) -> None:
@@ -217,7 +217,7 @@ class ShardWriter:
         self._max_tokens = max_tokens
 
     def write(self, encoded: Encoded) -> None:
-        """Add the documents of a batch, up to and including the document that reaches the limit."""
+        """Add the documents of a batch, up to and with the one that reaches the cap."""
         n_documents, n_ids = len(encoded.hashes), len(encoded.ids)
         if self._max_tokens is not None:
             before = self._tokens + np.cumsum(encoded.tokens) - encoded.tokens
@@ -233,11 +233,11 @@ class ShardWriter:
 
     @property
     def full(self) -> bool:
-        """Whether the limit is reached."""
+        """Whether the cap is reached."""
         return self._max_tokens is not None and self._tokens >= self._max_tokens
 
     def finish(self) -> tuple[SplitCounts, NDArray[np.uint64]]:
-        """Write the file to disk; returns the counts and the distinct hashes of its documents."""
+        """Bring the file to disk; returns the counts and the distinct hashes of its documents."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -255,6 +255,6 @@ class ShardWriter:
         return counts, distinct
 
     def close(self) -> None:
-        """Close the file, complete or not."""
-        with suppress(OSError):  # closing flushes, which fails again on a full disk
+        """Close the file, however far it came."""
+        with suppress(OSError):  # it flushes what is left, and fails again on a full disk
             self._file.close()

@@ -1,4 +1,4 @@
-"""The text of each channel, and whether it has changed."""
+"""Which text a channel is made of, and when it has changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dcpt.text.shards import SplitRule, hash_document
 from dcpt.text.tokenizer import SAMPLE_BYTES
 
 FORMAT = 1
-"""Increased by hand when a change of the code alters shards."""
+"""Raised by hand when a change of the code alters shards."""
 
 
 RESERVED = (TOKENIZER_FOLDER, RECORD_FILE)
@@ -33,14 +33,14 @@ RESERVED = (TOKENIZER_FOLDER, RECORD_FILE)
 
 @dataclass(frozen=True)
 class ChannelSource:
-    """The source of a channel's text, and its settings.
+    """Where the text of one channel comes from.
 
     Attributes:
         name: The channel.
         train: A file, folder, pattern, dataset folder or ``hf:owner/name``.
-        valid: Source of the validation text; None holds out part of the training text.
+        valid: The same for validation; None holds out part of the training text.
         text_field: Field of the text in JSON Lines, parquet and datasets.
-        valid_fraction: Share of documents held out by their hash if ``valid`` is None.
+        valid_fraction: Share of documents held out by their hash where ``valid`` is None.
         max_tokens: Stop after the document that reaches this many training tokens; None reads all.
         text_separator: What parts the documents of a ``.txt`` file; None takes a file as one.
     """
@@ -56,12 +56,12 @@ class ChannelSource:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel with its files and their hashes.
+    """A channel whose files are found and hashed.
 
     Attributes:
-        asked: The channel as asked for.
-        train: Training text, or all text.
-        valid: Validation text; None if it is held out of ``train``.
+        asked: What was asked for.
+        train: Training text, or all of it.
+        valid: Validation text, None if it is held out of ``train``.
         inputs: Files of both.
     """
 
@@ -72,7 +72,7 @@ class Channel:
 
     @property
     def parts(self) -> list[tuple[Source, SplitRule]]:
-        """The sources in reading order, each with the rule that splits its documents."""
+        """What to read, in order, and on which side its documents go."""
         if self.valid is None:
             return [(self.train, SplitRule(self.asked.valid_fraction))]
         return [(self.train, SplitRule(0.0)), (self.valid, SplitRule(1.0))]
@@ -84,7 +84,7 @@ def read_all(asked: ChannelSource, source: Source) -> Iterator[Document]:
 
 
 def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
-    """Check the settings of all channels before any file is opened.
+    """Check what can be checked before any file is opened.
 
     Raises:
         InputError: Names every problem.
@@ -129,7 +129,7 @@ def find_channels(sources: Sequence[ChannelSource], ours: Sequence[Path] = ()) -
         ours: Files and folders that dcpt writes, in which there can be no text of a channel.
 
     Raises:
-        InputError: Names every source that is missing, cannot be read, or overlaps with ``ours``.
+        InputError: Names every source that is missing, cannot be read, or takes in one of ours.
     """
     channels, problems = [], []
     for asked in sources:
@@ -185,15 +185,15 @@ def sample_texts(
 ) -> Iterator[str]:
     """Choose training text of every channel for a tokenizer to learn from.
 
-    Of each channel the documents with the smallest hashes are kept, up to ``SAMPLE_BYTES``: a
-    uniform and repeatable sample of a text of any length, in a single pass.
+    Of each channel the documents with the smallest hashes are kept, as many as ``SAMPLE_BYTES``
+    hold: an even and repeatable sample of a text of any length, in one reading.
     """
     total = sum(channel.train.size for channel in channels)
     start = 0
     for channel in channels:
         rule = channel.parts[0][1]
         sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
-        # A channel with max_tokens is not read to its end for this: a token is about four bytes.
+        # A capped channel must not be read to its end for this: a token is about four bytes.
         enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
         for text, position in read_all(channel.asked, channel.train):
             document_hash = hash_document(text)

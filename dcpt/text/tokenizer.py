@@ -1,4 +1,4 @@
-"""Train tokenizers on the study's text, read them from folders, and compare them."""
+"""Tokenizers: trained on the study's text, read from their folder, compared with each other."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ PROBES = (
     "e\u0301 o\u0308\u0323 ﬁ Å Å a\u200db \u00a0 \u3000 \ufeff",
     "🙂👩‍👩‍👧‍👦🇩🇪👍🏽 ∑∀∂ ←→ ™",
 )
-"""Texts on which two tokenizers must agree. With equal vocabularies, their merges and the way they
-split words may still differ: contractions, digits, code, runs of white space, scripts,
+"""Texts on which two tokenizers of equal vocabularies must agree as well, since their merges and
+the way they split words may differ: contractions, digits, code, runs of white space, scripts,
 combining characters, emoji."""
 
 SAMPLE_BYTES = 16_000_000
-"""Most text of each channel that a tokenizer is trained on; equal for all channels, so that a large
-general channel does not dominate a small domain."""
+"""Text of each channel that a tokenizer is trained on, at most; alike for all channels, so that a
+small domain is not drowned by a large general channel."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The properties of a tokenizer that shards depend on.
+    """What the shards need to know of a tokenizer.
 
     Attributes:
-        path: The ``tokenizer.json``.
+        path: Its ``tokenizer.json``.
         sha256: Hash of that file.
-        eos_id: Id at the end of each document.
+        eos_id: Id that ends each document.
         size: Largest id + 1.
         bos_id: Id that starts each document; None if none does.
         special_tokens: Texts of the special tokens, which the text may spell out.
@@ -81,14 +81,14 @@ def shard_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, folder: Path) -> None:
-    """Train a byte-level BPE and save it to a folder that ``AutoTokenizer`` can load.
+    """Train a byte-level BPE and save it as a folder that ``AutoTokenizer`` loads.
 
-    The same texts in the same order give the same file. The vocabulary may be smaller than asked
-    for if there is little text.
+    The same texts in the same order give the same file. A short text may yield fewer tokens than
+    asked for.
 
     Args:
-        texts: Training texts.
-        vocabulary_size: Number of tokens, including bytes and the end of text.
+        texts: What to learn from.
+        vocabulary_size: Tokens in all, bytes and the end of text included.
         folder: Existing folder to write ``tokenizer.json`` and ``tokenizer_config.json`` into.
     """
     tokenizer = Tokenizer(models.BPE())
@@ -124,7 +124,7 @@ def read_vocabulary(folder: Path, add_bos: bool | None = None) -> Vocabulary:
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{folder}: holds no readable tokenizer ({error}); run `dcpt prepare` again"
+            f"{folder}: holds no readable tokenizer ({error}); prepare again"
         ) from error
     tokenizer = load_tokenizer(path)
     ids = tokenizer.get_vocab(with_added_tokens=True)
@@ -166,7 +166,8 @@ def _find_bos(
 def load_tokenizer(path: Path) -> Tokenizer:
     """Load a ``tokenizer.json`` for plain text: no truncation, no padding, no special tokens.
 
-    A special token in a text, such as ``<|endoftext|>``, is encoded as plain characters.
+    A text that spells out a special token, such as ``<|endoftext|>``, is encoded as the
+    characters that it is.
 
     Raises:
         InputError: If the file holds no tokenizer.
@@ -175,7 +176,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more precise
         raise InputError(
-            f"{path}: this is not a valid tokenizer ({error!s:.200}); restore the original file"
+            f"{path}: no tokenizer can be read from it ({error!s:.200}); put the original file back"
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -187,15 +188,16 @@ def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str
     """Compare what two ``tokenizer.json`` files encode.
 
     Args:
-        first: A tokenizer; it may have more ids than the second.
-        second: The tokenizer of the prepared text.
-        texts: Texts on which they must agree, in addition to ``PROBES``.
+        first: A tokenizer; it may know more ids than the other.
+        second: The other.
+        texts: Texts on which they have to agree, besides ``PROBES``.
 
     Returns:
-        How the first differs from the second, as the end of a sentence; None if they agree.
+        What the first does and the second, that of the prepared text, does not, as the end of a
+        sentence; None if they agree.
 
     Raises:
-        InputError: If a file is not a valid tokenizer.
+        InputError: If a file holds no tokenizer.
     """
     if first.read_bytes() == second.read_bytes():
         return None
@@ -204,7 +206,7 @@ def find_difference(first: Path, second: Path, texts: Iterable[str] = ()) -> str
     for token, number in other.get_vocab(with_added_tokens=True).items():
         if known.get(token) != number:
             return (
-                f"gives the token {token!r} the id {ids.get(token)}, but the prepared text has "
+                f"gives the token {token!r} the id {known.get(token)}, and the prepared text has "
                 f"{number} for it"
             )
     for text in (*PROBES, *texts):
@@ -221,17 +223,17 @@ def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
 def check_same_tokenizer(
     model: Path, prepared: Path, place: str, written: str, texts: Iterable[str] = ()
 ) -> None:
-    """Refuse a model whose tokenizer gives other ids than the prepared text has.
+    """Refuse a model whose own tokenizer gives text other ids than the prepared text has.
 
-    A model with additional ids passes, and so does a model without a ``tokenizer.json``, whose
-    tokenizer is unknown.
+    A model that knows more ids passes, and so does a model without a ``tokenizer.json``: nothing
+    is known of its tokenizer.
 
     Args:
         model: The model's folder.
         prepared: Folder of the tokenizer that the text is prepared with.
-        place: The beginning of the message.
-        written: The model's path as written in the study.
-        texts: Texts on which the two must agree, in addition to ``PROBES``.
+        place: Begins the message.
+        written: The model's path as a person writes it in the study.
+        texts: Texts on which the two have to agree, besides ``PROBES``.
 
     Raises:
         InputError: If a token has another id, or the two split a text differently.

@@ -122,7 +122,7 @@ def test_people_see_the_best_law_first(table: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------- dcpt fit
-def test_fit_uses_fixed_values_bounds_and_delta(table: Path) -> None:
+def test_fit_holds_bounds_and_weighs_as_it_is_told(table: Path) -> None:
     words = ("fit", table, "--law", "d-cpt", "--channel", "domain", "--draws", 20)
     (free,) = dcpt_json(*words)["fits"]
     (held,) = dcpt_json(*words, "--fixed", "eta=1.5", "--bounds", "gamma=0.3:0.4")["fits"]

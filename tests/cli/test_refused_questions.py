@@ -1,4 +1,4 @@
-"""Values that ``predict`` and ``recommend`` take from study, table and recommendation."""
+"""What ``predict`` and ``recommend`` take from the study, the table and the recommendation."""
 
 from __future__ import annotations
 

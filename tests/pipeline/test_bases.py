@@ -1,4 +1,4 @@
-"""Target and bases of a study."""
+"""What a study knows of its base before anything is decided."""
 
 from __future__ import annotations
 

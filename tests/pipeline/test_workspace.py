@@ -16,13 +16,11 @@ from typer.testing import CliRunner
 
 import dcpt.study.files
 from dcpt.cli import app
-from dcpt.errors import InputError
 from dcpt.grid.plan import Planner
 from dcpt.grid.planned import Trunk
 from dcpt.grid.queue import Outcome
-from dcpt.pipeline.opened import open_study
 from dcpt.pipeline.train import prepare_study
-from dcpt.pipeline.workspace import Workspace, open_place, unfinished_runs
+from dcpt.pipeline.workspace import Workspace, open_place
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.stored import StoredRuns
 from dcpt.table.study_rows import StudyRows
@@ -190,25 +188,6 @@ def test_runs_that_were_trained_meanwhile_are_read_after_the_old_ones_are_forgot
     workspace.forget_runs()
     assert len(workspace.rows.rows) > n_rows
     assert workspace.planned is planned
-
-
-def test_fit_says_how_many_planned_runs_are_done(study: Path) -> None:
-    assert unfinished_runs(Workspace(study)) == []
-    branch = next(study.parent.glob("runs/*-branch*/result.json"))
-    branch.unlink()
-    n_planned = len(Workspace(study).planned)
-    command = ["fit", str(study), "--draws", "20", *LAWS]
-    result = CliRunner().invoke(app, command, catch_exceptions=False)
-    (note,) = [line for line in result.stderr.splitlines() if "planned runs" in line]
-    assert note.startswith(f"note: {n_planned - 1} of {n_planned} planned runs are done")
-    assert unfinished_runs(study.parent / "runs.csv") == []
-
-
-def test_a_target_refuses_a_field_it_does_not_have(study: Path) -> None:
-    with pytest.raises(InputError, match=r"no field n_param; .*did you mean 'n_params'"):
-        open_study(study).recommend(n_param=7e9)
-    with pytest.raises(TypeError, match="draws"):
-        open_study(study).fit(draws=20)
 
 
 def test_a_table_is_no_study(tmp_path: Path) -> None:

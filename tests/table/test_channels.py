@@ -49,7 +49,7 @@ def test_weights_in_one_row_hold_for_the_table() -> None:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"weight_en": 1}, "weight_zh missing; either all general channels (en, zh) or none must"),
+        ({"weight_en": 1}, "weight_zh lacking; either every general channel (en, zh) has a weight"),
         ({"weight_en": 0, "weight_zh": 0}, "the weights of en, zh are all 0"),
         (
             {"weight_en": 1, "weight_zh": 1, "loss_general_total": 3.0},

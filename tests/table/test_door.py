@@ -1,4 +1,4 @@
-"""Each rule of the runs table: what it refuses, its message, and what it accepts."""
+"""Each rule of the runs table: what it refuses, what it says, and what it lets through."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def table(**changes: Any) -> pd.DataFrame:
 
 @pytest.fixture
 def problems(tmp_path: Path) -> Any:
-    """Write a table as CSV, load it, and return the problems."""
+    """Write a table as CSV, load it, and return what the door says against it."""
 
     def of(frame: pd.DataFrame) -> list[str]:
         path = tmp_path / "runs.csv"
@@ -136,7 +136,7 @@ BAD_ROWS = [
     ({"branch_n_tokens": (1, "100")}, "row 3, column branch_n_tokens: 100 in a row of phase const"),
     (
         {"phase": None},
-        "row 4, column branch_n_tokens: 4000000 belongs to a branch, but the table h",
+        "row 4, column branch_n_tokens: 4000000 belongs to a branch, and the table h",
     ),
     ({"n_params": (1, "1803393")}, "row 3, column n_params: 1803393 differs from 1803392 in row 2"),
     (
@@ -175,7 +175,7 @@ def test_rows_that_contradict_each_other_are_named(
 def test_missing_columns_list_those_found_and_offer_a_mapping(problems: Any) -> None:
     found = problems(table(run=None, loss_general=None, loss_domain=None))
     assert len(found) == 2
-    assert "no column run; the table has n_params, n_tokens," in found[0]
+    assert "no column run; the columns found are: n_params, n_tokens," in found[0]
     assert "--column run=NAME" in found[0]
     assert "no column loss_<channel>" in found[1]
 
@@ -239,7 +239,7 @@ def test_a_base_row_may_leave_open_what_training_decides() -> None:
     assert np.isnan(loaded["n_params"][0])
 
 
-def test_a_column_of_the_users_own_is_not_read() -> None:
+def test_a_column_of_a_persons_own_is_not_read() -> None:
     frame = check_runs(table(weight_decay=["x"] * 5, loss_="3"), "t")
     assert frame["weight_decay"].tolist() == ["x"] * 5
 
@@ -276,7 +276,7 @@ def test_a_table_without_rows_is_refused() -> None:
 
 def test_a_column_twice_is_refused() -> None:
     frame = table()
-    with pytest.raises(InputError, match="the column ratio occurs twice"):
+    with pytest.raises(InputError, match="the column ratio is there twice"):
         check_runs(pd.concat([frame, frame[["ratio"]]], axis="columns"), "t")
 
 

@@ -40,7 +40,7 @@ NUMBERS = [name for name in COLUMNS if name != "size"]
 def tables(
     draw: st.DrawFn, odd: st.SearchStrategy[Any]
 ) -> tuple[pd.DataFrame, set[tuple[int, str]]]:
-    """A valid table of a few runs with invalid cells, and the (row, column) of these cells."""
+    """A sound table of a few runs, and the (row, column) of the cells then made bad."""
     rows: list[dict[str, Any]] = []
     for run in range(draw(st.integers(1, 3))):
         one_value = {name: draw(COLUMNS[name]) for name in PER_RUN}
@@ -129,7 +129,7 @@ ROWS = st.fixed_dictionaries(
 
 
 def contradictions(rows: list[dict[str, Any]]) -> set[tuple[int, str]]:
-    """The (row, column) that the rules between cells refuse, row by row."""
+    """The (row, column) that the rules between cells refuse, one row after another."""
     found, points, sizes = set(), set(), {}
     for row, cells in enumerate(rows):
         phase, tokens, left_at = cells["phase"], cells["n_tokens"], cells["branch_n_tokens"]

@@ -1,4 +1,4 @@
-"""Reading and writing files of runs tables."""
+"""The runs table as a file: what is read, what is written, what is refused."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_two_names_can_be_swapped_and_one_column_read_twice() -> None:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"n_params": "M"}, "runs.csv has no column M; it has run, N, n_tokens"),
-        ({"n_parms": "N"}, "dcpt reads no column n_parms; did you mean 'n_params'?"),
-        ({"n_tokens": "N"}, "already has a column n_tokens"),
+        ({"n_params": "M"}, "runs.csv has no column M; the columns found are: run, N, n_tokens"),
+        ({"n_parms": "N"}, "dcpt reads no column n_parms; did you mean n_params?"),
+        ({"n_tokens": "N"}, "has a column n_tokens too"),
     ],
 )
 def test_a_wrong_mapping_is_refused(tmp_path: Path, columns: dict[str, str], words: str) -> None:
@@ -82,7 +82,7 @@ def test_a_wrong_mapping_is_refused(tmp_path: Path, columns: dict[str, str], wor
         (TEXT.encode() + b"\n\nb,1,2,3,4,5\n", "row 6: 6 cells where the header has 4"),
         (TEXT.encode() + "b,1000000,0,3.5é\n".encode("latin-1"), "not UTF-8 text (byte 0xe9"),
         (TEXT.encode() + b'"b,1000000,0,3.5\n', "not a CSV after row 3"),
-        (b"run,run,n_tokens,loss_general\na,a,0,3\n", "the column run occurs twice"),
+        (b"run,run,n_tokens,loss_general\na,a,0,3\n", "the column run is there twice"),
     ],
 )
 def test_a_broken_csv_is_refused_in_one_sentence(

@@ -1,4 +1,4 @@
-"""Synthetic text, which is prepared quickly, and hashes of all files of a folder."""
+"""Made-up text, prepared in no time, and hashes of all files of a folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def make_old(folder: Path) -> None:
-    """Turn a prepared folder into that of an older version: no markers, no hashes of files."""
+    """Make a prepared folder look as an older version left it: no markers, no hashes of files."""
     for marker in folder.rglob(MARKER):
         marker.unlink()
     record = json.loads((folder / "prepared.json").read_text())

@@ -1,4 +1,4 @@
-"""Damaged files of prepared text are named by every reader and made again by ``prepare``."""
+"""Damaged files of prepared text: named by every reader, and made again by ``prepare``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ FILES = [
 
 
 def read_all(folder: Path) -> None:
-    """Read the prepared text as training does."""
+    """What training reads."""
     load_prepared(folder)
     for name in TEXTS:
         for split in ("train", "valid"):

@@ -120,7 +120,7 @@ def test_order_in_which_channels_are_named_changes_nothing() -> None:
     assert (np.array(list("abc"))[pattern] == np.array(list("cba"))[other]).all()
 
 
-def test_repeats_names_each_epoch_once() -> None:
+def test_repeats_tells_each_epoch_once() -> None:
     # 12 windows in the domain, 5 sequences a batch, of which 2 1/7 are the domain's.
     mixture = two_channels()
     begun = {step: mixture.repeats(step) for step in range(60)}

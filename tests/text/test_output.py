@@ -1,4 +1,4 @@
-"""The user's files are never written to, replaced or removed."""
+"""Nothing of a person's is written to, replaced or removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_folder_of_the_user_s_is_not_written_to(
     with pytest.raises(InputError) as caught:
         prepare(sources, folder, 300)
     assert caught.value.problems == [
-        f"{folder}: holds {place.split('/')[0]}, which `dcpt prepare` did not write, but prepared "
+        f"{folder}: holds {place.split('/')[0]}, which `dcpt prepare` did not write, and prepared "
         "text needs a folder of its own; move your files to another folder"
     ]
     assert hashes(tmp_path) == before
@@ -142,9 +142,7 @@ def test_a_folder_of_text_that_will_hold_the_output_is_refused(
     sources: list[ChannelSource], tmp_path: Path
 ) -> None:
     write_json_lines(tmp_path / "work" / "own.jsonl", TEXTS["general"])
-    with pytest.raises(
-        InputError, match=r"work: this folder contains .*prepared, which dcpt writes"
-    ):
+    with pytest.raises(InputError, match=r"work: this folder holds .*prepared, which dcpt writes"):
         prepare(
             [replace(sources[0], train=str(tmp_path / "work"))],
             tmp_path / "work" / "prepared",

@@ -208,7 +208,7 @@ def test_copies_are_on_one_side_and_counted(tmp_path: Path) -> None:
     assert manifest.valid.repeated_documents == manifest.valid.documents / 2
 
 
-def test_shared_documents_are_counted_and_reported(tmp_path: Path) -> None:
+def test_shared_documents_are_counted_and_told(tmp_path: Path) -> None:
     general = write(tmp_path / "general.jsonl", [*SPEECHES, "  ", ""])
     valid = write(tmp_path / "valid.jsonl", [*SPEECHES[:5], *CODES[100:120]])
     domain = write(tmp_path / "domain.jsonl", [*CODES[:100], *SPEECHES[300:]])
@@ -238,7 +238,7 @@ def test_shared_documents_are_counted_and_reported(tmp_path: Path) -> None:
     assert "10 documents are in training and in validation" in prepared.warnings[0]
 
 
-def test_files_left_out_of_a_folder_are_reported(tmp_path: Path) -> None:
+def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     write(tmp_path / "texts" / "a.jsonl", SPEECHES)
     (tmp_path / "texts" / "README.md").write_text("about")
@@ -361,13 +361,13 @@ def test_a_kill_loses_nothing_that_was_prepared(
     assert prepare(sources, folder, 300).did_nothing
 
 
-def test_a_kill_between_two_moves_is_noticed_and_repaired(
+def test_a_kill_between_two_moves_is_noticed_and_mended(
     sources: list[ChannelSource], tmp_path: Path
 ) -> None:
     folder = tmp_path / "prepared"
     prepare(sources, folder, 300)
     prepare_and_die(sources, folder, 0.3, "move")
-    with pytest.raises(InputError, match="channel general is not the recorded one"):
+    with pytest.raises(InputError, match="channel general is not the one that was recorded"):
         load_prepared(folder)
     changed = [replace(sources[0], valid_fraction=0.3), sources[1]]
     expected = prepare(changed, tmp_path / "uninterrupted", 300)
@@ -484,9 +484,7 @@ def test_a_full_disk_loses_nothing(
     first = prepare(sources, folder, 300)
     larger = write(tmp_path / "larger.jsonl", [speech(i) for i in range(20_000)])
     grown = [replace(sources[0], train=larger), sources[1]]
-    with pytest.raises(
-        InputError, match=r"cannot be written .No space left on device.; free disk space"
-    ):
+    with pytest.raises(InputError, match=r"cannot be written .No space left on device.; make room"):
         prepare(grown, folder, 300)
     assert load_prepared(folder) == first
     assert prepare(sources, folder, 300).did_nothing

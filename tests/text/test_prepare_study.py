@@ -1,4 +1,4 @@
-"""From a study file to its prepared text: its folders, and what is refused."""
+"""From a study file to its prepared text: where it lies, and what is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def edit(study: Path, old: str, new: str) -> None:
 
 
 def test_a_corpus_in_data_stays(tiny_study: Path) -> None:
-    """Channel `law` with its text in `data/law`, the folder of its shards in older versions."""
+    """Channel `law` with its text in `data/law`: shards once went to the very same folder."""
     folder = tiny_study.parent
     for channel, file in (("en", "general"), ("law", "domain")):
         lines = (folder / f"{file}.jsonl").read_text().splitlines()
@@ -111,7 +111,7 @@ def test_a_home_folder_is_found(tiny_study: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def base(tiny_study: Path) -> Path:
-    """A base whose tokenizer AutoTokenizer reads differently from its files."""
+    """A base whose tokenizer AutoTokenizer does not read as its files say."""
     folder = tiny_study.parent / "models" / "base"
     folder.mkdir(parents=True)
     train_tokenizer([text for texts in TEXTS.values() for text in texts], 400, folder)

@@ -99,7 +99,7 @@ def test_a_tokenizer_that_gives_other_ids_is_refused(made: Made, tmp_path: Path)
     swapped = dict(zip(names, [1, 0, *range(2, len(names))], strict=True))
     changed = {**sound, "model": {**sound["model"], "vocab": swapped}}
     file.write_text(json.dumps(changed), encoding="utf-8")
-    with pytest.raises(InputError, match=r"checkpoint .*gives the token .* but the prepared text"):
+    with pytest.raises(InputError, match=r"checkpoint .*gives the token .* and the prepared text"):
         evaluate_model(other, made.study / "data", ["en"], 16, 160)
     changed = {**sound, "model": {**sound["model"], "merges": []}}
     file.write_text(json.dumps(changed), encoding="utf-8")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.laws.points.record import Array, Points, annealed_of, share_of, side_of
-from dcpt.table.cells import column_numbers
 from dcpt.table.channels import DOMAIN, GENERAL_TOTAL, channels
 from dcpt.table.rate_histories import read_history
 from dcpt.table.schedules import Schedule
@@ -181,7 +180,7 @@ def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Poi
     def column(name: str) -> Array | None:
         if name not in table.columns:
             return None
-        return _unknown_as_none(column_numbers(table, name))
+        return _unknown_as_none(pd.to_numeric(table[name]).to_numpy(dtype=float))
 
     phases = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
     points = points_from_columns(column, channel, side_of(channel), phases)

@@ -61,7 +61,7 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame({n: np.broadcast_to(np.ravel(v), size) for n, v in given.items()})
     for name in frame.columns:
         if name not in TEXTS:
-            column_numbers(frame, name)
+            _numbers(frame, name)
     return frame
 
 
@@ -90,9 +90,9 @@ def check_question(frame: pd.DataFrame) -> None:
             if name == "phase":
                 _phases(frame, name)
             elif name in FIELDS or name.startswith(("base_loss", "unique_tokens_")):
-                problems += _broken_rules(name, column_numbers(frame, name))
+                problems += _broken_rules(name, _numbers(frame, name))
             elif name.startswith("loss_"):
-                problems += _broken_rules(name, column_numbers(frame[at_base], name))
+                problems += _broken_rules(name, _numbers(frame[at_base], name))
         except InputError as error:
             problems += error.problems
     if problems:

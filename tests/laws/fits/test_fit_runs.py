@@ -168,7 +168,7 @@ def test_weights_at_a_point_are_those_of_the_laws_asked(ladder_fit: Fit) -> None
 def test_phases_and_numbers_are_checked(ladder_fit: Fit) -> None:
     with pytest.raises(InputError, match="phase 'anealed' cannot be predicted: write constant"):
         ladder_fit.predict(question(132e3, "anealed"))
-    with pytest.raises(InputError, match="the column n_params must hold numbers"):
+    with pytest.raises(InputError, match="predict needs numbers in n_params"):
         ladder_fit.predict(n_params="7B")
     unnamed = ladder_fit.predict(question(132e3).drop(columns="phase"))
     assert unnamed["loss"].equals(ladder_fit.predict(question(132e3))["loss"])

@@ -23,7 +23,7 @@ from dcpt.laws.points.questions import check_question
         ("base_loss", 0, "base_loss 0 is not a loss > 0"),
         ("base_loss_general", 25, "is it a perplexity"),
         ("n_tokens", np.inf, "n_tokens inf is not a finite number; correct it"),
-        ("ratio", "half", "the column ratio must hold numbers"),
+        ("ratio", "half", "predict needs numbers in ratio"),
         ("phase", "end", "phase 'end' cannot be predicted"),
     ],
 )
