@@ -96,7 +96,7 @@ def test_evaluate_measures_what_training_measured(walked: Path) -> None:
     model = next(walked.glob("runs/pretrain-big-*")) / "model"
     words = ("evaluate", model, "--study", "study.yaml", "--label", "big", "--json")
     row = json.loads(call(*words))
-    call("runs", "study.yaml", "--out", "study.csv")
+    call("runs", "study.yaml", "--out", "study.csv", "--replace")
     table = pd.read_csv("study.csv").query("size == 'big' and phase == 'base'")
     assert row["loss"]["en"] == pytest.approx(table["loss_general"].iloc[0], rel=1e-6)
     assert row["loss"]["law"] == pytest.approx(table["loss_domain"].iloc[0], rel=1e-6)
