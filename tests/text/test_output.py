@@ -1,4 +1,4 @@
-"""Nothing of a person's is written to, replaced or removed."""
+"""The user's files are never written to, replaced or removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_folder_of_the_user_s_is_not_written_to(
     with pytest.raises(InputError) as caught:
         prepare(sources, folder, 300)
     assert caught.value.problems == [
-        f"{folder}: holds {place.split('/')[0]}, which `dcpt prepare` did not write, and prepared "
+        f"{folder}: holds {place.split('/')[0]}, which `dcpt prepare` did not write, but prepared "
         "text needs a folder of its own; move your files to another folder"
     ]
     assert hashes(tmp_path) == before
