@@ -59,6 +59,8 @@ def test_folders_of_earlier_versions_are_written_again(tmp_path: Path) -> None:
     (tmp_path / MARKER).write_text("dcpt made this folder and replaces what it wrote here.\n")
     (tmp_path / "fit.json").write_text("{}")
     claim_files(tmp_path, ["fit.json"])
+    assert "fit.json" in (tmp_path / MARKER).read_text()
+    assert (tmp_path / "fit.json").read_text() == "{}"
 
 
 def test_a_table_is_not_written_over_what_is_none(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def identify_checkpoint(
     from dcpt.text.tokenizer import check_same_tokenizer
     from dcpt.training.checkpoints import (
         check_finite,
+        check_ids,
         checkpoint_files,
         checkpoint_sha256,
         embedded_ids,
@@ -44,12 +45,9 @@ def identify_checkpoint(
     place = f"bases.checkpoints.{label}: {path}"
     check_same_tokenizer(checkpoint_files(path)[0].parent, prepared.tokenizer_path, place, model)
     known = embedded_ids(path)
-    largest = max(largest_id(prepared.folder, name) for name in prepared.channels)
-    if known is not None and largest >= known:
-        raise InputError(
-            f"{place}: the prepared text has the id {largest}, and the model knows ids below "
-            f"{known}; prepare the text with the model's own tokenizer"
-        )
+    if known is not None:
+        largest = max(largest_id(prepared.folder, name) for name in prepared.channels)
+        check_ids(largest, known, place)
     check_finite(path, place)
     base = f"weights:{checkpoint_sha256(path)}"
     _check_unchanged(label, model, base, stored)

@@ -309,14 +309,12 @@ def _read_json(
             f"{path}: line {error.lineno}: not JSON ({error.msg}); write one array of objects, or "
             "one object a line in a .jsonl file"
         ) from error
-    faults = Faults()
-    for number, record in enumerate(found if isinstance(found, list) else [found], 1):
-        text_of = _text_of(record, text_field)
-        if isinstance(text_of, Fault):
-            faults.add(f"{path}: record {number}", text_of)
-        elif not faults.first:
-            yield Document(text_of, raw.tell())
-    _raise_faults(faults, "record")
+    records = enumerate(found if isinstance(found, list) else [found], 1)
+    position = raw.tell()
+    yield from _without_faults(
+        ((f"{path}: record {i}", _text_of(record, text_field), position) for i, record in records),
+        "record",
+    )
 
 
 def _is_json(text: str) -> bool:
@@ -330,19 +328,29 @@ def _is_json(text: str) -> bool:
 def _read_json_lines(
     path: Path, raw: IO[bytes], lines: Iterable[bytes], text_field: str
 ) -> Iterator[Document]:
+    yield from _without_faults(
+        (
+            (f"{path}: line {number}", _text_of_line(line, text_field), raw.tell())
+            for number, line in enumerate(lines, 1)
+            if not line.isspace()
+        ),
+        "line",
+    )
+
+
+def _without_faults(found: Iterable[tuple[str, str | Fault, int]], noun: str) -> Iterator[Document]:
+    """The documents up to the first record without a text; all faults are raised at the end.
+
+    Args:
+        found: The place of each record, its text or why it has none, and the bytes read so far.
+        noun: What a record is called in the error.
+    """
     faults = Faults()
-    for number, line in enumerate(lines, 1):
-        if line.isspace():
-            continue
-        text = _text_of_line(line, text_field)
+    for place, text, position in found:
         if isinstance(text, Fault):
-            faults.add(f"{path}: line {number}", text)
+            faults.add(place, text)
         elif not faults.first:
-            yield Document(text, raw.tell())
-    _raise_faults(faults, "line")
-
-
-def _raise_faults(faults: Faults, noun: str) -> None:
+            yield Document(text, position)
     if faults.first:
         raise InputError(faults.sentences(noun))
 
@@ -374,7 +382,16 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
     import pyarrow
     from pyarrow import parquet
 
-    faults, row = Faults(), 0
+    row = 0
+
+    def read_rows() -> Iterator[tuple[str, str | Fault, int]]:
+        nonlocal row
+        for batch in table.iter_batches(batch_size=1024, columns=[column]):
+            for value in batch.column(0).to_pylist():
+                row += 1
+                text = text_of_record({column: value}, text_field)
+                yield f"{path}: row {row}", text, size * row // rows
+
     try:
         table = parquet.ParquetFile(path)
         names = table.schema_arrow.names
@@ -384,19 +401,11 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
             assert isinstance(missing, Fault)
             raise InputError(f"{path}: {missing.words}")
         size, rows = path.stat().st_size, table.metadata.num_rows
-        for batch in table.iter_batches(batch_size=1024, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                row += 1
-                text = text_of_record({column: value}, text_field)
-                if isinstance(text, Fault):
-                    faults.add(f"{path}: row {row}", text)
-                elif not faults.first:
-                    yield Document(text, size * row // rows)
+        yield from _without_faults(read_rows(), "row")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: a text behind row {row} is not UTF-8; convert it") from error
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path}: not a parquet file, or cut off ({error})") from error
-    _raise_faults(faults, "row")
 
 
 def _read_dataset(source: Source, text_field: str) -> Iterator[Document]:
@@ -444,13 +453,11 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
 def _texts_of_rows(
     rows: Iterable[dict[str, Any]], text_field: str, place: str, bytes_per_row: float
 ) -> Iterator[Document]:
-    faults = Faults()
-    for number, row in enumerate(rows, 1):
-        text = text_of_record(row, text_field)
-        if isinstance(text, Fault):
-            faults.add(f"{place}: row {number}", text)
-            if text.kind == "field":  # a set of a billion rows is not read to count them
-                break
-        elif not faults.first:
-            yield Document(text, int(number * bytes_per_row))
-    _raise_faults(faults, "row")
+    def read_rows() -> Iterator[tuple[str, str | Fault, int]]:
+        for number, row in enumerate(rows, 1):
+            text = text_of_record(row, text_field)
+            yield f"{place}: row {number}", text, int(number * bytes_per_row)
+            if isinstance(text, Fault) and text.kind == "field":
+                return  # a set of a billion rows is not read to count them
+
+    yield from _without_faults(read_rows(), "row")

@@ -137,6 +137,24 @@ def embedded_ids(path: str | Path) -> int | None:
     return size if isinstance(size, int) else None
 
 
+def check_ids(largest: int, known: int, place: str) -> None:
+    """Refuse text with ids that a model has no embedding for.
+
+    Args:
+        largest: The largest id of the text.
+        known: Number of ids that the model knows.
+        place: Start of the message.
+
+    Raises:
+        InputError: If an id is not known.
+    """
+    if largest >= known:
+        raise InputError(
+            f"{place}: the prepared text has the id {largest}, and the model knows ids below "
+            f"{known}; prepare the text with the model's own tokenizer"
+        )
+
+
 def _download(name: str) -> Path:
     """Download a checkpoint from the hub; without a connection only the cache is searched."""
     from huggingface_hub import snapshot_download

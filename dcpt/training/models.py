@@ -17,7 +17,12 @@ from dcpt.atomic_files import set_aside, sync_file, sync_folder
 from dcpt.errors import InputError
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Architecture, RunConfig
-from dcpt.training.checkpoints import checkpoint_files, checkpoint_sha256, locate_checkpoint
+from dcpt.training.checkpoints import (
+    check_ids,
+    checkpoint_files,
+    checkpoint_sha256,
+    locate_checkpoint,
+)
 
 MLP_MULTIPLE = 16
 """A ladder's MLP is 8/3 as wide as the model, rounded up to a multiple of this."""
@@ -261,12 +266,7 @@ def check_vocabulary(model: Any, vocab_size: int, place: str) -> None:
     Raises:
         InputError: If the text has an id that the model has no embedding for.
     """
-    known = model.get_input_embeddings().num_embeddings
-    if vocab_size > known:
-        raise InputError(
-            f"{place}: the prepared text has the id {vocab_size - 1}, and the model knows ids "
-            f"below {known}; prepare the text with the model's own tokenizer"
-        )
+    check_ids(vocab_size - 1, model.get_input_embeddings().num_embeddings, place)
 
 
 def count_parameters(model: Any) -> ParameterCounts:
