@@ -45,8 +45,9 @@ from dcpt.text.manifest import (
     read_record,
 )
 from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
+from dcpt.text.pool import start_pool
 from dcpt.text.prepare_warnings import find_warnings
-from dcpt.text.shards import ShardWriter, encode_documents, start_pool
+from dcpt.text.shards import ShardWriter, encode_documents
 from dcpt.text.sources import (
     Channel,
     ChannelSource,

@@ -42,15 +42,17 @@ _HUB = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w./-]+))?(?:#
 
 
 class Document(NamedTuple):
-    """One text and how far its reader has come.
+    """One text, how far its reader has come, and where it stands.
 
     Attributes:
         text: The document.
         position: Bytes of the source's files read so far, for a progress bar.
+        place: Its file and the line, row, record or number in it.
     """
 
     text: str
     position: int
+    place: str
 
 
 class InputFile(BaseModel):
@@ -201,7 +203,7 @@ def read_documents(
         try:
             for document in _read_file(path, text_field, text_separator):
                 if not problems:
-                    yield Document(document.text, start + document.position)
+                    yield document._replace(position=start + document.position)
         except InputError as error:
             problems += error.problems
         start += path.stat().st_size
@@ -225,7 +227,7 @@ def _read_file(path: Path, text_field: str, text_separator: str | None) -> Itera
                 if kind == "text" and text_separator is not None:
                     yield from _read_parted(path, raw, stream, text_separator)
                 elif kind == "text":
-                    yield Document(_decode(stream.read(), str(path)), raw.tell())
+                    yield Document(_decode(stream.read(), str(path)), raw.tell(), str(path))
                 elif kind == "json":
                     yield from _read_json(path, raw, stream, text_field)
                 else:
@@ -267,14 +269,14 @@ def _read_parted(
     path: Path, raw: IO[bytes], stream: IO[bytes], separator: str
 ) -> Iterator[Document]:
     """The documents between separators; no more than one of them is in memory."""
-    mark, rest, first = separator.encode(), b"", True
+    mark, rest, number = separator.encode(), b"", 0
     while True:
         block = stream.read(_BLOCK)
         *parts, rest = (rest + block).split(mark) if block else [rest, b""]
         for part in parts:
-            text = _decode(part, str(path)) if first else _decode_inner(part, path)
-            first = False
-            yield Document(text.strip("\n"), raw.tell())
+            number += 1
+            text = _decode(part, str(path)) if number == 1 else _decode_inner(part, path)
+            yield Document(text.strip("\n"), raw.tell(), f"{path}: document {number}")
         if not block:
             return
 
@@ -350,7 +352,7 @@ def _without_faults(found: Iterable[tuple[str, str | Fault, int]], noun: str) ->
         if isinstance(text, Fault):
             faults.add(place, text)
         elif not faults.first:
-            yield Document(text, position)
+            yield Document(text, position, place)
     if faults.first:
         raise InputError(faults.sentences(noun))
 

@@ -1,17 +1,14 @@
-"""Documents to token shards: encoded in batches, by several processes where asked for."""
+"""Documents to token shards: encoded in batches."""
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import re
-import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from dcpt.errors import InputError
-from dcpt.processes import block_signals, end_with_parent, ignore_signals
 from dcpt.text.manifest import SPLITS, Split, SplitCounts
+from dcpt.text.pool import map_in_order
 from dcpt.text.reading import Document
 from dcpt.text.tokenizer import Vocabulary, shard_dtype
 
@@ -98,52 +94,14 @@ def encode_documents(
     Raises:
         InputError: If a process dies.
     """
-    batches = _batches(documents)
-    if pool is None:
-        yield from (_encode(texts, position, vocabulary, rule) for texts, position in batches)
-        return
-    pending: deque[Future[EncodedBatch]] = deque()
-    try:
-        for texts, position in batches:
-            with block_signals():  # it may start a process
-                pending.append(pool.submit(_encode, texts, position, vocabulary, rule))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"a process of {workers} that encode text died, perhaps for want of memory; prepare "
-            "with fewer workers"
-        ) from error
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-@contextmanager
-def start_pool(workers: int) -> Iterator[Executor | None]:
-    """Start processes for encoding; with one worker there are none."""
-    if workers == 1:
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    begin = partial(_begin_process, os.getpid())
-    with ProcessPoolExecutor(workers, context, initializer=begin) as pool:
-        yield pool
-
-
-def _begin_process(parent: int) -> None:
-    """Use one thread, leave Ctrl-C to the parent, and do not outlive it."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    ignore_signals([signal.SIGINT])
-    end_with_parent(parent)
+    encode = partial(_encode, vocabulary=vocabulary, rule=rule)
+    yield from map_in_order(encode, _batches(documents), pool, workers)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[tuple[list[str], int]]:
     texts: list[str] = []
     characters = position = 0
-    for text, position in documents:
+    for text, position, _ in documents:
         texts.append(text)
         characters += len(text)
         if characters >= BATCH_CHARACTERS:
@@ -158,9 +116,8 @@ def _load(vocabulary: Vocabulary) -> Tokenizer:
     return vocabulary.load()
 
 
-def _encode(
-    texts: list[str], position: int, vocabulary: Vocabulary, rule: SplitRule
-) -> EncodedBatch:
+def _encode(batch: tuple[list[str], int], vocabulary: Vocabulary, rule: SplitRule) -> EncodedBatch:
+    texts, position = batch
     dtype = shard_dtype(vocabulary.size)
     kept = [text for text in texts if text and not text.isspace()]
     sides: dict[Split, list[tuple[int, str]]] = {split: [] for split in SPLITS}

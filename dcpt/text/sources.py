@@ -195,7 +195,7 @@ def sample_texts(
         sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
         # A capped channel must not be read to its end for this: a token is about four bytes.
         enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
-        for text, position in read_all(channel.asked, channel.train):
+        for text, position, _ in read_all(channel.asked, channel.train):
             document_hash = hash_document(text)
             size = len(text.encode())
             read_bytes += size

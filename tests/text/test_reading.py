@@ -218,7 +218,7 @@ def test_documents_are_read_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a"}\n{')
     documents = read_documents(find_source(str(path), "channel c"), "text")
-    assert next(documents) == Document("a", 14)
+    assert next(documents) == Document("a", 14, f"{path}: line 1")
     with pytest.raises(InputError, match="line 2"):
         next(documents)
 
