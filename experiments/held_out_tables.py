@@ -156,7 +156,8 @@ def score_pairs(fit: Fit, case: Case) -> Iterator[Record]:
         within = np.isfinite(rises) & (rises <= allowed)
         best = float(shares[within].max()) if within.any() else np.nan
         low, high = interval.low, interval.high
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         yield {
             "limit": limit,
             "ratio": pair[0],
@@ -217,9 +218,8 @@ def compare(paths: Sequence[Path]) -> str:
         frame = frame[frame["channel"].notna()].set_index(["case", "channel", "phase"])
         parts.append(frame[["rmse", "covered", "width", "crps"]].add_suffix(f" {path.stem}"))
     table = pd.concat(parts, axis=1)
-    table = table[
-        sorted(table.columns, key=lambda c: ["rmse", "cove", "widt", "crps"].index(c[:4]))
-    ]
+    names = ("rmse", "covered", "width", "crps")
+    table = table[[c for name in names for c in map(str, table.columns) if c.startswith(name)]]
     return table.to_string(float_format=lambda x: f"{x:.3f}")
 
 

@@ -43,8 +43,8 @@ FARTHEST_SIZE_FROM_ONE = 4.0
 the pairs for limits of +3 and +5 % measured +3.4 and +6.2 %."""
 
 FEWEST_SIZES = 3
-"""With fewer sizes no size can be held out, so the error at another one is not measured: 10 % of
-the predicted step is assumed where 40 % was measured."""
+"""With two sizes the smaller one predicts the larger one with parameters in N that were fitted to
+both, so the error at another size is not measured."""
 
 FARTHEST_TOKENS = 4.0
 """D this many times beyond the longest run: tentative. At 4.0 times (11M to 44M tokens) the domain

@@ -15,7 +15,6 @@ from dcpt.decide.checks import impossible, missing, named_losses
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
 from dcpt.errors import InputError
-from dcpt.laws.law import evaluate
 from dcpt.laws.points.rate_rule import RateRule, rate_rule
 from dcpt.laws.points.record import SAME, Points
 from dcpt.table.channels import GENERAL_TOTAL
@@ -172,10 +171,7 @@ class Question:
             if _held_out_ratio(comparison, law) <= RIVAL_ERROR
             and channel_fit.members[law].refuse(points) is None
         }
-        return {
-            law: evaluate(member.law, points, member.values, member.references)
-            for law, member in rivals.items()
-        }
+        return {law: member.predict(points) for law, member in rivals.items()}
 
     def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Bootstrap draws of a channel's losses at pairs, nats per token, shape (n_draws, M)."""

@@ -20,7 +20,9 @@ _SPLIT_WORDS = {
     "largest_n": "largest size",
     "longest_d": "longest training",
     "ratios": "shares",
+    "outer_ratios": "outer shares",
     "learning_rate": "learning rates",
+    "outer_rates": "outer rates",
 }
 
 

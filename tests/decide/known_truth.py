@@ -98,13 +98,9 @@ class KnownFit:
 
     def _channel(self, channel: str) -> SimpleNamespace:
         def law(apart: float, needs: frozenset[str]) -> SimpleNamespace:
-            def loss(points: Points, p: object, ref: object) -> np.ndarray:
-                return self.central(channel, points) + apart
-
             return SimpleNamespace(
-                law=SimpleNamespace(names=(), loss=loss, needs=tuple(needs)),
-                values=np.zeros(0),
-                references=None,
+                law=SimpleNamespace(needs=tuple(needs)),
+                predict=lambda points: self.central(channel, points) + apart,
                 refuse=lambda points: None,
                 flags=self.law_flags,
                 n_fitted=6,

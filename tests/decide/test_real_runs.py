@@ -56,7 +56,7 @@ def test_bundled_recommendation(fit, runs):
     slow = answer.alternatives["learning rate 1e-4 held"]
     assert slow.ratio > answer.best.ratio + 0.2
     assert slow.regret.value > 0.1
-    assert summarise(answer)[0].startswith("Tentative: train with 57.")
+    assert summarise(answer)[0].startswith("Tentative: train with 60.")
     assert "29.1M parameters" in summarise(answer)[1]
 
 

@@ -58,6 +58,6 @@ def test_zh_general_law_reaches_the_larger_size_from_the_smaller() -> None:
 def test_zh_whole_table_is_decided_on_annealed_losses() -> None:
     found = fit(pilot("zh_annealed"), n_draws=50)
     assert found.phase_for_decisions == "annealed"
-    for channel, limit in (("general", 0.02), ("domain", 0.06)):
+    for channel, limit in (("general", 0.025), ("domain", 0.06)):
         spread = found.by_channel[channel].comparisons["annealed"].spread
         assert max(spread["ratios"], spread["learning_rate"]) < limit

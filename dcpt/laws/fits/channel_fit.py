@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.flags import Flag
-from dcpt.laws.fits.coverage import AXES, PHASES, Seen
+from dcpt.laws.fits.coverage import AXES, OUTER, PHASES, Seen
 from dcpt.laws.fits.draws import pick_laws
+from dcpt.laws.fits.members import Member, Predictor
 from dcpt.laws.fits.stack import Comparison, Stack
-from dcpt.laws.law import Law, Range, References, evaluate
-from dcpt.laws.points.rate_rule import RateRule
-from dcpt.laws.points.record import SAME, Points, known
+from dcpt.laws.points.record import Points
 
 Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 INNER_ERROR = 0.5
 """Part of the error at held-out shares and rates that remains at those of the runs."""
@@ -31,98 +27,15 @@ On code runs with three sizes the domain law missed the held-out step by 5 to 10
 """
 
 
-@dataclass(frozen=True)
-class Member:
-    """A fitted law of a channel, ready to predict.
+def picks(ranks: Array, stack: Stack) -> dict[str, NDArray[np.intp]]:
+    """Numbers of the draws that a stack takes from each of its laws.
 
     Args:
-        law: The law.
-        values: Best parameters, shape (P,).
-        draws: Parameters of each bootstrap draw, shape (n_draws, P).
-        references: Scales of the formula.
-        lower: Lower bounds used, shape (P,).
-        upper: Upper bounds used, shape (P,).
-        objective: Sum of Huber(delta) on log-loss residuals.
-        n_points: Points it was fitted to.
-        held_at: Fields with a single value in the runs, at which alone the law predicts.
-        flags: Warnings about this law.
-        rate_rule: The rule LR(N) that questions must follow, if the law ignores the learning rate
-            and every size was trained at a rate of its own.
+        ranks: Numbers in (0, 1) that pick each draw's law, shape (n_draws,).
+        stack: The stack.
     """
-
-    law: Law
-    values: Array
-    draws: Array
-    references: References
-    lower: Array
-    upper: Array
-    objective: float
-    n_points: int
-    held_at: Mapping[str, float]
-    flags: tuple[Flag, ...]
-    rate_rule: RateRule | None = None
-
-    @property
-    def n_fitted(self) -> int:
-        """Number of fitted parameters; the others were fixed."""
-        return int((self.upper > self.lower).sum())
-
-    def accepts(self, points: Points) -> NDArray[np.bool_]:
-        """Points at which the law predicts, shape (M,)."""
-        mask = np.ones(len(points), dtype=bool)
-        for holds, _ in self._rules(points):
-            mask &= holds
-        return mask
-
-    def refuse(self, points: Points) -> str | None:
-        """Why the law does not predict all of these points; None if it does."""
-        for holds, reason in self._rules(points):
-            if not holds.all():
-                return f"{self.law.name} {reason(points.take(~holds))}"
-        return None
-
-    def _rules(self, points: Points) -> Iterator[tuple[Mask, Callable[[Points], str]]]:
-        """Each rule: points that follow it, shape (M,), and the words about points that do not."""
-        for name in self.law.needs:
-            yield known(points, (name,)), partial(_say_missing, name)
-        if self.references.n_params is not None:
-            named = np.full(len(points), points.n_params is not None)
-            yield named, partial(_say_missing, "n_params")
-        for valid in self.law.holds_on:
-            values = getattr(points, valid.field)
-            if values is not None:
-                yield valid.holds(values), partial(_say_outside, valid)
-        for name, value in self.held_at.items():
-            values = getattr(points, name)
-            if values is not None:
-                there = np.isclose(values, value, rtol=SAME, atol=1e-12)
-                yield there, partial(_say_held, name, value)
-        rule, rates = self.rate_rule, points.learning_rate
-        if rule is not None and points.n_params is not None and rates is not None:
-            yield rule.holds(points.n_params, rates), partial(_say_off_rule, rule)
-
-
-def _say_missing(name: str, points: Points) -> str:
-    return f"needs {name}" + ("" if getattr(points, name) is None else " at every point")
-
-
-def _say_outside(valid: Range, points: Points) -> str:
-    return f"holds on {valid}, and {valid.field} is {points.get(valid.field)[0]:.6g}"
-
-
-def _say_held(name: str, value: float, points: Points) -> str:
-    return (
-        f"was fitted at one {name} ({value:.4g}) and holds there only, not at "
-        f"{points.get(name)[0]:.4g}; runs at other values of {name} are needed"
-    )
-
-
-def _say_off_rule(rule: RateRule, points: Points) -> str:
-    size, rate = points.get("n_params"), points.get("learning_rate")
-    return (
-        "ignores the learning rate, which followed the size in the runs: at "
-        f"{size[0]:.4g} parameters that rule gives {rule.at(size)[0]:.3g}, not {rate[0]:.3g}"
-    )
+    picked = pick_laws(ranks, np.array(list(stack.weights.values())))
+    return {name: np.flatnonzero(picked == i) for i, name in enumerate(stack.weights)}
 
 
 @dataclass(frozen=True)
@@ -139,6 +52,7 @@ class ChannelFit:
         errors: The law's own error in units of its held-out error, shape (n_draws,).
         left_out: (row, reason) of rows not fitted.
         residuals: Columns row, run, phase, law, measured, predicted.
+        models: Members that are no laws, by name.
     """
 
     channel: str
@@ -150,6 +64,12 @@ class ChannelFit:
     errors: Array
     left_out: tuple[tuple[int, str], ...]
     residuals: Mapping[str, list[object]]
+    models: Mapping[str, Predictor] = field(default_factory=dict)
+
+    @property
+    def predictors(self) -> dict[str, Predictor]:
+        """Laws and other models by name."""
+        return {**self.members, **self.models}
 
     def groups(self, points: Points) -> list[tuple[Points, NDArray[np.intp], Stack]]:
         """Group points by phase and by the laws that hold there, each group with its stack.
@@ -165,7 +85,7 @@ class ChannelFit:
         """
         annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
         points = replace(points, annealed=annealed)
-        parts = []
+        parts, predictors = [], self.predictors
         for phase, is_annealed in PHASES.items():
             index = np.flatnonzero((annealed > 0) == is_annealed)
             if len(index) == 0:
@@ -176,7 +96,7 @@ class ChannelFit:
                     f"channel {self.channel} has no {phase} points, so none can be predicted"
                 )
             part, names = points.take(index), list(comparison.weights)
-            accepted = np.stack([self.members[name].accepts(part) for name in names], axis=1)
+            accepted = np.stack([predictors[name].accepts(part) for name in names], axis=1)
             for row in np.unique(accepted, axis=0):
                 same = np.flatnonzero((accepted == row).all(axis=1))
                 group = part.take(same)
@@ -191,13 +111,13 @@ class ChannelFit:
         """Why laws do not predict points; laws with the same reason are named together."""
         by_reason: dict[str, list[str]] = {}
         for name in names:
-            reason = str(self.members[name].refuse(points)).removeprefix(f"{name} ")
+            reason = str(self.predictors[name].refuse(points)).removeprefix(f"{name} ")
             by_reason.setdefault(reason, []).append(name)
         return [f"{', '.join(laws)} {reason}" for reason, laws in by_reason.items()]
 
     def weights_at(self, points: Points) -> dict[str, float]:
         """Mean weights of the laws that predict these points; sum 1."""
-        weights = dict.fromkeys(self.members, 0.0)
+        weights = dict.fromkeys(self.predictors, 0.0)
         for _, index, stack in self.groups(points):
             for name, weight in stack.weights.items():
                 weights[name] += weight * len(index) / len(points)
@@ -218,26 +138,27 @@ class ChannelFit:
         """
         loss = np.zeros((len(self.ranks), len(points)))
         for part, index, stack in self.groups(points):
-            names = list(stack.weights)
-            picked = pick_laws(self.ranks, np.array([stack.weights[n] for n in names]))
-            block = np.zeros((len(self.ranks), len(part)))
-            for number, name in enumerate(names):
-                rows = np.flatnonzero(picked == number)
-                member = self.members[name]
+            block, picked = np.zeros((len(self.ranks), len(part))), picks(self.ranks, stack)
+            alone = self._by_law(part, stack)
+            moved = stack.guarded(alone) - alone
+            for number, name in enumerate(stack.weights):
+                rows = picked[name]
                 if len(rows):
-                    block[rows] = evaluate(member.law, part, member.draws[rows], member.references)
+                    block[rows] = self.predictors[name].sample(part, rows) + moved[number]
             # The spread between laws covers part of the held-out error; only the rest is added.
             rest = self._stack_error(part, stack) ** 2 - block.var(axis=0)
             own = np.sqrt(np.maximum(rest, self._residual(part) ** 2))
             loss[:, index] = block + self.errors[:, None] * own
         return loss
 
+    def _by_law(self, points: Points, stack: Stack) -> Array:
+        """Predictions of the laws of a stack, shape (L, M), nats."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = [self.predictors[name].predict(points) for name in stack.weights]
+        return np.stack(losses)
+
     def _mean(self, points: Points, stack: Stack) -> Array:
-        loss = np.zeros(len(points))
-        for name, weight in stack.weights.items():
-            member = self.members[name]
-            loss += weight * evaluate(member.law, points, member.values, member.references)
-        return loss
+        return stack.mean(self._by_law(points, stack))
 
     def _stack_error(self, points: Points, stack: Stack) -> Array:
         """The law error of a stack at points of a phase, shape (M,), nats.
@@ -262,9 +183,11 @@ class ChannelFit:
         return self.seen.residuals[self._phases(points)[0]]
 
     def _spread(self, split: str, stack: Stack) -> float:
-        for spread in (stack.spread, *(compared.spread for compared in self.comparisons.values())):
-            if split in spread:
-                return spread[split]
+        spreads = (stack.spread, *(compared.spread for compared in self.comparisons.values()))
+        for name in (split, OUTER.get(split, split)):
+            for spread in spreads:
+                if name in spread:
+                    return spread[name]
         return max([*self.seen.residuals.values(), *stack.spread.values()])
 
     def _size_step(self, points: Points, stack: Stack) -> Array:

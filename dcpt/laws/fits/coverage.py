@@ -25,9 +25,15 @@ AXES = {
     "largest_n": "n_params",
     "longest_d": "n_tokens",
     "ratios": "ratio",
+    "outer_ratios": "ratio",
     "learning_rate": "learning_rate",
+    "outer_rates": "learning_rate",
 }
 """The axis along which each split holds points out."""
+
+OUTER = {"outer_ratios": "ratios", "outer_rates": "learning_rate"}
+"""Splits that hold out the lowest and the highest value of an axis, and those of the values
+between."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,23 @@ class Seen:
     def remoteness(self, points: Points, split: str, phase: str) -> Array:
         """Distance along a split's axis in units of the held-out distance, shape (M,).
 
-        Without such a split the unit is a factor of e, for shares a difference of 0.25.
+        Outer splits measure shares and rates outside those of the runs, inner splits those between
+        them. Without such a split the unit is a factor of e, for shares a difference of 0.25.
         """
-        unit = self.steps.get(split, 0.25 if split == "ratios" else 1.0)
-        return self.distance(points, AXES[split], phase) / unit
+        axis = AXES[split]
+        unit = self.steps.get(split, self.steps.get(OUTER.get(split, split)))
+        away = self.distance(points, axis, phase)
+        if split in OUTER or split in OUTER.values():
+            low, high = self.ranges_in(phase).get(axis, (-np.inf, np.inf))
+            values = getattr(points, axis)
+            outside = np.zeros(len(points), bool) if values is None else _beyond(values, low, high)
+            away = np.where(outside == (split in OUTER), away, 0.0)
+        steps = away / (unit or (0.25 if axis == "ratio" else 1.0))
+        return np.where(steps > 1, np.sqrt(steps), steps)
+
+
+def _beyond(values: Array, low: float, high: float) -> NDArray[np.bool_]:
+    return (values < low) | (values > high)
 
 
 def what_was_seen(

@@ -16,9 +16,6 @@ SMALLEST_GAIN = 1e-6
 BATCH_NUMBERS = 100_000
 """Draws x points x parameters of a batch, so that its gradients stay in the cache."""
 
-TAIL = 8.0
-"""Degrees of freedom of the law's own error, whose size is known from few folds only."""
-
 
 def draw_run_weights(n_draws: int, n_runs: int, seed: int) -> Array:
     """Dirichlet weights of runs, mean 1, shape (n_draws, n_runs).
@@ -53,7 +50,7 @@ def draw_ranks(n_draws: int, seed: int, stream: int) -> Array:
 
 def draw_errors(n_draws: int, seed: int, stream: int) -> Array:
     """The law's own error in units of its held-out error, shape (n_draws,)."""
-    return np.random.default_rng([seed, 3, stream]).standard_t(TAIL, n_draws)
+    return np.random.default_rng([seed, 3, stream]).standard_normal(n_draws)
 
 
 def pick_laws(ranks: Array, weights: Array) -> NDArray[np.intp]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from dcpt.atomic_files import DamagedFileError, make_room, read_record, write_bytes, write_record
 from dcpt.errors import InputError
 from dcpt.flags import Flag
-from dcpt.laws.fits.channel_fit import ChannelFit, Member
+from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.coverage import Seen
 from dcpt.laws.fits.folds import SPLITS
+from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit
 from dcpt.laws.fits.stack import Comparison
 from dcpt.laws.formulas import LAWS
@@ -29,7 +30,7 @@ from dcpt.laws.points.rate_rule import RateRule
 
 Array = NDArray[np.float64]
 
-FORMAT = 3
+FORMAT = 4
 
 REMEDY = "fit the runs again (`dcpt fit`)"
 """Ends the message about a damaged file of a fit."""

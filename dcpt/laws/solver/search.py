@@ -159,6 +159,25 @@ def search(
     return values, score, ends
 
 
+def refine(problem: Problem, starts: Array, weights: Array) -> Array:
+    """Fit a law for each group of weights, from starts that are near the answer.
+
+    Args:
+        problem: The problem.
+        starts: Parameters, shape (K, P), natural units.
+        weights: Weights of the points, >= 0, shape (G, M).
+
+    Returns:
+        Parameters, shape (G, P), natural units.
+    """
+    theta = np.tile(problem.to_theta(starts), (len(weights), 1))
+    theta, score = minimise(
+        problem, theta, np.repeat(weights, len(starts), axis=0), POLISH_ITERATIONS
+    )
+    best = score.reshape(len(weights), len(starts)).argmin(axis=1)
+    return problem.to_values(theta[best + len(starts) * np.arange(len(weights))])
+
+
 def _settle(problem: Problem, values: Array, weights: Array) -> tuple[Array, Array]:
     """Restart from the best parameters with the initial damping until nothing is gained.
 

@@ -8,7 +8,7 @@ import pytest
 
 from dcpt.laws import fit
 from dcpt.laws.fits.folds import list_folds
-from dcpt.laws.fits.stack import Comparison, stack_laws
+from dcpt.laws.fits.stack import Comparison, Stack, stack_laws
 from dcpt.laws.points.channel_data import points_from_table
 
 
@@ -23,15 +23,51 @@ def test_folds_hold_out_the_largest_the_longest_and_the_inside(ladder: pd.DataFr
     shares = {label: held for label, held in folds.items() if label.startswith("ratios")}
     assert list(shares) == ["ratios ratio 0.25", "ratios ratio 0.5", "ratios ratio 0.75"]
     assert np.array_equal(shares["ratios ratio 0.5"], ratio == 0.5)
+    outer = {label: held for label, held in folds.items() if label.startswith("outer_ratios")}
+    assert [float(ratio[held].mean()) for held in outer.values()] == pytest.approx(
+        [ratio.min(), ratio.max()]
+    )
     assert all(0 < held.sum() < len(held) for held in folds.values())
 
 
-def test_weights_are_the_best_mixture_of_opposite_errors() -> None:
-    # .25 x .3 - .75 x .1 = 0: the mixture misses nothing.
-    gaps = {"ratios": {"high": np.full(4, 0.3), "low": np.full(4, -0.1)}}
-    stack = stack_laws(gaps, ["high", "low"])
-    assert stack.weights == pytest.approx({"high": 0.25, "low": 0.75}, abs=1e-4)
-    assert stack.spread["ratios"] < 1e-4
+def test_no_split_rests_on_one_run(ladder: pd.DataFrame) -> None:
+    data = points_from_table(ladder, "general")
+    large = data.points.get("n_params") == data.points.get("n_params").max()
+    first = data.runs == data.runs[large][0]
+    thinned = data.take(~large | first)
+    (fold,) = [fold for fold in list_folds(thinned) if fold.split == "largest_n"]
+    # The single run of the largest size is held out together with the next smaller size.
+    assert len(np.unique(thinned.runs[fold.held])) > 1
+    assert np.unique(thinned.points.get("n_params")[~fold.held]).size == 1
+    # Of a single run nothing can be held out.
+    assert list_folds(data.take(first)) == []
+
+
+def test_laws_near_the_lowest_error_share_the_weight() -> None:
+    gaps = {"ratios": {"best": np.full(4, 0.1), "near": np.full(4, -0.17), "far": np.full(4, 0.2)}}
+    stack = stack_laws(gaps, ["best", "near", "far"])
+    assert stack.weights == {"best": 0.5, "near": 0.5}
+    assert stack.spread == pytest.approx({"ratios": 0.035})
+    assert stack.guard == pytest.approx(0.3)
+
+
+def test_the_error_of_a_law_counts_every_split_the_same() -> None:
+    # 3 and 4 nats are 3.54 together; 100 points of the second split do not count more.
+    gaps = {
+        "ratios": {"even": np.full(2, 3.5), "uneven": np.full(2, 3.0)},
+        "longest_d": {"even": np.full(100, 3.5), "uneven": np.full(100, 7.0)},
+    }
+    assert stack_laws(gaps, ["even", "uneven"]).weights == {"even": 0.5, "uneven": 0.5}
+    gaps["longest_d"]["uneven"] = np.full(100, 8.2)
+    assert stack_laws(gaps, ["even", "uneven"]).weights == {"even": 1.0}
+
+
+def test_a_wild_law_is_moved_to_the_guard_around_the_median() -> None:
+    stack = Stack({"a": 0.4, "b": 0.4, "wild": 0.2}, {"ratios": 0.1}, guard=0.3)
+    losses = np.array([[2.8, 2.8], [2.9, 2.9], [16.4, 2.95]])
+    assert stack.guarded(losses)[2] == pytest.approx([3.2, 2.95])
+    assert stack.mean(losses) == pytest.approx([0.4 * 2.8 + 0.4 * 2.9 + 0.2 * 3.2, 2.87])
+    assert Stack({"a": 1.0}, {}).mean(losses[2:]) == pytest.approx([16.4, 2.95])
 
 
 def test_a_worse_law_on_the_same_side_weighs_nothing() -> None:
@@ -56,11 +92,13 @@ def test_laws_without_a_point_in_common_leave_the_one_with_more() -> None:
 
 
 def test_weights_are_computed_again_where_a_law_does_not_hold() -> None:
-    gaps = {"ratios": {"a": np.full(4, 0.01), "b": np.full(4, 0.3), "c": np.full(4, -0.1)}}
-    comparison = Comparison({}, {"a": 1.0, "b": 0.0, "c": 0.0}, "a", {"ratios": 0.01}, gaps)
+    gaps = {"ratios": {"a": np.full(4, 0.01), "b": np.full(4, 0.3), "c": np.full(4, -0.2)}}
+    weights = {"a": 1.0, "b": 0.0, "c": 0.0}
+    comparison = Comparison({}, weights, "a", {"ratios": 0.01}, 0.03, gaps)
     assert comparison.stack(["a", "b"]).weights == {"a": 1.0}
     stack = comparison.stack(["b", "c"])
-    assert stack.weights == pytest.approx({"b": 0.25, "c": 0.75}, abs=1e-4)
+    assert stack.weights == {"b": 0.5, "c": 0.5}
+    assert stack.spread == pytest.approx({"ratios": 0.05})
     alone = comparison.stack(["b"])
     assert alone.weights == {"b": 1.0}
     assert alone.spread == pytest.approx({"ratios": 0.3})
