@@ -47,10 +47,11 @@ class Parameter:
             multiplies a loss.
         scale: ``log`` fits the logarithm of the parameter, ``linear`` the parameter itself.
         meaning: What the parameter means, as a phrase.
-        axis: Field of the points, or a quotient ``a/b`` of two, that must have at least two
-            distinct values to identify the parameter. With a single value the parameter is fixed
-            at ``neutral``.
-        neutral: Value at which the parameter is fixed in that case.
+        axis: Field of the points, or a quotient ``a/b`` of two, whose distinct values identify the
+            parameter.
+        neutral: Value at which the parameter is fixed where the axis has fewer than ``fewest``
+            distinct values.
+        fewest: Number of distinct values of the axis that identify the parameter.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Parameter:
     meaning: str
     axis: str | None = None
     neutral: float = 0.0
+    fewest: int = 2
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class Law:
             and broadcasts to (K, M). It must be linear in every amplitude.
         axes: For each axis, the smallest number of distinct values with which its terms can be
             fitted. With a single size the terms in N drop out instead, and predictions are valid
-            for that size only.
+            for that size only. So do the terms in D with a single D, if an amplitude has the axis
+            ``n_tokens``.
         one_value: Fields that must have the same value in all points because the formula ignores
             them.
         holds_on: Ranges outside which points are not fitted and predictions are refused.
@@ -158,9 +161,11 @@ class Law:
         return tuple(p.name for p in self.parameters)
 
     @property
-    def sizes_needed(self) -> int:
-        """Smallest number of distinct sizes with which the law predicts other sizes."""
-        return self.axes.get("n_params", 1)
+    def axes_that_drop_out(self) -> tuple[str, ...]:
+        """Which of ``axes`` need not vary: with a single value their terms drop out."""
+        terms = {p.axis for p in self.parameters if p.role == "amplitude"}
+        without_d = ("n_tokens",) if "n_tokens" in terms else ()
+        return tuple(axis for axis in ("n_params", *without_d) if axis in self.axes)
 
 
 def evaluate(law: Law, points: Points, values: Array, references: References) -> Array:

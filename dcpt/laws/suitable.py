@@ -150,9 +150,8 @@ def _axis_refusal(law: Law, points: Points, ignore: frozenset[str]) -> str | Non
         if axis in ignore:
             continue
         values = distinct(points, axis)
-        # With a single size the terms in N drop out.
-        without_size_terms = len(values) == 1 and axis == "n_params"
-        if len(values) < fewest and not without_size_terms:
+        drops_out = len(values) == 1 and axis in law.axes_that_drop_out
+        if len(values) < fewest and not drops_out:
             return (
                 f"it needs at least {fewest} {values_along(axis)} (column {_axis_name(axis)}) and "
                 f"the table has {len(values)} ({_list_values(axis, values)})"
@@ -234,8 +233,8 @@ def box(
 ) -> tuple[Array, Array]:
     """Bounds of a law's parameters for these points.
 
-    A parameter whose axis has one distinct value is fixed at its neutral value, unless ``bounds``
-    contains it.
+    A parameter whose axis has too few distinct values is fixed at its neutral value, unless
+    ``bounds`` contains it.
 
     Args:
         law: The law, with P parameters.
@@ -258,7 +257,11 @@ def box(
         low, high = bounds.get(name, (parameter.lower, parameter.upper))
         if name in fixed:
             low = high = fixed[name]
-        elif axis is not None and name not in bounds and len(distinct(points, axis)) < 2:
+        elif (
+            axis is not None
+            and name not in bounds
+            and len(distinct(points, axis)) < parameter.fewest
+        ):
             low = high = parameter.neutral
         rule = broken_bounds_rule(low, high, parameter.scale)
         if rule is not None:

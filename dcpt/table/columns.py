@@ -21,6 +21,9 @@ Values = NDArray[Any]
 
 PHASES = ("base", "constant", "annealed")
 
+BASE_LOSS = "base_loss_"
+"""The family of columns with the losses of the base."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -166,7 +169,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("batch_tokens", "count", "tokens", "tokens of one step", (_BATCH,), None, True),
     Column("warmup_tokens", "count", "tokens", "length of the warmup", (), None, True),
     Column("base", "text", "", "label of the base", (), None, True),
-    Column("base_loss_", "number", "nats/token", "the base's own loss", _LOSS),
+    Column(BASE_LOSS, "number", "nats/token", "the base's own loss", _LOSS),
     Column(
         "base_peak_learning_rate",
         "number",
@@ -201,6 +204,11 @@ def channels_of(names: Collection[str]) -> list[str]:
     return [name.removeprefix("loss_") for name in names if name.startswith("loss_") and name[5:]]
 
 
+def base_channels_of(names: Collection[str]) -> list[str]:
+    """The channels that columns of these names have losses of the base of, in their order."""
+    return [name.removeprefix(BASE_LOSS) for name in names if name.startswith(BASE_LOSS)]
+
+
 def channel_of(name: str) -> str | None:
     """The channel that a column of a family would be of (``x`` for ``se_x``); else None."""
     return next((name[len(p) :] for p in _FAMILIES if name.startswith(p) and name != p), None)
@@ -217,7 +225,8 @@ def known_column(name: str, channels: Collection[str] | None = None) -> Column |
     Args:
         name: Name of the column in the table.
         channels: Channels of the table: ``weight_decay`` is a person's own column unless there is
-            a channel ``decay``. None takes any channel.
+            a channel ``decay``. None takes any channel. A base's loss is read without them: the
+            general side may be measured at the base only.
 
     Returns:
         The record; None for a column of a person's own.
@@ -226,7 +235,9 @@ def known_column(name: str, channels: Collection[str] | None = None) -> Column |
         return _BY_NAME[name]
     for prefix, column in _FAMILIES.items():
         channel = name.removeprefix(prefix)
-        if channel and channel != name and (channels is None or channel in channels):
+        if not channel or channel == name:
+            continue
+        if channels is None or channel in channels or prefix == BASE_LOSS:
             return column
     return None
 

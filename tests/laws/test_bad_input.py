@@ -76,8 +76,8 @@ REFUSED = {
         "is less than batch_tokens 10000000, the tokens of one step; if it counts steps",
     ),
     "percent": (cell("ratio", 50), "is it in percent? 50 % is written 0.5"),
-    "two points": (table().iloc[:2], "needs at least 3 token counts (column n_tokens) and the"),
-    "one point": (table().iloc[:1], "and the table has 1 (1e+06)"),
+    "two points": (table().iloc[:2], "it has 2 parameters and the channel only 2 points"),
+    "one point": (table().iloc[:1], "it has 1 parameters and the channel only 1 points"),
     "two ratios": (
         table_of_two_ratios(),
         "needs at least 3 ratios (column ratio) and the table has 2 (0.1,",

@@ -340,11 +340,12 @@ def _make_member(fitted: LawFit, how: FitSettings, taken: Sequence[NDArray[np.in
         for n in law.one_value
         if getattr(points, n) is not None and not (n == "learning_rate" and rule is not None)
     }
-    sizes = distinct(points, "n_params")
     of_size = size_parameters(law)
     given = of_size and of_size <= how.fixed.keys()
-    if len(sizes) < law.sizes_needed and np.isfinite(sizes).all() and not given:
-        held["n_params"] = float(sizes[0])
+    for axis in law.axes_that_drop_out:
+        values = distinct(points, axis)
+        if len(values) == 1 and not (axis == "n_params" and given):
+            held[axis] = float(values[0])
     if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
         held["learning_rate"] = float(distinct(points, "learning_rate")[0])
     return Member(

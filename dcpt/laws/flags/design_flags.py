@@ -46,6 +46,8 @@ def flag_design(data: ChannelData) -> list[Flag]:
     """Flags of a channel's points: axes without values, axes that move together, odd ends."""
     points, channel = data.points, {"channel": data.channel}
     flags = [*_about_sizes(points), *_about_rates(points)]
+    if len(distinct(points, "n_tokens")) == 1:
+        flags.append(make_flag("one_length"))
     if len(np.unique(data.runs)) < FEWEST_RUNS:
         flags.append(make_flag("few_runs"))
     if _ends_off_their_curves(data):

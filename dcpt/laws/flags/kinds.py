@@ -31,6 +31,10 @@ SENTENCES = {
         "at other sizes, and the error of the other laws there is not measured. Add runs at a "
         "second size."
     ),
+    "one_length": (
+        "All points were measured at one number of tokens, so terms in D were dropped. Laws that "
+        "need such terms are refused at other token counts. Add evaluations earlier in the runs."
+    ),
     "no_sizes": (
         "The table names no sizes, so the fit is valid only at the size of its runs. Add the "
         "column n_params."

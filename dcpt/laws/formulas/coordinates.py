@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ NOTATION = {
     "x": "the channel's share: r for the domain, s for the general side",
     "rho": "r / (s + eps u^-.5)",
     "L0": "the channel's base loss, nats per token",
-    "Lg0": "base loss of the general side, nats per token",
+    "Lg0": "base loss of the general side, nats per token (L0 where there is no general side)",
     "annealed": "1 after a decay to zero, 0 at a constant learning rate",
     "S1": "sum of learning rates over the steps so far, the column lr_area",
     "S": "S1 / S_ref",
@@ -196,6 +197,20 @@ def exponent(
     return Parameter(name, "nonlinear", lower, upper, "1", "log", meaning, axis, neutral=1.0)
 
 
+def exponent_of_term(name: str, meaning: str, axis: str, published: float) -> Parameter:
+    """The exponent of a term A x^-alpha beside a floor.
+
+    Two values of x identify the term but not its exponent, which is then the published one.
+
+    Args:
+        name: Name of the parameter.
+        meaning: What it means, as a phrase.
+        axis: The field x.
+        published: The exponent of that field in arXiv 2203.15556.
+    """
+    return replace(exponent(name, meaning, axis=axis), neutral=published, fewest=3)
+
+
 def linear(
     name: str, meaning: str, lower: float, upper: float, axis: str | None = None
 ) -> Parameter:
@@ -206,11 +221,11 @@ def linear(
 FLOOR = amplitude("E", "irreducible loss")
 SIZE_TERM = (
     amplitude("A", "loss due to limited model size, at N_ref", axis="n_params"),
-    exponent("alpha", "exponent of N", axis="n_params"),
+    exponent_of_term("alpha", "exponent of N", "n_params", 0.34),
 )
 TOKENS_TERM = (
-    amplitude("B", "loss due to limited training tokens, at D_ref"),
-    exponent("beta", "exponent of D"),
+    amplitude("B", "loss due to limited training tokens, at D_ref", axis="n_tokens"),
+    exponent_of_term("beta", "exponent of D", "n_tokens", 0.28),
 )
 G = Parameter("g", "nonlinear", 0.02, 4.0, "1", "log", "exponent of the general share")
 EPS = Parameter(
@@ -230,7 +245,8 @@ SOME_TOKENS = Range("n_tokens", 0.0, np.inf, high_included=False)
 DOMAIN_PARAMETERS = (
     amplitude("E", "irreducible domain loss", lower=-9.0, upper=9.0),
     amplitude("w", "weight of the base loss", 1.2, axis="base_loss_general", unit="1"),
-    *TOKENS_TERM,
+    amplitude("B", "loss due to limited training tokens, at the references"),
+    exponent("beta", "exponent of the training tokens"),
     amplitude("C", "cost of a smaller domain share, at N_ref"),
     linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
     LIFT,

@@ -117,13 +117,13 @@ FX2_PARAMETERS = (
     linear("ka", "exponent of D in that cost", 0.0, 0.8, axis="n_tokens"),
     linear("nu", "exponent of N in that cost", -0.8, 0.8, axis="n_params"),
 )
-PLAIN_AXES = {"n_params": 3, "n_tokens": 3, "ratio": 3}
+PLAIN_AXES = {"n_params": 2, "n_tokens": 2, "ratio": 3}
 ONE_RATE_AND_PHASE = ("learning_rate", "annealed")
 _D_CPT_PARAMETERS = (
     FLOOR,
     *SIZE_TERM,
     *TOKENS_TERM,
-    exponent("eta", "exponent of the share in the token term", 0.05, 3.0),
+    exponent("eta", "exponent of the share in the token term", 0.05, 3.0, axis="n_tokens"),
     PRICE,
     EPS,
     Parameter("gamma", "nonlinear", 0.02, 4.0, "1", "log", "exponent of that cost"),
@@ -165,7 +165,7 @@ SHARE_LAWS = (
         needs=("n_tokens",),
         parameters=(FLOOR, *SIZE_TERM, *TOKENS_TERM),
         loss=without_share,
-        axes={"n_params": 3, "n_tokens": 3},
+        axes={"n_params": 2, "n_tokens": 2},
         one_value=("ratio", *ONE_RATE_AND_PHASE),
         holds_on=(SOME_TOKENS,),
     ),
@@ -190,6 +190,9 @@ SHARE_LAWS = (
                 "D_ref",
                 "log",
                 "tokens to which the base is equivalent",
+                axis="n_tokens",
+                neutral=1.0,
+                fewest=3,
             ),
         ),
         loss=_d_cpt_d0,
@@ -236,7 +239,7 @@ SHARE_LAWS = (
         parameters=(
             *(FLOOR, *SIZE_TERM, *TOKENS_TERM, PRICE, OF_SHARE, BORROWED),
             linear("ka", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
-            linear("h", "exponent of the share in the token term", 0.0, 2.0),
+            linear("h", "exponent of the share in the token term", 0.0, 2.0, axis="n_tokens"),
         ),
         loss=_u10,
     ),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.points.record import Array, Points, annealed_of, share_of, side_of
 from dcpt.table.channels import DOMAIN, GENERAL_TOTAL, channels
+from dcpt.table.columns import base_channels_of
 from dcpt.table.rate_histories import read_history
 from dcpt.table.schedules import Schedule
 
@@ -75,13 +76,23 @@ def find_general_channel(frame: pd.DataFrame) -> str | None:
 
     Returns:
         The weighted total of the general channels if the table has it, else ``general``, else the
-        only general channel; None if there are several and none of these.
+        only general channel; None if there are several and none of these, or none at all. If no
+        general channel is measured, those with a base loss (``base_loss_<channel>``) count.
     """
-    general = [name for name in channels(frame) if name != DOMAIN]
+    general = _general_channels(frame)
     for name in (GENERAL_TOTAL, "general"):
         if name in general:
             return name
     return general[0] if len(general) == 1 else None
+
+
+def _general_channels(frame: pd.DataFrame) -> list[str]:
+    """General channels with losses; if there are none, those with a loss of the base."""
+    of_base = base_channels_of([str(name) for name in frame.columns])
+    measured, at_base = (
+        [name for name in names if name != DOMAIN] for names in (channels(frame), of_base)
+    )
+    return measured or at_base
 
 
 def points_from_table(
@@ -113,16 +124,12 @@ def points_from_table(
     table = frame.reset_index(drop=True)
     names = tuple(dict.fromkeys(table["run"].astype(str)))
     codes = {name: i for i, name in enumerate(names)}
-    general = find_general_channel(table)
     points = _read_points(table, channel, base_losses(table, channel))
-    points = replace(points, **read_history(table, schedules))
-    if general is not None:
-        general_base_loss = (
-            points.base_loss
-            if channel == general
-            else _unknown_as_none(base_losses(table, general))
-        )
-        points = replace(points, base_loss_general=general_base_loss)
+    points = replace(
+        points,
+        base_loss_general=_general_base_loss(table, channel, points.base_loss),
+        **read_history(table, schedules),
+    )
     losses = table[f"loss_{channel}"].to_numpy(dtype=float)
     reasons = _reasons_to_leave_out(table, side, points, losses)
     kept = np.array([reason is None for reason in reasons])
@@ -141,6 +148,20 @@ def points_from_table(
     )
 
 
+def _general_base_loss(table: pd.DataFrame, channel: str, own: Array | None) -> Array | None:
+    """The base loss of the general side; the channel's own where there is no general side.
+
+    Delphi's table has a domain channel alone, and its own base loss serves there: errors at the
+    largest size are 0.9 % (``experiments/delphi.md``).
+    """
+    if not _general_channels(table):
+        return own
+    general = find_general_channel(table)
+    if general in (None, channel):
+        return own if general == channel else None
+    return _unknown_as_none(base_losses(table, general))
+
+
 def base_losses(table: pd.DataFrame, channel: str) -> Array:
     """The base loss of a channel for each row.
 
@@ -155,11 +176,11 @@ def base_losses(table: pd.DataFrame, channel: str) -> Array:
         Shape (rows,), nats per token; NaN where unknown.
     """
     at_base = table[(table["n_tokens"] == 0) & (_why_excluded(table) == "")]
-    by_run = at_base.groupby("run")[f"loss_{channel}"].mean()
-    known_losses = table["run"].map(by_run)
-    if "base" in table.columns:
-        by_base = at_base.groupby("base")[f"loss_{channel}"].mean()
-        known_losses = known_losses.fillna(table["base"].map(by_base))
+    known_losses = pd.Series(np.nan, table.index)
+    for key in ("run", "base"):
+        if f"loss_{channel}" in table.columns and key in table.columns:
+            by_key = at_base.groupby(key)[f"loss_{channel}"].mean()
+            known_losses = known_losses.fillna(table[key].map(by_key))
     if f"base_loss_{channel}" in table.columns:
         known_losses = known_losses.fillna(table[f"base_loss_{channel}"])
     return np.asarray(known_losses, dtype=np.float64)

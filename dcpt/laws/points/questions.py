@@ -163,7 +163,8 @@ def ask_points(
             else from ``base_loss_<channel>``, else from ``base_loss``.
         channel: Name of the channel.
         side: Side of the channel, ``general`` or ``domain``.
-        general: The channel whose base loss represents the general side; None if there is none.
+        general: The channel whose base loss represents the general side; None if there is none, and
+            the channel's own base loss serves.
         defaults: Values for columns that are missing from the frame; None is unknown.
         phase: Phase of all rows if the frame has no column ``phase``.
         schedules: Schedules by the names used in the column ``schedule``.
@@ -187,9 +188,9 @@ def ask_points(
     phases = _phases(frame, phase)
     points = points_from_columns(lambda name: _numbers_if_given(frame, name), channel, side, phases)
     own_base_loss = _base_loss(frame, channel)
-    general_base_loss = None if general is None else _base_loss(frame, general)
     if own_base_loss is None:
         own_base_loss = _numbers_if_given(frame, "base_loss")
+    general_base_loss = own_base_loss if general is None else _base_loss(frame, general)
     if general_base_loss is None and side == "general":
         general_base_loss = _numbers_if_given(frame, "base_loss")
     points = replace(points, base_loss=own_base_loss, base_loss_general=general_base_loss)

@@ -35,7 +35,8 @@ class Points:
         learning_rate: Peak learning rate of the trunk, absolute.
         annealed: 1.0 after a decay to zero, 0.0 at a constant learning rate.
         base_loss: The channel's own loss before CPT, nats per token.
-        base_loss_general: The loss of the general channel before CPT, nats per token.
+        base_loss_general: The loss of the general channel before CPT, nats per token; the channel's
+            own where the table has no general channel.
         base_peak_learning_rate: Peak learning rate of the base's pre-training.
         base_n_tokens: Tokens that the base was pre-trained on.
         warmup_tokens: Tokens of the run's warmup.

@@ -11,6 +11,7 @@ from dcpt.laws import LAWS, fit, offer_laws
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.laws.points.record import distinct
 from dcpt.laws.suitable import refusal
+from dcpt.table import load_runs
 
 
 def small_table() -> pd.DataFrame:
@@ -58,6 +59,24 @@ def test_the_base_loss_column_replaces_rows_at_d_0() -> None:
     assert points_from_table(frame, "domain").points.base_loss is None
 
 
+def test_a_base_loss_is_read_of_a_channel_that_was_not_measured() -> None:
+    frame = small_table().query("n_tokens > 0").drop(columns="loss_general")
+    frame = load_runs(frame.assign(base_loss_general=2.5, base_loss_domain=4.5))
+    points = points_from_table(frame, "domain").points
+    assert set(points.get("base_loss_general")) == {2.5}
+    assert set(points.get("base_loss")) == {4.5}
+    wrong = frame.assign(base_loss_general=50.0)
+    with pytest.raises(InputError, match="column base_loss_general: 50 is above 20"):
+        load_runs(wrong)
+
+
+def test_without_a_general_channel_its_base_loss_is_the_channels_own() -> None:
+    domain = small_table().drop(columns="loss_general")
+    assert set(points_from_table(domain, "domain").points.get("base_loss_general")) == {4.0}
+    several = small_table().rename(columns={"loss_general": "loss_en"}).assign(loss_zh=2.0)
+    assert points_from_table(several, "domain").points.base_loss_general is None
+
+
 def test_an_excluded_row_at_d_0_gives_no_base_loss() -> None:
     frame = small_table()
     frame.loc[4, ["excluded", "loss_general"]] = ["bad evaluation", 9.0]
@@ -94,15 +113,6 @@ def test_with_a_single_ratio_laws_of_the_ratio_are_refused_and_chinchilla_is_off
     offered = offer_laws(run, "general")
     assert offered["chinchilla"] is None
     assert offered["joint-general"] is not None
-
-
-def test_with_two_sizes_a_law_that_needs_three_is_refused(ladder: pd.DataFrame) -> None:
-    rate = ladder["learning_rate"].iloc[0]
-    two = ladder.query("n_params < 2e5 and phase != 'annealed'").assign(learning_rate=rate)
-    with pytest.raises(
-        InputError, match=r"at least 3 sizes \(column n_params\) and the table has 2"
-    ):
-        fit(two, "d-cpt", ["domain"])
 
 
 def test_a_single_number_of_epochs_names_the_column_it_comes_from() -> None:
