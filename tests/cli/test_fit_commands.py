@@ -55,7 +55,7 @@ def test_the_menu_says_of_every_law_what_it_needs() -> None:
     assert "unique_tokens_<channel>" in output
     records = {law["name"]: law for law in dcpt_json("laws")["laws"]}
     assert records["d-cpt"]["needs"] == ["n_tokens", "ratio"]
-    assert records["d-cpt"]["needs_values"] == {"n_params": 3, "n_tokens": 3, "ratio": 3}
+    assert records["d-cpt"]["needs_values"] == {"n_params": 2, "n_tokens": 2, "ratio": 3}
     (gamma,) = [
         parameter for parameter in records["d-cpt"]["parameters"] if parameter["name"] == "gamma"
     ]
