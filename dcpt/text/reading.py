@@ -9,21 +9,22 @@ from __future__ import annotations
 import glob
 import gzip
 import io
-import json
 import lzma
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
 from dcpt.errors import InputError
 from dcpt.file_hashes import file_sha256
-from dcpt.text.record_text import Fault, Faults, text_of_record
+from dcpt.text.documents import Document
+from dcpt.text.json_files import Found, as_found, read_json, read_json_lines, without_faults
+from dcpt.text.record_text import Fault, Field
+from dcpt.text.text_files import read_text_file
 
 _KINDS = {
     ".jsonl": "json lines",
@@ -33,26 +34,11 @@ _KINDS = {
     ".parquet": "parquet",
 }
 _COMPRESSED = (".gz", ".xz", ".zst")
-_BLOCK = 1 << 20
 _READABLE = (
     ".jsonl and .ndjson (one object a line), .json (one object a line, or one array of objects), "
     ".txt (all four also .gz, .xz, .zst), .parquet"
 )
 _HUB = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w./-]+))?(?:#([\w.-]+))?")
-
-
-class Document(NamedTuple):
-    """One text, how far its reader has come, and where it stands.
-
-    Attributes:
-        text: The document.
-        position: Bytes of the source's files read so far, for a progress bar.
-        place: Its file and the line, row, record or number in it.
-    """
-
-    text: str
-    position: int
-    place: str
 
 
 class InputFile(BaseModel):
@@ -179,7 +165,7 @@ def identify(path: Path) -> InputFile:
 def read_documents(
     source: Source, text_field: str, text_separator: str | None = None
 ) -> Iterator[Document]:
-    """Read the documents of a source in a fixed order.
+    """Read the documents of a source in a fixed order, long ones in pieces.
 
     Args:
         source: What ``find_source`` found.
@@ -192,16 +178,17 @@ def read_documents(
         InputError: If files are broken, not UTF-8, or lack the field; a line per file and kind of
             problem, with the first place and the count.
     """
+    field = Field(text_field)
     if source.kind == "hub":
-        yield from _read_hub(source.written, text_field)
+        yield from _read_hub(source.written, field)
         return
     if source.kind == "dataset":
-        yield from _read_dataset(source, text_field)
+        yield from _read_dataset(source, field)
         return
     start, problems = 0, list[str]()
     for path in source.files:
         try:
-            for document in _read_file(path, text_field, text_separator):
+            for document in _read_file(path, field, text_separator):
                 if not problems:
                     yield document._replace(position=start + document.position)
         except InputError as error:
@@ -217,21 +204,19 @@ def _kind(path: Path) -> str | None:
     return None if compressed and kind == "parquet" else kind
 
 
-def _read_file(path: Path, text_field: str, text_separator: str | None) -> Iterator[Document]:
+def _read_file(path: Path, field: Field, text_separator: str | None) -> Iterator[Document]:
     kind = _kind(path)
     try:
         if kind == "parquet":
-            yield from _read_parquet(path, text_field)
+            yield from _read_parquet(path, field)
         else:
             with path.open("rb") as raw, _decompress(raw, path.suffix) as stream:
-                if kind == "text" and text_separator is not None:
-                    yield from _read_parted(path, raw, stream, text_separator)
-                elif kind == "text":
-                    yield Document(_decode(stream.read(), str(path)), raw.tell(), str(path))
+                if kind == "text":
+                    yield from read_text_file(path, raw, stream, text_separator)
                 elif kind == "json":
-                    yield from _read_json(path, raw, stream, text_field)
+                    yield from read_json(path, raw, stream, field)
                 else:
-                    yield from _read_json_lines(path, raw, stream, text_field)
+                    yield from read_json_lines(path, raw, stream, field)
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: broken or cut off ({error}); fetch the file again") from error
     except OSError as error:
@@ -254,163 +239,37 @@ def _decompress(raw: IO[bytes], suffix: str) -> IO[bytes]:
     return raw
 
 
-def _decode(data: bytes, place: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{place}: line {line}, byte {error.start}: not UTF-8 "
-            f"(0x{data[error.start]:02x}); convert the file to UTF-8"
-        ) from error
-
-
-def _read_parted(
-    path: Path, raw: IO[bytes], stream: IO[bytes], separator: str
-) -> Iterator[Document]:
-    """The documents between separators; no more than one of them is in memory."""
-    mark, rest, number = separator.encode(), b"", 0
-    while True:
-        block = stream.read(_BLOCK)
-        *parts, rest = (rest + block).split(mark) if block else [rest, b""]
-        for part in parts:
-            number += 1
-            text = _decode(part, str(path)) if number == 1 else _decode_inner(part, path)
-            yield Document(text.strip("\n"), raw.tell(), f"{path}: document {number}")
-        if not block:
-            return
-
-
-def _decode_inner(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: the document that starts with {data[:40]!r} is not UTF-8 "
-            f"(0x{data[error.start]:02x}); convert the file to UTF-8"
-        ) from error
-
-
-def _read_json(
-    path: Path, raw: IO[bytes], stream: IO[bytes], text_field: str
-) -> Iterator[Document]:
-    """A ``.json`` file: one array or record over any lines, else JSON Lines.
-
-    An array is read whole; JSON Lines are read line by line.
-    """
-    first = stream.readline()
-    start = first.decode("utf-8-sig", errors="replace").lstrip()
-    if start[:1] not in ("[", "{") or (start[0] == "{" and _is_json(start)):
-        yield from _read_json_lines(path, raw, chain([first], stream), text_field)
-        return
-    text = _decode(first + stream.read(), str(path))
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: line {error.lineno}: not JSON ({error.msg}); write one array of objects, or "
-            "one object a line in a .jsonl file"
-        ) from error
-    records = enumerate(found if isinstance(found, list) else [found], 1)
-    position = raw.tell()
-    yield from _without_faults(
-        ((f"{path}: record {i}", _text_of(record, text_field), position) for i, record in records),
-        "record",
-    )
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError:
-        return False
-    return True
-
-
-def _read_json_lines(
-    path: Path, raw: IO[bytes], lines: Iterable[bytes], text_field: str
-) -> Iterator[Document]:
-    yield from _without_faults(
-        (
-            (f"{path}: line {number}", _text_of_line(line, text_field), raw.tell())
-            for number, line in enumerate(lines, 1)
-            if not line.isspace()
-        ),
-        "line",
-    )
-
-
-def _without_faults(found: Iterable[tuple[str, str | Fault, int]], noun: str) -> Iterator[Document]:
-    """The documents up to the first record without a text; all faults are raised at the end.
-
-    Args:
-        found: The place of each record, its text or why it has none, and the bytes read so far.
-        noun: What a record is called in the error.
-    """
-    faults = Faults()
-    for place, text, position in found:
-        if isinstance(text, Fault):
-            faults.add(place, text)
-        elif not faults.first:
-            yield Document(text, position, place)
-    if faults.first:
-        raise InputError(faults.sentences(noun))
-
-
-def _text_of_line(line: bytes, text_field: str) -> str | Fault:
-    """The text in a line of JSON, or what is wrong with the line."""
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        words = (
-            f"not UTF-8 at byte {error.start} of the line (0x{line[error.start]:02x}); "
-            "convert the file to UTF-8"
-        )
-        return Fault("utf-8", words)
-    except json.JSONDecodeError as error:
-        words = f"not JSON ({error.msg} at character {error.pos}); write one object a line"
-        return Fault("json", words)
-    return _text_of(record, text_field)
-
-
-def _text_of(record: object, text_field: str) -> str | Fault:
-    if not isinstance(record, dict):
-        what = type(record).__name__
-        return Fault("object", f"a {what}, not an object; write one object a line")
-    return text_of_record(record, text_field)
-
-
-def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
+def _read_parquet(path: Path, field: Field) -> Iterator[Document]:
     import pyarrow
     from pyarrow import parquet
 
     row = 0
 
-    def read_rows() -> Iterator[tuple[str, str | Fault, int]]:
+    def read_rows() -> Iterator[Found]:
         nonlocal row
         for batch in table.iter_batches(batch_size=1024, columns=[column]):
             for value in batch.column(0).to_pylist():
                 row += 1
-                text = text_of_record({column: value}, text_field)
-                yield f"{path}: row {row}", text, size * row // rows
+                text = field.text_of({column: value})
+                yield as_found(f"{path}: row {row}", text, size * row // rows)
 
     try:
         table = parquet.ParquetFile(path)
         names = table.schema_arrow.names
-        column = text_field if text_field in names else text_field.split(".")[0]
+        column = field.name if field.name in names else field.name.split(".")[0]
         if column not in names:
-            missing = text_of_record(dict.fromkeys(names), text_field)
+            missing = field.text_of(dict.fromkeys(names))
             assert isinstance(missing, Fault)
             raise InputError(f"{path}: {missing.words}")
         size, rows = path.stat().st_size, table.metadata.num_rows
-        yield from _without_faults(read_rows(), "row")
+        yield from without_faults(read_rows(), "row")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: a text behind row {row} is not UTF-8; convert it") from error
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path}: not a parquet file, or cut off ({error})") from error
 
 
-def _read_dataset(source: Source, text_field: str) -> Iterator[Document]:
+def _read_dataset(source: Source, field: Field) -> Iterator[Document]:
     import datasets
 
     folder = Path(source.written).expanduser()
@@ -423,15 +282,15 @@ def _read_dataset(source: Source, text_field: str) -> Iterator[Document]:
             )
         loaded = loaded["train"]
     size, rows = source.size, max(len(loaded), 1)
-    column = text_field.split(".")[0]
-    if text_field not in loaded.column_names and column in loaded.column_names:
+    column = field.name.split(".")[0]
+    if field.name not in loaded.column_names and column in loaded.column_names:
         loaded = loaded.select_columns([column])
-    elif text_field in loaded.column_names:
-        loaded = loaded.select_columns([text_field])
-    yield from _texts_of_rows(loaded, text_field, str(folder), size / rows)
+    elif field.name in loaded.column_names:
+        loaded = loaded.select_columns([field.name])
+    yield from _texts_of_rows(loaded, field, str(folder), size / rows)
 
 
-def _read_hub(written: str, text_field: str) -> Iterator[Document]:
+def _read_hub(written: str, field: Field) -> Iterator[Document]:
     import datasets
 
     match = _HUB.fullmatch(written)
@@ -442,7 +301,7 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
         rows = datasets.load_dataset(
             name, config, split=split or "train", revision=revision, streaming=True
         )
-        yield from _texts_of_rows(rows, text_field, written, 0.0)
+        yield from _texts_of_rows(rows, field, written, 0.0)
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
@@ -453,13 +312,13 @@ def _read_hub(written: str, text_field: str) -> Iterator[Document]:
 
 
 def _texts_of_rows(
-    rows: Iterable[dict[str, Any]], text_field: str, place: str, bytes_per_row: float
+    rows: Iterable[dict[str, Any]], field: Field, place: str, bytes_per_row: float
 ) -> Iterator[Document]:
-    def read_rows() -> Iterator[tuple[str, str | Fault, int]]:
+    def read_rows() -> Iterator[Found]:
         for number, row in enumerate(rows, 1):
-            text = text_of_record(row, text_field)
-            yield f"{place}: row {number}", text, int(number * bytes_per_row)
+            text = field.text_of(row)
+            yield as_found(f"{place}: row {number}", text, int(number * bytes_per_row))
             if isinstance(text, Fault) and text.kind == "field":
                 return  # a set of a billion rows is not read to count them
 
-    yield from _without_faults(read_rows(), "row")
+    yield from without_faults(read_rows(), "row")

@@ -1,8 +1,8 @@
-"""The text of a record: a string, a list of paragraphs or nothing, in a field or a nested one."""
+"""The text of a record: a string, a list of paragraphs, a chat or nothing, in a field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,12 +52,38 @@ class Faults:
         return sentences
 
 
-def text_of_record(record: Mapping[str, Any], text_field: str) -> str | Fault:
+Chat = Sequence[Mapping[str, Any]]
+"""The messages of a chat."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where records have their texts.
+
+    Args:
+        name: The field, or a path of fields such as ``doc.text``.
+        render: Writes a chat in this field as text; None if the field holds texts.
+    """
+
+    name: str
+    render: Callable[[Chat], str | Fault] | None = None
+
+    def text_of(self, record: Mapping[str, Any]) -> str | Fault:
+        """The text of a record, or why it has none."""
+        return text_of_record(record, self.name, self.render)
+
+
+def text_of_record(
+    record: Mapping[str, Any],
+    text_field: str,
+    render: Callable[[Chat], str | Fault] | None = None,
+) -> str | Fault:
     """The text of a record.
 
     Args:
         record: The fields by name.
         text_field: The field, or a path of fields such as ``doc.text``.
+        render: Writes a chat as text; None if the field holds texts.
 
     Returns:
         The text, empty where it is null; or why there is none. Paragraphs are joined by an empty
@@ -66,10 +92,18 @@ def text_of_record(record: Mapping[str, Any], text_field: str) -> str | Fault:
     found: Any = record
     for part in [text_field] if text_field in record else text_field.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            return _no_field(text_field, record)
+            return _no_field(text_field, record, render is not None)
         found = found[part]
     if found is None:
         return ""
+    if render is not None:
+        if isinstance(found, list) and all(isinstance(part, Mapping) for part in found):
+            return render(found)
+        return Fault(
+            "no chat",
+            f"{text_field!r} holds {found!r:.40}, not the messages of a chat; name the field of "
+            "texts with text_field, and leave chat_field out",
+        )
     if isinstance(found, list | tuple) and all(isinstance(part, str) for part in found):
         found = PARAGRAPHS.join(found)
     if isinstance(found, str):
@@ -77,8 +111,8 @@ def text_of_record(record: Mapping[str, Any], text_field: str) -> str | Fault:
     if isinstance(found, list) and all(isinstance(part, Mapping) for part in found):
         return Fault(
             "chat",
-            f"{text_field!r} holds the messages of a chat; write them as one text with the "
-            "tokenizer's chat template (apply_chat_template) into a field of its own",
+            f"{text_field!r} holds the messages of a chat; set chat_field: {text_field} to write "
+            "them with the tokenizer's chat template",
         )
     return Fault(
         "type", f"{text_field!r} holds {found!r:.40}, not text; write a text, or drop the record"
@@ -99,17 +133,17 @@ def _half_character(text_field: str) -> Fault:
     )
 
 
-def _no_field(text_field: str, record: Mapping[str, Any]) -> Fault:
+def _no_field(text_field: str, record: Mapping[str, Any], is_chat: bool) -> Fault:
     chat = [name for name in CHAT_FIELDS if name in record]
-    if chat:
+    if chat and not is_chat:
         return Fault(
             "chat",
-            f"no field {text_field!r}, and {chat[0]!r} holds the messages of a chat; write them as "
-            "one text with the tokenizer's chat template (apply_chat_template) into "
-            f"{text_field!r}",
+            f"no field {text_field!r}, and {chat[0]!r} holds the messages of a chat; set "
+            f"chat_field: {chat[0]} to write them with the tokenizer's chat template",
         )
     there = ", ".join(repr(name) for name in _paths(record)) or "none"
-    words = f"no field {text_field!r} (fields there: {there}); set text_field to one of these"
+    key = "chat_field" if is_chat else "text_field"
+    words = f"no field {text_field!r} (fields there: {there}); set {key} to one of these"
     return Fault("field", words)
 
 
