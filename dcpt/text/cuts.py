@@ -1,8 +1,9 @@
 """Where a long text can be cut so that its parts have the ids of the whole text.
 
 A tokenizer splits added tokens off, normalizes, pre-tokenizes, and applies its model to each
-pre-token. Two kinds of places are considered: before a space between two letters, and after a line
-break before a letter. A kind is used if each of these holds:
+pre-token. Three kinds of places are considered: before a space between two letters, at such a space
+(it is left out, for tokenizers that put a space before every text), and after a single line break
+before a letter. A kind is used if each of these holds:
 
 1. All components of the tokenizer are of kinds whose result at a place depends on the text near it.
 2. No token reaches across such a place: the pre-tokenizer splits there in 2,000 random texts of
@@ -20,7 +21,8 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer, decoders
 
@@ -32,11 +34,30 @@ LONGEST_PART = 8_000_000
 _AROUND = 1000
 _TRIES = 50
 _RANDOM_TEXTS = 2000
-_KINDS = {
-    # A place of this kind, and what a token that reaches across it holds.
-    "before a space between letters": (r"(?<=[^\W\d_])(?= [^\W\d_])", r"\S "),
-    "after a line break before a letter": (r"(?<=\n)(?=[^\W\d_])", r"\n\S"),
-}
+
+
+class _Kind(NamedTuple):
+    """A kind of place.
+
+    Attributes:
+        name: For messages.
+        place: A pattern that matches nothing at the place.
+        crossing: What a token that reaches across such a place holds.
+        left_out: Characters behind the place that the tokenizer adds by itself.
+    """
+
+    name: str
+    place: str
+    crossing: str
+    left_out: int = 0
+
+
+_BETWEEN_LETTERS = r"(?<=[^\W\d_])(?= [^\W\d_])"
+_KINDS = (
+    _Kind("before a space between letters", _BETWEEN_LETTERS, r"\S "),
+    _Kind("at a space between letters", _BETWEEN_LETTERS, r"\S ", 1),
+    _Kind("after a line break before a letter", r"(?<=\S\n)(?=[^\W\d_])", r"\n\S"),
+)
 _LOCAL = {
     "normalizer": {
         "BertNormalizer",
@@ -71,6 +92,18 @@ _ALPHABET = "abcdexyzABCSTÄößéжД你好かア한अع0123456789.,;:!?'’\"
 _SPACES = (" ", " ", " ", "  ", "\n", "\n\n", "\t", " \n ", "\r\n", "\u00a0", "\u3000")
 
 
+class Cut(NamedTuple):
+    """A place to cut a text.
+
+    Attributes:
+        place: The first part ends there.
+        next: The second part starts there.
+    """
+
+    place: int
+    next: int
+
+
 class Cutter:
     """Finds places to cut for a tokenizer.
 
@@ -80,17 +113,15 @@ class Cutter:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.kinds = _find_kinds(tokenizer)
+        self._kinds = _find_kinds(tokenizer)
 
-    def find(self, text: str, start: int, end: int) -> int | None:
+    def find(self, text: str, start: int, end: int) -> Cut | None:
         """The last place between two positions of a text at which it can be cut, or None."""
-        tries = 0
-        for place in _places_from_behind(text, start, end, self.kinds):
-            if self._holds(text[max(place - _AROUND, 0) : place], text[place : place + _AROUND]):
-                return place
-            tries += 1
-            if tries == _TRIES:
-                return None
+        for kind in self._kinds:
+            for place in islice(_places_from_behind(text, start, end, kind.place), _TRIES):
+                around = text[max(place - _AROUND, 0) : place], text[place : place + _AROUND]
+                if _holds(self._tokenizer, *around, kind):
+                    return Cut(place, place + kind.left_out)
         return None
 
     def check(self, text: str, place: str) -> None:
@@ -105,17 +136,17 @@ class Cutter:
         """
         if len(text) <= LONGEST_PART:
             return
-        where = " or ".join(self.kinds) or "at no place"
+        where = " or ".join(kind.name for kind in self._kinds) or "nowhere"
         raise InputError(
-            f"{place}: a document with {LONGEST_PART:,} characters in which it cannot be cut (with "
-            f"this tokenizer it can be cut {where}); write it as several documents"
+            f"{place}: {LONGEST_PART:,} characters of a document have no place to cut it (this "
+            f"tokenizer's: {where}), and more are not encoded at once; write several documents"
         )
 
-    def _holds(self, left: str, right: str) -> bool:
-        return _ids(self._tokenizer, left + right) == [
-            *_ids(self._tokenizer, left),
-            *_ids(self._tokenizer, right),
-        ]
+
+def _holds(tokenizer: Tokenizer, left: str, right: str, kind: _Kind) -> bool:
+    """Whether two parts have the ids of the whole."""
+    parts = [*_ids(tokenizer, left), *_ids(tokenizer, right[kind.left_out :])]
+    return _ids(tokenizer, left + right) == parts
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -123,20 +154,17 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def _places_from_behind(text: str, start: int, end: int, kinds: list[str]) -> Iterator[int]:
-    """Places of these kinds, the last first; searched in windows, since most texts have many."""
-    if not kinds:
-        return
-    pattern = re.compile("|".join(_KINDS[kind][0] for kind in kinds))
-    window = 4 * _AROUND
+def _places_from_behind(text: str, start: int, end: int, place: str) -> Iterator[int]:
+    """Places, the last first; searched in windows, since most texts have many."""
     while end > start:
-        low = max(start, end - window)
-        places = [found.start() for found in pattern.finditer(text, low, end + 2)]
-        yield from (place for place in reversed(places) if low < place <= end)
+        low = max(start, end - 4 * _AROUND)
+        first = max(low - 2, 0)  # a pattern looks behind
+        found = [first + match.start() for match in re.finditer(place, text[first : end + 2])]
+        yield from (at for at in reversed(found) if low < at <= end)
         end = low
 
 
-def _find_kinds(tokenizer: Tokenizer) -> list[str]:
+def _find_kinds(tokenizer: Tokenizer) -> list[_Kind]:
     """The kinds of places at which a tokenizer's texts can be cut."""
     about = json.loads(tokenizer.to_str())
     for part, local in _LOCAL.items():
@@ -158,22 +186,18 @@ def _component_names(component: dict[str, Any] | None) -> Iterator[str]:
         yield component["type"]
 
 
-def _is_safe(tokenizer: Tokenizer, about: dict[str, Any], kind: str) -> bool:
-    place, crossing = _KINDS[kind]
-    texts = list(_random_texts(kind))
+def _is_safe(tokenizer: Tokenizer, about: dict[str, Any], kind: _Kind) -> bool:
     independent = about["model"]["type"] == "BPE" and not any(
-        re.search(crossing, token) for token in _readable_tokens(tokenizer, about)
+        re.search(kind.crossing, token) for token in _readable_tokens(tokenizer, about)
     )
-    for left, right in texts:
-        assert re.search(place, left[-1] + right[:2])
-        if not (independent or _splits(tokenizer, left, right)):
-            return False
-        if _ids(tokenizer, left + right) != _ids(tokenizer, left) + _ids(tokenizer, right):
-            return False
-    return True
+    return all(
+        (independent or _splits(tokenizer, left, right, kind))
+        and _holds(tokenizer, left, right, kind)
+        for left, right in _random_texts(kind)
+    )
 
 
-def _splits(tokenizer: Tokenizer, left: str, right: str) -> bool:
+def _splits(tokenizer: Tokenizer, left: str, right: str, kind: _Kind) -> bool:
     """Whether the pre-tokens of two parts are those of the whole."""
 
     def pre_tokens(text: str) -> list[str]:
@@ -183,7 +207,8 @@ def _splits(tokenizer: Tokenizer, left: str, right: str) -> bool:
             return [text]
         return [token for token, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
-    return pre_tokens(left + right) == pre_tokens(left) + pre_tokens(right)
+    parts = pre_tokens(left) + pre_tokens(right[kind.left_out :])
+    return pre_tokens(left + right) == parts
 
 
 def _readable_tokens(tokenizer: Tokenizer, about: dict[str, Any]) -> Iterator[str]:
@@ -196,7 +221,7 @@ def _readable_tokens(tokenizer: Tokenizer, about: dict[str, Any]) -> Iterator[st
         yield from (token.replace("▁", " ") for token in tokenizer.get_vocab())
 
 
-def _random_texts(kind: str) -> Iterator[tuple[str, str]]:
+def _random_texts(kind: _Kind) -> Iterator[tuple[str, str]]:
     """Random texts, cut at a place of a kind."""
     rng = random.Random(0)
     letters = [char for char in _ALPHABET if char.isalpha()]
@@ -209,10 +234,8 @@ def _random_texts(kind: str) -> Iterator[tuple[str, str]]:
         )
 
     for _ in range(_RANDOM_TEXTS):
-        left, right = words(rng.randint(0, 6)), words(rng.randint(0, 6))
-        if kind == "after a line break before a letter":
-            yield left + rng.choice((*letters, ".", "。", "", " ", "\n")) + "\n", (
-                rng.choice(letters) + right
-            )
+        left, right = words(rng.randint(0, 6)), rng.choice(letters) + words(rng.randint(0, 6))
+        if kind.place == _BETWEEN_LETTERS:
+            yield left + rng.choice(letters), " " + right
         else:
-            yield left + rng.choice(letters), " " + rng.choice(letters) + right
+            yield left + rng.choice((*letters, *".。)7")) + "\n", right

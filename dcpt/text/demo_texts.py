@@ -24,7 +24,7 @@ from typing import Literal
 from dcpt.atomic_files import replace_file
 from dcpt.errors import InputError
 from dcpt.file_hashes import hash_file
-from dcpt.text.shards import hash_document
+from dcpt.text.documents import hash_document
 
 CLEANING = 1
 """Increased by hand when a change of the code alters the texts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -84,12 +85,11 @@ def _read_lines(
     while line:
         place = f"{path}: line {number}"
         if len(line) >= LONG_LINE and not line.endswith(b"\n") and field.render is None:
-            blocks = decode_line(line, stream)
-            for piece in read_long_record(blocks, field.name):
+            blocks = _blocks_of_line(line, stream)
+            for piece in read_long_record(_decode(blocks), field.name):
                 if isinstance(piece, Fault):
                     yield place, piece
-                    for _ in _rest_of_line(stream):
-                        pass
+                    deque(blocks, maxlen=0)  # the next line starts behind this one
                     break
                 yield place, Document(piece, raw.tell(), place, more=True)
             else:
@@ -102,30 +102,18 @@ def _read_lines(
         number, line = number + 1, stream.readline(LONG_LINE)
 
 
-def decode_line(start: bytes, stream: IO[bytes]) -> Iterator[str]:
-    """The text of a line in blocks.
+def _blocks_of_line(start: bytes, stream: IO[bytes]) -> Iterator[bytes]:
+    block = start
+    while block:
+        yield block
+        block = b"" if block.endswith(b"\n") else stream.readline(BLOCK)
 
-    Args:
-        start: Its beginning, which is read already.
-        stream: The rest.
 
-    Raises:
-        UnicodeDecodeError: If it is not UTF-8.
-    """
+def _decode(blocks: Iterable[bytes]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    yield decoder.decode(start)
-    for block in _rest_of_line(stream):
+    for block in blocks:
         yield decoder.decode(block)
     yield decoder.decode(b"", final=True)
-
-
-def _rest_of_line(stream: IO[bytes]) -> Iterator[bytes]:
-    block = b""
-    while not block.endswith(b"\n"):
-        block = stream.readline(BLOCK)
-        if not block:
-            return
-        yield block
 
 
 def _text_of_line(line: bytes, field: Field) -> str | Fault:

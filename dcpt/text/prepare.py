@@ -11,33 +11,29 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from filelock import lock_descriptor
 
-from dcpt.atomic_files import replace_file, sync_folder, write_text
+from dcpt.atomic_files import sync_folder, write_text
 from dcpt.errors import InputError
 from dcpt.file_hashes import hash_file
 from dcpt.own_folders import is_marked, mark_folder
 from dcpt.text.bases import StudyBase, check_bases, sample_documents
+from dcpt.text.channel_writer import ChannelWriter
 from dcpt.text.manifest import (
     RECORD_FILE,
-    SPLITS,
     TOKENIZER_FOLDER,
     Manifest,
     Overlap,
     Prepared,
-    Split,
     check_sizes,
     check_tokenizer,
     count_overlaps,
-    count_shared,
     is_whole,
     load_prepared,
     open_shard,
@@ -47,7 +43,7 @@ from dcpt.text.manifest import (
 from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
 from dcpt.text.pool import start_pool
 from dcpt.text.prepare_warnings import find_warnings
-from dcpt.text.shards import ShardWriter, encode_documents
+from dcpt.text.shards import encode_documents
 from dcpt.text.sources import (
     Channel,
     ChannelSource,
@@ -298,26 +294,17 @@ class _Work:
         """Write both shards of a channel, the hashes of its documents, then its manifest."""
         asked = channel.asked
         total = sum(source.size for source, _ in channel.parts)
-        caps: dict[Split, int | None] = {"train": asked.max_tokens, "valid": None}
-        writers = {split: ShardWriter(place, split, caps[split]) for split in SPLITS}
-        empty = start = 0
-        spelled_out: Counter[str] = Counter()
-        with closing(writers["train"]), closing(writers["valid"]):
+        start = 0
+        with closing(ChannelWriter(place, asked.max_tokens)) as writer:
             for source, rule in channel.parts:
                 documents = read_all(asked, source)
                 for batch in encode_documents(documents, vocabulary, rule, pool, self.workers):
-                    for split, encoded in batch.splits.items():
-                        writers[split].write(encoded)
-                    empty += batch.empty_documents
-                    spelled_out.update(batch.spelled_out)
+                    writer.write(batch, rule)
                     self.progress(asked.name, start + batch.position, total)
-                    if writers["train"].full and rule.valid_fraction < 1:
+                    if writer.full and rule.valid_fraction < 1:
                         break
                 start += source.size
-            counts = {split: writer.finish() for split, writer in writers.items()}
-        hashes = {split: distinct for split, (_, distinct) in counts.items()}
-        with replace_file(place / "documents.npz") as partial, partial.open("wb") as file:
-            np.savez(file, train=hashes["train"], valid=hashes["valid"])
+            counts, shared = writer.finish()
         manifest = Manifest(
             channel=asked.name,
             key=self.keys[asked.name],
@@ -330,13 +317,13 @@ class _Work:
             vocab_size=vocabulary.size,
             eos_id=vocabulary.eos_id,
             tokenizer_sha256=vocabulary.sha256,
-            empty_documents=empty,
-            documents_in_both_splits=count_shared(hashes["train"], hashes["valid"]),
-            train=counts["train"][0],
-            valid=counts["valid"][0],
+            empty_documents=writer.empty_documents,
+            documents_in_both_splits=shared,
+            train=counts["train"],
+            valid=counts["valid"],
             inputs=channel.inputs,
             bos_id=vocabulary.bos_id,
-            spelled_out=dict(spelled_out),
+            spelled_out=dict(writer.spelled_out),
         )
         write_text(place / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 

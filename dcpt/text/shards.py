@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from dcpt.text.cuts import Cutter
+from dcpt.text.documents import LONG_CHARACTERS, Document, DocumentHash, hash_document
+from dcpt.text.long_documents import LongDocument, Parts
 from dcpt.text.manifest import SPLITS, Split, SplitCounts
 from dcpt.text.pool import map_in_order
-from dcpt.text.reading import Document
 from dcpt.text.tokenizer import Vocabulary, shard_dtype
 
 BATCH_CHARACTERS = 500_000
@@ -69,10 +71,23 @@ class EncodedBatch:
     spelled_out: dict[str, int]
 
 
-def hash_document(text: str) -> int:
-    """Hash a document to 64 bits; runs of white space count as one space."""
-    squeezed = " ".join(text.split())
-    return int.from_bytes(hashlib.blake2b(squeezed.encode(), digest_size=8).digest(), "little")
+@dataclass(frozen=True)
+class EncodedParts:
+    """What comes back for consecutive parts of a long document.
+
+    Attributes:
+        ids: Their ids.
+        text_bytes: Their length in UTF-8.
+        position: Bytes of the source's files read so far.
+        spelled_out: How often they spell out each special token.
+        ends: The document that ends with them, if it does.
+    """
+
+    ids: NDArray[np.unsignedinteger]
+    text_bytes: int
+    position: int
+    spelled_out: dict[str, int]
+    ends: DocumentHash | None
 
 
 def encode_documents(
@@ -81,7 +96,7 @@ def encode_documents(
     rule: SplitRule,
     pool: Executor | None,
     workers: int,
-) -> Iterator[EncodedBatch]:
+) -> Iterator[EncodedBatch | EncodedParts]:
     """Encode documents in their order.
 
     Args:
@@ -92,23 +107,32 @@ def encode_documents(
         workers: How many processes the pool has.
 
     Raises:
-        InputError: If a process dies.
+        InputError: If a process dies, or a long document cannot be cut.
     """
     encode = partial(_encode, vocabulary=vocabulary, rule=rule)
-    yield from map_in_order(encode, _batches(documents), pool, workers)
+    yield from map_in_order(encode, _batches(documents, vocabulary), pool, workers)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[tuple[list[str], int]]:
-    texts: list[str] = []
-    characters = position = 0
-    for text, position, _ in documents:
-        texts.append(text)
-        characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield texts, position
-            texts, characters = [], 0
-    if texts:
-        yield texts, position
+def _batches(
+    documents: Iterable[Document], vocabulary: Vocabulary
+) -> Iterator[list[Document] | Parts]:
+    batch: list[Document] = []
+    characters = 0
+    long: LongDocument | None = None
+    for document in documents:
+        if long is None and not document.more and len(document.text) <= LONG_CHARACTERS:
+            batch.append(document)
+            characters += len(document.text)
+        if batch and (batch[-1] is not document or characters >= BATCH_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        if long is None and not document.more and len(document.text) <= LONG_CHARACTERS:
+            continue
+        long = long or LongDocument(_cutter(vocabulary), BATCH_CHARACTERS)
+        yield from long.add(document)
+        long = long if document.more else None
+    if batch:
+        yield batch
 
 
 @lru_cache(maxsize=1)
@@ -116,36 +140,70 @@ def _load(vocabulary: Vocabulary) -> Tokenizer:
     return vocabulary.load()
 
 
-def _encode(batch: tuple[list[str], int], vocabulary: Vocabulary, rule: SplitRule) -> EncodedBatch:
-    texts, position = batch
-    dtype = shard_dtype(vocabulary.size)
-    kept = [text for text in texts if text and not text.isspace()]
-    sides: dict[Split, list[tuple[int, str]]] = {split: [] for split in SPLITS}
-    for text in kept:
-        document_hash = hash_document(text)
-        sides[rule.side(document_hash)].append((document_hash, text))
+@lru_cache(maxsize=1)
+def _cutter(vocabulary: Vocabulary) -> Cutter:
+    return Cutter(_load(vocabulary))
+
+
+def _encode(
+    batch: list[Document] | Parts, vocabulary: Vocabulary, rule: SplitRule
+) -> EncodedBatch | EncodedParts:
+    if isinstance(batch, Parts):
+        return _encode_parts(batch, vocabulary)
+    kept = [document for document in batch if document.text and not document.text.isspace()]
+    sides: dict[Split, list[tuple[int, Document]]] = {split: [] for split in SPLITS}
+    for document in kept:
+        document_hash = hash_document(document.text)
+        sides[rule.side(document_hash)].append((document_hash, document))
     splits = {}
-    for split, documents in sides.items():
-        encodings = _load(vocabulary).encode_batch_fast(
-            [text for _, text in documents], add_special_tokens=False
-        )
+    for split, hashed in sides.items():
+        documents = [document for _, document in hashed]
         start = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
-        ids = [[*start, *encoding.ids, vocabulary.eos_id] for encoding in encodings]
+        ids = [[*start, *inner, vocabulary.eos_id] for inner in _ids(documents, vocabulary)]
         splits[split] = Encoded(
-            ids=np.concatenate([np.array(i, dtype=dtype) for i in ids] or [np.empty(0, dtype)]),
-            hashes=np.array([h for h, _ in documents], dtype=np.uint64),
+            ids=_join(ids, vocabulary),
+            hashes=np.array([h for h, _ in hashed], dtype=np.uint64),
             tokens=np.array([len(i) for i in ids], dtype=np.int64),
-            text_bytes=np.array([len(text.encode()) for _, text in documents], dtype=np.int64),
+            text_bytes=np.array([len(d.text.encode()) for d in documents], dtype=np.int64),
         )
     spelled_out = _count_special_tokens(kept, vocabulary.special_tokens)
-    return EncodedBatch(splits, len(texts) - len(kept), position, spelled_out)
+    return EncodedBatch(splits, len(batch) - len(kept), batch[-1].position, spelled_out)
 
 
-def _count_special_tokens(texts: list[str], tokens: tuple[str, ...]) -> dict[str, int]:
+def _encode_parts(parts: Parts, vocabulary: Vocabulary) -> EncodedParts:
+    documents = [part for part in parts.parts if part.text]
+    ids = _ids(documents, vocabulary)
+    if parts.starts and vocabulary.bos_id is not None:
+        ids.insert(0, [vocabulary.bos_id])
+    if parts.ends is not None:
+        ids.append([vocabulary.eos_id])
+    return EncodedParts(
+        ids=_join(ids, vocabulary),
+        text_bytes=sum(len(document.text.encode()) for document in documents) + parts.left_out,
+        position=parts.parts[-1].position,
+        spelled_out=_count_special_tokens(documents, vocabulary.special_tokens),
+        ends=parts.ends,
+    )
+
+
+def _ids(documents: list[Document], vocabulary: Vocabulary) -> list[list[int]]:
+    """The ids of each document or part."""
+    texts = [document.text for document in documents]
+    encodings = _load(vocabulary).encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
+def _join(ids: list[list[int]], vocabulary: Vocabulary) -> NDArray[np.unsignedinteger]:
+    dtype = shard_dtype(vocabulary.size)
+    return np.concatenate([np.array(i, dtype=dtype) for i in ids] or [np.empty(0, dtype)])
+
+
+def _count_special_tokens(documents: list[Document], tokens: tuple[str, ...]) -> dict[str, int]:
     """How often the texts spell out special tokens, which are encoded as characters."""
     if not tokens:
         return {}
     starts, pattern = {token[0] for token in tokens}, _pattern(tokens)
+    texts = [document.text for document in documents]
     likely = (text for text in texts if any(start in text for start in starts))
     return dict(Counter(match for text in likely for match in pattern.findall(text)))
 
@@ -187,6 +245,18 @@ class ShardWriter:
         self._lengths.append(encoded.tokens[:n_documents])
         self._tokens += n_ids
         self._text_bytes += int(encoded.text_bytes[:n_documents].sum())
+
+    def write_long(self, document_hash: int, file: IO[bytes], tokens: int, text_bytes: int) -> None:
+        """Add a long document whose ids are in a file, unless the cap is reached."""
+        if self.full:
+            return
+        while block := file.read(1 << 20):
+            self._file.write(block)
+            self._sha256.update(block)
+        self._hashes.append(np.array([document_hash], dtype=np.uint64))
+        self._lengths.append(np.array([tokens], dtype=np.int64))
+        self._tokens += tokens
+        self._text_bytes += text_bytes
 
     @property
     def full(self) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
+from dcpt.text.documents import LONG_CHARACTERS, Document, beginnings
 from dcpt.text.manifest import RECORD_FILE, TOKENIZER_FOLDER
 from dcpt.text.reading import (
-    Document,
     InputFile,
     Source,
     check_is_text,
@@ -20,7 +20,7 @@ from dcpt.text.reading import (
     identify,
     read_documents,
 )
-from dcpt.text.shards import SplitRule, hash_document
+from dcpt.text.shards import SplitRule
 from dcpt.text.tokenizer import SAMPLE_BYTES
 
 FORMAT = 1
@@ -195,8 +195,9 @@ def sample_texts(
         sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
         # A capped channel must not be read to its end for this: a token is about four bytes.
         enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
-        for text, position, _ in read_all(channel.asked, channel.train):
-            document_hash = hash_document(text)
+        documents = beginnings(read_all(channel.asked, channel.train), SAMPLE_BYTES)
+        for document, document_hash in documents:
+            text, position = document.text, document.position
             size = len(text.encode())
             read_bytes += size
             if document_hash < limit and rule.side(document_hash) == "train":
@@ -209,7 +210,9 @@ def sample_texts(
             progress(TOKENIZER_FOLDER, start + position, total)
             if enough is not None and read_bytes >= enough:
                 break
-        yield from (sample[h] for h in sorted(sample))
+        for text in (sample[h] for h in sorted(sample)):
+            for at in range(0, len(text), LONG_CHARACTERS):  # what is learnt from takes memory, too
+                yield text[at : at + LONG_CHARACTERS]
         start += channel.train.size
 
 

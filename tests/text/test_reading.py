@@ -15,8 +15,9 @@ from pyarrow import parquet
 
 from dcpt import file_hashes
 from dcpt.errors import InputError
-from dcpt.text import reading
-from dcpt.text.reading import Document, find_source, identify, read_documents
+from dcpt.text import text_files
+from dcpt.text.documents import Document
+from dcpt.text.reading import find_source, identify, read_documents
 
 TEXTS = ["one", "two\nlines", "Größe 大小 🙂", ""]
 
@@ -278,7 +279,7 @@ def test_the_problems_of_all_files_are_named_at_once(tmp_path: Path) -> None:
 def test_a_separator_parts_the_documents_of_a_text_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(reading, "_BLOCK", block)
+    monkeypatch.setattr(text_files, "BLOCK", block)
     path = tmp_path / "a.txt"
     path.write_text("\ufefföne\n<|end|>\ntwo\nlines\n<|end|>three", encoding="utf-8")
     source = find_source(str(path), "channel c")
@@ -288,6 +289,6 @@ def test_a_separator_parts_the_documents_of_a_text_file(
         "öne",
         "<|end|>",
     ]
-    path.write_bytes(b"fine<|end|>caf\xe9")
-    with pytest.raises(InputError, match=r"document that starts with b'caf\\xe9' is not UTF-8"):
+    path.write_bytes(b"fine<|end|>\ncaf\xe9")
+    with pytest.raises(InputError, match=r"a\.txt: line 2, byte 15: not UTF-8 \(0xe9\)"):
         list(read_documents(source, "text", "<|end|>"))
