@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recommend, report, runs
+from dcpt.cli.refine_commands import next_runs, refine
 from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
 from dcpt.errors import InputError, Stopped
 from dcpt.names import escape_controls
@@ -94,7 +95,9 @@ COMMANDS = (
     recommend,
     report,
     diagnose,
+    next_runs,
     verify,
+    refine,
     demo,
 )
 """The commands in the order of ``--help``."""

@@ -15,6 +15,7 @@ from dcpt.cli.options import (
     Columns,
     Json,
     Laws,
+    Level,
     OwnLaws,
     Place,
     Schedules,
@@ -314,7 +315,7 @@ def recommend(
         float | None, typer.Option(help="Fix the learning rate at this value.")
     ] = None,
     warmup_tokens: WarmupTokens = None,
-    level: Annotated[float, typer.Option(min=0.5, max=0.99, help="Interval probability.")] = 0.9,
+    level: Level = 0.9,
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
@@ -325,27 +326,25 @@ def recommend(
 
     Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3%
     """
-    from dcpt.cli.console import as_json, note_all, note_damaged, open_console
+    from dcpt.cli.console import as_json, note_damaged, open_console
     from dcpt.cli.show_fit import show_answer
-    from dcpt.pipeline.answer import read_target, recommend_for
-    from dcpt.pipeline.target import complete_target
+    from dcpt.cli.target_options import ask_target
+    from dcpt.pipeline.answer import recommend_for
     from dcpt.pipeline.workspace import damaged_files, open_place
 
     opened = open_place(place)
     note_damaged(damaged_files(opened))
-    target = read_target(
+    target = ask_target(
         opened,
-        n_params=read_count("--n-params", n_params),
-        n_tokens=read_count("--n-tokens", n_tokens),
+        n_params=n_params,
+        n_tokens=n_tokens,
         limit=limit,
-        base_losses=read_base_losses(base_loss),
+        base_loss=base_loss,
         base_peak_learning_rate=base_peak_learning_rate,
-        base_n_tokens=read_count("--base-n-tokens", base_n_tokens),
+        base_n_tokens=base_n_tokens,
         learning_rate=learning_rate,
-        warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
+        warmup_tokens=warmup_tokens,
     )
-    target, notes = complete_target(opened, target)
-    note_all(notes)
     answer = recommend_for(opened, target, level, law or ())
     if json:
         typer.echo(as_json(answer.as_dict()))

@@ -64,6 +64,7 @@ OwnLaws = Annotated[
     list[str] | None,
     typer.Option("--law", help="module:name of your own law, if the fit contains one. Repeatable."),
 ]
+Level = Annotated[float, typer.Option(min=0.5, max=0.99, help="Interval probability.")]
 Channels = Annotated[
     list[str] | None, typer.Option("--channel", help="Use only this channel. Repeatable.")
 ]
@@ -131,6 +132,19 @@ def read_bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
     return bounds
 
 
+def read_shares(option: str, texts: list[str] | None) -> list[float] | None:
+    """Shares such as ``25%`` or ``0.25``; None where there are none."""
+    return [_read_share(option, text) for text in texts or []] or None
+
+
+def _read_share(option: str, text: str) -> float:
+    number = text.strip().removesuffix("%")
+    share = _read_number(option, "", number, "25%") / (100 if text.strip().endswith("%") else 1)
+    if not 0 < share <= 1:
+        raise InputError(f"{option} {text}: a share lies between 0 and 1; write it as 25%")
+    return share
+
+
 def read_count(option: str, text: str | None) -> int | None:
     """A human number; the error names the option."""
     from dcpt.quantities import parse_count
@@ -174,5 +188,6 @@ def _read_number(option: str, name: str, text: str, example: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{option} {name}: {text!r} is not a finite number; write it as {example}")
+        place = f"{option} {name}".rstrip()
+        raise InputError(f"{place}: {text!r} is not a finite number; write it as {example}")
     return value

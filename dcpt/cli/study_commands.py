@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dcpt.grid.queue import Outcome
 
 
-def _end(outcome: Outcome, console: Console) -> None:
+def end(outcome: Outcome, console: Console) -> None:
     """Print the runs that failed; exit with code 1 if there are any."""
     from dcpt.cli.console import print_line
 
@@ -139,7 +139,7 @@ def run_grid(
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
         for sentence in repeated_text(view.planned, workspace.folder):
             print_line(console, f"note: {sentence}", "yellow")
-    _end(outcome, console)
+    end(outcome, console)
 
 
 def status(
@@ -207,7 +207,7 @@ def verify(
         return
     with watch_grid(console, slots, "verification") as view:
         checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())
-    _end(outcome, console)
+    end(outcome, console)
     assert checked is not None
     if json:
         typer.echo(as_json(checked.as_dict()))
@@ -244,4 +244,4 @@ def demo(
     if json:
         typer.echo(as_json(answer.as_dict()))
     if outcome is not None:
-        _end(outcome, console)
+        end(outcome, console)

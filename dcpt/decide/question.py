@@ -76,6 +76,15 @@ class Question:
             ratio: Shares of domain text, shape (M,).
             rate: Learning rates, shape (M,); NaN where the runs have none.
         """
+        return self.fit.points(channel, self.frame(ratio, rate))
+
+    def frame(self, ratio: Array, rate: Array) -> pd.DataFrame:
+        """The target at pairs of ratio and learning rate, with the table's columns.
+
+        Args:
+            ratio: Shares of domain text, shape (M,).
+            rate: Learning rates, shape (M,); NaN where the runs have none.
+        """
         target = self.target
         frame = pd.DataFrame({"ratio": ratio, "learning_rate": rate})
         known = {
@@ -94,7 +103,7 @@ class Question:
         frame = frame.assign(**{n: v for n, v in known.items() if v is not None}, phase=self.phase)
         if np.isnan(rate).all():
             frame = frame.drop(columns="learning_rate")
-        return self.fit.points(channel, frame)
+        return frame
 
     def extrapolation(self, rate: float | None) -> dict[str, float]:
         """Factor by which the target lies outside the points of its phase, per axis; 1 inside."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcpt.runs.folders import RunFolder
-from dcpt.runs.identity import RunConfig
+from dcpt.runs.identity import CHOSEN, RunConfig
 from dcpt.runs.names import table_names
 from dcpt.runs.stored import StoredRuns
 
@@ -34,14 +34,14 @@ def read_journals(stored: StoredRuns, asked: Collection[str]) -> dict[str, Journ
 
     Args:
         stored: What the study's run folders hold.
-        asked: Hashes of the trunks and branches that the study asks for; its verification runs are
-            read as well.
+        asked: Hashes of the trunks and branches that the study asks for; runs that were trained to
+            narrow or to verify a decision are read as well.
     """
     trunks = stored.trunk_names
     found: dict[str, Journal] = {}
     for folder, config in stored.sound:
         identity = config.identity
-        if identity.hash not in asked and config.recorded.purpose != "verify":
+        if identity.hash not in asked and config.recorded.purpose not in CHOSEN:
             continue
         name = trunks.get(identity.trunk or identity.hash, folder.path.name)
         before = found.get(name, Journal())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dcpt.errors import InputError
@@ -11,7 +12,15 @@ from dcpt.grid.checkpoints import identify_checkpoint
 from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.grid.warmup import resolve_warmup, write_warmup
 from dcpt.runs.course import channel_shares
-from dcpt.runs.identity import Architecture, ChannelIdentity, Decay, Identity, Recorded, RunConfig
+from dcpt.runs.identity import (
+    Architecture,
+    ChannelIdentity,
+    Decay,
+    Identity,
+    Purpose,
+    Recorded,
+    RunConfig,
+)
 from dcpt.runs.stored import StoredRuns
 from dcpt.study.folder import StudyFolder
 from dcpt.study.schema import GridPart, Study
@@ -91,12 +100,15 @@ class Planner:
         """
         write_warmup(self.folder, self.warmup)
 
-    def plan(self, asked: Sequence[Trunk] | None = None) -> list[PlannedRun]:
+    def plan(
+        self, asked: Sequence[Trunk] | None = None, purpose: Purpose = "grid"
+    ) -> list[PlannedRun]:
         """List runs: pre-trained bases, trunks and their branches.
 
         Args:
-            asked: Only these trunks, to verify a recommendation, with the bases they start from;
-                None takes the grid, and pre-trains the target's base as well.
+            asked: Only these trunks, with the bases they start from; None takes the grid and the
+                listed runs, and pre-trains the target's base as well.
+            purpose: Why the trunks are trained.
 
         Returns:
             Runs without duplicates; a run comes after those it needs.
@@ -105,9 +117,15 @@ class Planner:
             InputError: If the texts are too short, a checkpoint cannot be read, or the study asks
                 for what cannot be trained.
         """
-        study, trunks = self.study, asked
-        if trunks is None:
+        study = self.study
+        if asked is None:
             trunks = [trunk for part in study.grid for trunk in self._cross(part)]
+            trunks += [
+                Trunk(run.base, run.ratio, run.learning_rate, run.seed, run.tokens)
+                for run in study.runs
+            ]
+        else:
+            trunks = [replace(trunk, n_tokens=trunk.n_tokens or self.n_tokens) for trunk in asked]
         self._check(trunks)
         labels = {trunk.base for trunk in trunks}
         if asked is None and study.target is not None and study.target.base is not None:
@@ -115,11 +133,28 @@ class Planner:
         ladder = set(study.bases.ladder.sizes if study.bases.ladder else ())
         bases = {label: self._pretrain(label) for label in sorted(labels & ladder)}
         planned = {run.config.identity.hash: run for run in bases.values()}
-        for trunk in trunks:
-            purpose = "grid" if asked is None else "verify"
-            for run in self._trunk(trunk, purpose, bases.get(trunk.base)):
+        for trunk, leaves in self._merge(trunks).items():
+            for run in self._trunk(trunk, leaves, purpose, bases.get(trunk.base)):
                 planned.setdefault(run.config.identity.hash, run)
         return list(planned.values())
+
+    def _merge(self, trunks: Sequence[Trunk]) -> dict[Trunk, list[int]]:
+        """Merge trunks that differ in their length alone: they are the same run.
+
+        Returns:
+            Tokens at which decays leave each trunk, ascending; the last is its end. A merged trunk
+            has no length of its own, unless all of its requests had one.
+        """
+        leaves: dict[Trunk, set[int]] = {}
+        full = {replace(trunk, n_tokens=None) for trunk in trunks if trunk.n_tokens is None}
+        for trunk in trunks:
+            run = replace(trunk, n_tokens=None)
+            ends = self._leaves() if trunk.n_tokens is None else [self._whole_steps(trunk.n_tokens)]
+            leaves.setdefault(run, set()).update(ends)
+        return {
+            run if run in full else replace(run, n_tokens=max(ends)): sorted(ends)
+            for run, ends in leaves.items()
+        }
 
     def _check(self, trunks: Sequence[Trunk]) -> None:
         """Refuse what every run would fail of, before any is trained.
@@ -259,8 +294,9 @@ class Planner:
             )
         return *self._checkpoints[label], self.study.bases.checkpoints[label].n_tokens
 
-    def _leaves(self, end: int) -> list[int]:
+    def _leaves(self) -> list[int]:
         """Tokens at which branches leave a trunk of the grid."""
+        end = self.n_tokens
         leaves = sorted({self._whole_steps(at) for at in self.study.branches.at} | {end})
         if leaves[-1] > end:
             raise InputError(
@@ -269,11 +305,12 @@ class Planner:
             )
         return leaves
 
-    def _trunk(self, trunk: Trunk, purpose: str, pretrain: PlannedRun | None) -> list[PlannedRun]:
-        """The trunk itself and its branches."""
+    def _trunk(
+        self, trunk: Trunk, leaves: list[int], purpose: Purpose, pretrain: PlannedRun | None
+    ) -> list[PlannedRun]:
+        """The trunk itself and its branches, which leave it at ``leaves``."""
         base, path, base_n_tokens = self._base_of(trunk.base, pretrain)
-        end = self.n_tokens if trunk.n_tokens is None else self._whole_steps(trunk.n_tokens)
-        leaves = self._leaves(end) if purpose == "grid" else [end]
+        end = leaves[-1]
         if leaves[0] <= self.warmup_tokens:
             raise InputError(
                 f"a branch would leave at {leaves[0]} tokens, within the warmup of "
@@ -316,9 +353,10 @@ class Planner:
         needs = () if pretrain is None else (pretrain.config.identity.hash,)
         config = RunConfig(identity=identity, recorded=recorded)
         branches = [self._branch(identity, start, about) for start in leaves]
-        if purpose == "grid":  # a verification measures the ordinary decay only
+        if trunk.n_tokens is None:  # trunks with a length of their own have the ordinary decay only
             branches += [
-                self._branch(identity, end, about, name) for name in self.study.branches.mixtures
+                self._branch(identity, self.n_tokens, about, name)
+                for name in self.study.branches.mixtures
             ]
         return [
             PlannedRun(config, needs, n_params),

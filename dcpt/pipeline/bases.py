@@ -20,30 +20,41 @@ from dcpt.study.folder import StudyFolder
 
 def study_target(workspace: Workspace) -> dict[str, Any]:
     """The study's target section, with the base's own losses as measured."""
-    from dcpt.table.channels import GENERAL_TOTAL, weighted_total
-
     study = workspace.study
     section = study.target
     if section is None:
         raise InputError(f"{workspace}: target: missing; name the large run that the answer is for")
     known = known_base(workspace, section.base) if section.base is not None else {}
     names = table_names(study.channels)
-    measured = {names[name]: loss for name, loss in known.get("loss", {}).items()}
     given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
-    if len(study.general) > 1 and measured:
-        weights = {channel.name: channel.weight for channel in study.general}
-        measured[GENERAL_TOTAL] = weighted_total(measured, weights)
     return {
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,
         "limit": section.limit,
-        "base_losses": {**measured, **given},
+        "base_losses": {**table_losses(workspace, known), **given},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
         "learning_rate": section.learning_rate,
         "base": section.base,
         "section_sha256": hash_section(workspace),
     }
+
+
+def table_losses(workspace: Workspace, known: Mapping[str, Any]) -> dict[str, float]:
+    """Losses of a base by the channels of the table, with the total of several general ones.
+
+    Args:
+        workspace: The study.
+        known: What :func:`known_base` gives; empty if nothing is known.
+    """
+    from dcpt.table.channels import GENERAL_TOTAL, weighted_total
+
+    study, names = workspace.study, table_names(workspace.study.channels)
+    measured = {names[name]: float(loss) for name, loss in known.get("loss", {}).items()}
+    if len(study.general) > 1 and measured:
+        weights = {channel.name: channel.weight for channel in study.general}
+        measured[GENERAL_TOTAL] = weighted_total(measured, weights)
+    return measured
 
 
 def hash_section(workspace: Workspace) -> str | None:

@@ -12,6 +12,7 @@ from dcpt.errors import InputError
 from dcpt.grid.planned import Trunk
 from dcpt.pipeline.bases import measured_file, measured_on, read_measured
 from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.identity import Purpose
 from dcpt.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -102,12 +103,21 @@ def train_study(
     slots: Sequence[Slot],
     *,
     trunks: Sequence[Trunk] | None = None,
+    purpose: Purpose = "grid",
     on_tick: Tick | None = None,
 ) -> Outcome:
-    """Train all runs of the study, or only those of some trunks, that are not done."""
+    """Train all runs of the study, or only those of some trunks, that are not done.
+
+    Args:
+        workspace: The study.
+        slots: The workers.
+        trunks: Only these trunks; None takes all runs that the study asks for.
+        purpose: Why the trunks are trained.
+        on_tick: Called with the queue while runs are in training.
+    """
     from dcpt.grid.local import LocalEngine
 
-    planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks)
+    planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks, purpose)
     workspace.planner.settle_warmup()
     try:
         return LocalEngine(workspace.folder, slots, on_tick).run(planned)

@@ -64,7 +64,7 @@ def estimate_verification(workspace: Workspace, slot: Slot) -> list[Estimate]:
 
     check_fit(workspace)
     trunks = verification_trunks(workspace, read_recommendation(workspace.fit_folder))
-    planned = workspace.plan_trunks(list(trunks.values()))
+    planned = workspace.plan_trunks(list(trunks.values()), "verify")
     return estimate_runs(planned, workspace.folder, slot)
 
 
@@ -87,12 +87,14 @@ def verify_study(
     folder = workspace.fit_folder
     answer = read_recommendation(folder)
     trunks = verification_trunks(workspace, answer)
-    outcome = train_study(workspace, slots, trunks=list(trunks.values()), on_tick=on_tick)
+    outcome = train_study(
+        workspace, slots, trunks=list(trunks.values()), purpose="verify", on_tick=on_tick
+    )
     if outcome.failed:
         return None, outcome
     labels = {}
     for label, trunk in trunks.items():
-        configs = (run.config for run in workspace.plan_trunks([trunk]))
+        configs = (run.config for run in workspace.plan_trunks([trunk], "verify"))
         config = next(config for config in configs if config.identity.kind == "trunk")
         labels[workspace.stored.folder_of(config).path.name] = label
     runs = collect_runs(workspace)

@@ -11,6 +11,7 @@ from dcpt.errors import InputError
 from dcpt.grid.plan import Planner
 from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.grid.warmup import damaged_warmup
+from dcpt.runs.identity import Purpose
 from dcpt.runs.stored import StoredRuns, read_stored
 from dcpt.study.files import load_study
 from dcpt.study.folder import StudyFolder
@@ -62,9 +63,14 @@ class Workspace:
         """Every run that the study asks for."""
         return self.planner.plan()
 
-    def plan_trunks(self, trunks: Sequence[Trunk]) -> list[PlannedRun]:
-        """The runs of some trunks alone, with the bases they start from."""
-        return self.planner.plan(trunks)
+    def plan_trunks(self, trunks: Sequence[Trunk], purpose: Purpose) -> list[PlannedRun]:
+        """The runs of some trunks alone, with the bases they start from.
+
+        Args:
+            trunks: The trunks.
+            purpose: Why they are trained.
+        """
+        return self.planner.plan(trunks, purpose)
 
     @cached_property
     def rows(self) -> StudyRows:

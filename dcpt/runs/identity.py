@@ -16,6 +16,13 @@ Packing = Literal["concatenated", "documents"]
 
 Side = Literal["general", "domain", "extra"]
 
+Purpose = Literal["base", "grid", "next", "verify"]
+"""Why a run was trained: as a base, for the study's grid, chosen by ``dcpt refine`` to narrow the
+decision, or to verify a recommendation."""
+
+CHOSEN: tuple[Purpose, ...] = ("next", "verify")
+"""Purposes of runs that a study file need not list; their rows are in the study's table too."""
+
 
 class Frozen(BaseModel):
     """A record that refuses unknown keys and changes."""
@@ -144,7 +151,7 @@ class Recorded(Frozen):
     data_path: str = "data"
     checkpoint_every_s: float = 60.0
     save_model: bool = False
-    purpose: Literal["base", "grid", "verify"] = "grid"
+    purpose: Purpose = "grid"
 
 
 class RunConfig(Frozen):

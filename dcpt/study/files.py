@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from dcpt.errors import InputError
-from dcpt.study.schema import Study
+from dcpt.study.schema import Included, Section, Study
 from dcpt.yaml_files import explain_problem, read_yaml
+
+Kind = TypeVar("Kind", bound=Section)
 
 MOST_SHOWN = 20
 """Problems that an error lists; the others are counted."""
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file.
+    """Read and check a study file, and the runs of the file that it includes.
 
     Raises:
         InputError: With every problem of the file: its key, value, rule and remedy.
@@ -25,11 +27,39 @@ def load_study(path: Path) -> Study:
     content = read_yaml(path, f"write one with `dcpt init {path}`")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no keys; write a study with `dcpt init {path}`")
+    study = _validate(path, content, Study)
+    if study.include is None:
+        return study
+    runs = load_included(path.parent / study.include, path).runs
+    listed = [run.model_dump() for run in (*study.runs, *runs)]
+    return _validate(path, {**content, "runs": listed}, Study)
+
+
+def load_included(path: Path, study: Path) -> Included:
+    """Read and check a file of runs that a study includes.
+
+    Args:
+        path: The file.
+        study: The study file.
+
+    Raises:
+        InputError: With every problem of the file.
+    """
+    remedy = f"write it with `dcpt next-runs {study} --write`, or remove `include` from {study}"
+    return _validate(path, read_yaml(path, remedy) or {}, Included)
+
+
+def _validate(path: Path, content: Any, kind: type[Kind]) -> Kind:
+    """Check the content of a file.
+
+    Raises:
+        InputError: With every problem: its key, value, rule and remedy.
+    """
     try:
-        return Study.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         problems = error.errors()
-        words = [f"{path}: {_explain(problem)}" for problem in problems[:MOST_SHOWN]]
+        words = [f"{path}: {_explain(problem, kind)}" for problem in problems[:MOST_SHOWN]]
         if len(problems) > MOST_SHOWN:
             words.append(f"{path}: {len(problems) - MOST_SHOWN:,} more problems")
         raise InputError(words) from None
@@ -41,15 +71,15 @@ def study_template(file_name: str) -> str:
     return template.format(file=file_name)
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[Section]) -> str:
     """A sentence for a pydantic problem: place, value, rule, remedy."""
-    where = ".".join(str(part)[:60] for part in problem["loc"]) or "study"
-    return explain_problem(problem, where, lambda: _keys_at(problem["loc"][:-1]))
+    where = ".".join(str(part)[:60] for part in problem["loc"]) or kind.__name__.lower()
+    return explain_problem(problem, where, lambda: _keys_at(problem["loc"][:-1], kind))
 
 
-def _keys_at(place: tuple[int | str, ...]) -> list[str]:
+def _keys_at(place: tuple[int | str, ...], kind: type[Section]) -> list[str]:
     """Valid keys of the section at a place such as ``("bases", "ladder")``."""
-    section: Any = Study
+    section: Any = kind
     inside_collection = False
     for part in place:
         if inside_collection:  # a list index or the label of a dict

@@ -157,6 +157,25 @@ class GridPart(Section):
         return self
 
 
+class ListedRun(Section):
+    """A run that the grid does not list, such as one that ``dcpt next-runs`` chose.
+
+    ``tokens`` is its length before its decay; without it, that of the study.
+    """
+
+    base: Name
+    ratio: Annotated[Fraction, Field(ge=0, le=1)]
+    learning_rate: Rate
+    tokens: Count | None = None
+    seed: Seed = 0
+
+
+class Included(Section):
+    """The file that ``include`` names."""
+
+    runs: list[ListedRun] = []
+
+
 class Branches(Section):
     """Decays to zero. Every trunk ends with a decay; others may start at chosen tokens.
 
@@ -235,6 +254,8 @@ class Study(Section):
     add_bos: bool | None = None
     bases: Bases
     grid: list[GridPart] = Field(min_length=1)
+    runs: list[ListedRun] = []
+    include: str | None = None
     tokens: Count
     branches: Branches = Branches()
     training: Training = Training()
@@ -283,6 +304,7 @@ class Study(Section):
                     "branches.mixtures; name it there, or remove it"
                 )
         wanted = [name for part in self.grid for name in part.bases]
+        wanted += [run.base for run in self.runs]
         if self.target is not None and self.target.base is not None:
             wanted.append(self.target.base)
         for name in wanted:
@@ -301,6 +323,9 @@ class Study(Section):
             lengths["bases.ladder.tokens"] = self.bases.ladder.tokens
         if self.target is not None:
             lengths["target.tokens"] = self.target.tokens
+        for number, run in enumerate(self.runs):
+            if run.tokens is not None:
+                lengths[f"runs.{number}.tokens"] = run.tokens
         for name, tokens in lengths.items():
             if tokens < 4 * batch:
                 raise ValueError(

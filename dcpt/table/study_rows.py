@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dcpt.runs.identity import RunConfig, hash_record
+from dcpt.runs.identity import CHOSEN, RunConfig, hash_record
 from dcpt.runs.names import bases_by_size, table_names
 from dcpt.runs.stored import StoredRuns
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
@@ -64,6 +64,8 @@ class StudyRows:
         left_out: Names of runs that the study does not ask for (any more): of another base, text,
             tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
             that it no longer has.
+        chosen: Names of the runs among ``rows`` that were trained to narrow or to verify a
+            decision.
         damaged: A sentence on each run of the study that a damaged file leaves without rows.
         own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
     """
@@ -72,6 +74,7 @@ class StudyRows:
     left_out: list[str]
     own_decays: list[OwnDecay]
     damaged: list[str]
+    chosen: list[str]
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
     A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
     together with its own.
 
-    A row is excluded from fits, with the reason, if it verifies a recommendation (a law is proved
-    on runs that its fit never saw), decays on a mixture of its own, lies beyond the study's trunk,
-    or diverged. Losses of extra channels stay in the run folders.
+    Runs that were trained to narrow or to verify a decision are rows like those of the grid. A row
+    is excluded from fits, with the reason, if it decays on a mixture of its own, lies beyond the
+    study's trunk, or diverged. Losses of extra channels stay in the run folders.
 
     Args:
         stored: What the study's run folders hold.
@@ -105,18 +108,19 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
     left_out: list[str] = []
     ends: list[_End] = []
     unread: list[str] = []
+    chosen: set[str] = set()
     for folder, config in stored.sound:
         if config.identity.kind == "pretrain":
             continue
         grid = asked.get(config.identity.hash)
         own = _own_mixture(config)
         base = config.identity.base
-        verifies = (
-            config.recorded.purpose == "verify"
+        is_chosen = (
+            config.recorded.purpose in CHOSEN
             and (own is None or own in mixtures)
             and base in bases.get(config.recorded.size, {base})
         )
-        if grid is None and not verifies:
+        if grid is None and not is_chosen:
             left_out.append(folder.path.name)
             continue
         mixture = None if own is None else mixtures[own]
@@ -125,6 +129,8 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
             unread.append(trunk)
             continue
         run = trunks.get(trunk, trunk)
+        if grid is None:
+            chosen.add(run)
         for point in folder.points():
             row = _row(run, grid or config, point)
             reason = _reason_to_exclude(row, grid, mixture)
@@ -137,7 +143,7 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
         + (f"; its {n} branches are left out with it" if (n := unread.count(run)) else "")
         for run, problem in damaged.items()
     ]
-    return StudyRows(rows, left_out, _own_decays(ends), named)
+    return StudyRows(rows, left_out, _own_decays(ends), named, sorted(chosen))
 
 
 def _own_mixture(config: RunConfig) -> str | None:
@@ -166,9 +172,7 @@ def _reason_to_exclude(
 ) -> str | None:
     if mixture is not None:
         return f"{OWN_MIXTURE}: {mixture}"
-    if grid is None:
-        return "verification run"
-    if row["n_tokens"] > grid.recorded.n_tokens:
+    if grid is not None and row["n_tokens"] > grid.recorded.n_tokens:
         return "beyond the study's trunk"
     losses = [value for name, value in row.items() if name.startswith(("loss_", "train_loss_"))]
     if max(losses) > LARGEST_LOSS:

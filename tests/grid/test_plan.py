@@ -14,6 +14,7 @@ from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import hash_record
+from dcpt.study.files import load_study
 
 
 def plan(study: Path, old: str = "", new: str = "") -> list[PlannedRun]:
@@ -55,6 +56,51 @@ def test_parts_that_overlap_are_trained_once(prepared: Path) -> None:
     assert len(names(runs, "trunk")) == len(set(names(runs, "trunk"))) == 7
 
 
+LISTED = "runs:\n  - {base: big, ratio: 0.4, learning_rate: 3e-3, tokens: 2048}\n"
+
+
+def test_a_listed_run_has_its_own_length_and_one_ordinary_decay(prepared: Path) -> None:
+    before = plan(prepared, "branches: {", "branches: {at: [2560], ")
+    study = prepared.read_text(encoding="utf-8")
+    prepared.write_text(study + LISTED, encoding="utf-8")
+    after = plan(prepared)
+    trunk, branch = (run.config for run in after[len(before) :])
+    assert (trunk.recorded.n_tokens, trunk.recorded.purpose) == (2048, "grid")
+    assert branch.identity.decay.start_tokens == 2048
+    assert (branch.recorded.size, branch.identity.ratio) == ("big", 0.4)
+
+
+def test_runs_that_differ_in_length_alone_are_a_trunk_with_several_decays(prepared: Path) -> None:
+    part = "runs:\n  - {base: a, ratio: 0.25, learning_rate: 3e-3, tokens: 2048}\n"
+    part += "  - {base: a, ratio: 0.25, learning_rate: 3e-3, tokens: 10240}\n"
+    before, study = plan(prepared), prepared.read_text(encoding="utf-8")
+    prepared.write_text(study + part, encoding="utf-8")
+    after = plan(prepared)
+    assert names(after, "trunk") == names(before, "trunk")
+    added = [run.config for run in after if run.name not in {run.name for run in before}]
+    assert [run.identity.decay.start_tokens for run in added] == [2048, 10240]
+    trunk = next(run.config for run in after if run.name == before[3].name)
+    assert trunk.recorded.keep_state_at == (2048, 5120, 10240)
+
+
+def test_a_study_includes_the_runs_of_another_file(prepared: Path) -> None:
+    (prepared.parent / "more.yaml").write_text(LISTED, encoding="utf-8")
+    study = prepared.read_text(encoding="utf-8")
+    prepared.write_text(f"include: more.yaml\n{study}", encoding="utf-8")
+    assert [run.ratio for run in Workspace(prepared).study.runs] == [0.4]
+    (prepared.parent / "more.yaml").write_text(LISTED.replace("big", "bigg"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"base 'bigg' is not among the study's bases.*'big'"):
+        load_study(prepared)
+    (prepared.parent / "more.yaml").write_text("run: []\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"more.yaml: run: unknown key; valid here: runs"):
+        load_study(prepared)
+    (prepared.parent / "more.yaml").unlink()
+    with pytest.raises(
+        InputError, match=r"more.yaml does not exist; write it with `dcpt next-runs"
+    ):
+        load_study(prepared)
+
+
 def test_a_longer_trunk_is_the_same_run(prepared: Path) -> None:
     before = plan(prepared)
     begin(prepared, before[3])
@@ -81,7 +127,7 @@ def test_a_new_batch_size_or_text_is_another_run(prepared: Path) -> None:
 
 def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) -> None:
     before = plan(prepared)
-    runs = Workspace(prepared).plan_trunks([Trunk("a", 0.5, 3e-3, n_tokens=10240)])
+    runs = Workspace(prepared).plan_trunks([Trunk("a", 0.5, 3e-3, n_tokens=10240)], "verify")
     assert [run.config.identity.kind for run in runs] == ["pretrain", "trunk", "branch"]
     assert runs[1].config.name in names(
         before, "trunk"

@@ -182,7 +182,7 @@ def test_runs_that_were_trained_meanwhile_are_read_after_the_old_ones_are_forgot
 ) -> None:
     workspace = Workspace(study)
     n_rows, planned = len(workspace.rows.rows), workspace.planned
-    for run in workspace.plan_trunks([Trunk("a", 0.4, 3e-3)]):
+    for run in workspace.plan_trunks([Trunk("a", 0.4, 3e-3)], "verify"):
         train(run.config, study.parent)
     assert len(workspace.rows.rows) == n_rows
     workspace.forget_runs()
