@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcpt.bundled import bundled_runs
+    from dcpt.decide.next_runs import next_runs
     from dcpt.decide.recommend import recommend
     from dcpt.decide.records import Target
     from dcpt.decide.sentences import summarise
@@ -36,6 +37,7 @@ _HOMES = {
     "fit": "dcpt.laws",
     "load_fit": "dcpt.laws",
     "load_runs": "dcpt.table",
+    "next_runs": "dcpt.decide.next_runs",
     "open_study": "dcpt.pipeline.opened",
     "plot": "dcpt.report.plot",
     "recommend": "dcpt.decide.recommend",
@@ -55,6 +57,7 @@ __all__ = [
     "fit",
     "load_fit",
     "load_runs",
+    "next_runs",
     "open_study",
     "plot",
     "recommend",

@@ -35,6 +35,13 @@ def note_left_out(names: Sequence[str]) -> None:
         )
 
 
+def note_chosen(names: Sequence[str]) -> None:
+    """Print on standard error which runs beyond the study's grid are fitted with it."""
+    if names:
+        runs = "1 run" if len(names) == 1 else f"{len(names)} runs"
+        note_all([f"the fit includes {runs} of `dcpt refine` or `dcpt verify`: {', '.join(names)}"])
+
+
 def note_all(sentences: Sequence[str]) -> None:
     """Print notes on standard error."""
     console = Console(stderr=True, highlight=False)

@@ -13,11 +13,13 @@ from dcpt.atomic_files import write_text
 from dcpt.cli.console import print_line
 from dcpt.cli.show_fit import law_table, show_answer
 from dcpt.cli.show_grid import prepared_table, watch_grid, watch_progress
+from dcpt.decide.budget import Budget
 from dcpt.errors import InputError
 from dcpt.own_folders import is_marked, mark_folder
 from dcpt.pipeline.answer import collect_runs, fit_runs, read_target, recommend_for, report_on
+from dcpt.pipeline.refine import refine_study
+from dcpt.pipeline.rounds import Goal, Refined
 from dcpt.pipeline.train import prepare_study, train_study
-from dcpt.pipeline.verify import verify_study
 from dcpt.pipeline.workspace import Place, Workspace
 from dcpt.quantities import format_seconds
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 BUNDLED = "bundled"
 """Subfolder of the demo without training."""
+
+BUDGET = "50%"
+"""Of the cost of the target's run: two short runs."""
 
 DOMAINS: dict[CorpusName, str] = {
     "icd": "the ICD-10-CM medical code book",
@@ -52,7 +57,7 @@ class _Steps:
 def run(
     out: Path, domain: str, seed: int, workers: int | None, console: Console
 ) -> tuple[Recommendation, Outcome]:
-    """Train a ladder on real text, fit, recommend, verify and report.
+    """Train a ladder on real text, fit, recommend, refine, verify and report.
 
     Args:
         out: Folder for all files; a second call resumes the first.
@@ -86,11 +91,11 @@ def run(
     console.print(law_table(fitted))  # the answer repeats the warnings about the fit
     answer = recommend_for(study, read_target(study))
     show_answer(console, answer)
-    if answer.best is not None:
-        steps.say("verification: training the target at the recommended pair and at two neighbours")
-        outcome.failed |= _verify(study, slots, console).failed
+    steps.say("refining: two short runs of the target, then a fit with them and a verification")
+    refined = _refine(study, slots, console)
+    outcome.failed |= refined.outcome.failed
     _report(study, steps)
-    return answer, outcome
+    return refined.answer or answer, outcome
 
 
 def write_study(out: Path, domain: CorpusName, seed: int) -> Path:
@@ -134,12 +139,18 @@ def _train(study: Workspace, slots: Sequence[Slot], console: Console) -> Outcome
         return train_study(study, slots, on_tick=view.tick)
 
 
-def _verify(study: Workspace, slots: Sequence[Slot], console: Console) -> Outcome:
-    with watch_grid(console, slots, "verification") as view:
-        checked, outcome = verify_study(study, slots, on_tick=view.tick)
-    for line in checked.words if checked is not None else []:
+def _refine(study: Workspace, slots: Sequence[Slot], console: Console) -> Refined:
+    budget = Budget.parse(BUDGET)
+    refined = refine_study(
+        study,
+        slots,
+        Goal(budget, width=0.0),
+        watch=lambda title: watch_grid(console, slots, title),
+        on_round=lambda done: print_line(console, done.say(budget)),
+    )
+    for line in refined.words:
         print_line(console, line)
-    return outcome
+    return refined
 
 
 def run_bundled(out: Path, console: Console) -> Recommendation:

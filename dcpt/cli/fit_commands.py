@@ -204,14 +204,21 @@ def fit(
 
     Example: dcpt fit runs.csv --law d-cpt --channel domain --json
     """
-    from dcpt.cli.console import as_json, note_damaged, note_left_out, open_console
+    from dcpt.cli.console import as_json, note_chosen, note_damaged, note_left_out, open_console
     from dcpt.cli.show_fit import fit_record, show_fit
     from dcpt.pipeline.answer import collect_runs, fit_runs, set_aside
-    from dcpt.pipeline.workspace import Workspace, damaged_files, left_out_runs, open_place
+    from dcpt.pipeline.workspace import (
+        Workspace,
+        chosen_runs,
+        damaged_files,
+        left_out_runs,
+        open_place,
+    )
 
     place = open_place(table)
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
+    note_chosen(chosen_runs(place))
     folder = out or (place.fit_folder if isinstance(place, Workspace) else None)
     runs = set_aside(collect_runs(place, read_mapping(column)), without or ())
     fitted = fit_runs(
@@ -228,7 +235,7 @@ def fit(
         size_column=size_column,
     )
     if json:
-        typer.echo(as_json(fit_record(fitted)))
+        typer.echo(as_json({**fit_record(fitted), "chosen_runs": chosen_runs(place)}))
     else:
         show_fit(open_console(), fitted)
         if folder is None:

@@ -135,7 +135,8 @@ def refine(
     from dcpt.cli.study_commands import end
     from dcpt.decide.budget import Budget
     from dcpt.grid.slots import choose_slots
-    from dcpt.pipeline.refine import Goal, refine_study
+    from dcpt.pipeline.refine import refine_study
+    from dcpt.pipeline.rounds import Goal
     from dcpt.pipeline.workspace import Workspace
 
     console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
@@ -151,9 +152,7 @@ def refine(
     )
     if json:
         typer.echo(as_json(refined.as_dict()))
-    elif refined.verification is not None:
-        for line in refined.verification.words:
+    else:
+        for line in refined.words:
             typer.echo(line)
-    elif refined.not_verified:
-        typer.echo(refined.not_verified)
     end(refined.outcome, console)

@@ -65,6 +65,11 @@ def verification_findings(recommendation: Recommendation, verification: Verifica
     """
     words = [_limit_words(recommendation, verification)]
     words += _direction_words(recommendation, verification)
+    if verification.fitted:
+        words.append(
+            f"The fit contains {len(verification.fitted)} of these "
+            f"{len(verification.runs)} runs, so they do not test its predictions."
+        )
     words.append(_best_words(verification, recommendation.domain_channel))
     ratio, interval = verification.measured_ratio, recommendation.ratio_interval
     if ratio is None:

@@ -282,6 +282,7 @@ class Verification:
             loss; None where the standard error is not known.
         one_sided: Mean of measured minus predicted loss, nats per token, of each channel that all
             runs miss in the same direction.
+        fitted: Runs that the fit contains, so that they do not test it.
     """
 
     level: float
@@ -295,6 +296,7 @@ class Verification:
     limit_margin: float | None = None
     limit_within_noise: bool | None = None
     one_sided: dict[str, float] = field(default_factory=dict)
+    fitted: list[str] = field(default_factory=list)
 
     @property
     def main(self) -> Verified:

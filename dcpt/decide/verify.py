@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ def compare_verification(
     recommendation: Recommendation,
     runs: pd.DataFrame,
     labels: Mapping[str, str],
+    fitted: Collection[str] = (),
 ) -> Verification:
     """Compare measured losses with predicted ones.
 
@@ -105,6 +106,8 @@ def compare_verification(
         runs: A runs table with the verifying runs, as ``load_runs`` gives it.
         labels: Name of each run in the table -> its label in the plan; ``recommendation`` is
             among them.
+        fitted: Names of runs whose losses at the target the fit was fitted to; those in the plan
+            do not test it.
 
     Raises:
         InputError: If a run is missing or did not reach the target in the phase decided on.
@@ -128,7 +131,8 @@ def compare_verification(
         _verified(fit, target, labels[run], run, row, recommendation.level)
         for run, row in rows.items()
     ]
-    return _judged(ask(fit, target), recommendation, verified)
+    seen = sorted(set(fitted) & set(rows))
+    return _judged(ask(fit, target), recommendation, verified, seen)
 
 
 def _end_row(
@@ -208,7 +212,10 @@ def _inside(interval: Interval, measured: float | None) -> bool | None:
 
 
 def _judged(
-    question: Question, recommendation: Recommendation, verified: list[Verified]
+    question: Question,
+    recommendation: Recommendation,
+    verified: list[Verified],
+    fitted: list[str],
 ) -> Verification:
     """Judge the recommendation by the measured losses."""
     general, domain, allowed = question.general, question.domain, question.allowed
@@ -237,6 +244,7 @@ def _judged(
         limit_margin=allowed - main.measured[general],
         limit_within_noise=_within_noise(recommendation, main),
         one_sided=_one_sided(verified),
+        fitted=fitted,
     )
     return replace(result, words=verification_words(recommendation, result))
 

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from dcpt.decide.records import Target
     from dcpt.table.base_rows import TableBase
 
-POINT = ["run", "phase", "n_tokens", "branch_n_tokens"]
-"""Columns that name a point of a study's table."""
-
 
 def choose_next(
     place: Place,
@@ -96,13 +93,20 @@ def runs_not_fitted(workspace: Workspace, runs: pd.DataFrame) -> list[str]:
     """Runs with points that the fitted table lacks; all runs if there is no fit."""
     from dcpt.table import load_runs
 
-    table, named = workspace.fit_folder / "runs.csv", [name for name in POINT if name in runs]
+    table = workspace.fit_folder / "runs.csv"
     if not table.exists() or not (workspace.fit_folder / "fit.json").exists():
         return sorted(runs["run"].unique())
-    fitted = load_runs(table).reindex(columns=named)
-    known = set(fitted.fillna("").astype(str).itertuples(index=False, name=None))
-    asked = runs[named].fillna("").astype(str).itertuples(index=False, name=None)
-    return sorted({point[0] for point in asked if point not in known})
+    return sorted({point[0] for point in _points_of(runs) - _points_of(load_runs(table))})
+
+
+def _points_of(runs: pd.DataFrame) -> set[tuple[str, str, int, int]]:
+    """Run, phase, tokens and tokens before the decay (-1 without) of the points of a study."""
+    tokens = runs.reindex(columns=["n_tokens", "branch_n_tokens"]).astype(float).fillna(-1)
+    numbers = tokens.astype(int).itertuples(index=False, name=None)
+    return {
+        (run, phase, *point)
+        for run, phase, point in zip(runs["run"], runs["phase"], numbers, strict=True)
+    }
 
 
 def trainable_bases(workspace: Workspace, target: Target) -> Mapping[str | None, TableBase]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
-from dcpt.grid.planned import Trunk
-from dcpt.pipeline.answer import collect_runs, fit_runs, read_target, recommend_for
-from dcpt.pipeline.bases import check_fit
+from dcpt.grid.planned import Trunk, unfinished
+from dcpt.pipeline.answer import (
+    FitOptions,
+    collect_runs,
+    fit_runs,
+    read_target,
+    recommend_for,
+)
+from dcpt.pipeline.bases import check_fit, known_base
 from dcpt.pipeline.next_runs import (
     choose_next,
     measured_speeds,
@@ -22,16 +27,18 @@ from dcpt.pipeline.next_runs import (
     runs_not_fitted,
     trainable_bases,
 )
+from dcpt.pipeline.rounds import Goal, Refined, Round
 from dcpt.pipeline.target import complete_target
 from dcpt.pipeline.train import Tick, train_study
 from dcpt.pipeline.verify import verify_study
 from dcpt.pipeline.workspace import Workspace
-from dcpt.quantities import format_rate, format_share, format_shares
 
 if TYPE_CHECKING:
-    from dcpt.decide.budget import Budget, Price
-    from dcpt.decide.records import Recommendation, Target, Verification
-    from dcpt.grid.queue import Outcome, RunQueue
+    import pandas as pd
+
+    from dcpt.decide.budget import Price
+    from dcpt.decide.records import Target
+    from dcpt.grid.queue import RunQueue
     from dcpt.grid.slots import Slot
 
 
@@ -43,117 +50,40 @@ class View(Protocol):
 
 
 Watch = Callable[[str], AbstractContextManager[View]]
+"""Opens a view, given a title."""
 
 
 @dataclass(frozen=True)
-class Goal:
-    """When refining ends.
+class _Work:
+    """What all rounds of a call share.
 
     Args:
-        budget: What all chosen runs of the study may cost, those of earlier calls included.
-        width: Width of the share's interval that is narrow enough.
-        level: Interval probability.
+        workspace: The study.
+        slots: The workers.
+        goal: When to end.
+        laws: Laws to fit; empty takes all that suit the table.
+        watch: Opens a view of the training; None shows nothing.
     """
 
-    budget: Budget
-    width: float
-    level: float = 0.9
-
-
-@dataclass(frozen=True)
-class Round:
-    """The decision after some runs.
-
-    Args:
-        number: 0 before the first run of this call.
-        n_runs: Runs chosen so far, those of earlier calls included.
-        spent: What they cost.
-        answer: The recommendation.
-        ended: Why no further runs are chosen; empty if there are more rounds.
-    """
-
-    number: int
-    n_runs: int
-    spent: Price
-    answer: Recommendation
-    ended: str
+    workspace: Workspace
+    slots: Sequence[Slot]
+    goal: Goal
+    laws: Sequence[str]
+    watch: Watch | None
 
     @property
-    def width(self) -> float | None:
-        """Width of the share's interval; None if no share is recommended."""
-        interval = self.answer.ratio_interval
-        if self.answer.best is None or interval.low is None or interval.high is None:
-            return None
-        return interval.high - interval.low
+    def own_laws(self) -> list[str]:
+        """A person's own laws among those to fit."""
+        return [law for law in self.laws if ":" in law]
 
-    def say(self, budget: Budget) -> str:
-        """The round in a line."""
-        best, interval = self.answer.best, self.answer.ratio_interval
-        answer = "no share meets the limit"
-        if best is not None:
-            rate = "" if best.learning_rate is None else f" at {format_rate(best.learning_rate)}"
-            answer = f"share {format_share(best.ratio)}{rate}, interval "
-            answer += format_shares(interval.low, interval.high)
-        spent = budget.say(budget.of(self.spent))
-        return f"round {self.number}: {answer}; {self.n_runs} runs cost {spent}{self._end}"
-
-    @property
-    def _end(self) -> str:
-        return f"; {self.ended}" if self.ended else ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        best, rate = self.answer.best, None
-        if best is not None:
-            rate = best.learning_rate
-        return {
-            "number": self.number,
-            "n_runs": self.n_runs,
-            "spent": asdict(self.spent),
-            "ratio": None if best is None else best.ratio,
-            "learning_rate": rate,
-            "ratio_interval": asdict(self.answer.ratio_interval),
-            "ended": self.ended or None,
-        }
-
-
-@dataclass
-class Refined:
-    """How refining went.
-
-    Args:
-        rounds: The rounds of this call.
-        outcome: The training of all runs of this call.
-        verification: The last round; None if a run failed, or nothing can be verified.
-        not_verified: Why nothing can be verified; empty otherwise.
-    """
-
-    outcome: Outcome
-    rounds: list[Round] = field(default_factory=list)
-    verification: Verification | None = None
-    not_verified: str = ""
-
-    @property
-    def answer(self) -> Recommendation | None:
-        """The last recommendation; None if a run failed before the first."""
-        return self.rounds[-1].answer if self.rounds else None
-
-    def add(self, outcome: Outcome) -> None:
-        """Add how further training ended."""
-        self.outcome.finished += outcome.finished
-        self.outcome.failed |= outcome.failed
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        answer, checked = self.answer, self.verification
-        return {
-            "rounds": [done.as_dict() for done in self.rounds],
-            "recommendation": None if answer is None else answer.as_dict(),
-            "verification": None if checked is None else checked.as_dict(),
-            "not_verified": self.not_verified or None,
-            "finished": self.outcome.finished,
-            "failed": self.outcome.failed,
-        }
+    @contextmanager
+    def watching(self, title: str) -> Iterator[Tick | None]:
+        """What training calls while it runs."""
+        if self.watch is None:
+            yield None
+            return
+        with self.watch(title) as view:
+            yield view.tick
 
 
 def refine_study(
@@ -175,7 +105,7 @@ def refine_study(
         slots: The workers.
         goal: When to end.
         laws: Laws to fit, as ``dcpt fit`` takes them; empty takes all that suit the table.
-        watch: Shows the training of runs, given a title.
+        watch: Opens a view of the training, given a title.
         on_round: Called with every round.
 
     Raises:
@@ -183,42 +113,22 @@ def refine_study(
     """
     from dcpt.grid.queue import Outcome
 
+    work = _Work(workspace, slots, goal, laws, watch)
     refined, trunks = Refined(Outcome()), chosen_trunks(workspace)
     while True:
-        if trunks:
-            with _watching(watch, "refining") as on_tick:
-                refined.add(
-                    train_study(workspace, slots, trunks=trunks, purpose="next", on_tick=on_tick)
-                )
-            if refined.outcome.failed:
-                return refined
-        target, answer = _decide(workspace, goal, laws)
-        done = _round(workspace, goal, target, answer, trunks, len(refined.rounds))
-        more: list[Trunk] = []
-        if not done.ended:
-            left = goal.budget.less(done.spent)
-            chosen = choose_next(
-                workspace, target, left, level=goal.level, laws=_own(laws), most=len(slots)
-            )
-            more = next_trunks(workspace, chosen)
-            if not more:
-                done = _ended(done, "no other run narrows the interval")
+        _train(work, trunks, refined)
+        if refined.outcome.failed:
+            return refined
+        target, done = _decide(work, trunks, len(refined.rounds))
+        more = [] if done.ended else _choose(work, target, done)
+        if not more and not done.ended:
+            done = replace(done, ended="no other run narrows the interval")
         refined.rounds.append(done)
         on_round(done)
         if not more:
-            with _watching(watch, "verification") as on_tick:
-                return _verify(workspace, slots, refined, laws, on_tick)
+            _verify(work, refined)
+            return refined
         trunks = [*trunks, *more]
-
-
-@contextmanager
-def _watching(watch: Watch | None, title: str) -> Iterator[Tick | None]:
-    """What training calls while it runs."""
-    if watch is None:
-        yield None
-        return
-    with watch(title) as view:
-        yield view.tick
 
 
 def chosen_trunks(workspace: Workspace) -> list[Trunk]:
@@ -239,34 +149,33 @@ def chosen_trunks(workspace: Workspace) -> list[Trunk]:
     return [trunk for trunk, trunk_hash in found.items() if trunk_hash in now]
 
 
-def _decide(workspace: Workspace, goal: Goal, laws: Sequence[str]) -> tuple[Target, Recommendation]:
-    """Fit again if there are runs that the fit lacks, and recommend.
+def _train(work: _Work, trunks: Sequence[Trunk], refined: Refined) -> None:
+    """Train the runs that are not done."""
+    workspace = work.workspace
+    if unfinished(workspace.plan_trunks(trunks, "next"), workspace.folder):
+        with work.watching("refining") as on_tick:
+            refined.add(
+                train_study(workspace, work.slots, trunks=trunks, purpose="next", on_tick=on_tick)
+            )
 
-    Runs that verified a recommendation do not make a fit old: otherwise each call would verify
-    another recommendation than the last.
+
+def _decide(work: _Work, trunks: Sequence[Trunk], number: int) -> tuple[Target, Round]:
+    """Fit what is not fitted yet, recommend, and judge whether this is enough.
+
+    Runs that verified a recommendation are fitted only if further runs are to be chosen: otherwise
+    each call would verify another recommendation than the last.
     """
-    runs, folder = collect_runs(workspace), workspace.fit_folder
-    if set(runs_not_fitted(workspace, runs)) - _verifying(workspace):
-        fit_runs(runs, folder, law=laws or "auto", **_as_before(folder, laws))
-    check_fit(workspace)
-    target, _ = complete_target(workspace, read_target(workspace))
-    return target, recommend_for(workspace, target, goal.level, _own(laws))
-
-
-def _as_before(folder: Path, laws: Sequence[str]) -> dict[str, Any]:
-    """Settings of the fit that is there, for the next."""
-    from dcpt.laws import load_fit
-
-    if not (folder / "fit.json").exists():
-        return {}
-    fit = load_fit(folder, _own(laws))
-    names = ("n_draws", "seed", "delta", "size_column")
-    return {name: getattr(fit, name) for name in names}
-
-
-def _own(laws: Sequence[str]) -> list[str]:
-    """A person's own laws among those to fit."""
-    return [law for law in laws if ":" in law]
+    workspace = work.workspace
+    runs = collect_runs(workspace)
+    newer = set(runs_not_fitted(workspace, runs))
+    if newer - _verifying(workspace):
+        _fit(work, runs)
+        newer = set()
+    target, done = _recommend(work, trunks, number)
+    if newer and not done.ended:
+        _fit(work, runs)
+        target, done = _recommend(work, trunks, number)
+    return target, done
 
 
 def _verifying(workspace: Workspace) -> set[str]:
@@ -278,47 +187,76 @@ def _verifying(workspace: Workspace) -> set[str]:
     }
 
 
-def _round(
-    workspace: Workspace,
-    goal: Goal,
-    target: Target,
-    answer: Recommendation,
-    trunks: Sequence[Trunk],
-    number: int,
-) -> Round:
-    """The round, and whether it is the last but for the verification."""
-    from dcpt.decide.budget import FREE, price_run
+def _fit(work: _Work, runs: pd.DataFrame) -> None:
+    """Fit the runs with the settings of the fit that is there, if there is any."""
+    from dcpt.laws import load_fit
+
+    folder = work.workspace.fit_folder
+    how = FitOptions(law=work.laws or "auto")
+    if (folder / "fit.json").exists():
+        before = load_fit(folder, work.own_laws)
+        how |= FitOptions(
+            n_draws=before.n_draws,
+            seed=before.seed,
+            delta=before.delta,
+            size_column=before.size_column,
+        )
+    fit_runs(runs, folder, **how)
+
+
+def _recommend(work: _Work, trunks: Sequence[Trunk], number: int) -> tuple[Target, Round]:
+    """Recommend from the fit that is there, and judge whether this is enough."""
+    from dcpt.decide.budget import price_run
     from dcpt.decide.next_runs import SHORT
 
-    speeds, bases = measured_speeds(workspace), trainable_bases(workspace, target)
-    spent, longer = FREE, 1 + workspace.study.branches.decay
-    for trunk in trunks:
-        n_params = bases[trunk.base].n_params if trunk.base in bases else target.n_params
-        assert trunk.n_tokens is not None  # every chosen run has a length of its own
-        spent += price_run(target, n_params, trunk.n_tokens * longer, speeds)
-    done = Round(number, len(trunks), spent, answer, "")
+    workspace, goal = work.workspace, work.goal
+    check_fit(workspace)
+    target, _ = complete_target(workspace, read_target(workspace))
+    answer = recommend_for(workspace, target, goal.level, work.own_laws)
+    done = Round(number, len(trunks), _spent(workspace, target, trunks), answer)
     if done.width is not None and done.width <= goal.width:
-        return _ended(done, f"the interval is at most {goal.width:g} wide")
-    short = SHORT * target.n_tokens
-    prices = [price_run(target, base.n_params, short, speeds) for base in bases.values()]
-    if trunks and not goal.budget.less(spent).allows(min(prices, key=goal.budget.of)):
-        return _ended(done, "the budget is spent")
-    return done
+        return target, replace(done, ended=f"the interval is at most {goal.width:g} wide")
+    speeds = measured_speeds(workspace)
+    prices = [
+        price_run(target, base.n_params, SHORT * target.n_tokens, speeds)
+        for base in trainable_bases(workspace, target).values()
+    ]
+    left = goal.budget.less(done.spent)
+    if trunks and not any(left.allows(price) for price in prices):
+        return target, replace(done, ended="the budget is spent")
+    return target, done
 
 
-def _ended(done: Round, why: str) -> Round:
-    return Round(done.number, done.n_runs, done.spent, done.answer, why)
+def _spent(workspace: Workspace, target: Target, trunks: Sequence[Trunk]) -> Price:
+    """What some trunks with their decays cost."""
+    from dcpt.decide.budget import FREE, price_run
+
+    speeds, spent = measured_speeds(workspace), FREE
+    for trunk in trunks:
+        assert trunk.n_tokens is not None  # every chosen run has a length of its own
+        n_tokens = trunk.n_tokens * (1 + workspace.study.branches.decay)
+        n_params = known_base(workspace, trunk.base)["n_params"]
+        spent += price_run(target, n_params, n_tokens, speeds)
+    return spent
 
 
-def _verify(
-    workspace: Workspace,
-    slots: Sequence[Slot],
-    refined: Refined,
-    laws: Sequence[str],
-    on_tick: Tick | None,
-) -> Refined:
+def _choose(work: _Work, target: Target, done: Round) -> list[Trunk]:
+    """The runs of the next round; none if no run narrows the interval."""
+    goal = work.goal
+    chosen = choose_next(
+        work.workspace,
+        target,
+        goal.budget.less(done.spent),
+        level=goal.level,
+        laws=work.own_laws,
+        most=len(work.slots),
+    )
+    return next_trunks(work.workspace, chosen)
+
+
+def _verify(work: _Work, refined: Refined) -> None:
     """The last round: train at the recommendation, where the study can train the target."""
-    answer = refined.rounds[-1].answer
+    answer, workspace = refined.rounds[-1].answer, work.workspace
     if answer.best is None:
         refined.not_verified = "no share meets the limit, so nothing is verified"
     elif answer.target.base not in workspace.study.bases.names:
@@ -327,7 +265,8 @@ def _verify(
             "in target.base"
         )
     else:
-        checked, outcome = verify_study(workspace, slots, on_tick=on_tick, laws=_own(laws))
-        refined.verification = checked
+        with work.watching("verification") as on_tick:
+            refined.verification, outcome = verify_study(
+                workspace, work.slots, on_tick=on_tick, laws=work.own_laws
+            )
         refined.add(outcome)
-    return refined

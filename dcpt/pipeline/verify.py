@@ -98,6 +98,17 @@ def verify_study(
         config = next(config for config in configs if config.identity.kind == "trunk")
         labels[workspace.stored.folder_of(config).path.name] = label
     runs = collect_runs(workspace)
-    checked = compare_verification(load_fit(folder, laws), answer, runs, labels)
+    seen = _fitted_ends(workspace, answer)
+    checked = compare_verification(load_fit(folder, laws), answer, runs, labels, seen)
     write_verification(checked, folder)
     return checked, outcome
+
+
+def _fitted_ends(workspace: Workspace, answer: Recommendation) -> set[str]:
+    """Names of the runs that the fit has at the target's tokens."""
+    from dcpt.laws.points.record import SAME
+    from dcpt.table import load_runs
+
+    fitted = load_runs(workspace.fit_folder / "runs.csv")
+    near = (fitted["n_tokens"] / answer.target.n_tokens - 1).abs() <= SAME
+    return set(fitted.loc[near, "run"])

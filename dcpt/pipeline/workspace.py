@@ -117,6 +117,11 @@ def left_out_runs(place: Place) -> list[str]:
     return place.rows.left_out if isinstance(place, Workspace) else []
 
 
+def chosen_runs(place: Place) -> list[str]:
+    """Runs in a study's table that ``dcpt refine`` or ``dcpt verify`` trained."""
+    return place.rows.chosen if isinstance(place, Workspace) else []
+
+
 def damaged_files(place: Place) -> list[str]:
     """A sentence on each damaged file of a study's runs, whose rows no table has."""
     return place.damaged if isinstance(place, Workspace) else []
