@@ -39,7 +39,7 @@ def note_chosen(names: Sequence[str]) -> None:
     """Print on standard error which runs beyond the study's grid are fitted with it."""
     if names:
         runs = "1 run" if len(names) == 1 else f"{len(names)} runs"
-        note_all([f"the fit includes {runs} of `dcpt refine` or `dcpt verify`: {', '.join(names)}"])
+        note_all([f"the fit includes {runs} that `dcpt refine` chose: {', '.join(names)}"])
 
 
 def note_all(sentences: Sequence[str]) -> None:

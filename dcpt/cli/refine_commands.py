@@ -123,7 +123,7 @@ def refine(
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Narrow the recommendation: choose runs, train, fit, recommend, verify.
+    """Choose further runs, train and fit them, and verify the answer.
 
     Ends when the interval of the share is narrow enough or the budget is spent. If it was stopped,
     the same command resumes; no run is trained twice.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -16,6 +17,9 @@ from dcpt.pipeline.answer import (
     recommend_for,
     report_on,
 )
+from dcpt.pipeline.next_runs import choose_next
+from dcpt.pipeline.refine import refine_study
+from dcpt.pipeline.rounds import Goal
 from dcpt.pipeline.target import complete_target
 from dcpt.pipeline.verify import verify_study
 from dcpt.pipeline.workspace import Workspace
@@ -23,6 +27,7 @@ from dcpt.pipeline.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dcpt.decide.next_runs import NextRuns
     from dcpt.decide.records import Recommendation, Verification
     from dcpt.laws import Fit
 
@@ -81,6 +86,61 @@ class OpenStudy:
         asked, _ = complete_target(workspace, read_target(workspace, **target))
         return recommend_for(workspace, asked, level)
 
+    def next_runs(
+        self,
+        budget: str = "50%",
+        level: float = 0.9,
+        lengths: Sequence[float] | None = None,
+        **target: Unpack[TargetFields],
+    ) -> NextRuns:
+        """Choose the few further runs that narrow the share most; trains nothing.
+
+        Args:
+            budget: What the runs may cost: a share of the cost of the target's run such as ``50%``,
+                or GPU-hours such as ``20h``.
+            level: Interval probability.
+            lengths: Lengths of runs, as shares of the target's tokens; None takes a quarter.
+            target: Fields of :class:`dcpt.Target` that replace those of the study's target.
+
+        Raises:
+            InputError: If there is no fit of all runs, no base can be trained, or the budget is too
+                small.
+        """
+        workspace = self._workspace
+        asked, _ = complete_target(workspace, read_target(workspace, **target))
+        return choose_next(workspace, asked, budget, level=level, lengths=lengths)
+
+    def refine(
+        self,
+        budget: str = "50%",
+        width: float = 0.2,
+        level: float = 0.9,
+        workers: int | None = None,
+    ) -> Recommendation:
+        """Choose runs, train, fit and recommend again, then verify; needs the training part.
+
+        Args:
+            budget: What the runs may cost, as for :meth:`next_runs`.
+            width: Width of the share's interval that is narrow enough.
+            level: Interval probability.
+            workers: Number of parallel processes; None takes one per GPU, or one per core.
+
+        Returns:
+            The last recommendation. ``fit/verification.json`` has what was measured.
+
+        Raises:
+            InputError: If a run failed, or as :meth:`next_runs`.
+        """
+        from dcpt.decide.budget import Budget
+        from dcpt.grid.slots import choose_slots
+
+        goal = Goal(Budget.parse(budget), width, level)
+        refined = refine_study(self._workspace, choose_slots(workers), goal)
+        failed = [f"{name} failed: {why}" for name, why in refined.outcome.failed.items()]
+        if failed or refined.answer is None:
+            raise InputError(failed)
+        return refined.answer
+
     def verify(self, workers: int | None = None) -> Verification:
         """Train at the recommendation and next to it, and compare; needs the training part.
 
@@ -116,7 +176,8 @@ def open_study(file: str | os.PathLike[str]) -> OpenStudy:
         file: The study's YAML file, as ``dcpt init`` writes it.
 
     Returns:
-        An object with the methods ``runs``, ``fit``, ``recommend``, ``verify`` and ``report``.
+        An object with the methods ``runs``, ``fit``, ``recommend``, ``next_runs``, ``refine``,
+        ``verify`` and ``report``.
 
     Raises:
         InputError: If the file does not exist or is not a valid study.

@@ -110,5 +110,7 @@ def _fitted_ends(workspace: Workspace, answer: Recommendation) -> set[str]:
     from dcpt.table import load_runs
 
     fitted = load_runs(workspace.fit_folder / "runs.csv")
+    if "excluded" in fitted:
+        fitted = fitted[fitted["excluded"].isna()]
     near = (fitted["n_tokens"] / answer.target.n_tokens - 1).abs() <= SAME
     return set(fitted.loc[near, "run"])

@@ -118,7 +118,7 @@ def left_out_runs(place: Place) -> list[str]:
 
 
 def chosen_runs(place: Place) -> list[str]:
-    """Runs in a study's table that ``dcpt refine`` or ``dcpt verify`` trained."""
+    """Runs in a study's table that ``dcpt refine`` chose."""
     return place.rows.chosen if isinstance(place, Workspace) else []
 
 

@@ -12,6 +12,9 @@ from dcpt.runs.names import bases_by_size, table_names
 from dcpt.runs.stored import StoredRuns
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
+VERIFICATION = "verification run"
+"""Why rows of runs that verify a recommendation are excluded."""
+
 LARGEST_LOSS = 20.0
 """Nats per token; the table's door refuses more, and a run that goes there has diverged."""
 
@@ -64,8 +67,7 @@ class StudyRows:
         left_out: Names of runs that the study does not ask for (any more): of another base, text,
             tokenizer, batch or evaluation, taken out of its grid, or with a mixture of their own
             that it no longer has.
-        chosen: Names of the runs among ``rows`` that were trained to narrow or to verify a
-            decision.
+        chosen: Names of the runs among ``rows`` that ``dcpt refine`` chose.
         damaged: A sentence on each run of the study that a damaged file leaves without rows.
         own_decays: Decays with a mixture of their own; their rows are among ``rows``, excluded.
     """
@@ -93,9 +95,10 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
     A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
     together with its own.
 
-    Runs that were trained to narrow or to verify a decision are rows like those of the grid. A row
-    is excluded from fits, with the reason, if it decays on a mixture of its own, lies beyond the
-    study's trunk, or diverged. Losses of extra channels stay in the run folders.
+    Runs that ``dcpt refine`` chose are rows like those of the grid. A row is excluded from fits,
+    with the reason, if it verifies a recommendation (a law is proved on runs that its fit never
+    saw), decays on a mixture of its own, lies beyond the study's trunk, or diverged. Losses of
+    extra channels stay in the run folders.
 
     Args:
         stored: What the study's run folders hold.
@@ -129,11 +132,12 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
             unread.append(trunk)
             continue
         run = trunks.get(trunk, trunk)
-        if grid is None:
+        if grid is None and config.recorded.purpose == "next":
             chosen.add(run)
         for point in folder.points():
             row = _row(run, grid or config, point)
-            reason = _reason_to_exclude(row, grid, mixture)
+            verifies = grid is None and config.recorded.purpose == "verify"
+            reason = _reason_to_exclude(row, grid, mixture, verifies=verifies)
             rows.append(row if reason is None else {**row, "excluded": reason})
             if config.identity.decay is not None:
                 ends.append(_End(config, run, mixture, point))
@@ -168,10 +172,12 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _reason_to_exclude(
-    row: Mapping[str, Any], grid: RunConfig | None, mixture: str | None
+    row: Mapping[str, Any], grid: RunConfig | None, mixture: str | None, *, verifies: bool
 ) -> str | None:
     if mixture is not None:
         return f"{OWN_MIXTURE}: {mixture}"
+    if verifies:
+        return VERIFICATION
     if grid is not None and row["n_tokens"] > grid.recorded.n_tokens:
         return "beyond the study's trunk"
     losses = [value for name, value in row.items() if name.startswith(("loss_", "train_loss_"))]

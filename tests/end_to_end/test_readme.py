@@ -61,21 +61,21 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_the_readme_names_every_step() -> None:
     named = {words[0] for words in readme_commands()}
     assert named >= {"init", "prepare", "run-grid", "status", "runs", "fit"}
-    assert named >= {"recommend", "verify", "report", "diagnose", "compare"}
+    assert named >= {"recommend", "next-runs", "refine", "verify", "report", "diagnose", "compare"}
 
 
-def test_every_run_is_done_and_what_verifies_is_in_no_fit(walked: Path) -> None:
+def test_every_run_is_done_and_the_fit_has_the_refining_runs_alone(walked: Path) -> None:
     statuses = json.loads(call("status", "study.yaml", "--json"))
     assert {status["state"] for status in statuses} == {"done"}
     call("runs", "study.yaml", "--out", "study.csv")
     table = pd.read_csv("study.csv")
     assert set(table["phase"]) == {"base", "constant", "annealed"}
-    verifying = table[table["excluded"].notna()]
-    assert set(verifying["size"]) == {"big"}
-    assert verifying["run"].nunique() == 3
-    fits = json.loads((walked / "fit-of-the-study" / "fit.json").read_text())
-    seen = json.dumps(fits)
-    assert not any(run in seen for run in verifying["run"])
+    assert table.loc[table["excluded"].notna(), "run"].nunique() == 3
+    at_target = table[table["size"] == "big"].groupby("run")["n_tokens"].max()
+    fitted = pd.read_csv(walked / "fit-of-the-study" / "runs.csv")
+    short = at_target[at_target == 1536]
+    assert (len(short), len(at_target)) == (2, 5)
+    assert set(fitted.loc[fitted["size"] == "big", "run"]) == set(short.index)
 
 
 def test_the_recommendation_was_verified(walked: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from tiny_study import write_tiny_study
 from typer.testing import CliRunner
 
+import dcpt
 from dcpt.cli import app
 from dcpt.decide.budget import Budget
 from dcpt.errors import InputError, Stopped
@@ -108,9 +109,10 @@ def test_two_short_runs_are_trained_fitted_and_verified(
     workspace = Workspace(study)
     fitted = set(runs_not_fitted(workspace, collect_runs(workspace)))
     assert fitted == {run.run for run in refined.verification.runs}
-    assert len(workspace.rows.chosen) == 5
+    assert sorted(workspace.rows.chosen) == sorted(_next_trunks(study))
 
 
+@pytest.mark.long
 def test_a_stopped_call_resumes_and_trains_nothing_twice(
     study: Path, engine: type[InThisProcess]
 ) -> None:
@@ -151,6 +153,16 @@ def test_a_larger_budget_goes_on_and_a_narrow_interval_ends(
     assert [done.n_runs for done in more.rounds] == [1, 2]
 
 
+@pytest.mark.long
+def test_an_opened_study_does_the_same(study: Path) -> None:
+    opened = dcpt.open_study(study)
+    chosen = opened.next_runs("25%")
+    assert [run.base for run in chosen.runs] == ["big"]
+    answer = opened.refine("25%", width=0.0, workers=1)
+    assert answer.runs_sha256 != chosen.recommendation.runs_sha256
+    assert len(chosen_trunks(Workspace(study))) == 1
+
+
 def test_a_failed_run_ends_the_call(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: InThisProcess, planned: list) -> Outcome:
         return Outcome([], {planned[-1].name: "out of memory"})
@@ -164,13 +176,16 @@ def test_a_failed_run_ends_the_call(study: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_fit_names_the_runs_that_were_chosen(study: Path) -> None:
     refine(study, Budget(0.25, "share"))
     record = json.loads(call("fit", study, "--draws", "20", "--law", "joint-general", "--json"))
-    (name,) = [name for name in record["chosen_runs"] if name in _next_names(study)]
-    assert name.startswith("big-r")
+    assert record["chosen_runs"] == _next_trunks(study)
+    assert len(record["chosen_runs"]) == 1
 
 
-def _next_names(study: Path) -> list[str]:
-    sound = Workspace(study).stored.sound
-    return [folder.path.name for folder, config in sound if config.recorded.purpose == "next"]
+def _next_trunks(study: Path) -> list[str]:
+    return [
+        folder.path.name
+        for folder, config in Workspace(study).stored.sound
+        if config.recorded.purpose == "next" and config.identity.kind == "trunk"
+    ]
 
 
 def test_runs_of_another_text_are_not_those_of_the_study(study: Path) -> None:

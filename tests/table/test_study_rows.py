@@ -50,12 +50,23 @@ def test_what_the_study_asks_for_now_decides(tmp_path: Path) -> None:
         leave(tmp_path, config, 50, 100)
     found = read_study_rows(read_stored(tmp_path), [trunk])
     assert found.left_out == [RunFolder.of(other, tmp_path).path.name]
-    assert {row["ratio"] for row in found.rows} == {0.5, 0.7}
-    assert found.chosen == [RunFolder.of(verifying, tmp_path).path.name]
+    reasons = {row["ratio"]: row.get("excluded") for row in found.rows}
+    assert reasons == {0.5: None, 0.7: "verification run"}
     # A share that was verified first and is in the grid now counts like any other.
     again = read_study_rows(read_stored(tmp_path), [trunk, run_config(ratio=0.7)])
-    assert again.chosen == []
-    assert not any("excluded" in row for row in [*found.rows, *again.rows])
+    assert not any("excluded" in row for row in again.rows)
+
+
+def test_runs_that_refine_a_decision_are_fitted_and_named(tmp_path: Path) -> None:
+    trunk, chosen = run_config(), run_config("next", ratio=0.7)
+    for config in (trunk, chosen):
+        leave(tmp_path, config, 50, 100)
+    found = read_study_rows(read_stored(tmp_path), [trunk])
+    assert found.chosen == [RunFolder.of(chosen, tmp_path).path.name]
+    assert {row["ratio"] for row in found.rows} == {0.5, 0.7}
+    assert not any("excluded" in row for row in found.rows)
+    # In the grid it is a run like any other.
+    assert read_study_rows(read_stored(tmp_path), [trunk, run_config(ratio=0.7)]).chosen == []
 
 
 def test_a_point_whose_training_losses_diverged_is_excluded(tmp_path: Path) -> None:
