@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recommend, report, runs
+from dcpt.cli.import_command import import_
 from dcpt.cli.refine_commands import next_runs, refine
 from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
 from dcpt.errors import InputError, Stopped
@@ -87,6 +88,7 @@ COMMANDS = (
     evaluate,
     run_grid,
     status,
+    import_,
     runs,
     laws,
     compare,
@@ -103,4 +105,4 @@ COMMANDS = (
 """The commands in the order of ``--help``."""
 
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)

@@ -1,0 +1,82 @@
+"""``dcpt import``: logs of other trainers become a runs table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcpt.cli.options import Json
+
+
+def import_(
+    logs: Annotated[
+        list[Path], typer.Argument(help="Logs, or folders that are searched for them.")
+    ],
+    mapping: Annotated[
+        Path, typer.Option(help="The mapping file. It is drafted if it does not exist.")
+    ] = Path("mapping.yaml"),
+    out: Annotated[Path, typer.Option(help="Table to write: .csv, .tsv, .parquet.")] = Path(
+        "runs.csv"
+    ),
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the file of --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a runs table of the logs of other trainers.
+
+    The first call drafts a mapping file: which metric is which channel, how steps become tokens,
+    the share and rate of each run. Complete it and give the same command again.
+
+    Example: dcpt import logs/ --mapping mapping.yaml --out runs.csv
+    """
+    from dcpt.cli.console import as_json, note_all, open_console, show_value
+    from dcpt.cli.show_fit import print_flags
+    from dcpt.table import describe, write_runs
+    from dcpt.table.files import check_replaceable
+    from dcpt.table.units import flag_units
+    from dcpt.trainer_logs import import_runs, read_logs, read_mapping
+
+    if not mapping.exists():
+        _draft(logs, mapping, json)
+        return
+    known = read_mapping(mapping)
+    for log in logs:
+        check_replaceable(out, log, replace=replace)
+    found, notes = read_logs(logs)
+    frame, more = import_runs(found, known, mapping.name)
+    write_runs(frame, out)
+    note_all([*notes, *more])
+    summary, flags = describe(frame), flag_units(frame)
+    if json:
+        record = {"table": out, **summary, "flags": [flag.as_dict() for flag in flags]}
+        typer.echo(as_json({**record, "notes": [*notes, *more]}))
+        return
+    typer.echo(f"wrote {out}")
+    for name, value in summary.items():
+        typer.echo(f"{name}: {show_value(value)}")
+    print_flags(open_console(), flags)
+
+
+def _draft(logs: list[Path], mapping: Path, json: bool) -> None:
+    """Write the draft of a mapping file, and say what to do with it."""
+    from dcpt.cli.console import as_json, note_all
+    from dcpt.trainer_logs import draft_mapping, read_logs
+    from dcpt.trainer_logs.mapping import FILL_IN
+
+    found, notes = read_logs(logs)
+    text = draft_mapping(found, mapping)
+    with mapping.open("x", encoding="utf-8") as file:
+        file.write(text)
+    note_all(notes)
+    left = [line.split("#")[0].strip() for line in text.splitlines() if FILL_IN in line]
+    left = [line for line in left if FILL_IN in line]
+    if json:
+        typer.echo(as_json({"mapping": mapping, "runs": [log.run for log in found], "open": left}))
+        return
+    typer.echo(f"wrote {mapping}: a draft for {len(found)} runs of {found[0].trainer}")
+    if left:
+        typer.echo(f"replace {FILL_IN} in {len(left)} places, and check the rest:")
+        for line in left[:10]:
+            typer.echo(f"  {line}")
+    typer.echo("then give the same command again")
