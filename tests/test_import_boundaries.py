@@ -24,7 +24,7 @@ PACKAGE = Path(dcpt.__file__).parent
 LAYERS = (
     {"runs", "text"},
     {"study", "table", "training"},
-    {"laws", "grid", "bundled"},
+    {"laws", "grid", "bundled", "trainer_logs"},
     {"decide", "diagnosis"},
     {"report"},
     {"pipeline"},
@@ -45,6 +45,7 @@ NEVER_REACHED = {
     "grid": FITTING | FITTING_HALF,
     "table": TORCH | FITTING | TRAINING_HALF,
     "bundled": TORCH | FITTING | TRAINING_HALF,
+    "trainer_logs": TORCH | FITTING | TRAINING_HALF | {"wandb", "google"},
     "laws": TORCH | TRAINING_HALF,
     "diagnosis": TORCH | TRAINING_HALF,
     "decide": TORCH | TRAINING_HALF,

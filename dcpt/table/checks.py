@@ -85,9 +85,9 @@ def _missing_columns(found: list[str], place: str) -> Iterator[str]:
     wide = [name for name in found if name.endswith(("__MIN", "__MAX")) or " - " in name]
     if wide and "run" not in found:
         yield (
-            f"{place}: the table is wide, a column per run (such as {shorten(wide[0])}); make it "
-            "long, a row per run and step with the columns run, n_tokens and loss_<channel>, for "
-            "example with pandas.melt, and leave out columns that end in __MIN or __MAX"
+            f"{place}: the table is wide, a column per run (such as {shorten(wide[0])}); if "
+            "W&B exported it, make a runs table of it with: dcpt import FILE.csv; if not, make it "
+            "long, a row per run and step with the columns run, n_tokens and loss_<channel>"
         )
         return
     for name in sorted({name for name in found if found.count(name) > 1}):

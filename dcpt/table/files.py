@@ -125,9 +125,9 @@ def _known_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl"):
         raise InputError(
-            f"{path} is JSON, such as the log of a trainer; write it as a table in CSV with a row "
-            "per evaluation: run, n_tokens (steps times the tokens of a step), loss_<channel> for "
-            "each evaluated text, n_params, ratio and learning_rate"
+            f"{path} is JSON; if it is the log of a trainer, make a table of it with: dcpt import "
+            f"{path}; if not, write a CSV with a row per evaluation (run, n_tokens, "
+            "loss_<channel>, n_params, ratio, learning_rate)"
         )
     if suffix not in _CSV + _PARQUET:
         raise InputError(f"{path}: a runs table is a .csv, .tsv or .parquet file; rename it")

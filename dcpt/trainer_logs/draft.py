@@ -29,6 +29,7 @@ TOKEN_METRICS = (
     "num_input_tokens_seen",
     "train/num_input_tokens_seen",
     "total_tokens",
+    "n_tokens_seen",
     "ntokens_seen",
     "throughput/total tokens",
     "consumed samples",
@@ -222,9 +223,9 @@ def _draft_entries(logs: Sequence[RunLog], known: set[str]) -> Iterator[str]:
     yield "runs:"
     for log in logs:
         named = columns_in_name(log.run)
-        columns = {name: named.get(name, FILL_IN) for name in wanted}
-        cells = ", ".join(f"{name}: {value}" for name, value in columns.items())
-        yield f"  {_scalar(log.run)}: {{{cells}}}"
+        yield f"  {_scalar(log.run)}:"
+        for name in wanted:
+            yield f"    {name}: {named.get(name, FILL_IN)}"
 
 
 def _rate_metric(logs: Sequence[RunLog]) -> str | None:

@@ -21,6 +21,7 @@ from dcpt.trainer_logs import (
     wandb_offline,
 )
 from dcpt.trainer_logs.records import Format, RunLog, merge_logs
+from dcpt.trainer_logs.text_files import without_colours
 
 FORMATS: tuple[Format, ...] = (
     json_lines.SWIFT,
@@ -36,7 +37,7 @@ FORMATS: tuple[Format, ...] = (
 )
 """In the order in which a folder is searched; where it has logs of several, the first is read."""
 
-HEAD = 65536
+HEAD = 1 << 20
 """Bytes of a file that tell its format."""
 
 READ_FORMATS = (
@@ -48,7 +49,7 @@ READ_FORMATS = (
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _GENERIC = re.compile(
     r"checkpoint-\d+|trainer_state|trainer_log|logging|logs?|train|stdout|output|runs|tb|"
-    r"tensorboard|wandb|metrics"
+    r"tensorboard|wandb|metrics|[A-Z][a-z]{2}\d{2}_\d{2}-\d{2}-\d{2}_.*"
 )
 """Parts of paths that name no run."""
 
@@ -112,7 +113,7 @@ def _recognise(path: Path) -> Source:
 
 def _source(path: Path, formats: Iterable[Format]) -> Source | None:
     with path.open("rb") as file:
-        head = file.read(HEAD).decode("utf-8", errors="replace")
+        head = without_colours(file.read(HEAD).decode("utf-8", errors="replace"))
     for form in formats:
         if form.matches(path, head):
             return Source(path.parent if form.of_folder else path, form)
@@ -152,8 +153,8 @@ def _last_checkpoints(sources: list[Source], notes: list[str]) -> list[Source]:
             best[key] = source
     if len(best) < len(sources):
         notes.append(
-            f"{len(sources) - len(best)} logs of earlier checkpoints are not read; the last one "
-            "repeats them."
+            f"Logs of earlier checkpoints are not read ({len(sources) - len(best)}): the last log "
+            "of a run repeats them."
         )
     return list(best.values())
 

@@ -28,7 +28,7 @@ def _read(path: Path) -> Iterator[tuple[str | None, LogBuilder]]:
     log = LogBuilder()
     for record in state["log_history"]:
         if isinstance(record, dict) and isinstance(record.get("step"), int):
-            log.add(record["step"], record.items())
+            log.add(record["step"], ((name, x) for name, x in record.items() if name != "step"))
     batch = state.get("train_batch_size")
     log.config = {} if batch is None else {"train_batch_size": batch}
     yield None, log

@@ -164,7 +164,7 @@ class Format:
     Args:
         trainer: The program that writes it, as in messages.
         patterns: Names of its files, for the search in folders.
-        matches: Whether a file of which the first 64 KiB are given is such a log.
+        matches: Whether a file of which the first MiB is given is such a log.
         read: Reads a log. Yields the runs in it: the name that the log gives the run, or None where
             the path names it, and its values.
         of_folder: Whether the folder of the file is the log, such as that of TensorBoard.

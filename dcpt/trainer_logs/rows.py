@@ -45,8 +45,9 @@ def import_runs(
             f"{place}, runs: there is no log of {list_names(unknown)}; the logs are of "
             f"{list_names([log.run for log in logs])}; correct the name, or give the log"
         )
-    problems, notes = Problems(), _say_steps_back(logs, mapping)
+    problems = Problems()
     groups = _by_run(logs, mapping, place, problems)
+    notes = _say_steps_back([log for log, _ in groups], mapping)
     rows: list[dict[str, Any]] = []
     for log, settings in groups:
         points = list(_rows(log, settings, mapping, place, problems))
@@ -66,12 +67,16 @@ def import_runs(
 def _by_run(
     logs: Sequence[RunLog], mapping: Mapping, place: str, problems: Problems
 ) -> list[tuple[RunLog, Settings]]:
-    """The logs with their settings; logs of one run and phase are merged in their order."""
+    """The logs with their settings.
+
+    Logs of one run and phase whose steps count from one start are merged in their order.
+    """
     groups: dict[tuple[Any, ...], tuple[RunLog, Settings]] = {}
     for log in logs:
         settings = find_settings(log, mapping, place, problems)
         columns = settings.columns
-        key = (settings.run, columns.get("phase"), columns.get("branch_n_tokens"))
+        phase = (columns.get("phase"), columns.get("branch_n_tokens"))
+        key = (settings.run, *phase, settings.tokens_before)
         if key in groups:
             groups[key] = (merge_logs(groups[key][0], log), settings)
         else:
@@ -91,27 +96,26 @@ def _rows(
         found = [log.metrics[name] for name in names if name in log.metrics]
         series |= {f"train_loss_{channel}": part for part in found[-1:]}
     steps = np.unique(np.concatenate([found.steps for found in losses.values()]))
-    tokens = _find_tokens(log, steps, settings, mapping, place, problems)
+    if log.has_steps:
+        tokens, batch = _tokens_at(log, steps, settings, mapping, place, problems)
+    else:
+        tokens, batch = _tokens_given(log, settings, place, problems), None
+    columns = {"batch_tokens": batch} if batch else {}
+    columns |= settings.columns
     values = {name: _in_nats(found.at(steps), name, mapping) for name, found in series.items()}
     measured = {name: np.isin(steps, found.steps) for name, found in series.items()}
-    for at in range(len(steps)):
-        if np.isfinite(tokens[at]):
-            cells = {
-                name: float(column[at]) for name, column in values.items() if measured[name][at]
-            }
-            yield _row(settings, mapping, round(float(tokens[at])), cells)
+    for at in np.flatnonzero(np.isfinite(tokens)):
+        cells = {name: float(values[name][at]) for name in values if measured[name][at]}
+        yield _row(settings.run, columns, round(float(tokens[at])), cells)
 
 
 def _row(
-    settings: Settings, mapping: Mapping, n_tokens: int, cells: dict[str, float]
+    run: str, columns: dict[str, Any], n_tokens: int, cells: dict[str, float]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": settings.run, "n_tokens": n_tokens, **settings.columns}
-    row["n_tokens"] = n_tokens
+    row: dict[str, Any] = {**columns, "run": run, "n_tokens": n_tokens}
     if n_tokens == 0 and "phase" in row:
         row["phase"] = "base"
         row.pop("branch_n_tokens", None)
-    if mapping.tokens is not None and mapping.tokens.per_step is not None:
-        row.setdefault("batch_tokens", mapping.tokens.per_step)
     row |= {name: value for name, value in cells.items() if np.isfinite(value)}
     infinite = [name for name, value in cells.items() if not np.isfinite(value)]
     if infinite:
@@ -119,38 +123,43 @@ def _row(
     return row
 
 
-def _find_tokens(
-    log: RunLog,
-    steps: Any,
-    settings: Settings,
-    mapping: Mapping,
-    place: str,
-    problems: Problems,
-) -> Floats:
-    """Tokens at steps, with those before the log; NaN where a problem was added."""
-    given = settings.columns.get("n_tokens") if not log.has_steps else settings.tokens_before
-    try:
-        count = None if given is None else parse_count(given)
-    except ValueError as error:
-        raise InputError(f"{place}, runs, {log.run}: {error}") from None
-    if not log.has_steps and count is not None:
-        return np.full(len(steps), float(count))
-    if not log.has_steps:
-        problems.add(
-            "n_tokens",
-            log.run,
-            lambda runs: (
-                f"{place}: the log of {runs} has no steps; write the tokens that they saw as "
-                "n_tokens into the section all_runs or runs"
-            ),
-        )
-        return np.full(len(steps), np.nan)
+def _tokens_given(log: RunLog, settings: Settings, place: str, problems: Problems) -> Floats:
+    """Tokens of the one point of a log without steps, shape (1,); NaN with a problem added."""
+    given = settings.columns.get("n_tokens")
+    if given is not None:
+        return np.array([float(_read_count(given, log.run, place))])
+    problems.add(
+        "n_tokens",
+        log.run,
+        lambda runs: (
+            f"{place}: the log of {runs} has no steps; write the tokens seen at its end as "
+            "n_tokens into the section all_runs or runs"
+        ),
+    )
+    return np.array([np.nan])
+
+
+def _tokens_at(
+    log: RunLog, steps: Any, settings: Settings, mapping: Mapping, place: str, problems: Problems
+) -> tuple[Floats, int | None]:
+    """Tokens at steps, NaN with a problem added, and those of one step if it is always the same."""
     if mapping.tokens is None:
         raise InputError(
             f"{place}: there is no section tokens; write tokens: {{per_step: ...}}, the tokens of "
             "one step over all devices"
         )
-    return count_tokens(log, steps, mapping.tokens, place, problems) + float(count or 0)
+    counts = count_tokens(log, steps, mapping.tokens, place, problems)
+    sizes = counts[steps > 0] / steps[steps > 0]
+    same = len(sizes) > 0 and bool(np.ptp(sizes) <= 1e-6 * sizes.max())
+    before = _read_count(settings.tokens_before, log.run, place)
+    return counts + before, round(float(sizes[0])) if same else None
+
+
+def _read_count(value: Any, run: str, place: str) -> int:
+    try:
+        return parse_count(value)
+    except ValueError as error:
+        raise InputError(f"{place}, runs, {run}: {error}") from None
 
 
 def _in_nats(values: Floats, column: str, mapping: Mapping) -> Floats:
@@ -170,9 +179,10 @@ def _in_nats(values: Floats, column: str, mapping: Mapping) -> Floats:
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Settings first, losses last, as people read the table."""
     losses = [name for name in frame if "loss_" in str(name) and known_column(str(name))]
-    others = [name for name in frame if name not in losses and name != "excluded"]
+    first = ["run", "n_tokens"]
+    others = [name for name in frame if name not in (*first, *losses, "excluded")]
     last = ["excluded"] if "excluded" in frame else []
-    return frame[[*others, *losses, *last]]
+    return frame[[*first, *others, *losses, *last]]
 
 
 def _say_steps_back(logs: Sequence[RunLog], mapping: Mapping) -> list[str]:

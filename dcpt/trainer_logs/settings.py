@@ -49,7 +49,7 @@ def find_settings(log: RunLog, mapping: Mapping, place: str, problems: Problems)
         columns |= _from_name(log.run, mapping.run_names, place, entry, problems)
     rates = find_series(log, mapping.learning_rate)
     if rates is not None and len(rates.values):
-        peak = float(np.nanmax(rates.values))
+        peak = float(f"{np.nanmax(rates.values):.6g}")  # TensorBoard keeps 7 digits
         if "learning_rate" not in entry:
             _check_peak(log.run, peak, columns.get("learning_rate", peak), place, problems)
         columns.setdefault("learning_rate", peak)

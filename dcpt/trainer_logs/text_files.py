@@ -17,7 +17,12 @@ def read_lines(path: Path) -> Iterator[str]:
     """The lines of a text log, without the escape sequences that colour a terminal."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            yield _COLOURS.sub("", line) if "\x1b" in line else line
+            yield without_colours(line)
+
+
+def without_colours(text: str) -> str:
+    """A text without the escape sequences that colour a terminal."""
+    return _COLOURS.sub("", text) if "\x1b" in text else text
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

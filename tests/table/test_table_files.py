@@ -219,7 +219,8 @@ def test_a_wide_export_and_a_trainers_log_are_named(tmp_path: Path) -> None:
         load_runs(wide)
     (problem,) = raised.value.problems
     assert problem.startswith("wide.csv: the table is wide, a column per run (such as 'a - eval")
-    with pytest.raises(InputError, match="is JSON, such as the log of a trainer; write it as a"):
+    assert "with: dcpt import FILE.csv" in problem
+    with pytest.raises(InputError, match="the log of a trainer, make a table of it with: dcpt imp"):
         load_runs(tmp_path / "trainer_log.jsonl")
 
 
