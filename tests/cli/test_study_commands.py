@@ -22,6 +22,7 @@ COMMANDS = [
     "diagnose",
     "evaluate",
     "fit",
+    "import",
     "init",
     "laws",
     "next-runs",
