@@ -25,7 +25,8 @@ from dcpt.quantities import format_count, format_seconds
 
 if TYPE_CHECKING:
     from dcpt.grid.estimate import Estimate
-    from dcpt.text.manifest import Prepared
+    from dcpt.text.manifest import Prepared, SplitCounts
+    from dcpt.text.near_duplicates.records import CleanText
 
 SLOW_BFLOAT16 = (
     "training.dtype is bfloat16 and the runs train on a CPU, where it is usually slower than "
@@ -263,39 +264,54 @@ def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]
 
 @contextmanager
 def _log_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Print a line when a channel is finished: when the next begins, or at the end."""
+    """Print a line a minute, and one when a channel ends: when the next begins, or at the end."""
     current, n_bytes, started = "", 0, time.monotonic()
+    said = started
 
     def note(channel: str, done: int, total: int) -> None:
-        nonlocal current, n_bytes, started
+        nonlocal current, n_bytes, started, said
         if channel != current:
-            say()
+            say_finished()
             current, started = channel, time.monotonic()
+            said = started
         n_bytes = done
+        if time.monotonic() - said >= _TOTALS_EVERY_S:
+            said = time.monotonic()
+            share = f"{done / total:.0%}" if total else f"{done / 1e6:.1f} MB"
+            say(f"{channel}: {share} after {format_seconds(said - started)}")
 
-    def say() -> None:
+    def say_finished() -> None:
         if current:
             seconds = format_seconds(time.monotonic() - started)
-            line = f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}")
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     yield note
-    say()
+    say_finished()
 
 
 def prepared_table(prepared: Prepared) -> Table:
-    """Documents, tokens and bytes of every channel."""
-    rows = [
-        (
-            f"{name} {split}",
-            f"{counts.documents:,}",
-            f"{counts.tokens:,}",
-            f"{counts.text_bytes / 1e6:.2f} MB",
-            counts.sha256[:8],
-        )
-        for name, manifest in prepared.channels.items()
-        for split, counts in (("train", manifest.train), ("valid", manifest.valid))
-    ]
+    """Documents, tokens and bytes of every channel; without near-copies where there are any."""
+    rows = []
+    for name, manifest in prepared.channels.items():
+        texts: dict[str, SplitCounts | CleanText] = {
+            "train": manifest.train,
+            "valid": manifest.valid,
+        }
+        if (clean := prepared.evaluated(name)) is not manifest.valid:
+            texts["valid, clean"] = clean
+        rows += [
+            (
+                f"{name} {split}",
+                f"{counts.documents:,}",
+                f"{counts.tokens:,}",
+                f"{counts.text_bytes / 1e6:.2f} MB",
+                counts.sha256[:8],
+            )
+            for split, counts in texts.items()
+        ]
     return make_table("", ("channel", "documents", "tokens", "text", "sha256"), rows)
 
 

@@ -24,8 +24,9 @@ from dcpt.runs.identity import (
 from dcpt.runs.stored import StoredRuns
 from dcpt.study.folder import StudyFolder
 from dcpt.study.schema import GridPart, Study
-from dcpt.text.manifest import Manifest, Prepared, load_prepared
+from dcpt.text.manifest import Manifest, Prepared, SplitCounts, load_prepared
 from dcpt.text.mixture import LONGEST_PERIOD
+from dcpt.text.near_duplicates.records import CleanText
 
 
 def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int) -> list[int]:
@@ -72,7 +73,7 @@ class Planner:
                 side=channel.side,
                 weight=channel.weight,
                 train_sha256=self._manifest(channel.name).train.sha256,
-                valid_sha256=self._manifest(channel.name).valid.sha256,
+                valid_sha256=self._evaluated(channel.name).sha256,
             )
             for channel in study.channels
         ]
@@ -89,6 +90,10 @@ class Planner:
                 "again"
             )
         return found
+
+    def _evaluated(self, name: str) -> SplitCounts | CleanText:
+        self._manifest(name)
+        return self.prepared.evaluated(name)
 
     def _whole_steps(self, tokens: float) -> int:
         return math.ceil(tokens / self.batch) * self.batch
@@ -165,7 +170,7 @@ class Planner:
         problems = []
         wanted = self.study.evaluation.tokens
         for channel in [*self.channels, *self.extra.values()]:
-            there = self._manifest(channel.name).valid.tokens
+            there = self._evaluated(channel.name).tokens
             if there <= wanted:
                 problems.append(
                     f"evaluation.tokens: {wanted} are asked of channel {channel.name}, whose "

@@ -14,7 +14,7 @@ from dcpt.errors import InputError
 from dcpt.pipeline.workspace import Place, Workspace
 from dcpt.runs.identity import hash_record
 from dcpt.runs.names import bases_by_size, table_names
-from dcpt.runs.records import first_problem
+from dcpt.runs.records import first_problem, on_text
 from dcpt.study.folder import StudyFolder
 
 
@@ -89,7 +89,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
                 f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
             )
         return {
-            "loss": start["loss"],
+            "loss": on_text(start, workspace.study.evaluation.text)["loss"],
             "n_params": start["n_params"],
             "peak": run.recorded.base_peak_learning_rate,
             "n_tokens": run.recorded.base_n_tokens,
@@ -105,7 +105,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
             f"`dcpt evaluate {checkpoint.model} --study {folder.file} --label {label}`"
         )
     about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
-    return {**measured, **about}
+    return {**on_text(measured, workspace.study.evaluation.text), **about}
 
 
 class _Measured(BaseModel):
@@ -195,9 +195,9 @@ def measured_on(workspace: Workspace) -> str:
     from dcpt.text.manifest import load_prepared
 
     study = workspace.study
-    prepared, training = load_prepared(workspace.folder.prepared).channels, study.training
+    prepared, training = load_prepared(workspace.folder.prepared), study.training
     names = [channel.name for channel in study.channels if channel.side != "extra"]
-    shards = {name: prepared[name].valid.sha256 for name in names}
+    shards = {name: prepared.evaluated(name).sha256 for name in names}
     cut = training.sequence_tokens, training.packing, study.evaluation.tokens
     return _name_text(shards, *cut)
 

@@ -59,6 +59,7 @@ def prepare_study(
         workers=workers,
         progress=progress,
         add_bos=study.add_bos,
+        near_duplicates=study.near_duplicates,
         bases=[
             StudyBase(f"bases.checkpoints.{label}", place, checkpoint.model)
             for label, checkpoint in study.bases.checkpoints.items()

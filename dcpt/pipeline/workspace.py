@@ -77,7 +77,9 @@ class Workspace:
         """The rows of the runs table that the run folders hold."""
         from dcpt.table.study_rows import read_study_rows
 
-        return read_study_rows(self.stored, [run.config for run in self.planned])
+        return read_study_rows(
+            self.stored, [run.config for run in self.planned], self.study.evaluation.text
+        )
 
     @property
     def damaged(self) -> list[str]:

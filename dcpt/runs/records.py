@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -45,12 +45,21 @@ class _Event(_Record):
     event: str
 
 
+class _OnAll(_Record):
+    """Losses on all validation text, where ``loss`` leaves near-copies of training text out."""
+
+    eval_id: str
+    loss: dict[str, float]
+    se: dict[str, float] = {}
+
+
 class _Point(_Event):
     n_tokens: int
     loss: dict[str, float] = {}
     se: dict[str, float] = {}
     train_loss: dict[str, float] = {}
     share: dict[str, float] = {}
+    all: _OnAll | None = None
 
 
 class _Training(_Event):
@@ -60,6 +69,18 @@ class _Training(_Event):
 
 
 _KINDS: dict[str, type[_Event]] = {"point": _Point, "train": _Training}
+
+
+EvaluatedText = Literal["clean", "all"]
+"""Validation text without near-copies of training text, or all of it."""
+
+
+def on_text(point: Mapping[str, Any], text: EvaluatedText) -> Mapping[str, Any]:
+    """A point with its losses, standard errors and ``eval_id`` on the chosen validation text.
+
+    A point has two sets of losses only where near-copies were left out of its validation text.
+    """
+    return {**point, **point.get("all", {})} if text == "all" else point
 
 
 def check_result(result: Any) -> None:

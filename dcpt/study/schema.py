@@ -12,6 +12,7 @@ from dcpt.limit import Limit
 from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.quantities import Count
 from dcpt.runs.identity import Optimizer, Packing
+from dcpt.runs.records import EvaluatedText
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
 ChannelName = Annotated[str, AfterValidator(read_channel_name)]
@@ -28,6 +29,18 @@ def _parse_fraction(value: object) -> float:
 
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+def _parse_threshold(value: object) -> object:
+    if value is True:
+        raise ValueError("true is not a similarity; write one such as 0.4, or false for no screen")
+    return value
+
+
+# Of the pairs at a Jaccard similarity of 0.3, the screen compares two in five.
+Threshold = Annotated[
+    Literal[False] | Annotated[float, Field(ge=0.3, le=1)], BeforeValidator(_parse_threshold)
+]
 # The seed of a step is about a million times larger and must fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**40)]
 
@@ -219,9 +232,14 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """The fixed validation tokens of each channel, and the points where they are evaluated."""
+    """The fixed validation tokens of each channel, and the points where they are evaluated.
+
+    ``text`` chooses which losses are used: on validation text without near-copies of training text,
+    or on all of it. Both are measured.
+    """
 
     tokens: Count = 262_144
+    text: EvaluatedText = "clean"
     points_per_doubling: float = Field(default=1.0, gt=0, le=8)
     first_tokens: Count | None = None
 
@@ -252,6 +270,7 @@ class Study(Section):
     channels: list[Channel] = Field(min_length=1)
     tokenizer: str | int
     add_bos: bool | None = None
+    near_duplicates: Threshold | None = None
     bases: Bases
     grid: list[GridPart] = Field(min_length=1)
     runs: list[ListedRun] = []

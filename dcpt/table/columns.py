@@ -184,6 +184,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("share_", "number", "0..1", "share of the channel in training", (_RATIO,)),
     Column("unique_tokens_", "count", "tokens", "unique text behind the channel"),
     Column("train_loss_", "number", "nats/token", "training loss since the point before", _LOSS),
+    Column(
+        "all_loss_",
+        "number",
+        "nats/token",
+        "loss on all validation text, near-copies of training text included",
+        _LOSS,
+    ),
     Column("weight_", "number", "", "fixed weight of a general channel", (_NOT_NEGATIVE,)),
     Column("seed", "count", "", "seed of the run", (), None, True),
     Column("size", "text", "", "label of the size"),

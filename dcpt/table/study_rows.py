@@ -9,6 +9,7 @@ from typing import Any
 
 from dcpt.runs.identity import CHOSEN, RunConfig, hash_record
 from dcpt.runs.names import bases_by_size, table_names
+from dcpt.runs.records import EvaluatedText, on_text
 from dcpt.runs.stored import StoredRuns
 from dcpt.table.channels import GENERAL_TOTAL, OWN_MIXTURE, weighted_total
 
@@ -89,7 +90,9 @@ class _End:
     point: Mapping[str, Any]
 
 
-def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRows:
+def read_study_rows(
+    stored: StoredRuns, planned: Sequence[RunConfig], text: EvaluatedText = "clean"
+) -> StudyRows:
     """Read the points of every trunk and branch; unfinished runs give those they have.
 
     A damaged run gives no rows. Neither do the branches of a damaged trunk: their rows are read
@@ -103,6 +106,7 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
     Args:
         stored: What the study's run folders hold.
         planned: What the study's grid asks for.
+        text: Which validation text the losses are on.
     """
     asked = {config.identity.hash: config for config in planned}
     trunks, damaged = stored.trunk_names, stored.damaged
@@ -134,7 +138,7 @@ def read_study_rows(stored: StoredRuns, planned: Sequence[RunConfig]) -> StudyRo
         run = trunks.get(trunk, trunk)
         if grid is None and config.recorded.purpose == "next":
             chosen.add(run)
-        for point in folder.points():
+        for point in (on_text(point, text) for point in folder.points()):
             row = _row(run, grid or config, point)
             verifies = grid is None and config.recorded.purpose == "verify"
             reason = _reason_to_exclude(row, grid, mixture, verifies=verifies)
@@ -252,6 +256,8 @@ def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, A
     for prefix in ("loss", "se", "train_loss", "share", "unique_tokens", "bytes_per_token"):
         values = point.get(prefix, {})
         row |= {f"{prefix}_{names[name]}": values[name] for name in values if name in names}
+    on_all = point.get("all", {"loss": {}})["loss"]
+    row |= {f"all_loss_{names[name]}": on_all[name] for name in on_all if name in names}
     general = [c for c in identity.channels if c.side == "general"]
     if len(general) > 1:
         row |= {f"weight_{c.name}": c.weight for c in general}

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dcpt.atomic_files import DamagedFileError, read_json
 from dcpt.errors import InputError
 from dcpt.file_hashes import file_sha256, remembered_digest
+from dcpt.text.near_duplicates.records import CleanText, NearDuplicates
 from dcpt.text.reading import InputFile
 
 Split = Literal["train", "valid"]
@@ -21,6 +22,10 @@ SPLITS: tuple[Split, Split] = ("train", "valid")
 
 TOKENIZER_FOLDER = "tokenizer"
 """Next to the folders of the channels, so no channel may have this name."""
+
+CLEAN_FOLDER = "_clean"
+"""Next to the folders of the channels, whose names cannot begin so: validation text without the
+documents that have near-copies in training text."""
 
 RECORD_FILE = "prepared.json"
 """The record of a prepared folder."""
@@ -95,11 +100,6 @@ class Manifest(_Record):
     bos_id: int | None = None
     spelled_out: dict[str, int] = {}
 
-    @property
-    def bytes_per_token(self) -> float:
-        """Bytes of text per validation token: nats/token over this, over ln 2, is bits/byte."""
-        return self.valid.text_bytes / self.valid.tokens
-
 
 class Overlap(_Record):
     """Distinct documents that two channels share (white space aside).
@@ -125,6 +125,8 @@ class Prepared(_Record):
         tokenizer_files: SHA-256 of each file of the tokenizer's folder; empty where an older
             version prepared the text.
         overlaps: One for each pair of channels that shares documents.
+        near_duplicates: What the screen for near-duplicates found; None where an earlier version
+            prepared the text.
         warnings: What a person should know, a sentence each.
         did_nothing: Whether all of it was there already.
     """
@@ -134,6 +136,7 @@ class Prepared(_Record):
     tokenizer_name: str
     tokenizer_files: dict[str, str] = {}
     overlaps: tuple[Overlap, ...]
+    near_duplicates: NearDuplicates | None = None
     warnings: tuple[str, ...]
     did_nothing: bool = Field(default=False, exclude=True)
 
@@ -141,6 +144,22 @@ class Prepared(_Record):
     def tokenizer_path(self) -> Path:
         """An ordinary tokenizer folder, as ``AutoTokenizer.from_pretrained`` takes it."""
         return self.folder / TOKENIZER_FOLDER
+
+    def evaluated(self, channel: str) -> SplitCounts | CleanText:
+        """The validation text that losses are measured on: without near-copies of training text."""
+        clean = {} if self.near_duplicates is None else self.near_duplicates.clean
+        return clean.get(channel, self.channels[channel].valid)
+
+    def bytes_per_token(self, channel: str) -> float:
+        """Bytes of text per validation token: nats/token over this, over ln 2, is bits/byte."""
+        evaluated = self.evaluated(channel)
+        return evaluated.text_bytes / evaluated.tokens
+
+    def unique_tokens(self, channel: str) -> int:
+        """Training tokens of a channel's distinct documents; near-copies count once, if known."""
+        train = self.channels[channel].train
+        screened = {} if self.near_duplicates is None else self.near_duplicates.unique_tokens
+        return screened.get(channel) or train.unique_tokens or train.tokens
 
 
 def load_prepared(folder: Path) -> Prepared:
@@ -240,6 +259,28 @@ def open_shard(
     return np.memmap(path, dtype=np.dtype(manifest.dtype), mode="r")
 
 
+def open_evaluated(
+    prepared: Prepared, channel: str
+) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger]]:
+    """Map the ids of the validation text that losses are measured on, as :func:`open_shard`."""
+    counts, manifest = prepared.evaluated(channel), prepared.channels[channel]
+    if counts is manifest.valid:
+        return open_shard(prepared.folder, channel, "valid")
+    path = prepared.folder / CLEAN_FOLDER / channel / "valid.bin"
+    _check_file(path, counts, manifest.dtype, f"the one in {RECORD_FILE}")
+    return np.memmap(path, dtype=np.dtype(manifest.dtype), mode="r")
+
+
+def is_clean_whole(prepared: Prepared) -> bool:
+    """Whether the clean validation text of all channels is that which was written."""
+    try:
+        for channel in prepared.channels:
+            open_evaluated(prepared, channel)
+    except (InputError, OSError):
+        return False
+    return True
+
+
 def largest_id(folder: Path, channel: str) -> int:
     """The largest token id in both shards of a channel; read once per state of the files.
 
@@ -271,16 +312,21 @@ def is_whole(place: Path, manifest: Manifest) -> bool:
 
 def _check_shard(place: Path, manifest: Manifest, split: Split) -> Path:
     path = place / f"{split}.bin"
+    counts = manifest.train if split == "train" else manifest.valid
+    _check_file(path, counts, manifest.dtype, "the one in manifest.json")
+    return path
+
+
+def _check_file(path: Path, counts: SplitCounts | CleanText, dtype: str, recorded: str) -> None:
+    """Check that a shard is there, and that size and hash are the recorded ones."""
     if not path.is_file():
         raise InputError(f"{path}: this file is missing; {REMEDY}")
-    counts = manifest.train if split == "train" else manifest.valid
-    expected = counts.tokens * np.dtype(manifest.dtype).itemsize
+    expected = counts.tokens * np.dtype(dtype).itemsize
     if path.stat().st_size != expected:
         reason = f"{path.stat().st_size} bytes where {expected} were written"
         raise DamagedFileError(path, reason, REMEDY)
     if file_sha256(path) != counts.sha256:
-        raise DamagedFileError(path, "its SHA-256 is not the one in manifest.json", REMEDY)
-    return path
+        raise DamagedFileError(path, f"its SHA-256 is not {recorded}", REMEDY)
 
 
 def _read_document_hashes(place: Path) -> dict[str, NDArray[np.uint64]]:
@@ -325,44 +371,3 @@ def count_overlaps(places: Mapping[str, Path]) -> tuple[Overlap, ...]:
                 )
             )
     return tuple(overlaps)
-
-
-def check_sizes(channels: Mapping[str, Manifest], sequence_tokens: int) -> None:
-    """Check that each split of each channel holds at least one sequence.
-
-    Args:
-        channels: What was prepared.
-        sequence_tokens: Targets in a sequence; it takes one token more.
-
-    Raises:
-        InputError: Names every split that is too small, and what to do.
-    """
-    problems = []
-    for name, manifest in channels.items():
-        documents = manifest.train.documents + manifest.valid.documents
-        if documents == 0:
-            problems.append(f"channel {name}: {manifest.source} holds no text; name another source")
-            continue
-        for split, counts in (("training", manifest.train), ("validation", manifest.valid)):
-            if counts.tokens <= sequence_tokens:
-                remedy = "give it more text or shorten sequences"
-                names = [file.path for file in manifest.inputs]
-                if documents <= len(names) and any(".txt" in name for name in names):
-                    remedy = (
-                        "a .txt file counts as one document: set text_separator to what parts its "
-                        "documents (such as '\\n'), or write JSON Lines"
-                    )
-                elif split == "validation" and manifest.valid_source is None:
-                    remedy = "give it more text, a larger valid_fraction or a validation source"
-                    if manifest.max_tokens is not None:
-                        remedy += (
-                            f" (it was read until its training text had max_tokens = "
-                            f"{manifest.max_tokens})"
-                        )
-                problems.append(
-                    f"channel {name}: its {split} split has {counts.tokens} tokens in "
-                    f"{counts.documents} of {documents} documents, and one sequence takes "
-                    f"{sequence_tokens + 1}; {remedy}"
-                )
-    if problems:
-        raise InputError(problems)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dcpt.errors import InputError
 from dcpt.own_folders import MARKER, is_marked
-from dcpt.text.manifest import SPLITS, TOKENIZER_FOLDER, read_manifest, read_record
+from dcpt.text.manifest import CLEAN_FOLDER, SPLITS, TOKENIZER_FOLDER, read_manifest, read_record
 from dcpt.text.tokenizer_files import TOKENIZER_FILES
 
 UNFINISHED = ".unfinished"
@@ -54,7 +54,7 @@ def check_output(folder: Path, names: Iterable[str]) -> None:
     problems = [
         f"{foreign}: `dcpt prepare` did not write this, but prepared text goes to "
         f"{folder / name}; move it to another folder"
-        for name in [*names, TOKENIZER_FOLDER, UNFINISHED]
+        for name in [*names, TOKENIZER_FOLDER, CLEAN_FOLDER, UNFINISHED]
         if (foreign := _find_foreign(folder, name)) is not None
     ]
     record = folder / "prepared.json"
@@ -76,7 +76,7 @@ def own_places(folder: Path, names: Iterable[str]) -> list[Path]:
     record = None if is_marked(folder) else read_record(folder)
     if record is None:
         return [folder]
-    ours = {*names, *record.channels, TOKENIZER_FOLDER, UNFINISHED, "prepared.json"}
+    ours = {*names, *record.channels, TOKENIZER_FOLDER, CLEAN_FOLDER, UNFINISHED, "prepared.json"}
     return [folder / name for name in sorted(ours)]
 
 

@@ -1,7 +1,8 @@
 """Prepare: the text of every channel becomes token shards, once.
 
 The folder holds ``tokenizer/`` (an ordinary tokenizer folder), ``<channel>/train.bin``,
-``<channel>/valid.bin`` and ``<channel>/manifest.json`` for every channel, and ``prepared.json``.
+``<channel>/valid.bin`` and ``<channel>/manifest.json`` for every channel, ``_clean/`` with the
+validation text of channels that had near-copies in training text, and ``prepared.json``.
 All of it is made in ``.unfinished/`` inside the folder and moved into place at the end: a kill
 leaves what was there before, and the next call goes on behind the last channel that was finished.
 Nothing is written to, replaced or removed that ``prepare`` did not make (``dcpt.text.output``).
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from filelock import lock_descriptor
 
@@ -26,24 +28,29 @@ from dcpt.own_folders import is_marked, mark_folder
 from dcpt.text.bases import StudyBase, check_bases, sample_documents
 from dcpt.text.channel_writer import ChannelWriter
 from dcpt.text.manifest import (
+    CLEAN_FOLDER,
     RECORD_FILE,
     TOKENIZER_FOLDER,
     Manifest,
     Overlap,
     Prepared,
-    check_sizes,
     check_tokenizer,
     count_overlaps,
+    is_clean_whole,
     is_whole,
     load_prepared,
     open_shard,
     read_manifest,
     read_record,
 )
+from dcpt.text.near_duplicates.records import DEFAULT_THRESHOLD, NearDuplicates
+from dcpt.text.near_duplicates.screen import screen
+from dcpt.text.near_duplicates.summary import summarize
 from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
 from dcpt.text.pool import start_pool
 from dcpt.text.prepare_warnings import find_warnings
 from dcpt.text.shards import encode_documents
+from dcpt.text.sizes import check_clean_sizes, check_sizes
 from dcpt.text.sources import (
     Channel,
     ChannelSource,
@@ -79,8 +86,11 @@ __all__ = [
     "prepare",
 ]
 
+NEAR_DUPLICATES = "near-duplicates"
+
 Progress = Callable[[str, int, int], None]
-"""Called with a channel (or ``tokenizer``), bytes of text files read, bytes in all (0: unknown)."""
+"""Called with a channel (or ``tokenizer`` or ``near-duplicates``), the work that is done and all
+the work, in bytes of text (0: unknown)."""
 
 
 def prepare(
@@ -94,6 +104,7 @@ def prepare(
     bases: Sequence[StudyBase] = (),
     own_folders: Sequence[Path] = (),
     add_bos: bool | None = None,
+    near_duplicates: float | Literal[False] | None = None,
 ) -> Prepared:
     """Tokenise the text of all channels into a folder, unless it is there already.
 
@@ -112,6 +123,9 @@ def prepare(
         own_folders: Further files and folders that dcpt writes: no text is read from them.
         add_bos: Whether each document starts with the tokenizer's beginning-of-sequence token; None
             does what the tokenizer does by itself.
+        near_duplicates: Jaccard similarity from which two documents are near-copies; False leaves
+            the screen for them out. None takes ``DEFAULT_THRESHOLD``, and keeps what an earlier
+            version prepared without the screen.
 
     Returns:
         What is in the folder.
@@ -127,7 +141,9 @@ def prepare(
     channels = find_channels(sources, [*own_places(folder, names), *own_folders])
     keys = channel_keys(channels, tokenizer_name, add_bos)
     report = progress or _report_nothing
-    work = _Work(folder, channels, keys, tokenizer, tokenizer_name, add_bos, workers, report)
+    work = _Work(
+        folder, channels, keys, tokenizer, tokenizer_name, add_bos, near_duplicates, workers, report
+    )
     try:
         return work.find_done(sequence_tokens, bases) or work.do(sequence_tokens, bases)
     except OSError as error:
@@ -150,6 +166,7 @@ class _Work:
     tokenizer: str | int
     tokenizer_name: str
     add_bos: bool | None
+    near_duplicates: float | Literal[False] | None
     workers: int
     progress: Progress
 
@@ -167,20 +184,48 @@ class _Work:
             known.channels.keys() != self.keys.keys()
             or any(manifest.key != self.keys[name] for name, manifest in known.channels.items())
             or not self.keeps_tokenizer(known)
+            or not self.is_screened(known)
             or not all(is_whole(self.folder / name, m) for name, m in known.channels.items())
+            or not is_clean_whole(known)
         ):
             return None
         check_bases(bases, known.tokenizer_path)
-        check_sizes(known.channels, sequence_tokens)
+        self.check_sizes(known.channels, known.near_duplicates, sequence_tokens)
+        return known.model_copy(
+            update={
+                "warnings": (*known.warnings, *self.note_earlier_version(known)),
+                "did_nothing": True,
+            }
+        )
+
+    def is_screened(self, known: Prepared) -> bool:
+        """Whether the folder's text was screened for near-duplicates as requested."""
+        if known.near_duplicates is None:  # an earlier version did not screen
+            return self.near_duplicates is None
+        return known.near_duplicates.threshold == self.threshold
+
+    @property
+    def threshold(self) -> float | None:
+        """Jaccard similarity from which documents are near-copies; None without the screen."""
+        if self.near_duplicates is None:
+            return DEFAULT_THRESHOLD
+        return self.near_duplicates or None
+
+    def note_earlier_version(self, known: Prepared) -> Iterator[str]:
+        """What an earlier version did otherwise; runs may have been trained on its text."""
         vocabulary = read_vocabulary(known.tokenizer_path, self.add_bos)
         without = [name for name, m in known.channels.items() if m.bos_id != vocabulary.bos_id]
-        if without:  # an earlier version left it out
-            note = (
+        if without:
+            yield (
                 f"channels {', '.join(without)}: prepared without the beginning-of-sequence token, "
                 "which the tokenizer adds; set add_bos: true to prepare them with it"
             )
-            known = known.model_copy(update={"warnings": (*known.warnings, note)})
-        return known.model_copy(update={"did_nothing": True})
+        if known.near_duplicates is None:
+            yield (
+                "prepared without the screen for near-duplicates; set near_duplicates: "
+                f"{DEFAULT_THRESHOLD} to screen the text (where validation text is then left out, "
+                "runs are planned anew)"
+            )
 
     def keeps_tokenizer(self, known: Prepared) -> bool:
         """Whether the tokenizer in the folder is the requested one, undamaged."""
@@ -208,17 +253,18 @@ class _Work:
                 check_bases(bases, tokenizer, sample_documents(self.channels))
             vocabulary = read_vocabulary(tokenizer, self.add_bos)
             places: dict[str, Path] = {}
+            clean = self._make_folder(CLEAN_FOLDER)
             with start_pool(self.workers) as pool:
                 for channel in self.channels:
                     places[channel.asked.name] = self.place_channel(channel, vocabulary, pool)
-            manifests = {}
-            for name, place in places.items():
-                manifest = read_manifest(place)
-                assert manifest is not None, place
-                manifests[name] = manifest
-            check_sizes(manifests, sequence_tokens)
+                manifests = {name: _read_made(place) for name, place in places.items()}
+                check_sizes(manifests, sequence_tokens)
+                found = self.screen(places, manifests, vocabulary, pool, clean)
+            self.check_sizes(manifests, found, sequence_tokens)
             overlaps = count_overlaps(places)
-            warnings = find_warnings(self.channels, manifests, overlaps, self.tokenizer, vocabulary)
+            warnings = find_warnings(
+                self.channels, manifests, overlaps, found, self.tokenizer, vocabulary
+            )
             prepared = Prepared(
                 folder=self.folder,
                 channels=manifests,
@@ -229,10 +275,45 @@ class _Work:
                     if path.name in TOKENIZER_FILES
                 },
                 overlaps=overlaps,
+                near_duplicates=found,
                 warnings=tuple(warnings),
             )
-            self.put_in_place(prepared, {TOKENIZER_FOLDER: tokenizer, **places})
+            self.put_in_place(
+                prepared, {TOKENIZER_FOLDER: tokenizer, **places, CLEAN_FOLDER: clean}
+            )
             return prepared
+
+    def screen(
+        self,
+        places: dict[str, Path],
+        manifests: dict[str, Manifest],
+        vocabulary: Vocabulary,
+        pool: Executor | None,
+        clean: Path,
+    ) -> NearDuplicates:
+        """Find near-copies and write the validation text without them into the folder ``clean``."""
+        if self.threshold is None:
+            return NearDuplicates(threshold=None)
+        screened = screen(
+            places,
+            {name: manifest.dtype for name, manifest in manifests.items()},
+            vocabulary,
+            self.threshold,
+            pool,
+            self.workers,
+            lambda done, total: self.progress(NEAR_DUPLICATES, done, total),
+        )
+        return summarize(screened, self.threshold, self.channels, manifests, clean)
+
+    def check_sizes(
+        self,
+        manifests: Mapping[str, Manifest],
+        found: NearDuplicates | None,
+        sequence_tokens: int,
+    ) -> None:
+        """Check that each split holds a sequence, without its near-copies as well."""
+        check_sizes(manifests, sequence_tokens)
+        check_clean_sizes({} if found is None else found.clean, sequence_tokens)
 
     def place_tokenizer(self) -> Path:
         """Train or copy the tokenizer, unless it is there; returns the folder that holds it now."""
@@ -351,6 +432,13 @@ class _Work:
                     f"{self.folder / name}: these files are not what was written a moment ago; "
                     "check the disk and prepare again"
                 )
+
+
+def _read_made(place: Path) -> Manifest:
+    """The manifest of a channel that was just encoded."""
+    manifest = read_manifest(place)
+    assert manifest is not None, place
+    return manifest
 
 
 def _report_nothing(name: str, done: int, total: int) -> None:

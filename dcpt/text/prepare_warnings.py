@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dcpt.text.manifest import Manifest, Overlap
+from dcpt.text.near_duplicates.records import NearDuplicates
 from dcpt.text.sources import Channel
 from dcpt.text.tokenizer import Vocabulary
 
@@ -13,6 +14,7 @@ def find_warnings(
     channels: Sequence[Channel],
     manifests: dict[str, Manifest],
     overlaps: Sequence[Overlap],
+    near_duplicates: NearDuplicates,
     asked_tokenizer: str | int,
     vocabulary: Vocabulary,
 ) -> Iterator[str]:
@@ -22,9 +24,12 @@ def find_warnings(
         channels: The channels.
         manifests: What was prepared, by channel.
         overlaps: Documents that channels share.
+        near_duplicates: What the screen found; equal documents are near-copies too, and are named
+            here only if the screen was switched off.
         asked_tokenizer: The tokenizer that was asked for, or the size of a trained vocabulary.
         vocabulary: The tokenizer that was used.
     """
+    is_screened = near_duplicates.threshold is not None
     for channel in channels:
         name, manifest = channel.asked.name, manifests[channel.asked.name]
         left_out = [path for source, _ in channel.parts for path in source.left_out]
@@ -34,7 +39,7 @@ def find_warnings(
         if manifest.empty_documents:
             yield f"channel {name}: {manifest.empty_documents} empty documents; left out"
         repeated, documents = manifest.train.repeated_documents, manifest.train.documents
-        if repeated:
+        if repeated and not is_screened:
             yield (
                 f"channel {name}: {repeated:,} of {documents:,} training documents repeat others; "
                 f"{manifest.train.unique_tokens:,} of {manifest.train.tokens:,} tokens are of "
@@ -45,7 +50,7 @@ def find_warnings(
                 f"channel {name}: the text spells out {token} {count:,} times, which is read as "
                 "characters; if it parts the documents of a .txt file, set text_separator to it"
             )
-        if manifest.documents_in_both_splits:
+        if manifest.documents_in_both_splits and not is_screened:
             yield (
                 f"channel {name}: {manifest.documents_in_both_splits} documents are in training "
                 "and in validation; its validation loss will look too good"
@@ -55,7 +60,8 @@ def find_warnings(
             f"each document starts with the beginning-of-sequence token (id {vocabulary.bos_id}); "
             "set add_bos: false to leave it out"
         )
-    for overlap in overlaps:
+    yield from near_duplicates.sentences()
+    for overlap in () if is_screened else overlaps:
         yield (
             f"channels {' and '.join(overlap.channels)}: {overlap.documents} documents are in both"
             f", {overlap.trained_and_validated} of them trained on in one and validated on in the "

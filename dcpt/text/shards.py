@@ -16,14 +16,13 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from dcpt.text.cuts import Cutter
 from dcpt.text.documents import LONG_CHARACTERS, Document, DocumentHash, hash_document
 from dcpt.text.long_documents import LongDocument, Parts
 from dcpt.text.manifest import SPLITS, Split, SplitCounts
 from dcpt.text.pool import map_in_order
-from dcpt.text.tokenizer import Vocabulary, shard_dtype
+from dcpt.text.tokenizer import Vocabulary, load_once, shard_dtype
 
 BATCH_CHARACTERS = 500_000
 """Text handed to a process at once: a few tenths of a second of work."""
@@ -136,13 +135,8 @@ def _batches(
 
 
 @lru_cache(maxsize=1)
-def _load(vocabulary: Vocabulary) -> Tokenizer:
-    return vocabulary.load()
-
-
-@lru_cache(maxsize=1)
 def _cutter(vocabulary: Vocabulary) -> Cutter:
-    return Cutter(_load(vocabulary))
+    return Cutter(load_once(vocabulary))
 
 
 def _encode(
@@ -189,7 +183,7 @@ def _encode_parts(parts: Parts, vocabulary: Vocabulary) -> EncodedParts:
 def _ids(documents: list[Document], vocabulary: Vocabulary) -> list[list[int]]:
     """The ids of each document or part."""
     texts = [document.text for document in documents]
-    encodings = _load(vocabulary).encode_batch_fast(texts, add_special_tokens=False)
+    encodings = load_once(vocabulary).encode_batch_fast(texts, add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ class Vocabulary:
     def load(self) -> Tokenizer:
         """Load it for encoding plain text."""
         return load_tokenizer(self.path)
+
+
+@lru_cache(maxsize=1)
+def load_once(vocabulary: Vocabulary) -> Tokenizer:
+    """Load a vocabulary's tokenizer; a process that works on many batches loads it once."""
+    return vocabulary.load()
 
 
 def shard_dtype(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:

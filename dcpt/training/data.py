@@ -65,8 +65,7 @@ def open_data(config: RunConfig, study: Path) -> RunData:
     check_text(config, prepared)
     names = [channel.name for channel in identity.channels]
     shards = {name: open_shard(prepared.folder, name, "train") for name in names}
-    known = {name: prepared.channels[name].train.unique_tokens for name in names}
-    unique = {name: known[name] or len(shard) for name, shard in shards.items()}
+    unique = {name: prepared.unique_tokens(name) for name in names}
     return RunData(
         mixture=Mixture(
             [Phase(step, shares) for step, shares in mixture_phases(identity)],
@@ -98,7 +97,11 @@ def check_text(config: RunConfig, prepared: Prepared) -> None:
             problems.append(
                 f"{prepared.folder}: channel {channel.name} is not prepared; run `dcpt prepare`"
             )
-        elif (text.train.sha256, text.valid.sha256, text.tokenizer_sha256) != (
+        elif (
+            text.train.sha256,
+            prepared.evaluated(channel.name).sha256,
+            text.tokenizer_sha256,
+        ) != (
             channel.train_sha256,
             channel.valid_sha256,
             config.identity.tokenizer_sha256,

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import Packing, hash_record
-from dcpt.text.manifest import Prepared, largest_id, load_prepared, open_shard
+from dcpt.text.manifest import (
+    Prepared,
+    largest_id,
+    load_prepared,
+    open_evaluated,
+    open_shard,
+)
 from dcpt.text.tokenizer import check_same_tokenizer
 from dcpt.training.checkpoints import check_finite, checkpoint_files
 from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
@@ -35,16 +41,22 @@ class Validation:
     """The fixed text that every point evaluates.
 
     Attributes:
-        windows: Token ids of each channel, shape (S, T + 1), int64: inputs and targets.
+        windows: Token ids of each channel, shape (S, T + 1), int64: inputs and targets. Documents
+            with near-copies in training text are left out, if the text was screened for them.
+        all_windows: The same of all validation text, for channels that such documents are left
+            out of.
         bytes_per_token: UTF-8 bytes of text per token of each channel.
         border_id: The token that ends a document, if documents are separated; else None.
         eval_id: Hash of tokens, windows and packing: losses with equal ids are comparable.
+        all_eval_id: The same of all validation text; equal to ``eval_id`` if nothing is left out.
     """
 
     windows: dict[str, Tensor]
+    all_windows: dict[str, Tensor]
     bytes_per_token: dict[str, float]
     border_id: int | None
     eval_id: str
+    all_eval_id: str
 
 
 @dataclass(frozen=True)
@@ -79,8 +91,7 @@ def open_validation(
     Raises:
         InputError: If a channel is not prepared or has too few validation tokens.
     """
-    shards = {name: open_shard(prepared.folder, name, "valid") for name in channels}
-    manifests = {name: prepared.channels[name] for name in channels}
+    shards = {name: open_evaluated(prepared, name) for name in channels}
     problems = [
         f"channel {name}: has {len(shard)} validation tokens, fewer than the "
         f"{validation_tokens + 1} to be evaluated; lower evaluation.tokens, "
@@ -95,21 +106,34 @@ def open_validation(
         )
     if problems:
         raise InputError(problems)
-    return Validation(
-        windows={
-            name: cut_windows(shard, sequence_tokens, validation_tokens)
-            for name, shard in shards.items()
-        },
-        bytes_per_token={name: m.bytes_per_token for name, m in manifests.items()},
-        border_id=manifests[channels[0]].eos_id if packing == "documents" else None,
-        eval_id=hash_record(
+    manifests = {name: prepared.channels[name] for name in channels}
+    clean = {name: prepared.evaluated(name).sha256 for name in channels}
+    complete = {name: manifest.valid.sha256 for name, manifest in manifests.items()}
+
+    def cut(shard: NDArray[np.unsignedinteger]) -> Tensor:
+        return cut_windows(shard, sequence_tokens, validation_tokens)
+
+    def name_text(valid_sha256: Mapping[str, str]) -> str:
+        return hash_record(
             {
-                "valid_sha256": {name: m.valid.sha256 for name, m in manifests.items()},
+                "valid_sha256": valid_sha256,
                 "sequence_tokens": sequence_tokens,
                 "validation_tokens": validation_tokens,
                 "packing": packing,
             }
-        ),
+        )
+
+    return Validation(
+        windows={name: cut(shard) for name, shard in shards.items()},
+        all_windows={
+            name: cut(open_shard(prepared.folder, name, "valid"))
+            for name in channels
+            if clean[name] != complete[name]
+        },
+        bytes_per_token={name: prepared.bytes_per_token(name) for name in channels},
+        border_id=manifests[channels[0]].eos_id if packing == "documents" else None,
+        eval_id=name_text(clean),
+        all_eval_id=name_text(complete),
     )
 
 
@@ -179,18 +203,30 @@ def describe_evaluation(model: nn.Module, validation: Validation, dtype: Dtype) 
 
     Returns:
         ``n_params``, ``n_params_non_embedding``, ``eval_id``, and by channel ``loss`` and ``se``
-        (nats per token; ``se`` only where there are two sequences) and ``bytes_per_token``.
+        (nats per token; ``se`` only where there are two sequences) and ``bytes_per_token``. Where
+        near-copies of training text are left out, also ``all``: ``loss``, ``se`` and ``eval_id``
+        with these documents.
     """
     counts = count_parameters(model)
     forward = forward_of(model, dtype, validation.border_id)
-    losses = evaluate_channels(forward, weights_of(model), validation.windows)
+    weights = weights_of(model)
+    losses = evaluate_channels(forward, weights, validation.windows)
+    complete = {**losses, **evaluate_channels(forward, weights, validation.all_windows)}
+    on_all = {"all": {"eval_id": validation.all_eval_id, **_by_channel(complete)}}
     return {
         "n_params": counts.n_params,
         "n_params_non_embedding": counts.n_params_non_embedding,
         "eval_id": validation.eval_id,
+        **_by_channel(losses),
+        "bytes_per_token": validation.bytes_per_token,
+        **(on_all if validation.all_windows else {}),
+    }
+
+
+def _by_channel(losses: Mapping[str, ChannelLoss]) -> dict[str, dict[str, float]]:
+    return {
         "loss": {name: loss.mean for name, loss in losses.items()},
         "se": {name: loss.se for name, loss in losses.items() if loss.se is not None},
-        "bytes_per_token": validation.bytes_per_token,
     }
 
 

@@ -218,7 +218,8 @@ def make_point(
         identity.channels, state.loss_sum_C.tolist(), state.loss_tokens_C.tolist(), strict=True
     )
     measured = describe_evaluation(state.model, data.validation, identity.dtype)
-    for name, loss in measured["loss"].items():
+    on_all = measured.get("all", measured)
+    for name, loss in (*measured["loss"].items(), *on_all["loss"].items()):
         if not math.isfinite(loss):
             raise TrainingError(
                 f"run {config.name}: the validation loss of channel {name} after step {step} is "

@@ -99,3 +99,24 @@ def test_rows_that_no_fit_may_see_say_why(
     assert [row["excluded"] for row in read_study_rows(read_stored(tmp_path), [trunk]).rows] == [
         reason
     ]
+
+
+def test_losses_are_on_the_text_that_the_study_chooses(tmp_path: Path) -> None:
+    trunk = run_config()
+    folder = leave(tmp_path, trunk, 50)
+    (point,) = folder.points()
+    on_all = {"eval_id": "y", "loss": {"en": 2.5, "law": 4.0}, "se": {"en": 0.1}}
+    folder.metrics.write_text(json.dumps({**point, "event": "point", "all": on_all}) + "\n")
+    (clean,) = read_study_rows(read_stored(tmp_path), [trunk]).rows
+    assert (clean["loss_general"], clean["all_loss_general"], clean["eval_id"]) == (3.0, 2.5, "x")
+    (complete,) = read_study_rows(read_stored(tmp_path), [trunk], "all").rows
+    assert (complete["loss_general"], complete["all_loss_general"]) == (2.5, 2.5)
+    assert (complete["eval_id"], complete["se_general"]) == ("y", 0.1)
+
+
+def test_points_of_earlier_versions_have_one_set_of_losses(tmp_path: Path) -> None:
+    trunk = run_config()
+    leave(tmp_path, trunk, 50)
+    rows = [read_study_rows(read_stored(tmp_path), [trunk], text).rows for text in ("clean", "all")]
+    assert rows[0] == rows[1]
+    assert not any(name.startswith("all_loss_") for name in rows[0][0])

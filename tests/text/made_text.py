@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from dcpt.own_folders import MARKER
@@ -34,5 +35,7 @@ def make_old(folder: Path) -> None:
     for marker in folder.rglob(MARKER):
         marker.unlink()
     record = json.loads((folder / "prepared.json").read_text())
-    del record["tokenizer_files"]
+    del record["tokenizer_files"], record["near_duplicates"]
+    if (folder / "_clean").exists():
+        shutil.rmtree(folder / "_clean")
     (folder / "prepared.json").write_text(json.dumps(record))

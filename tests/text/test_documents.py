@@ -90,7 +90,7 @@ def test_shards_of_an_earlier_version_stay_and_are_named(adds_bos: Path, tmp_pat
 def test_special_tokens_in_the_text_are_counted(tmp_path: Path) -> None:
     text = tmp_path / "law.txt"
     text.write_text(f"\n{END_OF_TEXT}\n".join(TEXTS))
-    valid = str(write_text_channel(tmp_path / "valid.jsonl", TEXTS[:5]).train)
+    valid = str(write_text_channel(tmp_path / "valid.jsonl", ["Another text."]).train)
     whole = ChannelSource("law", str(text), valid)
     prepared = prepare([whole], tmp_path / "whole", 300)
     assert prepared.channels["law"].train.documents == 1
@@ -118,6 +118,7 @@ def test_repeated_documents_count_once_in_the_unique_tokens(tmp_path: Path) -> N
     distinct = prepared.channels["law"].train
     assert repeated.tokens == 6 * distinct.tokens
     assert repeated.unique_tokens == distinct.unique_tokens == distinct.tokens
-    said = prepare([source], tmp_path / "repeated", str(tmp_path)).warnings
-    assert any("training documents repeat others" in line for line in said)
+    again = prepare([source], tmp_path / "repeated", str(tmp_path), near_duplicates=False)
+    assert again.channels["law"].train == repeated
+    assert any("training documents repeat others" in line for line in again.warnings)
     assert not any("repeat others" in line for line in prepared.warnings)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +13,14 @@ from made_runs import ARCHITECTURE, Made
 from torch import nn
 
 from dcpt.errors import InputError
+from dcpt.runs.records import on_text
 from dcpt.text.manifest import load_prepared, open_shard
+from dcpt.text.prepare import prepare
+from dcpt.text.sources import ChannelSource
 from dcpt.training.evaluate import (
     ChannelLoss,
     cut_windows,
+    describe_evaluation,
     evaluate_channels,
     evaluate_model,
     open_validation,
@@ -114,3 +122,35 @@ def test_a_last_pass_that_is_not_full_counts_what_it_holds(monkeypatch: pytest.M
     parts = evaluate(model, {"a": windows})["a"]
     assert parts.mean == pytest.approx(whole.mean, abs=1e-6)
     assert parts.se == pytest.approx(whole.se, rel=1e-5)
+
+
+def test_losses_are_measured_with_and_without_near_copies(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    words = [f"w{i}" for i in range(500)]
+    train, held = ([" ".join(draw.choices(words, k=60)) for _ in range(n)] for n in (40, 20))
+    texts = {"train": train, "valid": [*(text.upper() for text in train[:20]), *held]}
+    for name, documents in texts.items():
+        lines = (json.dumps({"text": document}) + "\n" for document in documents)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    source = ChannelSource("law", str(tmp_path / "train.jsonl"), str(tmp_path / "valid.jsonl"))
+    prepared = prepare([source], tmp_path / "data", 300)
+    validation = open_validation(prepared, ["law"], 16, 160)
+    complete = np.asarray(open_shard(prepared.folder, "law", "valid"), dtype=np.int64)
+    clean = complete[len(complete) - prepared.evaluated("law").tokens :]
+    assert len(clean) < len(complete)
+    assert torch.equal(validation.windows["law"], cut_windows(clean, 16, 160))
+    assert torch.equal(validation.all_windows["law"], cut_windows(complete, 16, 160))
+    model = build_llama(ARCHITECTURE, seed=3)
+    point = describe_evaluation(model, validation, "float32")
+    for found, shard in ((point, clean), (point["all"], complete)):
+        expected = evaluate(model, {"law": cut_windows(shard, 16, 160)})["law"]
+        assert (found["loss"]["law"], found["se"]["law"]) == (expected.mean, expected.se)
+    assert on_text(point, "clean")["loss"] == point["loss"]
+    assert on_text(point, "all")["loss"] == point["all"]["loss"] != point["loss"]
+
+    whole = prepare([source], tmp_path / "whole", 300, near_duplicates=False)
+    unscreened = open_validation(whole, ["law"], 16, 160)
+    assert unscreened.all_windows == {}
+    assert unscreened.eval_id == unscreened.all_eval_id == validation.all_eval_id
+    assert validation.eval_id != validation.all_eval_id
+    assert "all" not in describe_evaluation(model, unscreened, "float32")
