@@ -217,7 +217,7 @@ def test_a_long_document_is_prepared_as_a_whole(
     with pytest.raises(InputError, match="split has 0 tokens"):  # all text is on one side
         prepare([source], tmp_path / "refused", place)
     source = ChannelSource("law", str(tmp_path / "train"), str(tmp_path / "train"))
-    prepared = prepare([source], tmp_path / "prepared", place)
+    prepared = prepare([source], tmp_path / "prepared", place, near_duplicates=False)
     counts = prepared.channels["law"].train
     assert (counts.documents, counts.repeated_documents) == (3, 1)
     assert counts.text_bytes == len(text.encode()) + 2 * len("a short one")
