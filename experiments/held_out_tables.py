@@ -73,6 +73,7 @@ def size_case(name: str, runs: pd.DataFrame, largest: float, held: float, decide
 
 def token_case(name: str, runs: pd.DataFrame, cut: float) -> Case:
     """Fit the points up to ``cut`` tokens and predict the later ones."""
+    runs = runs.reset_index(drop=True)
     late = runs["n_tokens"].to_numpy(dtype=float) > cut
     return Case(name, "tokens", runs, late, ~late)
 
@@ -90,13 +91,19 @@ def list_cases(pilot: Path, published: Path) -> Iterator[Case]:
     yield size_case("code_annealed 6.8M -> 29M", decayed, 6.84e6, 29.5e6, decides=True)
     yield size_case("code 6.6M -> 29M", pinned, 6.6e6, 29.1e6, decides=False)
     yield size_case("code_lr 6.6M -> 29M", code_lr, 6.6e6, 29.1e6, decides=False)
-    small = zh[zh["n_params"] < 1e7].reset_index(drop=True)
+    small = zh[zh["n_params"] < 1e7]
     smollm2 = dcpt.load_runs(HERE / "smollm2.csv")
     for name, runs, cut in (
         *(("zh", small, 15e6), ("zh, 4 sizes", zh, 15e6), ("code", pinned, 11e6)),
         *(("code_lr", code_lr, 11e6), ("code_annealed", decayed, 12e6), ("smollm2", smollm2, 9e6)),
     ):
         yield token_case(f"{name} <= {cut / 1e6:g}M tokens", runs, cut)
+    for name in ("math", "music"):
+        ladder = dcpt.load_runs(HERE / "ladders" / f"{name}.csv")
+        yield size_case(f"{name} 6.8M -> 29M", ladder, 6.84e6, 29.5e6, decides=True)
+        yield token_case(f"{name} <= 5M tokens", ladder[ladder["n_params"] < 5e7], 5e6)
+        if name == "math":
+            yield size_case(f"{name} 29M -> 91M", ladder, 29.5e6, 91e6, decides=False)
     delphi = dcpt.load_runs(published / "delphi" / "runs.csv")
     for largest in (1.4e9, 2.5e9):
         yield size_case(f"delphi {largest / 1e9:g}B -> 3.4B", delphi, largest, 3.4e9, decides=False)
@@ -143,7 +150,9 @@ def score_losses(fit: Fit, case: Case) -> Iterator[Record]:
 def score_pairs(fit: Fit, case: Case) -> Iterator[Record]:
     """Measure the recommended pairs: part of the limit used, and the interval of the share."""
     size = int(case.runs.loc[case.held, "n_params"].iloc[0])
-    measured, base = Measured(case.runs, size), base_of(case.runs, size)
+    seeds = case.runs.get("seed", pd.Series(0, case.runs.index))
+    measured = Measured(case.runs[seeds.fillna(0) == 0], size)
+    base = base_of(case.runs, size)
     n_tokens = int(case.runs.loc[case.held, "n_tokens"].max())
     for limit in LIMITS:
         answer = dcpt.recommend(fit, target_of(base, n_tokens, f"+{limit}%"))

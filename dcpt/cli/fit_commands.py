@@ -276,7 +276,12 @@ def predict(
     Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5
     """
     from dcpt.cli.console import as_json, note_all, open_console
-    from dcpt.cli.show_laws import flags_of_question, prediction_record, show_prediction
+    from dcpt.cli.show_laws import (
+        flags_of_question,
+        horizon_of_question,
+        prediction_record,
+        show_prediction,
+    )
     from dcpt.laws import load_fit
     from dcpt.pipeline.target import complete_question
     from dcpt.pipeline.workspace import fit_folder, open_place
@@ -300,10 +305,11 @@ def predict(
     note_all(notes)
     frame = fitted.predict(schedules=named, **asked)
     flags = flags_of_question(fitted, frame, named)
+    horizon = horizon_of_question(fitted, frame)
     if json:
-        typer.echo(as_json(prediction_record(frame, flags)))
+        typer.echo(as_json(prediction_record(frame, horizon, flags)))
     else:
-        show_prediction(open_console(), frame, flags)
+        show_prediction(open_console(), frame, horizon, flags)
 
 
 def recommend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from dcpt.cli.console import make_table, print_line
 from dcpt.flags import Flag, rank_flags, show_flags
+from dcpt.laws.fits.horizon import say_horizon
 from dcpt.quantities import format_rate
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ _SHOWN_WEIGHT = 0.005
 def show_fit(console: Console, fitted: Fit) -> None:
     """Print the laws with weight, then the warnings about the fit."""
     console.print(law_table(fitted))
+    for line in say_horizon(fitted.horizons(), None):
+        print_line(console, line)
     show_warnings(console, fitted)
 
 
@@ -40,7 +44,12 @@ def print_flags(console: Console, flags: Sequence[Flag]) -> None:
 def fit_record(fitted: Fit) -> dict[str, Any]:
     """A fit for programs: its laws, and its warnings as the terminal ranks them."""
     flags = [flag.as_dict() for flag in rank_flags(fitted.flags)]
-    return {"fits": fitted.records(), "flags": flags, "size_column": fitted.size_column}
+    return {
+        "fits": fitted.records(),
+        "horizons": {name: asdict(horizon) for name, horizon in fitted.horizons().items()},
+        "flags": flags,
+        "size_column": fitted.size_column,
+    }
 
 
 def law_table(fitted: Fit) -> Table:

@@ -14,6 +14,7 @@ from dcpt.cli.show_fit import print_flags, show_warnings
 from dcpt.flags import Flag, rank_flags
 from dcpt.laws import LAWS
 from dcpt.laws.fits.folds import SPLITS
+from dcpt.laws.fits.horizon import say_horizon
 from dcpt.laws.flags.kinds import distinct_flags
 from dcpt.laws.formulas import NOTATION
 from dcpt.laws.law import Law
@@ -228,24 +229,45 @@ def _errors(by_split: Mapping[str, float], splits: Sequence[str]) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------- predictions
-def prediction_record(frame: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, Any]:
+def prediction_record(
+    frame: pd.DataFrame, horizon: Sequence[str], flags: Sequence[Flag]
+) -> dict[str, Any]:
     """The JSON record of predicted losses (nats per token) and the warnings about the request."""
     return {
         "predictions": frame.to_dict(orient="records"),
+        "horizon": list(horizon),
         "flags": [flag.as_dict() for flag in flags],
     }
 
 
-def show_prediction(console: Console, frame: pd.DataFrame, flags: Sequence[Flag]) -> None:
-    """Print predicted losses in nats per token, and then the warnings about the request.
+def show_prediction(
+    console: Console, frame: pd.DataFrame, horizon: Sequence[str], flags: Sequence[Flag]
+) -> None:
+    """Print predicted losses in nats per token, and then what limits their trust.
 
     Args:
         console: Where to print.
         frame: The predictions.
+        horizon: What rolling-origin tests say about them.
         flags: The warnings, ranked.
     """
     print_line(console, frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    for line in horizon:
+        print_line(console, line)
     print_flags(console, flags)
+
+
+def horizon_of_question(fitted: Fit, frame: pd.DataFrame) -> list[str]:
+    """What rolling-origin tests say about requested points, in sentences, by phase."""
+    import pandas as pd
+
+    default = pd.Series(fitted.phase_for_decisions, frame.index)
+    words = []
+    for phase, points in frame.groupby(frame.get("phase", default)):
+        size = points.get("n_params", 1.0)
+        asked = float((size * points["n_tokens"]).max()) if "n_tokens" in points else None
+        words += say_horizon(fitted.horizons(str(phase)), asked)
+    return list(dict.fromkeys(words))
 
 
 def flags_of_question(

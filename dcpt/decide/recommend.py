@@ -29,6 +29,7 @@ from dcpt.decide.records import (
 from dcpt.decide.trade_off import best_share, largest_share
 from dcpt.errors import InputError
 from dcpt.flags import rank_flags
+from dcpt.laws.fits.horizon import say_horizon
 from dcpt.quantities import format_rate
 from dcpt.table.study_rows import LARGEST_LOSS
 
@@ -137,10 +138,21 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         fit_sha256=fit.sha256,
         alternatives=dict(zip(named, choices[len(HABITS) :], strict=True)),
         ratio_by_law=_ratio_by_law(question, surface, rate),
+        horizon=_horizon(question),
     )
     evidence = judge_evidence(question, recommendation)
     flags = rank_flags([*find_flags(question, recommendation), *fit.flags])
     return replace(recommendation, flags=flags, evidence=evidence)
+
+
+def _horizon(question: Question) -> list[str]:
+    """What rolling-origin tests say about the target, for the channels that decide."""
+    target = question.target
+    decisive = [*(question.parts or [question.general]), question.domain]
+    measured = question.fit.horizons(question.phase)
+    there = {name: measured[name] for name in decisive if name in measured}
+    size = 1.0 if question.fit.size_column is None else target.n_params
+    return say_horizon(there, size * target.n_tokens)
 
 
 def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:

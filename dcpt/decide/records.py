@@ -210,6 +210,8 @@ class Recommendation:
         alternatives: Other pairs, by name.
         ratio_by_law: Largest share that each general law allows alone at that rate.
         evidence: How strong the evidence is.
+        horizon: What rolling-origin tests say about predictions this far beyond the runs, in
+            sentences; empty if nothing could be tested.
     """
 
     target: Target
@@ -231,6 +233,7 @@ class Recommendation:
     alternatives: dict[str, Choice] = field(default_factory=dict)
     ratio_by_law: dict[str, float] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=_not_judged)
+    horizon: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``recommendation.json``)."""

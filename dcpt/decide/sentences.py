@@ -50,6 +50,7 @@ def describe(recommendation: Recommendation) -> list[str]:
         *expectation(recommendation),
         *reasons(recommendation),
         *_certainty(recommendation),
+        *recommendation.horizon,
         *_elsewhere(recommendation),
     ]
 

@@ -67,7 +67,11 @@ def lead_sentences(recommendation: Recommendation, verification: Verification | 
         recommendation: The answer.
         verification: Results of the verification runs, if any.
     """
-    predicted = [*expectation(recommendation), *reasons(recommendation)]
+    predicted = [
+        *expectation(recommendation),
+        *reasons(recommendation),
+        *recommendation.horizon,
+    ]
     if verification is not None:
         predicted.insert(0, f"The prediction was: {headline(recommendation)}")
         predicted.insert(0, verification_sentence(recommendation, verification))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dcpt.flags import Flag
+from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.stack import Comparison
 from dcpt.laws.points.questions import ask_points
 from dcpt.laws.points.record import Points
@@ -48,6 +49,8 @@ class KnownFit:
     sha256: str = "1" * 64
     general_weights: dict[str, float] = field(default_factory=dict)
     bases: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    size_column: str = "n_params"
+    tested: dict[str, Horizon] = field(default_factory=dict)
     only_rates: tuple[tuple[float, float, str], ...] = ()
 
     @property
@@ -75,6 +78,9 @@ class KnownFit:
     @property
     def phase_for_decisions(self) -> str:
         return "annealed" if self.annealed else "constant"
+
+    def horizons(self, phase: str) -> dict[str, Horizon]:
+        return self.tested
 
     def points(self, channel: str, frame: pd.DataFrame) -> Points:
         side = "domain" if channel == self.domain_channel else "general"

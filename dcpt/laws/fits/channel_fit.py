@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.fits.coverage import AXES, OUTER, PHASES, Seen
 from dcpt.laws.fits.draws import pick_laws
+from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.members import Member, Predictor
 from dcpt.laws.fits.stack import Comparison, Stack
 from dcpt.laws.points.record import Points
@@ -55,6 +56,7 @@ class ChannelFit:
         left_out: (row, reason) of rows not fitted.
         residuals: Columns row, run, phase, law, measured, predicted.
         models: Members that are no laws, by name.
+        horizons: Errors of rolling-origin tests, by phase; a phase without tests is absent.
     """
 
     channel: str
@@ -67,6 +69,7 @@ class ChannelFit:
     left_out: tuple[tuple[int, str], ...]
     residuals: Mapping[str, list[object]]
     models: Mapping[str, Predictor] = field(default_factory=dict)
+    horizons: Mapping[str, Horizon] = field(default_factory=dict)
 
     @property
     def predictors(self) -> dict[str, Predictor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dcpt.flags import Flag
 from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.coverage import Seen
 from dcpt.laws.fits.folds import SPLITS
+from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit
 from dcpt.laws.fits.stack import Comparison
@@ -108,6 +110,7 @@ def _channel_record(fit: ChannelFit) -> dict[str, Any]:
             "largest": dict(fit.seen.largest),
             "residuals": dict(fit.seen.residuals),
         },
+        "horizons": {phase: asdict(horizon) for phase, horizon in fit.horizons.items()},
         "left_out": [list(pair) for pair in fit.left_out],
         "points": {name: list(values) for name, values in fit.residuals.items()},
     }
@@ -310,4 +313,8 @@ def _read_channel(
         errors=draws[f"{channel}/errors"],
         left_out=tuple((row, reason) for row, reason in record["left_out"]),
         residuals=record["points"],
+        horizons={
+            phase: Horizon(horizon["compute"], tuple(map(tuple, horizon["tests"])))
+            for phase, horizon in record["horizons"].items()
+        },
     )

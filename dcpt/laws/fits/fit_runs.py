@@ -16,9 +16,10 @@ from dcpt.laws.fits.channel_fit import ChannelFit, picks
 from dcpt.laws.fits.coverage import PHASES, what_was_seen
 from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fits.folds import list_folds, predict_held_out, size_parameters
+from dcpt.laws.fits.horizon import Horizon, measure_horizon
 from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit
-from dcpt.laws.fits.stack import Candidate, compare_laws
+from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
 from dcpt.laws.flags.design_flags import (
     flag_design,
     flag_evaluations,
@@ -289,7 +290,24 @@ def _fit_channel(
         errors=draw_errors(len(ranks), how.seed, stream),
         left_out=_left_out(data, fits),
         residuals=_residuals(fits),
+        horizons=_horizons(few, fits, comparisons, how),
     )
+
+
+def _horizons(
+    data: ChannelData,
+    fits: Mapping[str, LawFit],
+    comparisons: Mapping[str, Comparison],
+    how: FitSettings,
+) -> dict[str, Horizon]:
+    """Errors of rolling-origin tests by phase."""
+    measured = {
+        phase: measure_horizon(
+            data, fits, compared.whole, PHASES[phase], how.fixed, how.bounds, how.seed
+        )
+        for phase, compared in comparisons.items()
+    }
+    return {phase: horizon for phase, horizon in measured.items() if horizon is not None}
 
 
 def _candidates(fits: Mapping[str, LawFit], annealed: bool) -> dict[str, Candidate]:

@@ -16,6 +16,7 @@ from dcpt.errors import InputError
 from dcpt.flags import Flag
 from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.coverage import PHASES, flag_question
+from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.summary import Summary, summarise
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.points.questions import ask_points, check_question, frame_from_keywords
@@ -239,6 +240,18 @@ class Fit:
                 before = ranges.get(name, (low, high))
                 ranges[name] = (min(low, before[0]), max(high, before[1]))
         return ranges
+
+    def horizons(self, phase: str | None = None) -> dict[str, Horizon]:
+        """Errors of rolling-origin tests by channel, in a phase (that of decisions by default).
+
+        Channels without such tests are absent.
+        """
+        wanted = phase or self.phase_for_decisions
+        return {
+            name: fit.horizons[wanted]
+            for name, fit in self.by_channel.items()
+            if wanted in fit.horizons
+        }
 
     def residuals(self) -> pd.DataFrame:
         """Measured and predicted loss and their difference, a row per point, law and channel."""

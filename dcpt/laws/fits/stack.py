@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,11 @@ class Stack:
         """
         weights = np.array(list(self.weights.values()))
         return np.asarray(weights @ self.guarded(losses), dtype=np.float64)
+
+    def part(self, names: Sequence[str]) -> Stack:
+        """The stack of some of its laws, with the same proportions."""
+        total = sum(self.weights[name] for name in names)
+        return replace(self, weights={name: self.weights[name] / total for name in names})
 
     def guarded(self, losses: Array) -> Array:
         """Predictions moved to within ``guard`` of their weighted median, shape (L, M)."""
