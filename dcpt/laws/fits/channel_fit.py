@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dcpt.errors import InputError
 from dcpt.laws.fits.coverage import AXES, OUTER, PHASES, Seen
 from dcpt.laws.fits.draws import pick_laws
+from dcpt.laws.fits.growth import growth_at
 from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.members import Member, Predictor
 from dcpt.laws.fits.stack import Comparison, Stack
@@ -152,7 +153,7 @@ class ChannelFit:
                     block[rows] = self.predictors[name].sample(part, rows) + moved[number]
             # The spread between laws covers part of the held-out error; only the rest is added.
             rest = self._stack_error(part, stack) ** 2 - block.var(axis=0)
-            own = np.sqrt(np.maximum(rest, self._residual(part) ** 2))
+            own = np.sqrt(np.maximum(rest, (self._residual(part) * self._growth(part, stack)) ** 2))
             loss[:, index] = block + self.errors[:, None] * own
         return loss
 
@@ -169,31 +170,37 @@ class ChannelFit:
         """The law error of a stack at points of a phase, shape (M,), nats.
 
         Along each axis the held-out error is scaled by the distance of the point from the runs, in
-        units of the distance of the held-out points.
+        units of the distance of the held-out points. All errors grow with the rise of the loss.
         """
-        phase = self._phases(points)[0]
-        inner = [stack.spread[s] for s in ("ratios", "learning_rate") if s in stack.spread]
+        phase, grown = self._phases(points)[0], self._growth(points, stack)
+        inner = [e for s, e in stack.unit_errors.items() if s in ("ratios", "learning_rate")]
         among = INNER_ERROR * float(np.sqrt(np.mean(np.square(inner)))) if inner else 0.0
-        square = np.full(len(points), max(self._residual(points), among) ** 2)
+        square = (max(self._residual(points), among) * grown) ** 2
         for split, axis in AXES.items():
             remote = self.seen.remoteness(points, split, phase)
             if axis == "n_params" and "largest_n" not in stack.spread:
                 untested = UNTESTED_SIZE_ERROR * self._size_step(points, stack)
                 square += np.where(remote > 0, untested**2, 0.0)
             else:
-                square += (remote * self._spread(split, stack)) ** 2
+                square += (remote * grown * self._unit_error(split, stack)) ** 2
         return np.asarray(np.sqrt(square), dtype=np.float64)
+
+    def _growth(self, points: Points, stack: Stack) -> Array:
+        """Factor by which errors grow at points of a phase, shape (M,)."""
+        typical = self.seen.rises.get(self._phases(points)[0])
+        return growth_at(points, self._mean(points, stack), typical)
 
     def _residual(self, points: Points) -> float:
         return self.seen.residuals[self._phases(points)[0]]
 
-    def _spread(self, split: str, stack: Stack) -> float:
-        spreads = (stack.spread, *(compared.spread for compared in self.comparisons.values()))
+    def _unit_error(self, split: str, stack: Stack) -> float:
+        """Held-out error of a split, else of one like it, per unit of growth, nats."""
+        errors = (stack.unit_errors, *(c.unit_errors for c in self.comparisons.values()))
         for name in (split, OUTER.get(split, split)):
-            for spread in spreads:
-                if name in spread:
-                    return spread[name]
-        return max([*self.seen.residuals.values(), *stack.spread.values()])
+            for by_split in errors:
+                if name in by_split:
+                    return by_split[name]
+        return max([*self.seen.residuals.values(), *stack.unit_errors.values()])
 
     def _size_step(self, points: Points, stack: Stack) -> Array:
         """Predicted difference between these points and the same points at the largest size."""

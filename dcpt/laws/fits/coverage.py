@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.flags import Flag
 from dcpt.laws.fits.folds import Fold
+from dcpt.laws.fits.growth import growth_at, typical_rise
 from dcpt.laws.fits.stack import Comparison
 from dcpt.laws.flags.kinds import make_flag
+from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import SAME, Points, distinct
 from dcpt.laws.solver.search import LawFit
 
@@ -46,13 +48,17 @@ class Seen:
         steps: Per split, how far the held-out points lay from the nearest ones kept: a log of a
             quotient, for ratios a difference.
         largest: Fields of the largest size (n_params, base losses, base peak learning rate).
-        residuals: Per phase, RMSE of its chosen law on the phase's own points, nats.
+        residuals: Per phase, RMSE of its chosen law on the phase's own points, nats, every error
+            divided by its growth.
+        rises: Per phase, the typical rise of a general loss, nats; None where errors do not grow
+            (``fits/growth.py``).
     """
 
     values: Mapping[str, Mapping[str, tuple[float, ...]]]
     steps: Mapping[str, float]
     largest: Mapping[str, float]
     residuals: Mapping[str, float]
+    rises: Mapping[str, float | None] = field(default_factory=dict)
 
     def ranges_in(self, phase: str) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of each axis among the points of a phase; else of any."""
@@ -105,7 +111,7 @@ def _beyond(values: Array, low: float, high: float) -> NDArray[np.bool_]:
 
 
 def what_was_seen(
-    points: Points,
+    data: ChannelData,
     tested: Points,
     folds: Sequence[Fold],
     fits: Mapping[str, LawFit],
@@ -114,29 +120,30 @@ def what_was_seen(
     """Collect the ranges of a channel.
 
     Args:
-        points: All points of the channel.
+        data: All points of the channel.
         tested: The points that the folds index.
         folds: The folds.
         fits: Fitted laws by name.
         comparisons: Comparisons by phase.
     """
+    points = data.points
     values = {
         phase: _values(points.take((points.get("annealed") > 0) == is_annealed))
         for phase, is_annealed in PHASES.items()
         if phase in comparisons
     }
+    rises = {phase: typical_rise(data, PHASES[phase]) for phase in comparisons}
     residuals = {
-        phase: _residual(fits[compared.choice], PHASES[phase])
+        phase: _residual(fits[compared.choice], PHASES[phase], rises[phase])
         for phase, compared in comparisons.items()
     }
-    return Seen(values, _steps(tested, folds), _of_the_largest(points), residuals)
+    return Seen(values, _steps(tested, folds), _of_the_largest(points), residuals, rises)
 
 
-def _residual(fitted: LawFit, annealed: bool) -> float:
-    used = fitted.data
-    there = (used.points.get("annealed") > 0) == annealed
-    miss = (fitted.predict(used.points) - used.losses)[there]
-    return float(np.sqrt(np.mean(miss**2)))
+def _residual(fitted: LawFit, annealed: bool, rise: float | None) -> float:
+    used = fitted.data.take((fitted.data.points.get("annealed") > 0) == annealed)
+    miss = fitted.predict(used.points) - used.losses
+    return float(np.sqrt(np.mean((miss / growth_at(used.points, used.losses, rise)) ** 2)))
 
 
 def _values(points: Points) -> dict[str, tuple[float, ...]]:

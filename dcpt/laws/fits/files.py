@@ -59,6 +59,7 @@ def write_fit(fit: Fit, folder: str | Path) -> Path:
         for phase, compared in of_channel.comparisons.items():
             for split, gaps in compared.gaps.items():
                 arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
+                arrays[f"{channel}/{phase}/{split}/growth"] = compared.growth[split]
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **arrays)
     content = packed.getvalue()
@@ -98,7 +99,7 @@ def _channel_record(fit: ChannelFit) -> dict[str, Any]:
         "side": fit.side,
         "laws": {name: _member_record(member) for name, member in fit.members.items()},
         "comparisons": {
-            phase: {name: v for name, v in c.__dict__.items() if name != "gaps"}
+            phase: {name: v for name, v in c.__dict__.items() if name not in ("gaps", "growth")}
             for phase, c in fit.comparisons.items()
         },
         "seen": {
@@ -109,6 +110,7 @@ def _channel_record(fit: ChannelFit) -> dict[str, Any]:
             "steps": dict(fit.seen.steps),
             "largest": dict(fit.seen.largest),
             "residuals": dict(fit.seen.residuals),
+            "rises": dict(fit.seen.rises),
         },
         "horizons": {phase: asdict(horizon) for phase, horizon in fit.horizons.items()},
         "left_out": [list(pair) for pair in fit.left_out],
@@ -296,7 +298,13 @@ def _read_channel(
         members=members,
         comparisons={
             phase: Comparison(
-                **compared, gaps=_read_gaps(f"{channel}/{phase}", list(compared["weights"]), draws)
+                **compared,
+                gaps=_read_gaps(f"{channel}/{phase}", list(compared["weights"]), draws),
+                growth={
+                    split: draws[f"{channel}/{phase}/{split}/growth"]
+                    for split in SPLITS
+                    if f"{channel}/{phase}/{split}" in draws
+                },
             )
             for phase, compared in record["comparisons"].items()
         },
@@ -308,6 +316,7 @@ def _read_channel(
             steps=seen["steps"],
             largest=seen["largest"],
             residuals=seen["residuals"],
+            rises=seen["rises"],
         ),
         ranks=draws[f"{channel}/ranks"],
         errors=draws[f"{channel}/errors"],

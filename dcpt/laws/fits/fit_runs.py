@@ -285,7 +285,7 @@ def _fit_channel(
         side=data.side,
         members=members,
         comparisons=comparisons,
-        seen=what_was_seen(data.points, few.points, folds, fits, comparisons),
+        seen=what_was_seen(data, few.points, folds, fits, comparisons),
         ranks=ranks,
         errors=draw_errors(len(ranks), how.seed, stream),
         left_out=_left_out(data, fits),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.laws.fits.folds import SPLITS, Fold
+from dcpt.laws.fits.growth import growth_at, typical_rise
 from dcpt.laws.points.channel_data import ChannelData
 
 Array = NDArray[np.float64]
@@ -56,11 +57,13 @@ class Stack:
     Args:
         weights: By law, above 0, sum 1.
         spread: RMSE of the weighted mean by split, nats; empty where nothing could be held out.
+        unit_errors: The same with every error divided by its growth (``fits/growth.py``).
         guard: How far a law may lie from the weighted median, nats; None if no error is known.
     """
 
     weights: dict[str, float]
     spread: dict[str, float]
+    unit_errors: dict[str, float] = field(default_factory=dict)
     guard: float | None = None
 
     def mean(self, losses: Array) -> Array:
@@ -97,23 +100,27 @@ class Comparison:
         weights: Stack weights by law, >= 0, sum 1; only laws that describe the phase.
         choice: The law with the lowest held-out error; among tied ones the fewest parameters.
         spread: RMSE of the stack by split, nats.
+        unit_errors: The same with every error divided by its growth (``fits/growth.py``).
         guard: How far a law may lie from the weighted median of the stack, nats; None if nothing
             was held out.
         gaps: Predicted minus measured by split and law, nats; NaN where a law predicts none.
+        growth: Growth of the error at these points by split, shape (points,).
     """
 
     errors: dict[str, dict[str, float]]
     weights: dict[str, float]
     choice: str
     spread: dict[str, float]
+    unit_errors: dict[str, float] = field(default_factory=dict)
     guard: float | None = None
     gaps: Gaps = field(default_factory=dict)
+    growth: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def whole(self) -> Stack:
         """The stack of all laws with weight."""
         weights = {name: w for name, w in self.weights.items() if w > 0}
-        return Stack(weights, self.spread, self.guard)
+        return Stack(weights, self.spread, self.unit_errors, self.guard)
 
     def stack(self, names: Sequence[str]) -> Stack:
         """The stack of the laws that hold at a point, with new weights if some law does not.
@@ -123,9 +130,9 @@ class Comparison:
         """
         if set(self.whole.weights) <= set(names):
             return self.whole
-        stack = stack_laws(self.gaps, names)
+        stack = stack_laws(self.gaps, names, self.growth)
         # Laws without held-out points are assumed to be no better than the tested ones.
-        return stack if stack.spread else Stack(stack.weights, self.spread, self.guard)
+        return stack if stack.spread else replace(self.whole, weights=stack.weights)
 
 
 def compare_laws(
@@ -156,6 +163,10 @@ def compare_laws(
         for split in SPLITS
         if any(fold.split == split for fold in folds)
     }
+    growth = {
+        split: np.concatenate([_growth(data, f, annealed) for f in folds if f.split == split])
+        for split in gaps
+    }
     able, common = _comparable(gaps, names)
     errors: dict[str, dict[str, float]] = {name: {} for name in names}
     for split, by_law in gaps.items():
@@ -167,13 +178,22 @@ def compare_laws(
     if not common:
         choice = min(able, key=lambda n: (candidates[n].misfit, n))
         weights = {n: float(n == choice) for n in names}
-        return Comparison(errors, weights, choice, {}, gaps=gaps)
+        return Comparison(errors, weights, choice, {}, gaps=gaps, growth=growth)
     score = {n: float(np.sqrt(np.mean([errors[n][s] ** 2 for s in common]))) for n in able}
     tied = [n for n in able if score[n] <= TIE * min(score.values())]
     choice = min(tied, key=lambda n: (candidates[n].n_fitted, score[n]))
-    best = stack_laws(gaps, names)
+    best = stack_laws(gaps, names, growth)
     weights = {n: best.weights.get(n, 0.0) for n in names}
-    return Comparison(errors, weights, choice, best.spread, best.guard, gaps)
+    return Comparison(
+        errors, weights, choice, best.spread, best.unit_errors, best.guard, gaps, growth
+    )
+
+
+def _growth(data: ChannelData, fold: Fold, annealed: bool) -> Array:
+    """Growth of the error at the held-out points of a phase."""
+    held = fold.held & ((data.points.get("annealed") > 0) == annealed)
+    typical = typical_rise(data, annealed)
+    return growth_at(data.points.take(held), data.losses[held], typical)
 
 
 def _gaps(
@@ -220,12 +240,15 @@ def _comparable(gaps: Gaps, names: Sequence[str]) -> tuple[list[str], dict[str, 
     return [name for name in names if name in kept], common
 
 
-def stack_laws(gaps: Gaps, names: Sequence[str]) -> Stack:
+def stack_laws(
+    gaps: Gaps, names: Sequence[str], growth: Mapping[str, Array] | None = None
+) -> Stack:
     """Equal weights of the laws whose held-out error is near the lowest; all splits count the same.
 
     Args:
         gaps: Predicted minus measured by split and law, nats; NaN where a law predicts none.
         names: Laws to weight, at least one.
+        growth: Growth of the error at these points by split; None if errors do not grow.
 
     Returns:
         The stack; equal weights and no spread where nothing was held out for these laws.
@@ -237,5 +260,10 @@ def stack_laws(gaps: Gaps, names: Sequence[str]) -> Stack:
     error = np.sqrt(np.mean([(block**2).mean(axis=1) for block in blocks.values()], axis=0))
     near = error <= NEAR * error.min()
     weights = {n: 1.0 / int(near.sum()) for n, is_near in zip(able, near, strict=True) if is_near}
-    spread = {s: float(np.sqrt(np.mean(b[near].mean(axis=0) ** 2))) for s, b in blocks.items()}
-    return Stack(weights, spread, GUARD * float(error.min()))
+    mean = {s: block[near].mean(axis=0) for s, block in blocks.items()}
+    unit = {s: gap / growth[s][common[s]] for s, gap in mean.items()} if growth else mean
+    return Stack(weights, _rms(mean), _rms(unit), GUARD * float(error.min()))
+
+
+def _rms(gaps: Mapping[str, Array]) -> dict[str, float]:
+    return {split: float(np.sqrt(np.mean(gap**2))) for split, gap in gaps.items()}

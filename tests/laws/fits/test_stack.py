@@ -94,7 +94,7 @@ def test_laws_without_a_point_in_common_leave_the_one_with_more() -> None:
 def test_weights_are_computed_again_where_a_law_does_not_hold() -> None:
     gaps = {"ratios": {"a": np.full(4, 0.01), "b": np.full(4, 0.3), "c": np.full(4, -0.2)}}
     weights = {"a": 1.0, "b": 0.0, "c": 0.0}
-    comparison = Comparison({}, weights, "a", {"ratios": 0.01}, 0.03, gaps)
+    comparison = Comparison({}, weights, "a", {"ratios": 0.01}, {}, 0.03, gaps)
     assert comparison.stack(["a", "b"]).weights == {"a": 1.0}
     stack = comparison.stack(["b", "c"])
     assert stack.weights == {"b": 0.5, "c": 0.5}
