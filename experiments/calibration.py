@@ -9,7 +9,8 @@ sizes, one learning rate), ``anchored`` (three sizes, one rate), ``annealed`` (t
 rates, trunks and decayed ends) and ``outside`` (the same design, with a form that the package does
 not have). Each table is processed as a user would: ``dcpt.fit(runs)`` with all laws, predictions,
 and ``dcpt.recommend``. Intervals are compared with what a new run would measure, including its own
-noise (``measured``), and with the law's value (``true``).
+noise (``measured``), and with the law's value (``true``). They are scored by CRPS and interval
+score (Gneiting and Raftery 2007), and their width is compared with that of an oracle.
 
     python experiments/calibration.py --tables 200 --processes 16 --out calibration.jsonl
     python experiments/calibration.py --show calibration.jsonl
@@ -33,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from held_out_tables import crps, interval_score
 from numpy.typing import NDArray
 
 import dcpt
@@ -213,14 +215,17 @@ def evaluate_table(task: tuple[str, int, int]) -> list[Record]:
         for channel, truth in truths.items():
             part = predicted[predicted["channel"] == channel]
             true = truth.losses(asked, channel)
-            for share, t, loss, low, high in zip(
-                PREDICTED, true, part["loss"], part["low"], part["high"], strict=True
-            ):
-                records.append(
-                    {"truth": name, "seed": seed, "place": place, "what": channel, "share": share}
-                    | {"true": t, "measured": t + new_run_noise(rng)}
-                    | {"found": loss, "low": low, "high": high}
-                )
+            measured = true + [new_run_noise(rng) for _ in true]
+            draws = fitted.sample(channel, fitted.points(channel, asked))
+            low, high = part["low"], part["high"]
+            answers = zip(PREDICTED, true, measured, part["loss"], low, high, strict=True)
+            scores = crps(draws, measured)
+            records += [
+                {"truth": name, "seed": seed, "place": place, "what": channel, "share": share}
+                | {"true": t, "measured": new, "crps": float(score)}
+                | {"found": loss, "low": lower, "high": upper}
+                for (share, t, new, loss, lower, upper), score in zip(answers, scores, strict=True)
+            ]
         records += share_records(fitted, truths, frame, name, seed, place, size, tokens, rng)
     return records
 
@@ -291,21 +296,35 @@ def share_records(
 
 
 def coverage(records: pd.DataFrame) -> pd.DataFrame:
-    """Compute the share of truths inside their interval by truth, place and quantity."""
+    """Score the intervals by truth, place and quantity.
+
+    The oracle knows how far measured values of this truth, place and share lie from the predictions
+    of all tables: its interval reaches from the 5 % to the 95 % quantile.
+    """
+    low, high = records["low"].astype(float), records["high"].astype(float)
+    measured, found = records["measured"], records["found"].astype(float)
     frame = records.assign(
-        measured_in=records["measured"].between(records["low"], records["high"]),
-        true_in=records["true"].between(records["low"], records["high"]),
-        error=(records["found"].astype(float) - records["true"]).abs(),
-        width=records["high"].astype(float) - records["low"].astype(float),
+        measured_in=measured.between(low, high),
+        true_in=records["true"].between(low, high),
+        error=(found - records["true"]).abs(),
+        width=high - low,
+        score=interval_score(*(np.asarray(x, dtype=np.float64) for x in (low, high, measured))),
+        missed=measured - found,
     )
+    cells = frame.groupby(["truth", "place", "what", "share"], sort=False, dropna=False)["missed"]
+    frame["oracle"] = cells.transform(lambda missed: np.ptp(missed.quantile([0.05, 0.95])))
     groups = frame.groupby(["truth", "place", "what"], sort=False)
-    return groups.agg(
+    result = groups.agg(
         tables=("seed", "nunique"),
         measured_covered=("measured_in", "mean"),
         true_covered=("true_in", "mean"),
         median_error=("error", "median"),
         median_width=("width", "median"),
-    ).reset_index()
+        oracle_width=("oracle", "mean"),
+        crps=("crps", "mean"),
+        interval_score=("score", "mean"),
+    )
+    return result.assign(sharpness=result["median_width"] / result["oracle_width"]).reset_index()
 
 
 def run_all(tables: int, n_draws: int, processes: int, names: list[str]) -> Iterator[list[Record]]:

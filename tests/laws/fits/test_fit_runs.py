@@ -14,6 +14,7 @@ from scipy.optimize import least_squares
 from dcpt.errors import InputError
 from dcpt.laws import LAWS, Fit, fit, load_fit, write_fit
 from dcpt.laws.fits.draws import draw_run_weights, refit
+from dcpt.laws.fits.growth import growth_at
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.law import evaluate
 from dcpt.laws.points.channel_data import points_from_table
@@ -322,8 +323,11 @@ def test_each_draw_is_the_best_fit_under_its_own_runs(ladder: pd.DataFrame) -> N
 def test_draws_carry_the_laws_own_error(ladder_fit: Fit) -> None:
     """As far beyond the largest size as that lay beyond the others: its held-out error at least."""
     channel = ladder_fit.by_channel["general"]
-    sample = ladder_fit.sample("general", ladder_fit.points("general", question(1105e3)))
-    assert (sample.std(axis=0) > 0.95 * channel.comparisons["annealed"].spread["largest_n"]).all()
+    points = ladder_fit.points("general", question(1105e3))
+    losses = ladder_fit.central("general", points)
+    grown = growth_at(points, losses, channel.seen.rises["annealed"])
+    error = channel.comparisons["annealed"].unit_errors["largest_n"] * grown
+    assert (ladder_fit.sample("general", points).std(axis=0) > 0.95 * error).all()
 
 
 def test_parameters_that_trade_are_flagged(ladder: pd.DataFrame) -> None:
