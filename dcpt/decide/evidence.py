@@ -24,7 +24,6 @@ from dcpt.quantities import (
     format_share,
     format_shares,
 )
-from dcpt.table.units import flag_base_loss
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.channel_fit import ChannelFit
@@ -81,6 +80,9 @@ BOUNDS_OF_WEIGHT = 1 / 3
 """Part of the fitted parameters that ended on a bound, the laws counted by their weight: tentative
 from here. One parameter in six to eight is common where predictions were verified (``eps`` of the
 bundled runs and of ``experiments/smollm2.md``)."""
+
+DOUBTFUL = ("base_loss_contradicts_runs", "loss_unit")
+"""Kinds of flags of losses whose unit or measurement is in doubt."""
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 """Strongest first."""
@@ -163,18 +165,8 @@ def find_facts(question: Question, recommendation: Recommendation) -> Facts:
             name for name in decisive if not _is_held_out(fit.by_channel[name], phase)
         ),
         decayed=phase == "annealed",
-        doubtful=(*flag_bases(question), *(f for f in fit.flags if f.kind == "loss_unit")),
+        doubtful=tuple(flag for flag in recommendation.flags if flag.kind in DOUBTFUL),
     )
-
-
-def flag_bases(question: Question) -> list[Flag]:
-    """Flags of base losses of the target that contradict the bases of the runs."""
-    target, bases = question.target, question.fit.bases
-    return [
-        flag
-        for channel, loss in target.base_losses.items()
-        for flag in flag_base_loss(channel, target.n_params, loss, bases.get(channel, ()))
-    ]
 
 
 def _count_runs(channel: ChannelFit, phase: str) -> int:

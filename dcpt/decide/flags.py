@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from dcpt.decide.evidence import WIDE_INTERVAL, flag_bases
+from dcpt.decide.evidence import WIDE_INTERVAL
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
 from dcpt.decide.sentences import binding_channel, limit_binds
@@ -23,6 +24,7 @@ from dcpt.quantities import (
     format_share,
     format_shares,
 )
+from dcpt.table.units import flag_base_loss
 
 NEAR_CLIFF = 0.95
 """Above this share the general loss rises steeply: in the pilot, removing the last 3 % of general
@@ -54,6 +56,56 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         *_about_the_rate(question, recommendation),
         *_about_the_certainty(recommendation),
     ]
+
+
+def flag_bases(question: Question) -> list[Flag]:
+    """Flags of base losses of the target that contradict the bases of the runs."""
+    target, bases = question.target, question.fit.bases
+    return [
+        flag
+        for channel, loss in target.base_losses.items()
+        for flag in flag_base_loss(channel, target.n_params, loss, bases.get(channel, ()))
+    ]
+
+
+def add_answer_without(flag: Flag, answer: Recommendation, other: Recommendation | None) -> Flag:
+    """Add to the flag of a run that is off what the answer would be without it.
+
+    Args:
+        flag: The flag of the fit.
+        answer: The answer from all runs.
+        other: The answer without the run; None if there is none.
+    """
+    if other is None:
+        return replace(flag, sentence=f"{flag.sentence} Without it no law predicts the target.")
+    return replace(
+        flag,
+        sentence=(
+            f"{flag.sentence} Without it the answer would be {_say_pair(other)}, not "
+            f"{_say_pair(answer)}."
+        ),
+        values={**flag.values, "with": _pair_values(answer), "without": _pair_values(other)},
+    )
+
+
+def _say_pair(answer: Recommendation) -> str:
+    """The recommended pair with the interval of the share."""
+    if answer.best is None:
+        return "that no share meets the limit"
+    rate = answer.best.learning_rate
+    interval = format_shares(answer.ratio_interval.low, answer.ratio_interval.high)
+    at = "" if rate is None else f" at a learning rate of {format_rate(rate)}"
+    return f"a share of {format_share(answer.best.ratio)} ({interval}){at}"
+
+
+def _pair_values(answer: Recommendation) -> dict[str, float | None]:
+    best, interval = answer.best, answer.ratio_interval
+    return {
+        "ratio": None if best is None else best.ratio,
+        "ratio_low": interval.low,
+        "ratio_high": interval.high,
+        "learning_rate": None if best is None else best.learning_rate,
+    }
 
 
 def _about_the_laws(question: Question, recommendation: Recommendation) -> Iterator[Flag]:

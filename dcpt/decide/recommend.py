@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.decide.evidence import judge_evidence
-from dcpt.decide.flags import find_flags
+from dcpt.decide.flags import add_answer_without, find_flags
 from dcpt.decide.question import Array, Question, ask, ratio_grid
 from dcpt.decide.records import (
     HABITS,
@@ -28,8 +28,9 @@ from dcpt.decide.records import (
 )
 from dcpt.decide.trade_off import best_share, largest_share
 from dcpt.errors import InputError
-from dcpt.flags import rank_flags
+from dcpt.flags import Flag, rank_flags
 from dcpt.laws.fits.horizon import say_horizon
+from dcpt.laws.fits.run_off import RUN_OFF
 from dcpt.quantities import format_rate
 from dcpt.table.study_rows import LARGEST_LOSS
 
@@ -140,9 +141,24 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         ratio_by_law=_ratio_by_law(question, surface, rate),
         horizon=_horizon(question),
     )
-    evidence = judge_evidence(question, recommendation)
-    flags = rank_flags([*find_flags(question, recommendation), *fit.flags])
-    return replace(recommendation, flags=flags, evidence=evidence)
+    flags = [*find_flags(question, recommendation), *_with_other_answer(fit, recommendation)]
+    recommendation = replace(recommendation, flags=rank_flags(flags))
+    return replace(recommendation, evidence=judge_evidence(question, recommendation))
+
+
+def _with_other_answer(fit: Fit, recommendation: Recommendation) -> list[Flag]:
+    """Flags of the fit; that of a run that is off says what the answer would be without it."""
+    rest = fit.without_run()
+    if rest is None:
+        return list(fit.flags)
+    try:
+        other = recommend(rest, recommendation.target, recommendation.level)
+    except InputError:
+        other = None  # the laws that hold at the target need that run
+    return [
+        add_answer_without(flag, recommendation, other) if flag.kind == RUN_OFF else flag
+        for flag in fit.flags
+    ]
 
 
 def _horizon(question: Question) -> list[str]:

@@ -52,6 +52,10 @@ class KnownFit:
     size_column: str = "n_params"
     tested: dict[str, Horizon] = field(default_factory=dict)
     only_rates: tuple[tuple[float, float, str], ...] = ()
+    rest: KnownFit | None = None
+
+    def without_run(self) -> KnownFit | None:
+        return self.rest
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 from known_truth import KnownFit, spread_costs
 
 from dcpt.decide.recommend import recommend
+from dcpt.flags import Flag
 from dcpt.limit import Limit
 
 
@@ -82,3 +83,23 @@ def test_a_limit_below_the_base(known_fit, target):
     none = recommend(known_fit(), target(limit=Limit(-1, "percent")))
     assert none.best is None
     assert "no_share_meets_limit" in {flag.kind for flag in none.flags}
+
+
+def test_a_run_that_is_off_is_named_with_the_answer_without_it(known_fit, target):
+    off = Flag("one_run_off", "The run a disagrees.", {"run": "a"}, {"gaps": {"general": 0.2}})
+    without = known_fit(rewarm=0.02)
+    answer = recommend(known_fit(flags=(off,), rest=without), target())
+    other = recommend(without, target())
+    (flag,) = (flag for flag in answer.flags if flag.kind == "one_run_off")
+    assert flag.sentence.startswith("The run a disagrees. Without it the answer would be a share")
+    assert flag.values["gaps"] == {"general": 0.2}
+    assert flag.values["with"]["ratio"] == answer.best.ratio
+    assert flag.values["without"]["ratio"] == other.best.ratio != answer.best.ratio
+    assert flag.values["without"]["ratio_low"] == other.ratio_interval.low
+
+
+def test_a_run_that_is_off_without_which_no_law_holds(known_fit, target):
+    off = Flag("one_run_off", "The run a disagrees.", {"run": "a"})
+    fit = known_fit(flags=(off,), rest=known_fit(domain_channel=None))
+    (flag,) = (flag for flag in recommend(fit, target()).flags if flag.kind == "one_run_off")
+    assert flag.sentence == "The run a disagrees. Without it no law predicts the target."

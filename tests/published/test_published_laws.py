@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,27 @@ def test_repeated_text_has_lower_minima_and_the_fit_says_so() -> None:
     assert lowest.objective < 0.0158048
     assert lowest.parameters["R_d"] == pytest.approx(95.4, rel=0.01)
     assert lowest.parameters["R_n"] == pytest.approx(1.706, rel=0.01)
+
+
+def error_at_held_out_text(law: Law, unique_tokens: float, fixed: Mapping[str, float]) -> float:
+    """RMSE at the runs on one amount of text, nats, of a law fitted to all others."""
+    data = repeated_text()
+    share = np.ones(len(data.losses))  # one source of text
+    data = replace(data, points=replace(data.points, share=share, ratio=1 - share))
+    held = np.isclose(data.points.get("unique_tokens"), unique_tokens, rtol=0.1)
+    alone = replace(law, axes={"n_params": 2, "n_tokens": 2})
+    found = fit_law(alone, data.take(~held), fixed=fixed)
+    gaps = (found.predict(data.points) - data.losses)[held]
+    return float(np.sqrt(np.mean(gaps**2)))
+
+
+@pytest.mark.parametrize(("unique_tokens", "error"), [(4e8, 0.19), (1.5e9, 0.09)])
+def test_the_cost_of_repetition_grows_with_the_size_and_falls_with_the_text(
+    unique_tokens: float, error: float
+) -> None:
+    no_mixture = {"C": 0.0, "g": 1.0, "k": 0.5, "ka": 0.0, "nu": 0.0}
+    law = LAWS["repetition-penalty"]
+    assert error_at_held_out_text(law, unique_tokens, no_mixture) < error
+    without_size = error_at_held_out_text(law, unique_tokens, {**no_mixture, "kn": 0.0})
+    assert without_size > 1.3 * error
+    assert error_at_held_out_text(LAWS["muennighoff"], unique_tokens, {}) > 1.3 * error

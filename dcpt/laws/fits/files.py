@@ -22,7 +22,7 @@ from dcpt.laws.fits.coverage import Seen
 from dcpt.laws.fits.folds import SPLITS
 from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.members import Member
-from dcpt.laws.fits.result import Fit
+from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.stack import Comparison
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.coordinates import NOTATION
@@ -32,7 +32,10 @@ from dcpt.laws.points.rate_rule import RateRule
 
 Array = NDArray[np.float64]
 
-FORMAT = 4
+FORMAT = 5
+
+WITHOUT = "without a run/"
+"""Begins the names of draws of the fit without a run."""
 
 REMEDY = "fit the runs again (`dcpt fit`)"
 """Ends the message about a damaged file of a fit."""
@@ -50,16 +53,10 @@ def write_fit(fit: Fit, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Array] = {}
-    for channel, of_channel in fit.by_channel.items():
-        arrays[f"{channel}/ranks"] = of_channel.ranks
-        arrays[f"{channel}/errors"] = of_channel.errors
-        for name, member in of_channel.members.items():
-            arrays[f"{channel}/law/{name}"] = member.draws
-        for phase, compared in of_channel.comparisons.items():
-            for split, gaps in compared.gaps.items():
-                arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
-                arrays[f"{channel}/{phase}/{split}/growth"] = compared.growth[split]
+    arrays = _draws(fit.by_channel)
+    if fit.without is not None:
+        others = _draws(fit.without.by_channel)
+        arrays |= {f"{WITHOUT}{name}": values for name, values in others.items()}
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **arrays)
     content = packed.getvalue()
@@ -68,6 +65,21 @@ def write_fit(fit: Fit, folder: str | Path) -> Path:
     write_bytes(folder / "draws.npz", content)
     write_record(folder / "fit.json", record)
     return folder / "fit.json"
+
+
+def _draws(by_channel: Mapping[str, ChannelFit]) -> dict[str, Array]:
+    """The draws and held-out errors of all channels, by the names in ``draws.npz``."""
+    arrays: dict[str, Array] = {}
+    for channel, of_channel in by_channel.items():
+        arrays[f"{channel}/ranks"] = of_channel.ranks
+        arrays[f"{channel}/errors"] = of_channel.errors
+        for name, member in of_channel.members.items():
+            arrays[f"{channel}/law/{name}"] = member.draws
+        for phase, compared in of_channel.comparisons.items():
+            for split, gaps in compared.gaps.items():
+                arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
+                arrays[f"{channel}/{phase}/{split}/growth"] = compared.growth[split]
+    return arrays
 
 
 def _fit_record(fit: Fit) -> dict[str, Any]:
@@ -91,7 +103,13 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "bases": {name: [list(pair) for pair in bases] for name, bases in fit.bases.items()},
         "flags": [flag.as_dict() for flag in fit.flags],
         "channels": {name: _channel_record(of) for name, of in fit.by_channel.items()},
+        "without": None if fit.without is None else _without_record(fit.without),
     }
+
+
+def _without_record(without: WithoutRun) -> dict[str, Any]:
+    channels = {name: _channel_record(of) for name, of in without.by_channel.items()}
+    return {"run": without.run, "channels": channels}
 
 
 def _channel_record(fit: ChannelFit) -> dict[str, Any]:
@@ -209,12 +227,8 @@ def _unreadable(file: Path, reason: str) -> DamagedFileError:
 def _read_fit(
     record: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
 ) -> Fit:
-    by_channel = {
-        name: _read_channel(name, channel, draws, laws, place)
-        for name, channel in record["channels"].items()
-    }
     return Fit(
-        by_channel=by_channel,
+        by_channel=_read_channels(record["channels"], draws, laws, place),
         general_channel=record["general_channel"],
         domain_channel=record["domain_channel"],
         seen_rates=tuple((size, rate, phase) for size, rate, phase in record["seen_rates"]),
@@ -231,7 +245,32 @@ def _read_fit(
         seed=record["seed"],
         table_sha256=record["runs_sha256"],
         delta=float("inf") if record["delta"] is None else record["delta"],
+        without=_read_without(record["without"], draws, laws, place),
     )
+
+
+def _read_without(
+    record: Mapping[str, Any] | None,
+    draws: Mapping[str, Array],
+    laws: Mapping[str, Law],
+    place: Path,
+) -> WithoutRun | None:
+    if record is None:
+        return None
+    others = {
+        name.removeprefix(WITHOUT): values
+        for name, values in draws.items()
+        if name.startswith(WITHOUT)
+    }
+    return WithoutRun(record["run"], _read_channels(record["channels"], others, laws, place))
+
+
+def _read_channels(
+    records: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
+) -> dict[str, ChannelFit]:
+    return {
+        name: _read_channel(name, channel, draws, laws, place) for name, channel in records.items()
+    }
 
 
 def _read_rule(record: Mapping[str, list[float]] | None) -> RateRule | None:

@@ -18,7 +18,8 @@ from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refi
 from dcpt.laws.fits.folds import list_folds, predict_held_out, size_parameters
 from dcpt.laws.fits.horizon import Horizon, measure_horizon
 from dcpt.laws.fits.members import Member
-from dcpt.laws.fits.result import Fit
+from dcpt.laws.fits.result import Fit, WithoutRun
+from dcpt.laws.fits.run_off import find_run_off, flag_run_off
 from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
 from dcpt.laws.flags.design_flags import (
     flag_design,
@@ -35,7 +36,7 @@ from dcpt.laws.points.channel_data import ChannelData, find_general_channel, poi
 from dcpt.laws.points.rate_rule import rule_of
 from dcpt.laws.points.record import distinct
 from dcpt.laws.solver.search import LawFit, fit_law
-from dcpt.laws.suitable import carried_laws, check_names, data_for, say_refusals
+from dcpt.laws.suitable import carried_laws, check_names, data_for, refusal, say_refusals
 from dcpt.table.channels import DOMAIN, choose_sizes, general_weights
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
@@ -43,6 +44,9 @@ from dcpt.table.schedules import Schedule
 from dcpt.table.units import bases_of, flag_units
 
 Array = NDArray[np.float64]
+
+DRAWS_WITHOUT = 100
+"""Most draws of the fit without a run that is off: they give an interval to compare with."""
 
 MOST_DRAWN = 5_000
 """Largest number of points of a channel for folds and draws: what varies is runs, not points."""
@@ -115,6 +119,7 @@ def fit(
         name: _fit_channel(of_channel, chosen[name], how, order.index(name))
         for name, of_channel in data.items()
     }
+    off = find_run_off(data, by_channel)
     return Fit(
         by_channel=by_channel,
         general_channel=find_general_channel(runs),
@@ -126,6 +131,7 @@ def fit(
                 *flag_settings(runs),
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,
+                *([] if off is None else [flag_run_off(off)]),
                 *_find_flags(data, chosen, by_channel),
             ]
         ),
@@ -138,6 +144,7 @@ def fit(
         delta=delta,
         general_weights=general_weights(runs),
         bases={name: bases_of(runs, name) for name in order},
+        without=None if off is None else _fit_without(off.run, data, by_channel, how),
     )
 
 
@@ -308,6 +315,32 @@ def _horizons(
         for phase, compared in comparisons.items()
     }
     return {phase: horizon for phase, horizon in measured.items() if horizon is not None}
+
+
+def _fit_without(
+    run: str,
+    data: Mapping[str, ChannelData],
+    by_channel: Mapping[str, ChannelFit],
+    how: FitSettings,
+) -> WithoutRun | None:
+    """Fit the laws that have weight without a run; None where no law of a phase suits the rest."""
+    few = replace(how, run_weights=how.run_weights[:DRAWS_WITHOUT], by_hand=frozenset())
+    others = {}
+    for stream, (channel, fit) in enumerate(by_channel.items()):
+        of_channel = data[channel]
+        rest = of_channel.take(of_channel.runs != of_channel.run_names.index(run))
+        laws = [
+            member.law
+            for name, member in fit.members.items()
+            if any(compared.weights.get(name, 0.0) > 0 for compared in fit.comparisons.values())
+            and refusal(member.law, data_for(member.law, rest), fixed=how.fixed) is None
+        ]
+        if not laws:
+            return None
+        others[channel] = _fit_channel(rest, laws, few, stream)
+        if others[channel].comparisons.keys() != fit.comparisons.keys():
+            return None
+    return WithoutRun(run, others)
 
 
 def _candidates(fits: Mapping[str, LawFit], annealed: bool) -> dict[str, Candidate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from dcpt.flags import Flag
 from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.coverage import PHASES, flag_question
 from dcpt.laws.fits.horizon import Horizon
+from dcpt.laws.fits.run_off import RUN_OFF
 from dcpt.laws.fits.summary import Summary, summarise
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.points.questions import ask_points, check_question, frame_from_keywords
@@ -29,6 +30,19 @@ Array = NDArray[np.float64]
 
 HISTORY = frozenset({"lr_area", "anneal_area", "drop_sizes", "drop_rates", "drop_areas"})
 """Fields of the points that are computed from the whole history of the learning rate."""
+
+
+@dataclass(frozen=True)
+class WithoutRun:
+    """The fit without the one run that disagrees with all others.
+
+    Args:
+        run: The run that was left out.
+        by_channel: The fit of each channel, of its laws with weight only and with fewer draws.
+    """
+
+    run: str
+    by_channel: Mapping[str, ChannelFit]
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +66,7 @@ class Fit:
         general_weights: Weight of each general channel in their total; empty if there is one.
         bases: Loss at D = 0 of each channel by size.
         size_column: The column that is N in the laws; None if the table names no sizes.
+        without: The fit without the run that disagrees with all others; None if there is none.
     """
 
     by_channel: Mapping[str, ChannelFit]
@@ -68,6 +83,7 @@ class Fit:
     general_weights: Mapping[str, float] = field(default_factory=dict)
     bases: Mapping[str, Bases] = field(default_factory=dict)
     size_column: str | None = "n_params"
+    without: WithoutRun | None = None
 
     def __repr__(self) -> str:
         laws = {name: list(channel.members) for name, channel in self.by_channel.items()}
@@ -78,6 +94,15 @@ class Fit:
     def channels(self) -> list[str]:
         """Fitted channels."""
         return list(self.by_channel)
+
+    def without_run(self) -> Fit | None:
+        """This fit without the run that disagrees with all others; None if there is none."""
+        if self.without is None:
+            return None
+        others = self.without.by_channel
+        flags = tuple(flag for flag in self.flags if flag.kind != RUN_OFF)
+        n_draws = min(len(of.ranks) for of in others.values())
+        return replace(self, by_channel=others, flags=flags, n_draws=n_draws, without=None)
 
     @property
     def general_channels(self) -> list[str]:

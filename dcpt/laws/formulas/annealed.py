@@ -16,6 +16,7 @@ from dcpt.laws.formulas.coordinates import (
     FALL,
     LIFT,
     SOME_DOMAIN,
+    SOME_SHARE,
     SOME_TOKENS,
     Array,
     G,
@@ -49,6 +50,12 @@ def _annealed_general(points: Points, p: Values, ref: References) -> Array:
 
 def _annealed_general_l0(points: Points, p: Values, ref: References) -> Array:
     return _general_at_end(points, p, _forgotten(points, p, ref) * points.get("base_loss"))
+
+
+def _sailor_general(points: Points, p: Values, ref: References) -> Array:
+    z = np.log(points.get("share")) - log_plain_rate(points, ref)
+    result: Array = points.get("base_loss") + p["a"] + p["b"] * z + p["c"] * z**2
+    return result
 
 
 def _domain_at_end(
@@ -125,6 +132,22 @@ ANNEALED_LAWS = (
         "dcpt: annealed-general with forgetting proportional to the base loss",
         _annealed_general_l0,
         tuple(replace(p, unit="1") if p.name == "C" else p for p in _END_GENERAL),
+    ),
+    replace(
+        _end_law(
+            "general",
+            "sailor-general",
+            "z = ln(s / lam); L0 + a + b z + c z^2",
+            "the coordinate of Dou et al. 2024, arXiv 2404.03608; a baseline, at a single D",
+            _sailor_general,
+            (
+                amplitude("a", "rise at z = 0", 9.0, lower=-9.0),
+                amplitude("b", "slope of the rise in z", 9.0, lower=-9.0),
+                amplitude("c", "curvature of the rise in z", 9.0, lower=-9.0),
+            ),
+        ),
+        needs=("n_tokens", "share", "learning_rate", "base_loss"),
+        holds_on=(SOME_TOKENS, SOME_SHARE),
     ),
     _end_law(
         "domain",

@@ -1,4 +1,11 @@
-"""Laws of repeated text."""
+"""Laws of repeated text.
+
+The cost of repetition grows with the size and falls with the amount of text: a large model learns a
+small text by heart. Of five forms of that cost, the one of ``repetition-penalty`` had the lowest
+error on all 182 runs of arXiv 2305.16264 and on six of seven held-out parts of them, 0.18 nats at
+the runs of 400M unique tokens where the forms without the size had 0.33
+(``tests/published/test_published_laws.py``).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,8 @@ from dcpt.laws.formulas.coordinates import (
     exponent,
     linear,
     log_size,
-    tokens_power,
+    power,
+    size_power,
 )
 from dcpt.laws.formulas.shares import FX2_PARAMETERS, ONE_RATE_AND_PHASE, PLAIN_AXES, fx2
 from dcpt.laws.law import Law, Parameter, References
@@ -25,7 +33,8 @@ from dcpt.laws.points.record import Points
 def _repetition_penalty(points: Points, p: Values, ref: References) -> Array:
     repeats = np.maximum(points.get("epochs") - 1.0, 0.0)
     repeated = (repeats > 0) * np.exp(p["de"] * np.log(np.maximum(repeats, SMALL)))
-    return fx2(points, p, ref) + p["P"] * repeated * tokens_power(points, ref, -p["kp"])
+    text = power(points, "unique_tokens", ref.n_tokens, -p["kp"])
+    return fx2(points, p, ref) + p["P"] * repeated * size_power(points, ref, p["kn"]) * text
 
 
 def _saturated(unique: Array, amount: Array, rate: Array) -> Array:
@@ -49,16 +58,20 @@ def _muennighoff(points: Points, p: Values, ref: References) -> Array:
 REPETITION_LAWS = (
     Law(
         name="repetition-penalty",
-        formula="E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu + P max(epochs - 1, 0)^de d^-kp",
-        source="dcpt: fx2-mon with a cost of repetition",
+        formula=(
+            "E + A n^-alpha + B d^-beta + C q^-g d^-ka n^-nu"
+            " + P max(epochs - 1, 0)^de n^kn (U/D_ref)^-kp"
+        ),
+        source="dcpt: fx2-mon with a cost of repetition, selected on the runs of arXiv 2305.16264",
         side="any",
         phases=("constant", "annealed"),
         needs=("n_tokens", "share", "unique_tokens"),
         parameters=(
             *FX2_PARAMETERS,
-            amplitude("P", "cost of the second epoch, at D_ref"),
+            amplitude("P", "cost of the second epoch, at N_ref and D_ref unique tokens"),
             exponent("de", "exponent of the number of epochs after the first", 0.03, 4.0),
-            linear("kp", "exponent of D in that cost", -0.8, 0.8, axis="n_tokens"),
+            linear("kn", "exponent of N in that cost", -0.8, 2.0, axis="n_params"),
+            linear("kp", "exponent of U in that cost", -0.8, 2.0, axis="unique_tokens"),
         ),
         loss=_repetition_penalty,
         axes={**PLAIN_AXES, "epochs": 3},
