@@ -9,7 +9,7 @@ from it in the size, the share or the rate alone. Tables with a single share are
 runs are models of their own, and a model of three layers among deeper ones is off by 5 % without
 any fault.
 
-NUMBERS
+Power and false alarms are measured by ``experiments/bad_runs.py``.
 """
 
 from __future__ import annotations
