@@ -115,8 +115,9 @@ def run_grid(
 
     Example: dcpt run-grid study.yaml --dry-run
     """
-    from dcpt.cli.console import as_json, note_damaged, open_console, print_line
+    from dcpt.cli.console import as_json, note_all, note_damaged, open_console, print_line
     from dcpt.cli.show_grid import show_estimates, watch_grid
+    from dcpt.grid.planned import advise_on_sizes
     from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.train import estimate_study, train_study
@@ -125,6 +126,7 @@ def run_grid(
     console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
     note_damaged(workspace.damaged)
     if dry_run:
+        note_all(advise_on_sizes(workspace.planned))
         estimates = estimate_study(workspace, slots[0])
         if json:
             typer.echo(as_json([vars(estimate) for estimate in estimates]))

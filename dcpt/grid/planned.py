@@ -12,6 +12,9 @@ from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
 
+FEWEST_SIZES = 3
+"""With two sizes the parameters in N are fitted to both, so no size can be held out of them."""
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -87,3 +90,17 @@ def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedR
     """The planned runs that are not done yet."""
     folders = find_folders(runs, folder.runs)
     return [run for run in runs if not folders[run.name].is_done(run.config)]
+
+
+def advise_on_sizes(planned: Sequence[PlannedRun]) -> list[str]:
+    """Say that runs of a third size belong in a plan whose trunks have fewer than three sizes."""
+    trunks = (run.config for run in planned if run.config.identity.kind == "trunk")
+    sizes = sorted({config.recorded.size for config in trunks})
+    if not 0 < len(sizes) < FEWEST_SIZES:
+        return []
+    noun = "size" if len(sizes) == 1 else "sizes"
+    return [
+        f"the planned runs have {len(sizes)} {noun} ({', '.join(sizes)}), so the error at another "
+        "size cannot be measured: add two or three short runs at a third size, best that of the "
+        "target (key runs, or `dcpt next-runs`)"
+    ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dcpt.errors import InputError
 from dcpt.grid.plan import evaluation_points
-from dcpt.grid.planned import PlannedRun, Trunk
+from dcpt.grid.planned import PlannedRun, Trunk, advise_on_sizes
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
@@ -54,6 +54,14 @@ def test_parts_that_overlap_are_trained_once(prepared: Path) -> None:
     part = "grid:\n  - {bases: [a], ratios: [0.5, 0.9], learning_rates: [0.003]}\n"
     runs = plan(prepared, "grid:\n", part)
     assert len(names(runs, "trunk")) == len(set(names(runs, "trunk"))) == 7
+
+
+def test_a_plan_with_two_sizes_asks_for_short_runs_at_a_third(prepared: Path) -> None:
+    (words,) = advise_on_sizes(plan(prepared))
+    assert words.startswith("the planned runs have 2 sizes (a, b), so the error at another size")
+    listed = "runs:\n  - {base: big, ratio: 0.4, learning_rate: 3e-3, tokens: 2048}\ngrid:\n"
+    assert advise_on_sizes(plan(prepared, "grid:\n", listed)) == []
+    assert advise_on_sizes([]) == []
 
 
 LISTED = "runs:\n  - {base: big, ratio: 0.4, learning_rate: 3e-3, tokens: 2048}\n"

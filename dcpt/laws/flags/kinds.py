@@ -24,7 +24,8 @@ SENTENCES = {
     ),
     "ill_conditioned": "Parameters compensate each other. Use predictions, not parameter values.",
     "few_sizes": (
-        "The runs have two sizes, so the error at another size is not measured. Add a third size."
+        "The runs have two sizes, so the error at another size is not measured. Add two "
+        "or three short runs at a third size."
     ),
     "one_size": (
         "The runs have one size, so terms in N were dropped. Laws that need such terms are refused "
