@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dcpt.cli.options import Json
+from dcpt.errors import InputError
 
 
 def import_(
@@ -65,18 +66,37 @@ def _draft(logs: list[Path], mapping: Path, json: bool) -> None:
     from dcpt.trainer_logs.mapping import FILL_IN
 
     found, notes = read_logs(logs)
-    text = draft_mapping(found, mapping)
-    with mapping.open("x", encoding="utf-8") as file:
-        file.write(text)
+    draft, schedules = draft_mapping(found), None
+    if draft.schedules is not None:
+        schedules = mapping.with_name(f"{mapping.stem}_schedules.yaml")
+        _write_new(schedules, draft.schedules)
+    _write_new(mapping, draft.mapping)
     note_all(notes)
-    left = [line.split("#")[0].strip() for line in text.splitlines() if FILL_IN in line]
-    left = [line for line in left if FILL_IN in line]
+    lines = [line.split("#")[0].strip() for line in draft.mapping.splitlines()]
+    left = [line for line in lines if FILL_IN in line]
     if json:
-        typer.echo(as_json({"mapping": mapping, "runs": [log.run for log in found], "open": left}))
+        record = {"mapping": mapping, "schedules": schedules, "open": left}
+        typer.echo(as_json({**record, "runs": [log.run for log in found]}))
         return
     typer.echo(f"wrote {mapping}: a draft for {len(found)} runs of {found[0].trainer}")
+    if schedules is not None:
+        typer.echo(
+            f"wrote {schedules}: learning-rate schedules for dcpt fit --schedules; check them"
+        )
     if left:
         typer.echo(f"replace {FILL_IN} in {len(left)} places, and check the rest:")
         for line in left[:10]:
             typer.echo(f"  {line}")
     typer.echo("then give the same command again")
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that does not exist yet."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(
+            f"{path} exists, and dcpt import writes a draft there; move it away, or choose another "
+            "name with --mapping"
+        ) from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 from dcpt.names import CHANNEL_NAME
 from dcpt.trainer_logs.mapping import FILL_IN
+from dcpt.trainer_logs.rates import Proposal, propose_schedules, write_schedules
 from dcpt.trainer_logs.records import RunLog
 from dcpt.trainer_logs.run_names import columns_in_name, guess_pattern
 from dcpt.trainer_logs.settings import decays
@@ -56,25 +57,50 @@ _NO_LOSS = re.compile(
 _MEASURED = re.compile(r"eval|val|test")
 
 
-def draft_mapping(logs: Sequence[RunLog], path: Path) -> str:
-    """The text of a mapping file for logs.
+@dataclass(frozen=True)
+class Draft:
+    """What ``dcpt import`` drafts.
+
+    Args:
+        mapping: The text of the mapping file; values that a person has to write are ``???``.
+        schedules: The text of a file for ``dcpt fit --schedules``; None if no learning rate falls.
+    """
+
+    mapping: str
+    schedules: str | None
+
+
+def draft_mapping(logs: Sequence[RunLog]) -> Draft:
+    """Draft the mapping file of logs, and their schedules.
 
     Args:
         logs: The logs of the runs.
-        path: The file it is going to be, named in its first lines.
-
-    Returns:
-        YAML with comments; values that a person has to write are ``???``.
     """
+    rate = _rate_metric(logs)
+    schedules = _find_schedules(logs, rate)
     lines = [
         f"# How the logs of {len(logs)} runs become a runs table. Drafted by dcpt import.",
         f"# Replace every {FILL_IN}, check the rest, and give the same command again.",
         "",
         *_draft_losses(logs),
         *_draft_steps(logs),
-        *_draft_runs(logs),
+        *_draft_runs(logs, rate, schedules),
     ]
-    return "\n".join(lines) + "\n"
+    known = {run: found for run, found in (schedules or {}).items() if found is not None}
+    return Draft("\n".join(lines) + "\n", write_schedules(known) if known else None)
+
+
+def _find_schedules(logs: Sequence[RunLog], rate: str | None) -> dict[str, Proposal | None] | None:
+    """By run, the schedule of its log, None if it is unclear; None if no learning rate falls."""
+    losses = _all_losses(logs)
+    rates = [log.metrics.get(rate or "") for log in logs]
+    if not any(
+        found is not None and decays(log, found, losses)
+        for log, found in zip(logs, rates, strict=True)
+    ):
+        return None
+    found = propose_schedules(logs, rate or "")
+    return {log.run: found.get(log.run) for log in logs}
 
 
 def _draft_losses(logs: Sequence[RunLog]) -> Iterator[str]:
@@ -144,8 +170,9 @@ def _draft_steps(logs: Sequence[RunLog]) -> Iterator[str]:
     yield ""
 
 
-def _draft_runs(logs: Sequence[RunLog]) -> Iterator[str]:
-    rate = _rate_metric(logs)
+def _draft_runs(
+    logs: Sequence[RunLog], rate: str | None, schedules: dict[str, Proposal | None] | None
+) -> Iterator[str]:
     known: set[str] = set()
     if rate is not None:
         yield "# The metric of the learning rate. Its highest value is the peak of the run."
@@ -168,9 +195,10 @@ def _draft_runs(logs: Sequence[RunLog]) -> Iterator[str]:
         yield f"  n_params: {FILL_IN}"
     if not logs[0].has_steps:
         yield f"  n_tokens: {FILL_IN}"
-    yield from _draft_phase(logs, rate)
+    names = {run: found.name if found else FILL_IN for run, found in (schedules or {}).items()}
+    yield from _draft_phase(rate, names)
     yield ""
-    yield from _draft_entries(logs, known)
+    yield from _draft_entries(logs, known, names if len(set(names.values())) > 1 else {})
 
 
 def _draft_config(logs: Sequence[RunLog], known: set[str]) -> Iterator[str]:
@@ -190,34 +218,40 @@ def _draft_config(logs: Sequence[RunLog], known: set[str]) -> Iterator[str]:
         yield ""
 
 
-def _draft_phase(logs: Sequence[RunLog], rate: str | None) -> Iterator[str]:
+def _draft_phase(rate: str | None, schedules: dict[str, str]) -> Iterator[str]:
+    """The phase or schedule that all runs have.
+
+    Args:
+        rate: The metric of the learning rate, if there is one.
+        schedules: By run, the name of its schedule; empty if no learning rate falls.
+    """
     if rate is None:
         yield "  # constant: losses are measured at a constant learning rate, before any decay. If"
         yield "  # the rate falls: schedule, a name that a file for dcpt fit --schedules explains."
         yield f"  phase: {FILL_IN}"
-        return
-    losses = _all_losses(logs)
-    if any(decays(log, log.metrics[rate], losses) for log in logs if rate in log.metrics):
-        yield "  # The learning rate falls while losses are measured. Name the schedule here, or in"
-        yield "  # the entries below, and explain it in a file for dcpt fit --schedules."
-        yield f"  schedule: {FILL_IN}"
-    else:
+    elif not schedules:
         yield "  # The logged learning rate is constant after its warmup."
         yield "  phase: constant"
+    elif len(set(schedules.values())) == 1:
+        yield "  # The learning rate falls while losses are measured. The name of its schedule;"
+        yield "  # a file for dcpt fit --schedules explains it."
+        yield f"  schedule: {next(iter(schedules.values()))}"
 
 
 def _all_losses(logs: Sequence[RunLog]) -> list[str]:
     return sorted({name for log in logs for name in log.metrics if _is_loss(name)})
 
 
-def _draft_entries(logs: Sequence[RunLog], known: set[str]) -> Iterator[str]:
+def _draft_entries(
+    logs: Sequence[RunLog], known: set[str], schedules: dict[str, str]
+) -> Iterator[str]:
     """The section runs: an entry for each run, with what nothing else tells."""
     wanted = [name for name in ("ratio", "learning_rate") if name not in known]
     yield "# Columns of single runs; they count before everything above. A log that continues"
     yield "# another one: run: NAME. The decay of a run: {run: NAME, phase: annealed,"
     yield "# branch_n_tokens: tokens at which the decay began}, and n_tokens_before: tokens before"
-    yield "# step 0 of its log."
-    if not wanted:
+    yield "# step 0 of its log. A schedule is a name in the file of dcpt fit --schedules."
+    if not wanted and not schedules:
         yield "runs: {}"
         return
     yield "runs:"
@@ -226,6 +260,8 @@ def _draft_entries(logs: Sequence[RunLog], known: set[str]) -> Iterator[str]:
         yield f"  {_scalar(log.run)}:"
         for name in wanted:
             yield f"    {name}: {named.get(name, FILL_IN)}"
+        if schedules:
+            yield f"    schedule: {schedules[log.run]}"
 
 
 def _rate_metric(logs: Sequence[RunLog]) -> str | None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from dcpt.cli import app
 from dcpt.errors import InputError
 from dcpt.table import load_runs
+from dcpt.table.schedules import load_schedules
 from dcpt.trainer_logs import import_runs, read_logs, read_mapping
 
 COMPLETED = {
@@ -227,14 +228,23 @@ def test_a_learning_rate_that_falls_needs_a_schedule(tmp_path: Path, mapping: Pa
         state = json.loads(path.read_text())
         for record in state["log_history"]:
             if "learning_rate" in record:
-                record["learning_rate"] = 3e-4 * (1 - record["step"] / 500)
+                record["learning_rate"] = 3e-4 * min(1, 2 - record["step"] / 200)
         path.write_text(json.dumps(state))
     mapping.write_text(mapping.read_text().replace("  phase: constant\n", ""))
     (problem,) = refuse(tmp_path / "hf", "--mapping", mapping)
     assert "the learning rate of 2 runs (r0.1, r0.5) falls while losses are measured" in problem
     drafted = tmp_path / "new.yaml"
     dcpt_import(tmp_path / "hf", "--mapping", drafted)
-    assert "  schedule: ???" in drafted.read_text()
+    complete(drafted)
+    frame, _ = table(tmp_path / "hf", drafted)
+    (name,) = frame["schedule"].unique()
+    parts = load_schedules(tmp_path / "new_schedules.yaml")[name].root
+    found = [(part.shape, part.to_step, part.lr_from, part.end) for part in parts]
+    assert found == [("constant", 200, 3e-4, 3e-4), ("linear", 400, 3e-4, 0.0)]
+    assert (
+        "exists, and dcpt import writes a draft there"
+        in refuse(tmp_path / "hf", "--mapping", tmp_path / "new.yml")[0]
+    )
 
 
 def test_a_name_that_contradicts_the_log_is_refused(tmp_path: Path) -> None:
