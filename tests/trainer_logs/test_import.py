@@ -61,6 +61,12 @@ def refuse(*words: object) -> list[str]:
     return raised.value.problems
 
 
+@pytest.fixture(autouse=True)
+def in_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default of ``--out`` is a file in the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def mapping(tmp_path: Path) -> Path:
     """A completed mapping of ``hf/``, which holds the logs of two runs."""
@@ -389,8 +395,23 @@ def test_torn_binary_logs_give_what_is_whole(tmp_path: Path, keep: int) -> None:
         assert read_logs([path])[0][0].last_step >= 0
 
 
+@pytest.mark.parametrize("left", range(12))
+def test_records_of_wandb_may_end_anywhere_in_a_block(tmp_path: Path, left: int) -> None:
+    history = []
+    for step, loss in enumerate((2.5, "NaN", "Infinity")):
+        items = {"_step": step, "eval/loss": loss}
+        pairs = [(2, name) for name in items], [(16, json.dumps(value)) for value in items.values()]
+        fields = [(1, write_logs.message(list(pair))) for pair in zip(*pairs, strict=True)]
+        history.append(write_logs.message([(2, write_logs.message(fields))]))
+    filler = write_logs.message([(4, b"x" * (32768 - 7 - 7 - 4 - left))])  # ends before the block
+    path = tmp_path / "a.wandb"
+    path.write_bytes(write_logs.as_leveldb([filler, *history]))
+    (log,), _ = read_logs([path])
+    np.testing.assert_equal(log.metrics["eval/loss"].values, [2.5, np.nan, np.inf])
+
+
 def test_a_runs_table_and_the_page_of_runs_are_told_apart(tmp_path: Path, mapping: Path) -> None:
-    path = tmp_path / "runs.csv"
+    path = tmp_path / "table.csv"
     path.write_text("run,n_tokens,loss_domain\na,5,3.0\n")
     assert "is a runs table already" in refuse(path, "--mapping", mapping)[0]
     path = tmp_path / "page.csv"
