@@ -22,6 +22,7 @@ from dcpt.diagnosis.records import (
 )
 from dcpt.diagnosis.text import about_text, start_of
 from dcpt.diagnosis.training import about_stops, about_training
+from dcpt.flags import Flag
 from dcpt.table import DOMAIN, load_runs
 from dcpt.table.channels import general_weights
 from dcpt.table.study_rows import LARGEST_LOSS
@@ -51,7 +52,9 @@ first points, and early in a run the learning rate has just risen again."""
 
 
 def diagnose(
-    runs: str | os.PathLike[str] | pd.DataFrame, journals: Mapping[str, Journal] | None = None
+    runs: str | os.PathLike[str] | pd.DataFrame,
+    journals: Mapping[str, Journal] | None = None,
+    near_copies: Iterable[Flag] = (),
 ) -> Diagnosis:
     """Diagnose runs from their channel losses.
 
@@ -60,6 +63,7 @@ def diagnose(
             ``excluded`` are included.
         journals: Data of a study's run folders that the table lacks
             (:func:`read_journals`); None where there are none.
+        near_copies: What the screen of a study's text for near-duplicates found.
 
     Returns:
         The findings, and the two numbers of the cross-domain D-CPT law.
@@ -98,6 +102,10 @@ def diagnose(
     findings += [
         Finding(flag.kind, flag.sentence, flag.subject, flag.values, verdict="look")
         for flag in flag_units(table)
+    ]
+    findings += [
+        Finding(flag.kind, flag.sentence, flag.subject, flag.values, verdict="fact")
+        for flag in near_copies
     ]
     findings += about_design(table)
     domains = (curves[DOMAIN] for curves in by_run.values() if DOMAIN in curves)

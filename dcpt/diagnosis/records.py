@@ -29,6 +29,7 @@ KINDS = {
     "known_or_templated": "already known or templated (low start)",
     "new_or_dirty": "new or dirty (high start)",
     "general_unlike_base": "general data unlike the base's own mix",
+    "near_copies": "near-copies of training text",
     "repeated": "repeated text",
     "learning": "learning",
     "forgetting": "forgetting",

@@ -70,7 +70,7 @@ def diagnose_runs(place: Place, columns: Mapping[str, str] | None = None) -> Dia
     if not isinstance(place, Workspace):
         return diagnose(runs)
     asked = {run.identity_hash for run in place.planned}
-    return diagnose(runs, read_journals(place.stored, asked))
+    return diagnose(runs, read_journals(place.stored, asked), place.near_copies)
 
 
 class FitOptions(TypedDict, total=False):
@@ -227,6 +227,8 @@ def report_on(
                 "`dcpt verify` checks this one"
             )
     study = place if isinstance(place, Workspace) else None
+    if study is not None:
+        notes += [f"Near-duplicates: {flag.sentence}" for flag in study.near_copies]
     return write_report(
         out or folder / "report",
         runs=load_runs(folder / "runs.csv") if study is None else collect_runs(study),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcpt.errors import InputError
+from dcpt.flags import Flag
 from dcpt.grid.plan import Planner
 from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.grid.warmup import damaged_warmup
@@ -80,6 +81,12 @@ class Workspace:
         return read_study_rows(
             self.stored, [run.config for run in self.planned], self.study.evaluation.text
         )
+
+    @property
+    def near_copies(self) -> list[Flag]:
+        """What the screen of the prepared text for near-duplicates found."""
+        found = self.planner.prepared.near_duplicates
+        return [] if found is None else found.flags()
 
     @property
     def damaged(self) -> list[str]:

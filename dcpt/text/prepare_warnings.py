@@ -60,7 +60,7 @@ def find_warnings(
             f"each document starts with the beginning-of-sequence token (id {vocabulary.bos_id}); "
             "set add_bos: false to leave it out"
         )
-    yield from near_duplicates.sentences()
+    yield from (flag.sentence for flag in near_duplicates.flags())
     for overlap in () if is_screened else overlaps:
         yield (
             f"channels {' and '.join(overlap.channels)}: {overlap.documents} documents are in both"

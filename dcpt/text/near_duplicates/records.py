@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from dcpt.flags import Flag
+
 DEFAULT_THRESHOLD = 0.4
 """Jaccard similarity from which documents are near-copies, unless the study sets another. Pairs at
 0.5 are far enough above it, and pairs at 0.3 far enough below, that neither depends on how words
@@ -92,9 +94,17 @@ class NearDuplicates(_Record):
     clean: dict[str, CleanText] = {}
     unique_tokens: dict[str, int] = {}
 
-    def sentences(self) -> list[str]:
-        """What a person should know, a sentence for each pair of channels and split."""
-        return [_describe(near_copies, self) for near_copies in self.found]
+    def flags(self) -> list[Flag]:
+        """What a person should know, one for each pair of channels and split."""
+        return [
+            Flag(
+                "near_copies",
+                _describe(near_copies, self),
+                {"channel": near_copies.channel},
+                {"documents": near_copies.documents, "of": near_copies.of},
+            )
+            for near_copies in self.found
+        ]
 
 
 def _describe(near_copies: NearCopies, screened: NearDuplicates) -> str:
