@@ -70,7 +70,8 @@ def _show_group(console: Console, group: Sequence[Finding], style: str | None) -
     where = "" if first.channel is None else f", {first.channel}"
     head = f"  {KINDS[first.kind]}{where}"
     if first.run is None:
-        print_line(console, f"{head}: {first.sentence}", style=style)
+        for finding in group:
+            print_line(console, f"{head}: {finding.sentence}", style=style)
         return
     print_line(console, f"{head}: {len(group)} runs", style=style)
     # Facts are only counted: a table has hundreds of runs that learn.

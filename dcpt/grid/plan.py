@@ -95,6 +95,10 @@ class Planner:
         self._manifest(name)
         return self.prepared.evaluated(name)
 
+    def _without_near_copies(self, name: str) -> str:
+        is_whole = self.prepared.evaluated(name) is self._manifest(name).valid
+        return "" if is_whole else " without near-copies of training text"
+
     def _whole_steps(self, tokens: float) -> int:
         return math.ceil(tokens / self.batch) * self.batch
 
@@ -174,7 +178,8 @@ class Planner:
             if there <= wanted:
                 problems.append(
                     f"evaluation.tokens: {wanted} are asked of channel {channel.name}, whose "
-                    f"validation text holds {there}; lower it, or raise valid_fraction"
+                    f"validation text holds {there}{self._without_near_copies(channel.name)}; "
+                    "lower it, or raise valid_fraction"
                 )
         ratios = {trunk.ratio for trunk in trunks}
         if self.study.training.warmup_ratio is not None:

@@ -17,6 +17,7 @@ from run_configs import run_config
 
 import dcpt
 from dcpt.diagnosis import KINDS, Diagnosis, Journal, diagnose, read_journals
+from dcpt.flags import Flag
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Decay, RunConfig
 from dcpt.runs.stored import read_stored
@@ -429,3 +430,10 @@ def test_a_journal_knows_whether_its_run_has_ended(tmp_path: Path) -> None:
     leave(tmp_path, trunk)
     (journal,) = read_journals(read_stored(tmp_path), {trunk.identity.hash}).values()
     assert not journal.ended
+
+
+def test_near_copies_of_the_prepared_text_are_findings() -> None:
+    found = Flag("near_copies", "channel law: 4 of 20", {"channel": "law"}, {"documents": 4})
+    (finding,) = diagnose(dcpt.bundled_runs("code"), near_copies=[found]).of("near_copies")
+    assert (finding.verdict, finding.sentence) == ("fact", "channel law: 4 of 20")
+    assert finding.values == {"documents": 4}

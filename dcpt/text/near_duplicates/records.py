@@ -118,8 +118,8 @@ def _describe(near_copies: NearCopies, screened: NearDuplicates) -> str:
         )
     elif trained == name:
         words = (
-            f"channel {name}: {share} training documents are near-copies of earlier ones, "
-            f"{near_copies.repeated:,} of them word for word; its unique text is "
+            f"channel {name}: {share} training documents repeat earlier ones or nearly so "
+            f"({near_copies.repeated:,} word for word); its unique text is "
             f"{screened.unique_tokens[name]:,} tokens, and epochs count these"
         )
     else:
