@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
 
 SHORT = 0.25
-"""Length of a run, as a share of the target's tokens. Two runs of this length at the target brought
-the general loss within the error that four full ones did, for an eighth of their cost."""
+"""Length of a run, as a share of the target's tokens. Two such runs cost half of a full one, and
+both their decays show the learning rate's effect at the target's size
+(``experiments/next_runs_ladders.md``)."""
 
 SAME_LENGTH = 0.02
 """Runs whose tokens differ by less than this are the same; whole steps round them."""

@@ -80,7 +80,7 @@ def test_a_run_that_says_nothing_is_not_chosen() -> None:
 
 def test_the_first_run_is_short_and_price_counts() -> None:
     joint = {"general": two_parts()}
-    runs = [candidate(), candidate(1.0, is_short=False), candidate(), candidate()]
+    runs = [candidate(), candidate(0.1, is_short=False), candidate(), candidate()]
     steps = choose_runs(joint, crossings(2), np.ones(2), runs, SHARE, most=1)
     assert steps[0].index == 2
     cheap = [candidate(0.01), candidate(), candidate(), candidate()]
