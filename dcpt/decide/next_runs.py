@@ -29,10 +29,7 @@ from dcpt.decide.run_choice import (
 from dcpt.errors import InputError
 from dcpt.laws.points.questions import DECAY
 from dcpt.quantities import (
-    format_count,
     format_percent,
-    format_rate,
-    format_share,
     format_shares,
 )
 from dcpt.table.base_rows import SAME_SIZE, TableBase
@@ -176,13 +173,13 @@ def next_runs(
     recommendation = recommend(fit, target, level)
     question = ask(fit, target)
     crossings = find_crossings(question)
-    rates = sorted({*question.seen, *(crossing.learning_rate for crossing in crossings)})
+    rates = np.unique([*question.seen, *(crossing.learning_rate for crossing in crossings)])
     own = {target.base: _target_base(question)}
     candidates, ends = _list_candidates(
         question,
         own if bases is None else bases,
         lengths,
-        rates,
+        rates.tolist(),
         speeds or {},
         runs,
     )
@@ -339,12 +336,3 @@ def _shrink(interval: Interval, factor: float) -> Interval:
     if value is None or low is None or high is None:
         return Interval(value, None, None)
     return Interval(value, value - factor * (value - low), value + factor * (high - value))
-
-
-def say_run(run: NextRun) -> str:
-    """A run in a few words: ``29M parameters, share 45 %, rate 3e-4, 11M tokens``."""
-    rate = "" if run.learning_rate is None else f", rate {format_rate(run.learning_rate)}"
-    return (
-        f"{format_count(run.n_params)} parameters, share {format_share(run.ratio)}{rate}, "
-        f"{format_count(run.n_tokens)} tokens"
-    )

@@ -13,7 +13,9 @@ import dcpt
 from dcpt.decide.budget import Budget, price_run
 from dcpt.decide.next_runs import next_runs
 from dcpt.decide.posterior import NOISE, Normal, posterior_of
+from dcpt.decide.question import ask
 from dcpt.decide.records import Target
+from dcpt.decide.run_choice import find_crossings
 from dcpt.errors import InputError
 from dcpt.table.base_rows import TableBase
 
@@ -134,3 +136,21 @@ def test_conditioning_is_that_of_the_normal_distribution() -> None:
     expected = joint.covariance - joint.covariance[:, index] @ solved
     assert joint.given(index).covariance == pytest.approx(expected)
     assert joint.given([1]).given([3]).covariance == pytest.approx(expected)
+
+
+def test_a_limit_on_each_channel_is_decided_by_the_one_that_rises_most(
+    known_fit: Fits, target: Targets
+) -> None:
+    fit = known_fit(general_channels=("en", "zh", "general_total"))
+    losses = {"en": 2.8, "zh": 1.4, "general_total": 2.1}
+    asked = target(limit=dcpt.Limit(3, "percent", each=True), base_losses=losses)
+    chosen = next_runs(fit, asked, "25%")
+    # The rise in nats is the same in both, so that of the smaller loss is the larger share.
+    assert {crossing.channel for crossing in find_crossings(ask(fit, asked))} == {"zh"}
+    assert len(chosen.runs) == 1
+
+
+def test_runs_without_learning_rates(known_fit: Fits, target: Targets) -> None:
+    fit = known_fit(rates=(), need=frozenset({"ratio", "base_loss_general"}))
+    (run, *_) = next_runs(fit, target(), "25%").runs
+    assert run.learning_rate is None
