@@ -181,10 +181,11 @@ def page(found: pd.DataFrame) -> str:
     head += ["mean error of the share", "share interval", "holds the true share"]
     rows = [
         [
-            *(row.truth, row.choice, f"{row.tables}", f"{row.miss:.1%}", f"{row.over:.0%}"),
-            *(f"{row.share_error:.3f}", f"{row.width:.2f}", f"{row.holds:.0%}"),
+            *(str(row["truth"]), str(row["choice"]), str(row["tables"])),
+            *(f"{row['miss']:.1%}", f"{row['over']:.0%}", f"{row['share_error']:.3f}"),
+            *(f"{row['width']:.2f}", f"{row['holds']:.0%}"),
         ]
-        for row in found.itertuples()
+        for row in found.to_dict("records")
     ]
     return (
         "# Which further runs narrow a decision\n\n"

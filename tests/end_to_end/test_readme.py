@@ -64,7 +64,7 @@ def test_the_readme_names_every_step() -> None:
     assert named >= {"recommend", "next-runs", "refine", "verify", "report", "diagnose", "compare"}
 
 
-def test_every_run_is_done_and_the_fit_has_the_refining_runs_alone(walked: Path) -> None:
+def test_every_run_is_done_and_the_fit_has_the_runs_of_refine_alone(walked: Path) -> None:
     statuses = json.loads(call("status", "study.yaml", "--json"))
     assert {status["state"] for status in statuses} == {"done"}
     call("runs", "study.yaml", "--out", "study.csv")
@@ -74,7 +74,7 @@ def test_every_run_is_done_and_the_fit_has_the_refining_runs_alone(walked: Path)
     at_target = table[table["size"] == "big"].groupby("run")["n_tokens"].max()
     fitted = pd.read_csv(walked / "fit-of-the-study" / "runs.csv")
     short = at_target[at_target == 1536]
-    assert (len(short), len(at_target)) == (2, 5)
+    assert 1 <= len(short) == len(at_target) - 3
     assert set(fitted.loc[fitted["size"] == "big", "run"]) == set(short.index)
 
 
