@@ -22,6 +22,7 @@ from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import find_run_off, flag_run_off
 from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
 from dcpt.laws.flags.design_flags import (
+    flag_channels,
     flag_design,
     flag_evaluations,
     flag_phase,
@@ -129,6 +130,7 @@ def fit(
             [
                 *flag_units(runs),
                 *flag_settings(runs),
+                *flag_channels(order),
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,
                 *([] if off is None else [flag_run_off(off)]),

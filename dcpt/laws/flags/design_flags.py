@@ -13,6 +13,7 @@ from dcpt.flags import Flag
 from dcpt.laws.flags.kinds import make_flag
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import SAME, Points, distinct
+from dcpt.table.channels import DOMAIN
 
 Array = NDArray[np.float64]
 
@@ -68,6 +69,17 @@ def flag_phase(runs: pd.DataFrame, *, has_schedules: bool) -> list[Flag]:
     if named and not has_schedules:
         return [make_flag("schedules_not_given")]
     return [] if named or "phase" in runs.columns else [make_flag("phase_not_named")]
+
+
+def flag_channels(names: Sequence[str]) -> list[Flag]:
+    """Flags of a table of several channels none of which is the domain.
+
+    Args:
+        names: The channels of the table.
+    """
+    if len(names) < 2 or DOMAIN in names:
+        return []
+    return [make_flag("no_domain", channels=list(names))]
 
 
 def _about_sizes(points: Points) -> Iterator[Flag]:

@@ -58,6 +58,11 @@ SENTENCES = {
         "A law does not hold at all of these points, so the other laws predict there. "
         "`dcpt laws` lists the range of each law."
     ),
+    "no_domain": (
+        "No channel is named domain, so {channels} were all fitted as general text and no share "
+        "can be recommended. Name the domain's losses loss_domain, or read them so with --column "
+        "loss_domain=NAME."
+    ),
     "undeclared_decay": (
         "At least half of the runs end below their own curve of the {channel} loss, as they do "
         "after a decay of the learning rate, and no phase is given. Write annealed in the column "
