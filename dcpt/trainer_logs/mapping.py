@@ -38,11 +38,14 @@ Value = str | int | float | None
 Columns = dict[str, Value]
 
 
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+def _read_names(value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, list | tuple) else (value,)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("is not a name of the log; write the name, or several as [old, new]")
+    return tuple(names)
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 """A name of the log, or several."""
 
 
@@ -166,7 +169,7 @@ def read_mapping(path: Path) -> Mapping:
                     problem,
                     ", ".join([path.name, *(str(part) for part in problem["loc"])]),
                     lambda: list(Mapping.model_fields),
-                ).removeprefix(f"{path.name}: Mapping: ")
+                )
                 for problem in error.errors()
             ]
         ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +81,7 @@ def _check_peak(run: str, peak: float, given: Any, place: str, problems: Problem
         )
 
 
-def _from_config(log: RunLog, mapping: Mapping, place: str, problems: Problems) -> Dict[str, Any]:
+def _from_config(log: RunLog, mapping: Mapping, place: str, problems: Problems) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for column, names in mapping.config.items():
         values = [log.config.get(name) for name in names]
@@ -103,7 +102,7 @@ def _from_config(log: RunLog, mapping: Mapping, place: str, problems: Problems) 
 
 
 def _from_name(
-    run: str, pattern: str, place: str, entry: Dict[str, Any], problems: Problems
+    run: str, pattern: str, place: str, entry: dict[str, Any], problems: Problems
 ) -> dict[str, str]:
     expression = compile_pattern(pattern, f"{place}, run_names")
     match = expression.fullmatch(run)
@@ -124,7 +123,7 @@ def _from_name(
 
 def _check_known(
     log: RunLog,
-    columns: Dict[str, Any],
+    columns: dict[str, Any],
     rates: Series | None,
     mapping: Mapping,
     place: str,
@@ -157,11 +156,15 @@ def _check_known(
                 "as learning_rate into the section runs"
             ),
         )
-    if (
-        rates is not None
-        and not {"phase", "schedule"} & columns.keys()
-        and decays(log, rates, mapped_metrics(mapping.losses))
-    ):
+    if rates is not None and not {"phase", "schedule"} & columns.keys():
+        _check_constant(log, rates, mapping, place, problems)
+
+
+def _check_constant(
+    log: RunLog, rates: Series, mapping: Mapping, place: str, problems: Problems
+) -> None:
+    """Ask for the schedule of a run whose learning rate falls while losses are measured."""
+    if decays(log, rates, mapped_metrics(mapping.losses)):
         problems.add(
             "decays",
             log.run,

@@ -273,6 +273,8 @@ def test_a_name_that_contradicts_the_log_is_refused(tmp_path: Path) -> None:
         ("runs: {r0.1: {ratio: 30}}\n", "column ratio: 30 lies outside 0..1"),
         ("runs: {r0.1: {n_tokens_before: x}}\n", "'x' is not a count"),
         ("nonsense: 1\n", "unknown key; valid here: losses"),
+        ("train_losses: {domain: []}\n", "is not a name of the log; write the name, or several"),
+        ("train_losses: {domain: 3}\n", "train_losses, domain: 3 is not a name of the log"),
         ("config: {seed: nothing}\n", "the log of 2 runs (r0.1, r0.5) has no setting nothing"),
         ("step: nothing\n", "step: the log of 2 runs (r0.1, r0.5) has no metric nothing"),
     ],
