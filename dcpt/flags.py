@@ -42,7 +42,14 @@ RANK = (
 )
 """Kinds of flags, the most important for the decision first; all other kinds follow."""
 
-LAST = ("limit_on_each", "limit_does_not_bind", "parameters_not_determined")
+LAST = (
+    "runs_at_target",
+    "verification_runs",
+    "two_level_left_out",
+    "limit_on_each",
+    "limit_does_not_bind",
+    "parameters_not_determined",
+)
 """Kinds that explain rather than warn; they come last."""
 
 

@@ -67,11 +67,17 @@ def ends_of(runs: pd.DataFrame, size: int, phase: str) -> pd.DataFrame:
 
 
 class Measured:
-    """Annealed losses measured at one size, interpolated between the trained shares and rates."""
+    """Annealed losses measured at one size, interpolated between the trained shares and rates.
+
+    Runs that differ in their seed alone are averaged.
+    """
 
     def __init__(self, runs: pd.DataFrame, size: int) -> None:
         ends = ends_of(runs, size, "annealed")
         ends = ends[ends["ratio"] > 0]
+        ends = ends.groupby(["learning_rate", "ratio"], as_index=False)[
+            ["rise", "loss_domain"]
+        ].mean()
         rates = ends.groupby("learning_rate").filter(lambda runs: len(runs) > 1)["learning_rate"]
         self.by_rate = {rate: ends[ends["learning_rate"] == rate] for rate in set(rates.tolist())}
         grid = ratio_grid()

@@ -1,9 +1,10 @@
 """Learn the priors of the two-level model from public ladders.
 
 The level's prior comes from the marginal likelihood of each size of each table by itself. The
-prior of the growth with size comes from steps in size: the points of a size are predicted from all
-smaller sizes of the same table, and their mean log density is maximised, each step counting the
-same. ``learn`` takes any ladders, so that ``two_level.py`` can leave a domain out.
+prior of the growth with size comes from steps in size: the points of a size are predicted from
+smaller sizes of the same table, with and without two short runs at that size, and their mean log
+density is maximised, each domain counting the same. ``learn`` takes any ladders, so that
+``two_level.py`` can leave a domain out.
 
     python experiments/two_level_priors.py PILOT
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,19 +49,30 @@ LEVEL_LINEAR = {
     "general": (0.1, 0.1, 0.05, 0.03, 0.03, 0.03, 0.03, 0.03, 0.02, 0.02),
     "domain": (1.0, 0.1, 0.1, 0.1, 0.03, 0.03, 0.03, 0.03, 0.02, 0.02),
 }
-LEVEL_REST = (0.03, 0.01, 0.003, 0.002, 1.5, 1.5, 1.5)
-"""Where the search for the level begins: linear terms; smooth rest, decay, noise between runs and
-between points, three lengths."""
+LEVEL_REST = (0.03, 0.01, 0.002, 1.5, 1.5, 1.5)
+"""Where the search for the level begins: linear terms; smooth rest, decay, noise of points, three
+lengths."""
 
-GROWTH = {"general": (0.02, 0.1, 0.2, 0.2), "domain": (0.1, 0.1, 0.2, 0.2)}
-"""Where the search for drift and walk begins: the constant; multiples of the level's other linear
-terms, of its smooth rest and of its decay."""
+GROWTH = {
+    "general": (0.02, 0.2, 0.01, 0.005, 0.2, 0.2),
+    "domain": (0.1, 0.2, 0.01, 0.005, 0.2, 0.2),
+}
+"""Where the search for drift and walk begins: the constant; a multiple of the level's terms in
+share and rate; the coefficients of tokens and of phase; multiples of its smooth rest and of its
+decay."""
 
 SPREAD, LENGTH_SPREAD = 1.0, 0.4
 """Standard deviation of the log of a learnt number around the beginning of its search."""
 
-STEP_POINTS = 8.0
-"""A step counts as this many independent points, as the errors of its points go together."""
+GROWTH_LENGTHS = 2.0
+"""Lengths of the growth in share and rate, in units of those of the level."""
+
+DOMAIN_POINTS = 48.0
+"""The steps of a domain count as this many independent points together, as the errors of the points
+of a step go together."""
+
+SHORT, LATE = 0.27, 0.5
+"""Parts of the longest run: what short runs at a step's size show of it, and what is predicted."""
 
 
 @dataclass(frozen=True)
@@ -105,37 +118,66 @@ def below_size(data: ChannelData, size: float) -> ChannelData:
 def learn(ladders: Sequence[Ladder], side: str) -> Prior:
     """The prior of a side from all steps of some ladders."""
     data = [thin(points_from_table(ladder.runs, side)) for ladder in ladders]
-    return learn_growth(data, side, learn_level(data, side))
+    level = learn_level(data, side, seed_noise(data))
+    pairs = zip(data, ladders, strict=True)
+    steps = [step for of, ladder in pairs for step in steps_of(of, ladder)]
+    return learn_growth(steps, side, level)
 
 
-def learn_level(data: Sequence[ChannelData], side: str) -> Prior:
+def seed_noise(data: Sequence[ChannelData]) -> float:
+    """Standard deviation of late points between runs that differ in their seed alone.
+
+    On the scale of the model. The marginal likelihood would say less, as smooth curves follow the
+    noise of sparse runs.
+    """
+    gaps: list[float] = []
+    for of in data:
+        points, tokens = of.points, of.points.get("n_tokens")
+        frame = pd.DataFrame(
+            {
+                "n_params": points.n_params,
+                "ratio": points.ratio,
+                "learning_rate": points.learning_rate,
+                "annealed": points.annealed,
+                "n_tokens": tokens,
+                "loss": condition(of, level_prior(np.zeros(16), 0.0)).values,
+            }
+        )[tokens > LATE * tokens.max()]
+        cells = frame.groupby(list(frame.columns[:-1]))["loss"]
+        gaps += [float(pair.max() - pair.min()) for _, pair in cells if len(pair) == 2]
+    assert gaps, "at least one ladder has two seeds"
+    return float(np.sqrt(np.mean(np.square(gaps)) / 2))
+
+
+def learn_level(data: Sequence[ChannelData], side: str, run_noise: float) -> Prior:
     """The prior of the level: maximum a posteriori, each size of each table by itself."""
     start = np.log([*LEVEL_LINEAR[side], *LEVEL_REST])
     spread = np.array([SPREAD] * (len(start) - 3) + [LENGTH_SPREAD] * 3)
-    first = level_prior(start)
+    first = level_prior(start, run_noise)
     singles = [condition(at_size(of, size), first) for of in data for size in sizes_of(of)]
 
     def loss(logs: Array) -> float:
-        prior = level_prior(logs)
+        prior = level_prior(logs, run_noise)
         fits = [negative_evidence(replace(single, prior=prior)) for single in singles]
         return sum(fits) + 0.5 * float((((logs - start) / spread) ** 2).sum())
 
-    return level_prior(search(loss, start))
+    return level_prior(search(loss, start), run_noise)
 
 
-def level_prior(logs: Array) -> Prior:
-    """A prior without growth, from the logs of the 17 numbers of a level."""
+def level_prior(logs: Array, run_noise: float) -> Prior:
+    """A prior without growth, from the logs of the 16 numbers of a level."""
     linear, rest = np.exp(logs[:10]), [float(value) for value in np.exp(logs[10:])]
     none = Surface(np.zeros(10), 0.0, 0.0)
     return Prior(
         rate_power=RATE_POWER,
         knee=KNEE,
-        lengths=(rest[4], rest[5], rest[6]),
+        lengths=(rest[3], rest[4], rest[5]),
+        growth_lengths=(rest[3], rest[4], rest[5]),
         level=Surface(linear, rest[0], rest[1]),
         drift=none,
         walk=none,
-        run_noise=rest[2],
-        point_noise=rest[3],
+        run_noise=run_noise,
+        point_noise=rest[2],
     )
 
 
@@ -145,33 +187,77 @@ def negative_evidence(model: TwoLevel) -> float:
     return float(0.5 * model.values @ solved + np.log(np.diag(model.root)).sum())
 
 
-def learn_growth(data: Sequence[ChannelData], side: str, level: Prior) -> Prior:
+@dataclass(frozen=True)
+class Step:
+    """A size to predict from smaller sizes, and perhaps from short runs of its own.
+
+    Args:
+        domain: The ladder's domain.
+        shown: The points that are conditioned on.
+        hidden: The points that are predicted.
+    """
+
+    domain: str
+    shown: ChannelData
+    hidden: ChannelData
+
+
+def steps_of(data: ChannelData, ladder: Ladder) -> list[Step]:
+    """Every size of a ladder from all smaller ones and from the two smallest.
+
+    Each is predicted with no run at its size, and with the first quarter of two random runs there.
+    """
+    sizes, steps = sizes_of(data), []
+    for number, size in enumerate(sizes[1:], start=1):
+        at = at_size(data, size)
+        tokens = at.points.get("n_tokens")
+        rng = np.random.default_rng([number, len(data.losses)])
+        pair = rng.choice(np.unique(at.runs), 2, replace=False)
+        short = np.isin(at.runs, pair) & (tokens <= SHORT * tokens.max())
+        late = tokens > LATE * tokens.max()
+        for largest in {sizes[number - 1], sizes[min(number - 1, 1)]}:
+            small = data.points.get("n_params") <= 1.02 * largest
+            steps.append(Step(ladder.domain, data.take(small), at))
+            both = small | np.isin(data.rows, at.rows[short])
+            steps.append(Step(ladder.domain, data.take(both), at.take(late)))
+    return steps
+
+
+def learn_growth(steps: Sequence[Step], side: str, level: Prior) -> Prior:
     """Add drift and walk: maximum a posteriori of the density of every step in size."""
-    start = np.log([*GROWTH[side]] * 2)
-    steps = [
-        (condition(below_size(of, size), level), at_size(of, size))
-        for of in data
-        for size in sizes_of(of)[1:]
-    ]
+    start = np.array([*np.log(GROWTH[side]), *np.log(GROWTH[side]), 0.0])
+    models = [condition(step.shown, level) for step in steps]
+    count = Counter(step.domain for step in steps)
 
     def loss(logs: Array) -> float:
-        prior = with_growth(level, logs)
-        densities = [step_density(replace(model, prior=prior), step) for model, step in steps]
-        return -STEP_POINTS * sum(densities) + 0.5 * float((((logs - start) / SPREAD) ** 2).sum())
+        prior, total = with_growth(level, logs), 0.0
+        for model, step in zip(models, steps, strict=True):
+            part = DOMAIN_POINTS / count[step.domain]
+            total -= part * step_density(replace(model, prior=prior), step.hidden)
+        return total + 0.5 * float((((logs - start) / SPREAD) ** 2).sum())
 
     return with_growth(level, search(loss, start))
 
 
 def with_growth(level: Prior, logs: Array) -> Prior:
-    """A level's prior with the growth of 8 logs: drift, then walk."""
+    """A level's prior with the growth of 13 logs: drift, walk, their length in tokens."""
 
-    def surface(constant: float, linear: float, smooth: float, decay: float) -> Surface:
-        terms = level.level.linear * linear
-        terms[0] = constant
+    def surface(
+        constant: float, shape: float, tokens: float, phase: float, smooth: float, decay: float
+    ) -> Surface:
+        terms = level.level.linear * shape
+        terms[[0, 3, 5, 6]] = constant, tokens, tokens / 2, tokens / 2
+        terms[[7, 8, 9]] = phase, phase / 2, phase / 2
         return Surface(terms, level.level.smooth * smooth, level.level.decay * decay)
 
     growth = np.exp(logs).tolist()
-    return replace(level, drift=surface(*growth[:4]), walk=surface(*growth[4:]))
+    share, rate, tokens = (GROWTH_LENGTHS * length for length in level.lengths)
+    return replace(
+        level,
+        drift=surface(*growth[:6]),
+        walk=surface(*growth[6:12]),
+        growth_lengths=(share, rate, tokens * growth[12]),
+    )
 
 
 def step_density(model: TwoLevel, step: ChannelData) -> float:
@@ -184,7 +270,7 @@ def step_density(model: TwoLevel, step: ChannelData) -> float:
 
 def search(loss: Callable[[Array], float], start: Array) -> Array:
     """The minimum that a quasi-Newton search finds from a start."""
-    found = minimize(loss, start, method="L-BFGS-B", options={"maxiter": 20})
+    found = minimize(loss, start, method="L-BFGS-B", options={"maxiter": 15})
     return np.asarray(found.x, dtype=np.float64)
 
 

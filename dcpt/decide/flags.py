@@ -51,6 +51,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
     return [
         *flag_bases(question),
         *_about_the_laws(question, recommendation),
+        *_about_runs_at_the_target(question),
         *_beyond_the_runs(question, recommendation),
         *_about_the_limit(question, recommendation),
         *_about_the_rate(question, recommendation),
@@ -126,6 +127,22 @@ def _about_the_laws(question: Question, recommendation: Recommendation) -> Itera
             f"The answer uses {', '.join(used_laws)} with new weights. Train runs nearer to the "
             "target.",
             values=dropped,
+        )
+
+
+def _about_runs_at_the_target(question: Question) -> Iterator[Flag]:
+    """Runs at the target's size that the two-level model takes."""
+    names = dict.fromkeys(
+        run
+        for fit in question.fit.by_channel.values()
+        if fit.two_level is not None
+        for run in fit.two_level.runs_at(question.target.n_params)
+    )
+    if names:
+        yield Flag(
+            "runs_at_target",
+            f"The two-level model takes runs at the target's size: {', '.join(names)}.",
+            values={"runs": list(names)},
         )
 
 

@@ -44,7 +44,7 @@ def laws_named(wanted: str | Law | Iterable[str | Law]) -> dict[str, Law]:
         InputError: If a law is unknown, if two laws have the same name, or if a user's record is
             invalid.
     """
-    requested = _as_list(wanted)
+    requested = as_list(wanted)
     if not requested:
         raise InputError("no law is given; write auto, or one of " + ", ".join(LAWS))
     laws: list[Law] = []
@@ -72,10 +72,11 @@ def named_by_hand(wanted: str | Law | Iterable[str | Law], laws: Iterable[str]) 
     Returns:
         All names, or those of the user's own laws where ``auto`` is among the values.
     """
-    return frozenset(laws) - (frozenset(LAWS) if "auto" in _as_list(wanted) else frozenset())
+    return frozenset(laws) - (frozenset(LAWS) if "auto" in as_list(wanted) else frozenset())
 
 
-def _as_list(wanted: str | Law | Iterable[str | Law]) -> list[str | Law]:
+def as_list(wanted: str | Law | Iterable[str | Law]) -> list[str | Law]:
+    """The laws that a user asked for, as a list."""
     return [wanted] if isinstance(wanted, str | Law) else list(wanted)
 
 

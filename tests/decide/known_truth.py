@@ -128,6 +128,7 @@ class KnownFit:
         phases = ("annealed", "constant")
         return SimpleNamespace(
             members=members,
+            two_level=None,
             comparisons=dict.fromkeys(phases, comparison),
             seen=SimpleNamespace(values=dict.fromkeys(phases, axes)),
             residuals={

@@ -13,9 +13,10 @@ from dcpt.laws.fits.coverage import AXES, OUTER, PHASES, Seen
 from dcpt.laws.fits.draws import pick_laws
 from dcpt.laws.fits.growth import growth_at
 from dcpt.laws.fits.horizon import Horizon
-from dcpt.laws.fits.members import Member, Predictor
+from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.stack import Comparison, Stack
-from dcpt.laws.points.record import Points
+from dcpt.laws.fits.two_level_member import TWO_LEVEL, TwoLevelMember
+from dcpt.laws.points.record import SAME, Points
 
 Array = NDArray[np.float64]
 
@@ -56,8 +57,9 @@ class ChannelFit:
         errors: The law's own error in units of its held-out error, shape (n_draws,).
         left_out: (row, reason) of rows not fitted.
         residuals: Columns row, run, phase, law, measured, predicted.
-        models: Members that are no laws, by name.
         horizons: Errors of rolling-origin tests, by phase; a phase without tests is absent.
+        two_level: The two-level model beside the laws; None if the table does not suit it, or laws
+            were named by hand.
     """
 
     channel: str
@@ -69,19 +71,15 @@ class ChannelFit:
     errors: Array
     left_out: tuple[tuple[int, str], ...]
     residuals: Mapping[str, list[object]]
-    models: Mapping[str, Predictor] = field(default_factory=dict)
     horizons: Mapping[str, Horizon] = field(default_factory=dict)
-
-    @property
-    def predictors(self) -> dict[str, Predictor]:
-        """Laws and other models by name."""
-        return {**self.members, **self.models}
+    two_level: TwoLevelMember | None = None
 
     def groups(self, points: Points) -> list[tuple[Points, NDArray[np.intp], Stack]]:
         """Group points by phase and by the laws that hold there, each group with its stack.
 
         Where a law with weight does not hold, the weights of the others are computed again for that
-        group only. The prediction at a point therefore does not depend on the other points.
+        group only. The two-level model predicts all or no points of a group. The prediction at a
+        point therefore does not depend on the other points.
 
         Returns:
             The points of each group, their index, and the stack of laws.
@@ -91,7 +89,7 @@ class ChannelFit:
         """
         annealed = np.zeros(len(points)) if points.annealed is None else points.annealed
         points = replace(points, annealed=annealed)
-        parts, predictors = [], self.predictors
+        parts = []
         for phase, is_annealed in PHASES.items():
             index = np.flatnonzero((annealed > 0) == is_annealed)
             if len(index) == 0:
@@ -102,11 +100,14 @@ class ChannelFit:
                     f"channel {self.channel} has no {phase} points, so none can be predicted"
                 )
             part, names = points.take(index), list(comparison.weights)
-            accepted = np.stack([predictors[name].accepts(part) for name in names], axis=1)
-            for row in np.unique(accepted, axis=0):
-                same = np.flatnonzero((accepted == row).all(axis=1))
+            accepted = [self.members[name].accepts(part) for name in names]
+            if self.two_level is not None:
+                accepted.append(self.two_level.accepts(part))
+            of_points = np.stack(accepted, axis=1)
+            for row in np.unique(of_points, axis=0):
+                same = np.flatnonzero((of_points == row).all(axis=1))
                 group = part.take(same)
-                able = [name for name, may in zip(names, row, strict=True) if may]
+                able = [name for name, may in zip(names, row, strict=False) if may]
                 if not able:
                     words = "; ".join(self._refusals(group, names))
                     raise InputError(f"channel {self.channel} cannot be predicted there: {words}")
@@ -117,30 +118,37 @@ class ChannelFit:
         """Why laws do not predict points; laws with the same reason are named together."""
         by_reason: dict[str, list[str]] = {}
         for name in names:
-            reason = str(self.predictors[name].refuse(points)).removeprefix(f"{name} ")
+            reason = str(self.members[name].refuse(points)).removeprefix(f"{name} ")
             by_reason.setdefault(reason, []).append(name)
         return [f"{', '.join(laws)} {reason}" for reason, laws in by_reason.items()]
 
     def weights_at(self, points: Points) -> dict[str, float]:
-        """Mean weights of the laws that predict these points; sum 1."""
-        weights = dict.fromkeys(self.predictors, 0.0)
-        for _, index, stack in self.groups(points):
+        """Mean weights of the laws and the two-level model that predict these points; sum 1."""
+        weights = dict.fromkeys([*self.members, TWO_LEVEL], 0.0)
+        for part, index, stack in self.groups(points):
+            of_model = self._weight_of_two_level(part, stack).mean()
+            weights[TWO_LEVEL] += of_model * len(index) / len(points)
             for name, weight in stack.weights.items():
-                weights[name] += weight * len(index) / len(points)
-        phases = {n for p in self._phases(points) for n in self.comparisons[p].weights}
-        return {name: weight for name, weight in weights.items() if name in phases}
+                weights[name] += (1.0 - of_model) * weight * len(index) / len(points)
+        named = {n for p in self._phases(points) for n in self.comparisons[p].weights}
+        named |= {TWO_LEVEL} if self.two_level is not None else set()
+        return {name: weight for name, weight in weights.items() if name in named}
 
     def central(self, points: Points) -> Array:
-        """Stack-weighted mean of the best fits, shape (M,), nats per token."""
+        """Weighted mean of the laws and the two-level model, shape (M,), nats per token."""
         loss = np.zeros(len(points))
         for part, index, stack in self.groups(points):
             loss[index] = self._mean(part, stack)
+            weight = self._weight_of_two_level(part, stack)
+            if self.two_level is not None and weight.any():
+                loss[index] += weight * (self.two_level.predict(part) - loss[index])
         return loss
 
     def sample(self, points: Points) -> Array:
         """Predictive draws, shape (n_draws, M), nats per token.
 
-        Each is the prediction of a refitted law plus a law error from the stack's held-out error.
+        Each is the prediction of a refitted law plus a law error from the stack's held-out error,
+        averaged with a draw of the two-level model.
         """
         loss = np.zeros((len(self.ranks), len(points)))
         for part, index, stack in self.groups(points):
@@ -150,17 +158,39 @@ class ChannelFit:
             for number, name in enumerate(stack.weights):
                 rows = picked[name]
                 if len(rows):
-                    block[rows] = self.predictors[name].sample(part, rows) + moved[number]
+                    block[rows] = self.members[name].sample(part, rows) + moved[number]
             # The spread between laws covers part of the held-out error; only the rest is added.
             rest = self._stack_error(part, stack) ** 2 - block.var(axis=0)
             own = np.sqrt(np.maximum(rest, (self._residual(part) * self._growth(part, stack)) ** 2))
-            loss[:, index] = block + self.errors[:, None] * own
+            block += self.errors[:, None] * own
+            weight = self._weight_of_two_level(part, stack)
+            if self.two_level is not None and weight.any():
+                block += weight * (self.two_level.sample(part, np.arange(len(block))) - block)
+            loss[:, index] = block
         return loss
+
+    def _weight_of_two_level(self, points: Points, stack: Stack) -> Array:
+        """Weight of the two-level model at points of a group, shape (M,); the laws have the rest.
+
+        Both are weighted by the inverse square of their errors, which held-out runs scale. At the
+        largest size the laws' error is the one without its runs if these are few, as laws hardly
+        learn from a few runs.
+        """
+        model = self.two_level
+        if model is None or model.refuse(points) is not None:
+            return np.zeros(len(points))
+        laws = self._stack_error(points, stack) ** 2
+        largest = self.seen.largest["n_params"]
+        if model.runs_at(largest):
+            at_largest = np.isclose(points.get("n_params"), largest, rtol=SAME)
+            error = self._growth(points, stack) * self._unit_error("largest_n", stack)
+            laws = laws + at_largest * error**2
+        return laws / (laws + model.deviations(points) ** 2)
 
     def _by_law(self, points: Points, stack: Stack) -> Array:
         """Predictions of the laws of a stack, shape (L, M), nats."""
         with np.errstate(over="ignore", invalid="ignore"):
-            losses = [self.predictors[name].predict(points) for name in stack.weights]
+            losses = [self.members[name].predict(points) for name in stack.weights]
         return np.stack(losses)
 
     def _mean(self, points: Points, stack: Stack) -> Array:

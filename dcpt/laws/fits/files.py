@@ -24,6 +24,8 @@ from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.stack import Comparison
+from dcpt.laws.fits.two_level_files import read_two_level, two_level_arrays, two_level_record
+from dcpt.laws.fits.two_level_member import TWO_LEVEL, TwoLevelMember
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.coordinates import NOTATION
 from dcpt.laws.law import Law, References
@@ -75,6 +77,9 @@ def _draws(by_channel: Mapping[str, ChannelFit]) -> dict[str, Array]:
         arrays[f"{channel}/errors"] = of_channel.errors
         for name, member in of_channel.members.items():
             arrays[f"{channel}/law/{name}"] = member.draws
+        if of_channel.two_level is not None:
+            for name, array in two_level_arrays(of_channel.two_level).items():
+                arrays[f"{channel}/{TWO_LEVEL}/{name}"] = array
         for phase, compared in of_channel.comparisons.items():
             for split, gaps in compared.gaps.items():
                 arrays[f"{channel}/{phase}/{split}"] = np.stack(list(gaps.values()))
@@ -131,6 +136,7 @@ def _channel_record(fit: ChannelFit) -> dict[str, Any]:
             "rises": dict(fit.seen.rises),
         },
         "horizons": {phase: asdict(horizon) for phase, horizon in fit.horizons.items()},
+        "two_level": None if fit.two_level is None else two_level_record(fit.two_level),
         "left_out": [list(pair) for pair in fit.left_out],
         "points": {name: list(values) for name, values in fit.residuals.items()},
     }
@@ -365,4 +371,15 @@ def _read_channel(
             phase: Horizon(horizon["compute"], tuple(map(tuple, horizon["tests"])))
             for phase, horizon in record["horizons"].items()
         },
+        two_level=_read_two_level(channel, record, draws),
     )
+
+
+def _read_two_level(
+    channel: str, record: Mapping[str, Any], draws: Mapping[str, Array]
+) -> TwoLevelMember | None:
+    of_model, place = record["two_level"], f"{channel}/{TWO_LEVEL}/"
+    if of_model is None:
+        return None
+    arrays = {n.removeprefix(place): a for n, a in draws.items() if n.startswith(place)}
+    return read_two_level(channel, record["side"], of_model, arrays)

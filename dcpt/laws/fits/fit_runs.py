@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import find_run_off, flag_run_off
 from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
+from dcpt.laws.fits.two_level_member import make_two_level
 from dcpt.laws.flags.design_flags import (
     flag_channels,
     flag_design,
@@ -32,16 +33,18 @@ from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law
-from dcpt.laws.menu import check_formula, laws_named, named_by_hand
+from dcpt.laws.menu import as_list, check_formula, laws_named, named_by_hand
 from dcpt.laws.points.channel_data import ChannelData, find_general_channel, points_from_table
 from dcpt.laws.points.rate_rule import rule_of
 from dcpt.laws.points.record import distinct
 from dcpt.laws.solver.search import LawFit, fit_law
 from dcpt.laws.suitable import carried_laws, check_names, data_for, refusal, say_refusals
+from dcpt.laws.two_level import refuse_table
 from dcpt.table.channels import DOMAIN, choose_sizes, general_weights
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
+from dcpt.table.study_rows import VERIFICATION
 from dcpt.table.units import bases_of, flag_units
 
 Array = NDArray[np.float64]
@@ -121,6 +124,18 @@ def fit(
         for name, of_channel in data.items()
     }
     off = find_run_off(data, by_channel)
+    with_verification = (
+        _with_verification_runs(runs, list(data), schedules) if "auto" in as_list(law) else {}
+    )
+    without = None if off is None else _fit_without(off.run, data, by_channel, how)
+    if without is not None:
+        rest = {
+            name: of.take(of.runs != of.run_names.index(without.run))
+            for name, of in with_verification.items()
+        }
+        others = _with_two_level(without.by_channel, rest, seed, order)
+        without = replace(without, by_channel=others)
+    by_channel = _with_two_level(by_channel, with_verification, seed, order)
     return Fit(
         by_channel=by_channel,
         general_channel=find_general_channel(runs),
@@ -134,6 +149,7 @@ def fit(
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,
                 *([] if off is None else [flag_run_off(off)]),
+                *_flag_two_level(runs, with_verification),
                 *_find_flags(data, chosen, by_channel),
             ]
         ),
@@ -146,7 +162,7 @@ def fit(
         delta=delta,
         general_weights=general_weights(runs),
         bases={name: bases_of(runs, name) for name in order},
-        without=None if off is None else _fit_without(off.run, data, by_channel, how),
+        without=without,
     )
 
 
@@ -361,6 +377,42 @@ def saw_phase(fitted: LawFit, annealed: bool) -> bool:
     """Whether a law was fitted to points of a phase; a column may be missing in all of them."""
     there = (fitted.data.points.get("annealed") > 0) == annealed
     return ("annealed" if annealed else "constant") in fitted.law.phases and bool(there.any())
+
+
+def _with_verification_runs(
+    runs: pd.DataFrame, names: Sequence[str], schedules: Mapping[str, Schedule] | None
+) -> dict[str, ChannelData]:
+    """The points of each channel for the two-level model, those of verification runs included.
+
+    Laws are proved on verification runs, so none is fitted to them. The two-level model is tested
+    by predicting each run at the target without it.
+    """
+    if "excluded" in runs.columns:
+        runs = runs.assign(excluded=runs["excluded"].where(runs["excluded"] != VERIFICATION))
+    return {name: points_from_table(runs, name, schedules) for name in names}
+
+
+def _with_two_level(
+    by_channel: Mapping[str, ChannelFit],
+    data: Mapping[str, ChannelData],
+    seed: int,
+    order: Sequence[str],
+) -> dict[str, ChannelFit]:
+    """Channels with their two-level models, where there are points for these."""
+    models = {name: make_two_level(of, seed, order.index(name)) for name, of in data.items()}
+    return {name: replace(of, two_level=models.get(name)) for name, of in by_channel.items()}
+
+
+def _flag_two_level(runs: pd.DataFrame, data: Mapping[str, ChannelData]) -> Iterator[Flag]:
+    """Channels that the two-level model does not suit, and the verification runs that it takes."""
+    reasons = {name: refuse_table(of_channel) for name, of_channel in data.items()}
+    for name, reason in reasons.items():
+        if reason is not None:
+            yield make_flag("two_level_left_out", {"channel": name}, reason=reason)
+    if "excluded" in runs and None in reasons.values():
+        names = runs.loc[runs["excluded"] == VERIFICATION, "run"].astype(str)
+        if len(names):
+            yield make_flag("verification_runs", runs=sorted(set(names)))
 
 
 def _few_points(data: ChannelData, seed: int) -> ChannelData:

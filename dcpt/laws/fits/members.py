@@ -1,17 +1,10 @@
-"""Members of a channel's stack: what predicts its losses, with draws, and where it does.
-
-A member is a fitted law, or any other model with the four methods of :class:`Predictor`. A model
-that is no formula takes part as follows: it predicts the folds of ``fits/folds.py`` when it is
-fitted without them, ``fits/stack.py`` weights it by these errors beside the laws, and
-``ChannelFit.models`` holds it.
-"""
+"""Members of a channel's stack: fitted laws, with draws, and where they predict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +16,6 @@ from dcpt.laws.points.record import SAME, Points, known
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-class Predictor(Protocol):
-    """What a stack needs of a member."""
-
-    def accepts(self, points: Points) -> Mask:
-        """Points at which it predicts, shape (M,)."""
-
-    def refuse(self, points: Points) -> str | None:
-        """Why it does not predict all of these points; None if it does."""
-
-    def predict(self, points: Points) -> Array:
-        """Central predictions, shape (M,), nats per token."""
-
-    def sample(self, points: Points, rows: NDArray[np.intp]) -> Array:
-        """Joint draws over the points, shape (len(rows), M), nats per token.
-
-        Row i uses the resampled runs of draw i, or the random numbers of draw i, whatever points
-        are asked for. The error of the model is added by the stack.
-        """
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,14 @@ SENTENCES = {
         "its error on the fitted points and its prediction error is not measured. Add sizes, "
         "ratios or token counts."
     ),
+    "two_level_left_out": (
+        "The two-level model does not predict the {channel} loss, so the laws do so alone. It "
+        "{reason}. Add them to use it."
+    ),
+    "verification_runs": (
+        "The two-level model uses the verification runs {runs}; no law is fitted to them. Write "
+        "another reason in the column excluded to leave a run out."
+    ),
     "extrapolates": (
         "{axis} lies outside the range of the runs. Verify the prediction with a run nearer to it."
     ),

@@ -122,6 +122,11 @@ def _middle(values: Array | None, there: NDArray[np.bool_]) -> float | None:
     return float(np.exp(np.log(values[there]).mean()))
 
 
+def share_coordinate(ratio: Array, side: str) -> Array:
+    """The share coordinate of shares of domain text, same shape."""
+    return np.log(ratio + DOMAIN_START) if side == "domain" else -np.log(GENERAL_END - ratio)
+
+
 def coordinates_of(points: Points, side: str, scales: Scales, rate_power: float) -> Coordinates:
     """Coordinates of points.
 
@@ -133,7 +138,7 @@ def coordinates_of(points: Points, side: str, scales: Scales, rate_power: float)
             sizes at the same rate, 1 at the same multiple of their base's peak rate.
     """
     ratio = points.get("ratio")
-    share = np.log(ratio + DOMAIN_START) if side == "domain" else -np.log(GENERAL_END - ratio)
+    share = share_coordinate(ratio, side)
     rate = np.zeros(len(points))
     if scales.learning_rate is not None:
         rate = np.log(points.get("learning_rate") / scales.learning_rate)

@@ -77,7 +77,11 @@ class Joint:
 
     def draws(self, n_draws: int, seed: int) -> Array:
         """Joint draws of the losses without the noise of a run, shape (n_draws, M), nats."""
-        values, vectors = np.linalg.eigh(self.covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
         normal = np.random.default_rng([seed, 5]).standard_normal((n_draws, len(self.mean)))
-        return self.scale.to_losses(self.mean + normal @ root.T)
+        return self.scale.to_losses(self.mean + normal @ symmetric_root(self.covariance))
+
+
+def symmetric_root(covariance: Array) -> Array:
+    """The symmetric square root of a covariance, shape (M, M)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

@@ -11,9 +11,6 @@ from dcpt.laws.two_level.coordinates import Coordinates
 
 Array = NDArray[np.float64]
 
-GROWTH_LENGTHS = 2.0
-"""Lengths of the growth with size, in units of those of the level."""
-
 
 @dataclass(frozen=True)
 class Surface:
@@ -51,6 +48,7 @@ class Prior:
         rate_power: Power of the base's peak rate that learning rates are divided by.
         knee: Rise in nats at which the scale of general losses turns from linear to logarithmic.
         lengths: Length scales of share, rate and tokens of the level.
+        growth_lengths: The same for drift and walk.
         level: The surface at the smallest size.
         drift: The change per unit of n.
         walk: The increments of the random walk per unit of n.
@@ -61,6 +59,7 @@ class Prior:
     rate_power: float
     knee: float
     lengths: tuple[float, float, float]
+    growth_lengths: tuple[float, float, float]
     level: Surface
     drift: Surface
     walk: Surface
@@ -74,14 +73,19 @@ class Prior:
 
     def covariance(self, a: Coordinates, b: Coordinates) -> Array:
         """Covariance of the loss without noise at M and M' points, shape (M, M')."""
-        square = np.zeros((len(a), len(b)))
-        for name, length in zip(("share", "rate", "tokens"), self.lengths, strict=True):
-            square += ((getattr(a, name)[:, None] - getattr(b, name)) / length) ** 2
-        wide = np.exp(-0.5 * square / GROWTH_LENGTHS**2)
-        result = self.level.covariance(a, b, np.exp(-0.5 * square))
+        result = self.level.covariance(a, b, _smooth(a, b, self.lengths))
+        wide = _smooth(a, b, self.growth_lengths)
         result += np.outer(a.size, b.size) * self.drift.covariance(a, b, wide)
         # A random walk starts anew on either side of the smallest size.
         shared = np.minimum.outer(np.abs(a.size), np.abs(b.size))
         same_side = np.equal.outer(a.size > 0, b.size > 0)
         result += shared * same_side * self.walk.covariance(a, b, wide)
         return result
+
+
+def _smooth(a: Coordinates, b: Coordinates, lengths: tuple[float, float, float]) -> Array:
+    """Squared-exponential kernel over share, rate and tokens, shape (M, M')."""
+    square = np.zeros((len(a), len(b)))
+    for name, length in zip(("share", "rate", "tokens"), lengths, strict=True):
+        square += ((getattr(a, name)[:, None] - getattr(b, name)) / length) ** 2
+    return np.exp(-0.5 * square)

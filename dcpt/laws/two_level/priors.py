@@ -30,7 +30,14 @@ def prior_from_record(record: Mapping[str, Any]) -> Prior:
         name: Surface(**{**record[name], "linear": np.array(record[name]["linear"])})
         for name in ("level", "drift", "walk")
     }
-    return Prior(**{**record, **surfaces, "lengths": tuple(record["lengths"])})
+    return Prior(
+        **{
+            **record,
+            **surfaces,
+            "lengths": tuple(record["lengths"]),
+            "growth_lengths": tuple(record["growth_lengths"]),
+        }
+    )
 
 
 def prior_as_record(prior: Prior) -> dict[str, Any]:

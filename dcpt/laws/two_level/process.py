@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +13,20 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from dcpt.errors import InputError
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import Points, distinct, known
-from dcpt.laws.two_level.coordinates import Coordinates, Scales, coordinates_of, scales_of
-from dcpt.laws.two_level.joint import Joint
+from dcpt.laws.two_level.coordinates import (
+    Coordinates,
+    Scales,
+    coordinates_of,
+    scales_of,
+    share_coordinate,
+)
+from dcpt.laws.two_level.joint import Joint, symmetric_root
 from dcpt.laws.two_level.kernel import Prior
+from dcpt.laws.two_level.lattice import (
+    Lattice,
+    groups,
+    lattice_over,
+)
 from dcpt.laws.two_level.priors import shipped_prior
 from dcpt.laws.two_level.scale import Scale
 
@@ -26,11 +38,18 @@ NEEDED = ("n_params", "n_tokens", "ratio")
 LARGEST_RATIO = 0.98
 """Points above this share are not used: the loss of text that is hardly trained on is steep."""
 
-POINTS_OF_A_RUN = 5
+EARLIEST = 1 / 16
+"""Points before this part of the longest run are not used: what is learnt first, for example a
+script that the base never saw, changes with size in a way of its own."""
+
+POINTS_OF_A_RUN = 3
 """Most constant points of a run: its curve is smooth, and they cost most of the time."""
 
 MOST_POINTS = 1_000
 """Most points of a channel; the solution takes time with their third power."""
+
+RATES_AROUND = 0.5
+"""How far the lattice of draws goes beyond the rates of the table, in ln of the rate."""
 
 JITTER = 1e-6
 """Added to the diagonal, in standard deviations of the model's scale: for rounding errors."""
@@ -76,21 +95,51 @@ class TwoLevel:
         reason = self.refuse(points)
         if reason is not None:
             raise InputError(f"channel {self.channel} cannot be predicted: {reason}")
-        asked = self._coordinates(points)
-        across = self.prior.covariance(asked, self.seen)
-        explained = solve_triangular(self.root, across.T, lower=True)
-        covariance = self.prior.covariance(asked, asked) - explained.T @ explained
-        return Joint(
-            mean=across @ self._solved,
-            covariance=0.5 * (covariance + covariance.T),
-            scale=_scale(points, self.side, self.prior.knee),
-            noise=self.prior.noise,
-        )
+        mean, covariance = self._posterior(self._coordinates(points))
+        scale = _scale(points, self.side, self.prior.knee)
+        return Joint(mean, covariance, scale, self.prior.noise)
 
-    def central(self, points: Points) -> Array:
+    def accepts(self, points: Points) -> NDArray[np.bool_]:
+        """Points at which the model predicts, shape (M,)."""
+        return known(points, self._needs())
+
+    def deviations(self, points: Points) -> Array:
+        """Standard deviations of the losses at points without run noise, shape (M,), nats."""
+        values, variances = self._interpolated(points, self._moments)
+        scale = _scale(points, self.side, self.prior.knee)
+        return np.sqrt(np.maximum(variances, 0.0)) * scale.slope(values)
+
+    def predict(self, points: Points) -> Array:
         """Median losses at points, shape (M,), nats per token."""
-        across = self.prior.covariance(self._coordinates(points), self.seen)
-        return _scale(points, self.side, self.prior.knee).to_losses(across @ self._solved)
+        (values,) = self._interpolated(points, lambda asked: (self._mean(asked),))
+        return _scale(points, self.side, self.prior.knee).to_losses(values)
+
+    def sample(
+        self, points: Points, rows: NDArray[np.intp], seed: Sequence[int], spread: float = 1.0
+    ) -> Array:
+        """Joint draws of the losses that new runs would measure.
+
+        The noise of a run is the same at all points of a draw, as that of its order of texts.
+
+        Args:
+            points: M points of the channel.
+            rows: Numbers of the draws. A draw is the same function in every call.
+            seed: Seeds of the draws.
+            spread: Factor of the model's own deviations from the mean.
+
+        Returns:
+            Shape (len(rows), M), nats per token.
+        """
+        asked, scale = self._coordinates(points), _scale(points, self.side, self.prior.knee)
+        values, lattice = np.zeros((len(rows), len(asked))), self._lattice(asked)
+        rng = np.random.default_rng([*seed, 5])
+        drawn = rng.standard_normal((max(rows, default=-1) + 1, lattice.size + 1))[rows]
+        normal, noise = spread * drawn[:, :-1], self.prior.noise * drawn[:, -1:]
+        for (tokens, annealed, size), index in groups(asked):
+            mean, covariance = self._posterior(lattice.at(tokens, annealed, size))
+            at_nodes = mean + noise + normal @ symmetric_root(covariance)
+            values[:, index] = at_nodes @ lattice.weights(asked.take(index)).T
+        return scale.to_losses(values)
 
     def _needs(self) -> tuple[str, ...]:
         needed = ["n_tokens", "ratio", *([] if self.side == "domain" else ["base_loss"])]
@@ -102,6 +151,56 @@ class TwoLevel:
 
     def _coordinates(self, points: Points) -> Coordinates:
         return coordinates_of(points, self.side, self.scales, self.prior.rate_power)
+
+    def _interpolated(
+        self, points: Points, of: Callable[[Coordinates], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
+        """Smooth functions at points, from the nodes of lattices where there are more points.
+
+        Args:
+            points: M points.
+            of: Computes the functions at coordinates of P points, shape (P,) each.
+
+        Returns:
+            Shape (M,) each.
+        """
+        asked = self._coordinates(points)
+        lattice = self._lattice(asked)
+        parts = []
+        for (tokens, annealed, size), index in groups(asked):
+            few = asked.take(index)
+            if len(index) <= lattice.size:
+                parts.append((index, of(few)))
+            else:
+                weights = lattice.weights(few)
+                at_nodes = of(lattice.at(tokens, annealed, size))
+                parts.append((index, tuple(weights @ values for values in at_nodes)))
+        order = np.argsort(np.concatenate([index for index, _ in parts]))
+        columns = zip(*(found for _, found in parts), strict=True)
+        return tuple(np.concatenate(column)[order] for column in columns)
+
+    def _mean(self, asked: Coordinates) -> Array:
+        """Mean at points, on the scale of the model, shape (M,)."""
+        return self.prior.covariance(asked, self.seen) @ self._solved
+
+    def _moments(self, asked: Coordinates) -> tuple[Array, Array]:
+        """Mean and variance at points, on the scale of the model, shape (M,) each."""
+        mean, covariance = self._posterior(asked)
+        return mean, np.diag(covariance)
+
+    def _posterior(self, asked: Coordinates) -> tuple[Array, Array]:
+        """Mean and covariance at points, on the scale of the model."""
+        across = self.prior.covariance(asked, self.seen)
+        explained = solve_triangular(self.root, across.T, lower=True)
+        covariance = self.prior.covariance(asked, asked) - explained.T @ explained
+        return across @ self._solved, 0.5 * (covariance + covariance.T)
+
+    def _lattice(self, asked: Coordinates) -> Lattice:
+        """Nodes over all shares, and over rates up to a factor of 1.6 from those of the table."""
+        shares = share_coordinate(np.array([0.0, 1.0]), self.side)
+        low = min(self.seen.rate.min() - RATES_AROUND, asked.rate.min(initial=0.0))
+        high = max(self.seen.rate.max() + RATES_AROUND, asked.rate.max(initial=0.0))
+        return lattice_over((shares[0], shares[1]), (low, high))
 
     @cached_property
     def root(self) -> Array:
@@ -132,7 +231,7 @@ def fit_two_level(data: ChannelData, prior: Prior | None = None) -> TwoLevel:
     """Condition the two-level model on the points of a channel; no parameter is fitted.
 
     Args:
-        data: The channel's points. Of each run at most 5 constant points are used.
+        data: The channel's points. Of each run at most 3 constant points are used.
         prior: The prior; None takes the shipped one of the channel's side.
 
     Raises:
@@ -160,9 +259,9 @@ def condition(data: ChannelData, prior: Prior) -> TwoLevel:
 
 def thin(data: ChannelData) -> ChannelData:
     """The points to condition on: all annealed ones and a few constant ones of each run."""
-    mask = data.points.get("ratio") <= LARGEST_RATIO
     constant = data.points.get("annealed") == 0
     tokens = data.points.get("n_tokens")
+    mask = (data.points.get("ratio") <= LARGEST_RATIO) & (tokens >= EARLIEST * tokens.max())
     for most in range(POINTS_OF_A_RUN, 0, -1):
         used = mask & ~constant
         for run in np.unique(data.runs):

@@ -38,6 +38,12 @@ class Scale:
             return np.exp(values)
         return self.base_losses + self.knee * np.sinh(values / self.knee)
 
+    def slope(self, values: Array) -> Array:
+        """Nats per unit of the model's scale at values of the model, shape (..., M)."""
+        if self.base_losses is None:
+            return np.exp(values)
+        return np.asarray(np.cosh(values / self.knee))
+
     def take(self, rows: NDArray[np.intp]) -> Scale:
         """The scale at some of the points."""
         base = None if self.base_losses is None else self.base_losses[rows]

@@ -99,3 +99,24 @@ def test_a_question_without_a_field_of_the_table_is_refused(table: pd.DataFrame)
     model: TwoLevel = fit_two_level(small)
     with pytest.raises(InputError, match="needs base_peak_learning_rate at every point"):
         model.joint(replace(large.points, base_peak_learning_rate=None))
+
+
+def test_draws_of_a_grid_are_those_of_its_points(table: pd.DataFrame) -> None:
+    """Losses of many points come from a lattice; draws are the same functions in every call."""
+    small, large = split(table, "general")
+    model = fit_two_level(small)
+    joint = model.joint(large.points)
+    rows = np.arange(3_000)
+    draws = joint.scale.to_model(model.sample(large.points, rows, (1, 0)))
+    expected = np.hypot(joint.deviations, joint.noise)
+    np.testing.assert_allclose(draws.std(axis=0), expected, rtol=0.05)
+    np.testing.assert_allclose(draws.mean(axis=0), joint.mean, atol=4 * expected.max() / 3_000**0.5)
+    few = model.sample(large.points.take(np.array([4])), rows[7:9], (1, 0))
+    np.testing.assert_allclose(few[:, 0], model.sample(large.points, rows, (1, 0))[7:9, 4])
+    many = large.points.take(np.tile(np.arange(len(large.losses)), 20))
+    np.testing.assert_allclose(model.predict(many)[: len(large.losses)], joint.losses, atol=1e-4)
+    np.testing.assert_allclose(
+        model.deviations(many)[: len(large.losses)],
+        joint.deviations * joint.scale.slope(joint.mean),
+        rtol=0.01,
+    )
