@@ -45,6 +45,7 @@ def prepare_study(
             valid_fraction=channel.valid_fraction,
             max_tokens=channel.max_tokens,
             text_separator=channel.text_separator,
+            chat_field=channel.chat_field,
         )
         for channel in study.channels
     ]

@@ -78,6 +78,13 @@ class Channel(Section):
     valid_fraction: Fraction = Field(default=0.02, gt=0, lt=1)
     max_tokens: Count | None = None
     text_separator: str | None = Field(default=None, min_length=1)
+    chat_field: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        if self.chat_field is not None and "text_field" in self.model_fields_set:
+            raise ValueError("give either text_field (texts) or chat_field (chats)")
+        return self
 
 
 class LadderSize(Section):

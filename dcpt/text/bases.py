@@ -58,10 +58,12 @@ def check_bases(bases: Sequence[StudyBase], tokenizer: Path, texts: Iterable[str
 
 
 def sample_documents(channels: Sequence[Channel]) -> list[str]:
-    """The beginnings of the first documents of each channel that is not on the hub."""
+    """The beginnings of the first documents of each channel of texts that is not on the hub."""
     return [
         document.text[:SAMPLE_CHARACTERS]
         for channel in channels
         if channel.train.kind != "hub"
+        and channel.asked.chat_field is None
+        and not channel.train.token_files
         for document in islice(read_all(channel.asked, channel.train), SAMPLE_DOCUMENTS)
     ]

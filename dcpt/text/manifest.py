@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from dcpt.atomic_files import DamagedFileError, read_json
 from dcpt.errors import InputError
 from dcpt.file_hashes import file_sha256, remembered_digest
+from dcpt.text.input_files import InputFile
 from dcpt.text.near_duplicates.records import CleanText, NearDuplicates
-from dcpt.text.reading import InputFile
 
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, Split] = ("train", "valid")

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ from dcpt.file_hashes import hash_file
 from dcpt.own_folders import is_marked, mark_folder
 from dcpt.text.bases import StudyBase, check_bases, sample_documents
 from dcpt.text.channel_writer import ChannelWriter
+from dcpt.text.chats import read_template
 from dcpt.text.manifest import (
     CLEAN_FOLDER,
     RECORD_FILE,
@@ -56,6 +57,7 @@ from dcpt.text.sources import (
     ChannelSource,
     channel_keys,
     check_sources,
+    check_tokenizer_needs,
     describe_split,
     find_channels,
     read_all,
@@ -71,6 +73,7 @@ from dcpt.text.tokenizer_files import (
     TOKENIZER_FILES,
     copy_tokenizer,
     encodes_as_files,
+    find_tokenizer,
     name_tokenizer,
 )
 
@@ -139,10 +142,21 @@ def prepare(
     tokenizer_name = name_tokenizer(tokenizer)
     names = [source.name for source in sources]
     channels = find_channels(sources, [*own_places(folder, names), *own_folders])
-    keys = channel_keys(channels, tokenizer_name, add_bos)
+    check_tokenizer_needs(channels, tokenizer)
+    template = _find_template(tokenizer) if any(s.chat_field for s in sources) else None
+    keys = channel_keys(channels, tokenizer_name, add_bos, template)
     report = progress or _report_nothing
     work = _Work(
-        folder, channels, keys, tokenizer, tokenizer_name, add_bos, near_duplicates, workers, report
+        folder,
+        channels,
+        keys,
+        tokenizer,
+        tokenizer_name,
+        add_bos,
+        template,
+        near_duplicates,
+        workers,
+        report,
     )
     try:
         return work.find_done(sequence_tokens, bases) or work.do(sequence_tokens, bases)
@@ -166,6 +180,7 @@ class _Work:
     tokenizer: str | int
     tokenizer_name: str
     add_bos: bool | None
+    chat_template: str | None
     near_duplicates: float | Literal[False] | None
     workers: int
     progress: Progress
@@ -233,9 +248,13 @@ class _Work:
             check_tokenizer(known)
         except (InputError, OSError):
             return False
-        return known.tokenizer_name == self.tokenizer_name and (
-            isinstance(self.tokenizer, int)
-            or encodes_as_files(known.tokenizer_path, self.tokenizer)
+        return (
+            known.tokenizer_name == self.tokenizer_name
+            and (
+                isinstance(self.tokenizer, int)
+                or encodes_as_files(known.tokenizer_path, self.tokenizer)
+            )
+            and self.chat_template in (None, read_template(known.tokenizer_path))
         )
 
     def do(self, sequence_tokens: int, bases: Sequence[StudyBase]) -> Prepared:
@@ -374,11 +393,12 @@ class _Work:
     ) -> None:
         """Write both shards of a channel, the hashes of its documents, then its manifest."""
         asked = channel.asked
+        vocabulary = replace(vocabulary, reads_special_tokens=asked.chat_field is not None)
         total = sum(source.size for source, _ in channel.parts)
         start = 0
         with closing(ChannelWriter(place, asked.max_tokens)) as writer:
             for source, rule in channel.parts:
-                documents = read_all(asked, source)
+                documents = read_all(asked, source, vocabulary)
                 for batch in encode_documents(documents, vocabulary, rule, pool, self.workers):
                     writer.write(batch, rule)
                     self.progress(asked.name, start + batch.position, total)
@@ -391,7 +411,7 @@ class _Work:
             key=self.keys[asked.name],
             source=asked.train,
             valid_source=asked.valid,
-            text_field=asked.text_field,
+            text_field=asked.chat_field or asked.text_field,
             split_rule=describe_split(asked),
             max_tokens=asked.max_tokens,
             dtype="uint16" if shard_dtype(vocabulary.size).itemsize == 2 else "uint32",
@@ -439,6 +459,12 @@ def _read_made(place: Path) -> Manifest:
     manifest = read_manifest(place)
     assert manifest is not None, place
     return manifest
+
+
+def _find_template(tokenizer: str | int) -> str:
+    folder = find_tokenizer(str(tokenizer))
+    assert folder is not None
+    return read_template(folder)
 
 
 def _report_nothing(name: str, done: int, total: int) -> None:

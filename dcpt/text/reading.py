@@ -12,19 +12,19 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
-from pydantic import BaseModel, ConfigDict
-
 from dcpt.errors import InputError
-from dcpt.file_hashes import file_sha256
 from dcpt.text.documents import Document
 from dcpt.text.json_files import Found, as_found, read_json, read_json_lines, without_faults
-from dcpt.text.record_text import Fault, Field
+from dcpt.text.record_text import Chat, Fault, Field
 from dcpt.text.text_files import read_text_file
+from dcpt.text.token_files import companions, is_companion, read_token_file
+from dcpt.text.tokenizer import Vocabulary
 
 _KINDS = {
     ".jsonl": "json lines",
@@ -32,24 +32,16 @@ _KINDS = {
     ".json": "json",
     ".txt": "text",
     ".parquet": "parquet",
+    ".bin": "tokens",
+    ".ds": "tokens",
 }
 _COMPRESSED = (".gz", ".xz", ".zst")
 _READABLE = (
     ".jsonl and .ndjson (one object a line), .json (one object a line, or one array of objects), "
-    ".txt (all four also .gz, .xz, .zst), .parquet"
+    ".txt (all four also .gz, .xz, .zst), .parquet, .bin with its .idx (Megatron), .ds with its "
+    ".ds.index (datatrove)"
 )
 _HUB = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w./-]+))?(?:#([\w.-]+))?")
-
-
-class InputFile(BaseModel):
-    """What a file was when it was read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str
-    size: int
-    mtime_ns: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +64,11 @@ class Source:
     def size(self) -> int:
         """Bytes of all its files; 0 for the hub, where it is not known."""
         return sum(path.stat().st_size for path in self.files)
+
+    @property
+    def token_files(self) -> list[Path]:
+        """Files of token ids, which need the tokenizer that wrote them."""
+        return [path for path in self.files if self.kind == "files" and _kind(path) == "tokens"]
 
 
 def find_source(written: str, place: str) -> Source:
@@ -96,13 +93,16 @@ def find_source(written: str, place: str) -> Source:
         found = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
             return Source(written, "dataset", tuple(found))
-        files = tuple(p for p in found if _kind(p))
-        left_out = tuple(p for p in found if not _kind(p))
+        files = tuple(p for p in found if _is_readable(p))
+        left_out = tuple(p for p in found if not _is_readable(p))
     elif path.is_file():
-        files, left_out = (path,), ()
+        files, left_out = (path, *companions(path)), ()
+    elif (ids := path.with_name(f"{path.name}.bin")).is_file():  # Megatron's options name it so
+        files, left_out = (ids, *companions(ids)), ()
     else:
         matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        files, left_out = tuple(p for p in matches if p.is_file()), ()
+        named = [p for p in matches if p.is_file()]
+        files, left_out = tuple(sorted({*named, *chain(*map(companions, named))})), ()
         if not files:
             raise InputError(f"{place}: no file at {written}; check the path")
     for name in map(str, files):
@@ -154,16 +154,12 @@ def check_is_text(source: Source, ours: Sequence[Path], place: str) -> None:
             )
 
 
-def identify(path: Path) -> InputFile:
-    """Hash a file; a file that did not change since the last call here is not read again."""
-    stat = path.stat()
-    return InputFile(
-        path=str(path), size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=file_sha256(path)
-    )
-
-
 def read_documents(
-    source: Source, text_field: str, text_separator: str | None = None
+    source: Source,
+    text_field: str,
+    text_separator: str | None = None,
+    render: Callable[[Chat], str | Fault] | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Iterator[Document]:
     """Read the documents of a source in a fixed order, long ones in pieces.
 
@@ -173,12 +169,14 @@ def read_documents(
             for ``.txt`` files.
         text_separator: What parts the documents of a ``.txt`` file; None takes a file as one
             document.
+        render: Writes the chats in ``text_field`` as texts; None if it holds texts.
+        vocabulary: The tokenizer that wrote files of token ids; None if there are none.
 
     Raises:
         InputError: If files are broken, not UTF-8, or lack the field; a line per file and kind of
             problem, with the first place and the count.
     """
-    field = Field(text_field)
+    field = Field(text_field, render)
     if source.kind == "hub":
         yield from _read_hub(source.written, field)
         return
@@ -188,7 +186,7 @@ def read_documents(
     start, problems = 0, list[str]()
     for path in source.files:
         try:
-            for document in _read_file(path, field, text_separator):
+            for document in _read_file(path, field, text_separator, vocabulary):
                 if not problems:
                     yield document._replace(position=start + document.position)
         except InputError as error:
@@ -198,17 +196,31 @@ def read_documents(
         raise InputError(problems)
 
 
+def _is_readable(path: Path) -> bool:
+    """Whether a file of a folder is read: other tools also write .bin files without an index."""
+    return _kind(path) is not None and (path.suffix != ".bin" or bool(companions(path)))
+
+
 def _kind(path: Path) -> str | None:
+    if is_companion(path):
+        return "companion"
     compressed = path.suffix in _COMPRESSED
     kind = _KINDS.get(Path(path.stem).suffix if compressed else path.suffix)
-    return None if compressed and kind == "parquet" else kind
+    return None if compressed and kind in ("parquet", "tokens") else kind
 
 
-def _read_file(path: Path, field: Field, text_separator: str | None) -> Iterator[Document]:
+def _read_file(
+    path: Path, field: Field, text_separator: str | None, vocabulary: Vocabulary | None
+) -> Iterator[Document]:
     kind = _kind(path)
     try:
+        if kind == "companion":  # read with the file that it belongs to
+            return
         if kind == "parquet":
             yield from _read_parquet(path, field)
+        elif kind == "tokens":
+            assert vocabulary is not None  # check_tokenizer_needs lets no others pass
+            yield from read_token_file(path, vocabulary)
         else:
             with path.open("rb") as raw, _decompress(raw, path.suffix) as stream:
                 if kind == "text":

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.text.chats import find_guarded, has_guards, unguard
 from dcpt.text.cuts import Cutter
 from dcpt.text.documents import LONG_CHARACTERS, Document, DocumentHash, hash_document
 from dcpt.text.long_documents import LongDocument, Parts
@@ -158,14 +159,14 @@ def _encode(
             ids=_join(ids, vocabulary),
             hashes=np.array([h for h, _ in hashed], dtype=np.uint64),
             tokens=np.array([len(i) for i in ids], dtype=np.int64),
-            text_bytes=np.array([len(d.text.encode()) for d in documents], dtype=np.int64),
+            text_bytes=np.array([_text_bytes(d, vocabulary) for d in documents], dtype=np.int64),
         )
-    spelled_out = _count_special_tokens(kept, vocabulary.special_tokens)
+    spelled_out = _count_special_tokens(kept, vocabulary)
     return EncodedBatch(splits, len(batch) - len(kept), batch[-1].position, spelled_out)
 
 
 def _encode_parts(parts: Parts, vocabulary: Vocabulary) -> EncodedParts:
-    documents = [part for part in parts.parts if part.text]
+    documents = [part for part in parts.parts if part.text or part.ids is not None]
     ids = _ids(documents, vocabulary)
     if parts.starts and vocabulary.bos_id is not None:
         ids.insert(0, [vocabulary.bos_id])
@@ -173,18 +174,47 @@ def _encode_parts(parts: Parts, vocabulary: Vocabulary) -> EncodedParts:
         ids.append([vocabulary.eos_id])
     return EncodedParts(
         ids=_join(ids, vocabulary),
-        text_bytes=sum(len(document.text.encode()) for document in documents) + parts.left_out,
+        text_bytes=sum(_text_bytes(d, vocabulary) for d in documents) + parts.left_out,
         position=parts.parts[-1].position,
-        spelled_out=_count_special_tokens(documents, vocabulary.special_tokens),
+        spelled_out=_count_special_tokens(documents, vocabulary),
         ends=parts.ends,
     )
 
 
 def _ids(documents: list[Document], vocabulary: Vocabulary) -> list[list[int]]:
     """The ids of each document or part."""
-    texts = [document.text for document in documents]
-    encodings = load_once(vocabulary).encode_batch_fast(texts, add_special_tokens=False)
-    return [encoding.ids for encoding in encodings]
+    texts = [document.text for document in documents if document.ids is None]
+    encodings = iter(load_once(vocabulary).encode_batch_fast(texts, add_special_tokens=False))
+    ids = []
+    for document in documents:
+        if document.ids is not None:
+            ids.append(document.ids.tolist())
+            continue
+        encoded = next(encodings).ids
+        guarded = vocabulary.reads_special_tokens and has_guards(document.text)
+        ids.append(_guarded_ids(document.text, vocabulary) if guarded else encoded)
+    return ids
+
+
+def _guarded_ids(text: str, vocabulary: Vocabulary) -> list[int]:
+    """The ids of a chat whose messages spell out special tokens, which are text there."""
+    as_text = load_once(replace(vocabulary, reads_special_tokens=False))
+    ids: list[int] = []
+    start = 0
+    for token in _pattern(vocabulary.special_tokens).finditer(text):
+        part = unguard(text[start : token.start()], vocabulary.special_tokens)
+        ids += as_text.encode(part, add_special_tokens=False).ids
+        ids.append(as_text.get_vocab()[token.group()])
+        start = token.end()
+    rest = unguard(text[start:], vocabulary.special_tokens)
+    return ids + list(as_text.encode(rest, add_special_tokens=False).ids)
+
+
+def _text_bytes(document: Document, vocabulary: Vocabulary) -> int:
+    text = document.text
+    if vocabulary.reads_special_tokens:
+        text = unguard(text, vocabulary.special_tokens)
+    return len(text.encode())
 
 
 def _join(ids: list[list[int]], vocabulary: Vocabulary) -> NDArray[np.unsignedinteger]:
@@ -192,12 +222,15 @@ def _join(ids: list[list[int]], vocabulary: Vocabulary) -> NDArray[np.unsignedin
     return np.concatenate([np.array(i, dtype=dtype) for i in ids] or [np.empty(0, dtype)])
 
 
-def _count_special_tokens(documents: list[Document], tokens: tuple[str, ...]) -> dict[str, int]:
+def _count_special_tokens(documents: list[Document], vocabulary: Vocabulary) -> dict[str, int]:
     """How often the texts spell out special tokens, which are encoded as characters."""
+    tokens = vocabulary.special_tokens
     if not tokens:
         return {}
+    texts = [document.text for document in documents if document.ids is None]
+    if vocabulary.reads_special_tokens:  # those of the template are not spelled out
+        return dict(Counter(token for text in texts for token in find_guarded(text, tokens)))
     starts, pattern = {token[0] for token in tokens}, _pattern(tokens)
-    texts = [document.text for document in documents]
     likely = (text for text in texts if any(start in text for start in starts))
     return dict(Counter(match for text in likely for match in pattern.findall(text)))
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
+from dcpt.text.chats import load_renderer
 from dcpt.text.documents import LONG_CHARACTERS, Document, beginnings
+from dcpt.text.input_files import InputFile, identify
 from dcpt.text.manifest import RECORD_FILE, TOKENIZER_FOLDER
 from dcpt.text.reading import (
-    InputFile,
     Source,
     check_is_text,
     find_source,
-    identify,
     read_documents,
 )
 from dcpt.text.shards import SplitRule
-from dcpt.text.tokenizer import SAMPLE_BYTES
+from dcpt.text.tokenizer import SAMPLE_BYTES, Vocabulary
 
 FORMAT = 1
 """Raised by hand when a change of the code alters shards."""
@@ -43,6 +43,8 @@ class ChannelSource:
         valid_fraction: Share of documents held out by their hash where ``valid`` is None.
         max_tokens: Stop after the document that reaches this many training tokens; None reads all.
         text_separator: What parts the documents of a ``.txt`` file; None takes a file as one.
+        chat_field: Field of chats, which the tokenizer's chat template writes as texts; None if
+            ``text_field`` holds texts.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ChannelSource:
     valid_fraction: float = 0.02
     max_tokens: int | None = None
     text_separator: str | None = None
+    chat_field: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,50 @@ class Channel:
         return [(self.train, SplitRule(0.0)), (self.valid, SplitRule(1.0))]
 
 
-def read_all(asked: ChannelSource, source: Source) -> Iterator[Document]:
-    """Read the documents of a source of a channel as the channel says."""
-    return read_documents(source, asked.text_field, asked.text_separator)
+def read_all(
+    asked: ChannelSource, source: Source, vocabulary: Vocabulary | None = None
+) -> Iterator[Document]:
+    """Read the documents of a source of a channel as the channel says.
+
+    Args:
+        asked: The channel.
+        source: Its training or validation text.
+        vocabulary: The tokenizer; None if the channel has neither chats nor token ids.
+
+    Raises:
+        InputError: As :func:`read_documents`, or if chats lack a template.
+    """
+    render = None
+    if asked.chat_field is not None:
+        assert vocabulary is not None
+        render = load_renderer(vocabulary, f"channel {asked.name}")
+    field = asked.chat_field or asked.text_field
+    return read_documents(source, field, asked.text_separator, render, vocabulary)
+
+
+def check_tokenizer_needs(channels: Sequence[Channel], tokenizer: str | int) -> None:
+    """Refuse chats and token ids where the study trains a tokenizer of its own.
+
+    Raises:
+        InputError: Names every such channel.
+    """
+    if not isinstance(tokenizer, int):
+        return
+    problems = []
+    for channel in channels:
+        if channel.asked.chat_field is not None:
+            problems.append(
+                f"channel {channel.asked.name}: chat_field needs a tokenizer with a chat template; "
+                "set tokenizer to the folder of one"
+            )
+        for source, _ in channel.parts:
+            problems += [
+                f"channel {channel.asked.name}: {path} holds token ids, and the study trains a "
+                "tokenizer of its own; set tokenizer to the one that wrote the file"
+                for path in source.token_files[:1]
+            ]
+    if problems:
+        raise InputError(problems)
 
 
 def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
@@ -157,7 +201,10 @@ def find_channels(sources: Sequence[ChannelSource], ours: Sequence[Path] = ()) -
 
 
 def channel_keys(
-    channels: Sequence[Channel], tokenizer_name: str, add_bos: bool | None = None
+    channels: Sequence[Channel],
+    tokenizer_name: str,
+    add_bos: bool | None = None,
+    chat_template: str | None = None,
 ) -> dict[str, str]:
     """Hash all that decides the shards of each channel: contents and settings, never paths.
 
@@ -168,7 +215,16 @@ def channel_keys(
     texts = {channel.asked.name: _describe_text(channel) for channel in channels}
     trained = tokenizer_name.startswith("bpe ")
     return {
-        name: _hash_json([FORMAT, tokenizer_name, texts if trained else None, text, *extra])
+        name: _hash_json(
+            [
+                FORMAT,
+                tokenizer_name,
+                texts if trained else None,
+                text,
+                *extra,
+                *([chat_template] if "chat_field" in text else []),
+            ]
+        )
         for name, text in texts.items()
     }
 
@@ -227,6 +283,7 @@ def _describe_text(channel: Channel) -> dict[str, object]:
         "valid_fraction": asked.valid_fraction if channel.valid is None else None,
         "max_tokens": asked.max_tokens,
         **({} if asked.text_separator is None else {"text_separator": asked.text_separator}),
+        **({} if asked.chat_field is None else {"chat_field": asked.chat_field}),
     }
 
 

@@ -52,6 +52,8 @@ class Vocabulary:
         size: Largest id + 1.
         bos_id: Id that starts each document; None if none does.
         special_tokens: Texts of the special tokens, which the text may spell out.
+        reads_special_tokens: Whether a special token in a text is read as the token (in chats), not
+            as the characters that it is.
     """
 
     path: Path
@@ -60,13 +62,16 @@ class Vocabulary:
     size: int
     bos_id: int | None = None
     special_tokens: tuple[str, ...] = ()
+    reads_special_tokens: bool = False
 
     def load(self) -> Tokenizer:
-        """Load it for encoding plain text."""
-        return load_tokenizer(self.path)
+        """Load it for encoding."""
+        tokenizer = load_tokenizer(self.path)
+        tokenizer.encode_special_tokens = not self.reads_special_tokens
+        return tokenizer
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def load_once(vocabulary: Vocabulary) -> Tokenizer:
     """Load a vocabulary's tokenizer; a process that works on many batches loads it once."""
     return vocabulary.load()

@@ -17,7 +17,8 @@ from dcpt import file_hashes
 from dcpt.errors import InputError
 from dcpt.text import text_files
 from dcpt.text.documents import Document
-from dcpt.text.reading import find_source, identify, read_documents
+from dcpt.text.input_files import identify
+from dcpt.text.reading import find_source, read_documents
 
 TEXTS = ["one", "two\nlines", "Größe 大小 🙂", ""]
 
@@ -257,7 +258,7 @@ def test_chats_are_refused_in_one_sentence(tmp_path: Path, text_field: str) -> N
     with pytest.raises(InputError) as caught:
         read(path, text_field)
     (problem,) = caught.value.problems
-    assert "the tokenizer's chat template" in problem
+    assert "set chat_field: messages to write them with the tokenizer's chat template" in problem
     assert problem.endswith("(149 more lines like it)")
 
 
