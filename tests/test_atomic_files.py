@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -116,3 +117,15 @@ def test_a_folder_in_the_place_of_a_record_is_set_aside(tmp_path: Path) -> None:
     write_record(path, {"n": 1})
     assert read_record(path) == {"n": 1}
     assert (tmp_path / "result.json.damaged" / "mine.txt").read_text() == "mine"
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "a.json").write_text("old")
+    monkeypatch.setattr(Path, "write_text", write)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_json(tmp_path / "a.json", {})
+    assert caught.value.filename == str(tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == "old"

@@ -123,6 +123,15 @@ _POSITIVE_LOSS = Rule(
     lambda values: values <= 0,
     lambda value: "is not a loss > 0; nats per token are expected, not a log-likelihood or a rise",
 )
+# The smallest positive numbers overflow in the fit, which takes the logarithms of losses.
+_TINY_LOSS = Rule(
+    lambda values: (values > 0) & (values < 1e-6),
+    lambda value: (
+        "is below 0.000001, which no model reaches in nats per token; correct it, or leave the "
+        "cell empty and give a reason in the column excluded"
+    ),
+    of_points=True,
+)
 _LOSS_UNIT = Rule(
     lambda values: values > 20,
     lambda value: (
@@ -131,7 +140,7 @@ _LOSS_UNIT = Rule(
     ),
     of_points=True,  # a run that diverged may stay in the table
 )
-_LOSS = (_POSITIVE_LOSS, _LOSS_UNIT)
+_LOSS = (_POSITIVE_LOSS, _TINY_LOSS, _LOSS_UNIT)
 _PHASE = Rule(lambda texts: ~np.isin(texts.astype(str), PHASES), _says_phase)
 # A column of 0 and 1 would otherwise exclude every row, since "0" is text too.
 _REASON = Rule(

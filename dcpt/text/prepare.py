@@ -165,8 +165,8 @@ def prepare(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "make room on it, or choose another folder"
         raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); {remedy}. What was prepared "
-            "before is still there"
+            f"{error.filename or folder}: cannot be written ({error.strerror or error}); {remedy}. "
+            "What was prepared before is still there"
         ) from error
 
 
@@ -228,11 +228,11 @@ class _Work:
 
     def note_earlier_version(self, known: Prepared) -> Iterator[str]:
         """What an earlier version did otherwise; runs may have been trained on its text."""
-        vocabulary = read_vocabulary(known.tokenizer_path, self.add_bos)
-        without = [name for name, m in known.channels.items() if m.bos_id != vocabulary.bos_id]
-        if without:
+        # Earlier versions did not record the token; reading a tokenizer takes seconds.
+        silent = [name for name, m in known.channels.items() if "bos_id" not in m.model_fields_set]
+        if silent and read_vocabulary(known.tokenizer_path, self.add_bos).bos_id is not None:
             yield (
-                f"channels {', '.join(without)}: prepared without the beginning-of-sequence token, "
+                f"channels {', '.join(silent)}: prepared without the beginning-of-sequence token, "
                 "which the tokenizer adds; set add_bos: true to prepare them with it"
             )
         if known.near_duplicates is None:
@@ -265,6 +265,7 @@ class _Work:
         with _lock(self.folder):
             if done := self.find_done(sequence_tokens, bases):  # another process was faster
                 return done
+            damaged = list(self.find_damaged())
             self.unfinished.mkdir(exist_ok=True)
             mark_folder(self.unfinished)
             tokenizer = self.place_tokenizer()
@@ -300,7 +301,17 @@ class _Work:
             self.put_in_place(
                 prepared, {TOKENIZER_FOLDER: tokenizer, **places, CLEAN_FOLDER: clean}
             )
-            return prepared
+            return prepared.model_copy(update={"warnings": (*prepared.warnings, *damaged)})
+
+    def find_damaged(self) -> Iterator[str]:
+        """A sentence for each channel that is prepared again because its files were changed."""
+        known = read_record(self.folder)
+        for name, manifest in known.channels.items() if known is not None else ():
+            place = self.folder / name
+            if self.keys.get(name) == manifest.key and not (
+                read_manifest(place) == manifest and is_whole(place, manifest)
+            ):
+                yield f"channel {name}: files in {place} were damaged, and are prepared again"
 
     def screen(
         self,
@@ -322,7 +333,7 @@ class _Work:
             self.workers,
             lambda done, total: self.progress(NEAR_DUPLICATES, done, total),
         )
-        return summarize(screened, self.threshold, self.channels, manifests, clean)
+        return summarize(screened, self.threshold, self.channels, manifests, clean, vocabulary)
 
     def check_sizes(
         self,

@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.atomic_files import naming
 from dcpt.text.chats import find_guarded, has_guards, unguard
 from dcpt.text.cuts import Cutter
 from dcpt.text.documents import LONG_CHARACTERS, Document, DocumentHash, hash_document
@@ -251,7 +252,8 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, split: Split, max_tokens: int | None) -> None:
-        self._file: IO[bytes] = (folder / f"{split}.bin").open("wb")
+        self._path = folder / f"{split}.bin"
+        self._file: IO[bytes] = self._path.open("wb")
         self._sha256 = hashlib.sha256()
         self._hashes: list[NDArray[np.uint64]] = []
         self._lengths: list[NDArray[np.int64]] = []
@@ -266,7 +268,8 @@ class ShardWriter:
             n_documents = int((before < self._max_tokens).sum())
             n_ids = int(encoded.tokens[:n_documents].sum())
         data = encoded.ids[:n_ids].astype(encoded.ids.dtype.newbyteorder("<"), copy=False).tobytes()
-        self._file.write(data)
+        with naming(self._path):
+            self._file.write(data)
         self._sha256.update(data)
         self._hashes.append(encoded.hashes[:n_documents])
         self._lengths.append(encoded.tokens[:n_documents])
@@ -278,7 +281,8 @@ class ShardWriter:
         if self.full:
             return
         while block := file.read(1 << 20):
-            self._file.write(block)
+            with naming(self._path):
+                self._file.write(block)
             self._sha256.update(block)
         self._hashes.append(np.array([document_hash], dtype=np.uint64))
         self._lengths.append(np.array([tokens], dtype=np.int64))
@@ -292,9 +296,10 @@ class ShardWriter:
 
     def finish(self) -> tuple[SplitCounts, NDArray[np.uint64]]:
         """Bring the file to disk; returns the counts and the distinct hashes of its documents."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         hashes = np.concatenate(self._hashes or [np.empty(0, np.uint64)])
         distinct, first = np.unique(hashes, return_index=True)
         lengths = np.concatenate(self._lengths or [np.empty(0, np.int64)])

@@ -135,6 +135,8 @@ def _check_ends(path: Path, file: TokenFile, vocabulary: Vocabulary) -> None:
     last = np.unique(file.ids[file.ends[file.ends > starts] - 1])
     if len(file.ends) < 2 or len(last) != 1 or last[0] == vocabulary.eos_id:
         return
+    if not 0 <= last[0] < vocabulary.size:  # named with the other ids that are not the tokenizer's
+        return
     token = vocabulary.load().id_to_token(int(last[0]))
     if token in vocabulary.special_tokens:
         eos = vocabulary.load().id_to_token(vocabulary.eos_id)

@@ -186,6 +186,10 @@ def _open_state(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
         opened = safe_open(path, framework="pt")
     except (SafetensorError, ValueError, PermissionError) as error:
         raise DamagedFileError(path, " ".join(str(error).split())[:200], REMEDY) from None
+    except FileNotFoundError:
+        if not path.is_symlink():
+            raise
+        raise DamagedFileError(path, "it is a link that leads to no file", REMEDY) from None
     with opened as file:
         about = file.metadata() or {}
         try:

@@ -83,6 +83,7 @@ BAD_CELLS = [
     ("loss_general", 1, "nan", "'nan' is not a number; leave the cell empty where nothing was"),
     ("loss_general", 1, "inf", "not a finite number"),
     ("loss_general", 1, "0", "0 is not a loss > 0"),
+    ("loss_general", 1, "5e-324", "5e-324 is below 0.000001, which no model reaches"),
     ("loss_domain", 1, "-4.3", "-4.3 is not a loss > 0; nats per token are expected"),
     ("loss_domain", 1, "33.1", "33.1 is above 20 where nats per token are expected; is it a perpl"),
     ("n_params", 1, "7", "in millions or billions? 7 looks like 7B, which is written 7000000000"),

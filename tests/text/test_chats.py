@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from dcpt.errors import InputError
-from dcpt.text.prepare import open_shard, prepare
+from dcpt.text import prepare as preparing
+from dcpt.text.prepare import open_shard
 from dcpt.text.sources import ChannelSource
 from dcpt.text.tokenizer import END_OF_TEXT, train_tokenizer
 
@@ -41,6 +43,10 @@ def make_tokenizer(folder: Path, template: str | None, eos: str = END_OF_TEXT) -
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+# Training and validation text are the same file here.
+prepare = partial(preparing.prepare, near_duplicates=False)
 
 
 @pytest.fixture(scope="module")

@@ -156,3 +156,15 @@ def test_a_changed_number_in_a_manifest_is_not_believed(made: Path, tmp_path: Pa
 
 def test_shards_hold_what_they_held(made: Path) -> None:
     assert np.asarray(open_shard(made / "prepared", "general", "train")).any()
+
+
+def test_prepare_says_that_a_damaged_shard_is_made_again(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    shutil.copytree(made / "prepared", folder)
+    shard = folder / "general" / "train.bin"
+    shard.write_bytes(flip_bit(shard.read_bytes()))
+    again = prepare(find_sources(made), folder, 300)
+    said = f"channel general: files in {folder / 'general'} were damaged, and are prepared again"
+    assert [line for line in again.warnings if "damaged" in line] == [said]
+    assert not any("damaged" in line for line in load_prepared(folder).warnings)
+    assert not any("damaged" in line for line in prepare(find_sources(made), folder, 300).warnings)

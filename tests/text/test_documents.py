@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_shards_of_an_earlier_version_stay_and_are_named(adds_bos: Path, tmp_pat
     manifest = tmp_path / "prepared/law/manifest.json"
     record = tmp_path / "prepared/prepared.json"
     for path in (manifest, record):  # as a version wrote them that added no BOS
-        path.write_text(path.read_text().replace('"bos_id": 300', '"bos_id": null'))
+        path.write_text(re.sub(r',\s*"bos_id": \d+', "", path.read_text()))
     again = prepare([source], tmp_path / "prepared", str(adds_bos))
     assert again.did_nothing
     assert again.channels["law"].train.sha256 == before.channels["law"].train.sha256

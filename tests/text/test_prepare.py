@@ -431,6 +431,7 @@ def test_bad_settings_are_named_together(tmp_path: Path) -> None:
         ChannelSource("general", "b.jsonl", valid_fraction=2.0),
         ChannelSource("tokenizer", "c.jsonl", max_tokens=0),
         ChannelSource("../up", "d.jsonl"),
+        ChannelSource("prepared.json", "e.jsonl"),
     ]
     with pytest.raises(InputError) as caught:
         prepare(sources, tmp_path, 300, workers=0)
@@ -441,6 +442,7 @@ def test_bad_settings_are_named_together(tmp_path: Path) -> None:
         "channel 'tokenizer': this name cannot be used",
         "channel tokenizer: max_tokens is 0",
         "channel '../up': this name cannot be used",
+        "channel 'prepared.json': this name cannot be used",
     ]
     with pytest.raises(InputError, match="no channels to prepare"):
         prepare([], tmp_path, 300)
@@ -488,7 +490,8 @@ def test_a_full_disk_loses_nothing(
     first = prepare(sources, folder, 300)
     larger = write(tmp_path / "larger.jsonl", [speech(i) for i in range(20_000)])
     grown = [replace(sources[0], train=larger), sources[1]]
-    with pytest.raises(InputError, match=r"cannot be written .No space left on device.; make room"):
+    says = r"train\.bin: cannot be written .No space left on device.; make room"
+    with pytest.raises(InputError, match=says):
         prepare(grown, folder, 300)
     assert load_prepared(folder) == first
     assert prepare(sources, folder, 300).did_nothing

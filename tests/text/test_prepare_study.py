@@ -106,7 +106,8 @@ def test_a_home_folder_is_found(tiny_study: Path, monkeypatch: pytest.MonkeyPatc
     (tiny_study.parent / "domain.jsonl").rename(home / "domain.jsonl")
     monkeypatch.setenv("HOME", str(home))
     edit(tiny_study, "train: domain.jsonl", "train: ~/domain.jsonl")
-    prepare(tiny_study)
+    (read,) = prepare(tiny_study).channels["law"].inputs
+    assert read.path == str(home / "domain.jsonl")
 
 
 @pytest.fixture

@@ -201,6 +201,14 @@ def test_missing_sources_are_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    path.write_bytes(json_lines(TEXTS))
+    with pytest.raises(InputError, match=r"caf\\udce9\.jsonl' is not plain UTF-8 text; rename it"):
+        read(tmp_path)
+    path.unlink()  # other tests read the folders around their own
+
+
 def test_a_file_is_hashed_again_only_after_a_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

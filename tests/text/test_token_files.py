@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import pytest
 from tokenizers import Tokenizer
 
 from dcpt.errors import InputError
+from dcpt.text import prepare as preparing
 from dcpt.text import token_files
-from dcpt.text.prepare import open_shard, prepare
+from dcpt.text.prepare import open_shard
 from dcpt.text.sources import ChannelSource
 from dcpt.text.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
 
 TEXTS = [f"the court held in case {i} that naïve 大小 {i * i}" for i in range(40)]
+# Training and validation text are the same file here.
+prepare = partial(preparing.prepare, near_duplicates=False)
 
 
 @pytest.fixture(scope="module")

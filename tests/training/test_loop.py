@@ -22,7 +22,7 @@ from dcpt.runs.stored import read_stored
 from dcpt.table.study_rows import read_study_rows
 from dcpt.text.manifest import open_shard
 from dcpt.text.mixture import Mixture, Phase
-from dcpt.training import loop, watch
+from dcpt.training import loop, timing, watch
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train
 from dcpt.training.models import save_model
@@ -242,11 +242,20 @@ def test_timing_refuses_sequences_beyond_the_positions(made: Made, tmp_path: Pat
         time_steps(Made(made.study, tmp_path / "short").trunk(4), made.study)
 
 
+def test_a_model_too_large_for_memory_is_named(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*arguments: object, **options: object) -> None:
+        torch.empty(2**62, dtype=torch.uint8)  # what torch raises for it is the test's input
+
+    monkeypatch.setattr(timing, "_TimedRun", build)
+    with pytest.raises(InputError, match="the model does not fit into the memory of cpu; choose"):
+        time_steps(made.trunk(4), made.study)
+
+
 def test_timing_needs_no_trained_base(made: Made) -> None:
-    timing = time_steps(made.pretrain(4, 1), made.study / "nowhere")
-    assert timing.n_params == 11536
-    assert timing.tokens_per_s > 100
-    assert timing.evaluation_s > 0
+    found = time_steps(made.pretrain(4, 1), made.study / "nowhere")
+    assert found.n_params == 11536
+    assert found.tokens_per_s > 100
+    assert found.evaluation_s > 0
     assert time_steps(made.trunk(4), made.study).n_params == 11536
 
 

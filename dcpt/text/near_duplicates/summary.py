@@ -15,6 +15,7 @@ from dcpt.text.near_duplicates.places import find_places
 from dcpt.text.near_duplicates.records import CleanText, Example, NearCopies, NearDuplicates
 from dcpt.text.near_duplicates.screen import Screened, write_clean
 from dcpt.text.sources import Channel
+from dcpt.text.tokenizer import Vocabulary
 
 EXAMPLES = 3
 """Pairs that are named for each pair of channels and split."""
@@ -44,6 +45,7 @@ def summarize(
     channels: Sequence[Channel],
     manifests: Mapping[str, Manifest],
     folder: Path,
+    vocabulary: Vocabulary,
 ) -> NearDuplicates:
     """Write the clean validation text, count the near-copies, and find examples in the files.
 
@@ -53,6 +55,7 @@ def summarize(
         channels: The channels with their files.
         manifests: What was prepared, by channel.
         folder: Where to write the clean text: a folder for each channel that needs one.
+        vocabulary: The tokenizer of the shards.
     """
     groups = _group(screened)
     clean: dict[str, CleanText] = {}
@@ -60,7 +63,7 @@ def summarize(
         (folder / name).mkdir()
         mark_folder(folder / name)
         clean[name] = write_clean(screened, name, folder / name, manifests[name].valid.text_bytes)
-    places = _find_example_places(screened, groups, channels)
+    places = _find_example_places(screened, groups, channels, vocabulary)
     return NearDuplicates(
         threshold=threshold,
         found=tuple(_count(screened, group, manifests[group.channel], places) for group in groups),
@@ -99,7 +102,10 @@ def _pairs(screened: Screened, group: _Group) -> list[tuple[int, int, float]]:
 
 
 def _find_example_places(
-    screened: Screened, groups: Sequence[_Group], channels: Sequence[Channel]
+    screened: Screened,
+    groups: Sequence[_Group],
+    channels: Sequence[Channel],
+    vocabulary: Vocabulary,
 ) -> Callable[[int], str]:
     """Find the places of all examples; returns the place of each by its document's number."""
     wanted: dict[str, set[Key]] = {}
@@ -108,7 +114,7 @@ def _find_example_places(
             for name, key in (_key(screened, hit), _key(screened, near)):
                 wanted.setdefault(name, set()).add(key)
     by_name = {channel.asked.name: channel for channel in channels}
-    places = {name: find_places(by_name[name], keys) for name, keys in wanted.items()}
+    places = {name: find_places(by_name[name], keys, vocabulary) for name, keys in wanted.items()}
 
     def place_of(document: int) -> str:
         name, key = _key(screened, document)
