@@ -92,10 +92,9 @@ def list_cases(pilot: Path, published: Path) -> Iterator[Case]:
     yield size_case("code 6.6M -> 29M", pinned, 6.6e6, 29.1e6, decides=False)
     yield size_case("code_lr 6.6M -> 29M", code_lr, 6.6e6, 29.1e6, decides=False)
     small = zh[zh["n_params"] < 1e7]
-    smollm2 = dcpt.load_runs(HERE / "smollm2.csv")
     for name, runs, cut in (
         *(("zh", small, 15e6), ("zh, 4 sizes", zh, 15e6), ("code", pinned, 11e6)),
-        *(("code_lr", code_lr, 11e6), ("code_annealed", decayed, 12e6), ("smollm2", smollm2, 9e6)),
+        *(("code_lr", code_lr, 11e6), ("code_annealed", decayed, 12e6)),
     ):
         yield token_case(f"{name} <= {cut / 1e6:g}M tokens", runs, cut)
     for name in ("math", "music"):
@@ -209,14 +208,16 @@ def summarise(path: Path) -> str:
         score=("score", "mean"),
     )
     text = f"{path.name}\n{means.to_string(float_format=lambda x: f'{x:.4f}')}\n"
+    cpu = f"CPU s of all fits: {records.groupby('case')['cpu_s'].first().sum():.1f}\n"
+    if pairs.empty:
+        return text + cpu
     miss = (pairs["used"] - 1).abs()
     text += f"pairs: {len(pairs)}, not run {pairs['used'].isna().sum()}, mean miss of the limit "
     text += f"{miss.mean():.3f}, over 115 % {(pairs['used'] > 1.15).mean():.2f}, within 90 to "
     text += f"110 % {(miss <= 0.1).mean():.2f}, most {pairs['used'].max():.2f}; share interval "
     holds = pairs["holds"].dropna().astype(float)
     text += f"{pairs['width'].mean():.3f}, holds {int(holds.sum())} of {len(holds)}\n"
-    cpu = records.groupby("case")["cpu_s"].first().sum()
-    return text + f"CPU s of all fits: {cpu:.1f}\n"
+    return text + cpu
 
 
 def compare(paths: Sequence[Path]) -> str:

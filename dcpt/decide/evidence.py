@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CHECKED_FACTOR = 2.0
 """N and D this many times beyond the runs: recommended. At twice the largest size and at twice the
-longest run 90 % intervals contained 87 to 96 % of new runs (``experiments/calibration.md``)."""
+longest run 90 % intervals contained 85 to 97 % of new runs (``experiments/calibration.md``)."""
 
 FARTHEST_SIZE = 16.0
 """N this many times beyond the runs: tentative, with at least two sizes. Four domains were measured

@@ -200,14 +200,19 @@ class ChannelFit:
         """The law error of a stack at points of a phase, shape (M,), nats.
 
         Along each axis the held-out error is scaled by the distance of the point from the runs, in
-        units of the distance of the held-out points. All errors grow with the rise of the loss.
+        units of the distance of the held-out points. Beyond one unit it grows with the square root,
+        as a sum of independent steps does. The domain loss beyond the longest run is the exception:
+        a wrong slope stays wrong, and with the root 90 % intervals held 64 % of the annealed losses
+        at four times the tokens. All errors grow with the rise of the loss.
         """
         phase, grown = self._phases(points)[0], self._growth(points, stack)
         inner = [e for s, e in stack.unit_errors.items() if s in ("ratios", "learning_rate")]
         among = INNER_ERROR * float(np.sqrt(np.mean(np.square(inner)))) if inner else 0.0
         square = (max(self._residual(points), among) * grown) ** 2
         for split, axis in AXES.items():
-            remote = self.seen.remoteness(points, split, phase)
+            steps = self.seen.remoteness(points, split, phase)
+            is_slope = split == "longest_d" and self.side == "domain"
+            remote = steps if is_slope else np.minimum(steps, np.sqrt(steps))
             if axis == "n_params" and "largest_n" not in stack.spread:
                 untested = UNTESTED_SIZE_ERROR * self._size_step(points, stack)
                 square += np.where(remote > 0, untested**2, 0.0)

@@ -102,8 +102,7 @@ class Seen:
             values = getattr(points, axis)
             outside = np.zeros(len(points), bool) if values is None else _beyond(values, low, high)
             away = np.where(outside == (split in OUTER), away, 0.0)
-        steps = away / (unit or (0.25 if axis == "ratio" else 1.0))
-        return np.where(steps > 1, np.sqrt(steps), steps)
+        return away / (unit or (0.25 if axis == "ratio" else 1.0))
 
 
 def _beyond(values: Array, low: float, high: float) -> NDArray[np.bool_]:
