@@ -9,7 +9,7 @@ recommended pair is judged by the measured surface, interpolated between its run
 
     python experiments/next_runs_ladders.py
 
-About 3 CPU minutes. Result: ``next_runs_ladders.md`` in this folder.
+A few minutes on 2 cores of a shared machine. Result: ``next_runs_ladders.md`` in this folder.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def main() -> None:
         "Mathematics and music, fitted at 1.8M and 6.6M parameters, limits +2, +3 and +5 %. Two "
         "short runs\n(a quarter of the tokens) cost half as much as the full-length run at the "
         "recommended pair. Random: 8 pairs\neach. A recommendation at a rate outside the measured "
-        "ones is not judged. See `next_runs_ladders.py`.\n\n"
+        "ones is not judged. The prior of the two-level\nmodel is learnt from public ladders that "
+        "include these two. See `next_runs_ladders.py`.\n\n"
     )
     text += markdown(head, summarise(found)).rstrip("\n") + "\n"
     (HERE / "next_runs_ladders.md").write_text(text, encoding="utf-8")

@@ -71,8 +71,9 @@ class Normal:
 def posterior_of(fit: Fit, channel: str, frame: pd.DataFrame) -> Posterior:
     """The joint distribution of a channel's losses at points.
 
-    It is the covariance of the fit's draws, reduced with the distance between points (Houtekamer
-    and Mitchell 2001, doi 10.1175/1520-0493(2001)129<0123:ASEKFF>2.0.CO;2).
+    It is that of the two-level model, if the fit has one that predicts all points. Otherwise it has
+    the covariance of the fit's draws, reduced with the distance between points (Houtekamer and
+    Mitchell 2001, doi 10.1175/1520-0493(2001)129<0123:ASEKFF>2.0.CO;2).
 
     Args:
         fit: The fit.
@@ -82,7 +83,9 @@ def posterior_of(fit: Fit, channel: str, frame: pd.DataFrame) -> Posterior:
     Raises:
         InputError: If no law of the channel holds at a point.
     """
-    points = fit.points(channel, frame)
+    points, two_level = fit.points(channel, frame), fit.by_channel[channel].two_level
+    if two_level is not None and two_level.refuse(points) is None:
+        return two_level.model.joint(points)
     draws = _without_wild(fit.sample(channel, points))
     covariance = np.atleast_2d(np.cov(draws, rowvar=False))
     return Normal(fit.central(channel, points), covariance * _nearness(frame))

@@ -108,9 +108,10 @@ def _fitted_ends(workspace: Workspace, answer: Recommendation) -> set[str]:
     """Names of the runs that the fit has at the target's tokens."""
     from dcpt.laws.points.record import SAME
     from dcpt.table import load_runs
+    from dcpt.table.study_rows import VERIFICATION
 
     fitted = load_runs(workspace.fit_folder / "runs.csv")
-    if "excluded" in fitted:
-        fitted = fitted[fitted["excluded"].isna()]
+    if "excluded" in fitted:  # the two-level model takes verification runs, the laws do not
+        fitted = fitted[fitted["excluded"].isna() | (fitted["excluded"] == VERIFICATION)]
     near = (fitted["n_tokens"] / answer.target.n_tokens - 1).abs() <= SAME
     return set(fitted.loc[near, "run"])

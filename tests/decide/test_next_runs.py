@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -112,6 +113,21 @@ def test_the_draws_give_the_covariance_and_distance_reduces_it(known_fit: Fits) 
     assert after.covariance[1, 1] == pytest.approx(
         NOISE**2 * joint.covariance[0, 0] / (joint.covariance[0, 0] + NOISE**2)
     )
+
+
+def test_the_two_level_model_is_used_where_it_predicts(known_fit: Fits) -> None:
+    frame = pd.DataFrame({"ratio": [0.5], "learning_rate": 1e-3, "n_tokens": 4.4e7})
+    frame, joint = frame.assign(base_loss_general=2.8), Normal(np.zeros(1), np.eye(1))
+
+    def at(refusal: str | None) -> object:
+        model = SimpleNamespace(joint=lambda points: joint)
+        two_level = SimpleNamespace(model=model, refuse=lambda points: refusal)
+        channels, fit = {"general": SimpleNamespace(two_level=two_level)}, known_fit()
+        parts = {name: getattr(fit, name) for name in ("points", "sample", "central")}
+        return posterior_of(SimpleNamespace(**parts, by_channel=channels), "general", frame)
+
+    assert at(None) is joint
+    assert at("needs learning_rate at every point") is not joint
 
 
 def test_a_wild_draw_does_not_set_the_covariance(known_fit: Fits) -> None:
