@@ -49,7 +49,7 @@ from dcpt.text.near_duplicates.screen import screen
 from dcpt.text.near_duplicates.summary import summarize
 from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
 from dcpt.text.pool import start_pool
-from dcpt.text.prepare_warnings import find_warnings
+from dcpt.text.prepare_warnings import find_warnings, note_earlier_version
 from dcpt.text.shards import encode_documents
 from dcpt.text.sizes import check_clean_sizes, check_sizes
 from dcpt.text.sources import (
@@ -208,7 +208,7 @@ class _Work:
         self.check_sizes(known.channels, known.near_duplicates, sequence_tokens)
         return known.model_copy(
             update={
-                "warnings": (*known.warnings, *self.note_earlier_version(known)),
+                "warnings": (*known.warnings, *note_earlier_version(known, self.add_bos)),
                 "did_nothing": True,
             }
         )
@@ -219,28 +219,25 @@ class _Work:
             return self.near_duplicates is None
         return known.near_duplicates.threshold == self.threshold
 
+    def stays_unscreened(self) -> bool:
+        """Whether an earlier version prepared this text, so that runs were trained on all of it.
+
+        Channels may be added, and damaged shards made again.
+        """
+        known = read_record(self.folder)
+        return (
+            self.near_duplicates is None
+            and known is not None
+            and known.near_duplicates is None
+            and all(m.key == self.keys.get(name) for name, m in known.channels.items())
+        )
+
     @property
     def threshold(self) -> float | None:
         """Jaccard similarity from which documents are near-copies; None without the screen."""
         if self.near_duplicates is None:
             return DEFAULT_THRESHOLD
         return self.near_duplicates or None
-
-    def note_earlier_version(self, known: Prepared) -> Iterator[str]:
-        """What an earlier version did otherwise; runs may have been trained on its text."""
-        # Earlier versions did not record the token; reading a tokenizer takes seconds.
-        silent = [name for name, m in known.channels.items() if "bos_id" not in m.model_fields_set]
-        if silent and read_vocabulary(known.tokenizer_path, self.add_bos).bos_id is not None:
-            yield (
-                f"channels {', '.join(silent)}: prepared without the beginning-of-sequence token, "
-                "which the tokenizer adds; set add_bos: true to prepare them with it"
-            )
-        if known.near_duplicates is None:
-            yield (
-                "prepared without the screen for near-duplicates; set near_duplicates: "
-                f"{DEFAULT_THRESHOLD} to screen the text (where validation text is then left out, "
-                "runs are planned anew)"
-            )
 
     def keeps_tokenizer(self, known: Prepared) -> bool:
         """Whether the tokenizer in the folder is the requested one, undamaged."""
@@ -320,8 +317,10 @@ class _Work:
         vocabulary: Vocabulary,
         pool: Executor | None,
         clean: Path,
-    ) -> NearDuplicates:
+    ) -> NearDuplicates | None:
         """Find near-copies and write the validation text without them into the folder ``clean``."""
+        if self.stays_unscreened():
+            return None
         if self.threshold is None:
             return NearDuplicates(threshold=None)
         screened = screen(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dcpt.text.manifest import Manifest, Overlap
-from dcpt.text.near_duplicates.records import NearDuplicates
+from dcpt.text.manifest import Manifest, Overlap, Prepared
+from dcpt.text.near_duplicates.records import DEFAULT_THRESHOLD, NearDuplicates
 from dcpt.text.sources import Channel
-from dcpt.text.tokenizer import Vocabulary
+from dcpt.text.tokenizer import Vocabulary, read_vocabulary
 
 
 def find_warnings(
     channels: Sequence[Channel],
     manifests: dict[str, Manifest],
     overlaps: Sequence[Overlap],
-    near_duplicates: NearDuplicates,
+    near_duplicates: NearDuplicates | None,
     asked_tokenizer: str | int,
     vocabulary: Vocabulary,
 ) -> Iterator[str]:
@@ -25,11 +25,12 @@ def find_warnings(
         manifests: What was prepared, by channel.
         overlaps: Documents that channels share.
         near_duplicates: What the screen found; equal documents are near-copies too, and are named
-            here only if the screen was switched off.
+            here only where there was no screen.
         asked_tokenizer: The tokenizer that was asked for, or the size of a trained vocabulary.
         vocabulary: The tokenizer that was used.
     """
-    is_screened = near_duplicates.threshold is not None
+    flags = [] if near_duplicates is None else near_duplicates.flags()
+    is_screened = near_duplicates is not None and near_duplicates.threshold is not None
     for channel in channels:
         name, manifest = channel.asked.name, manifests[channel.asked.name]
         left_out = [path for source, _ in channel.parts for path in source.left_out]
@@ -60,7 +61,7 @@ def find_warnings(
             f"each document starts with the beginning-of-sequence token (id {vocabulary.bos_id}); "
             "set add_bos: false to leave it out"
         )
-    yield from (flag.sentence for flag in near_duplicates.flags())
+    yield from (flag.sentence for flag in flags)
     for overlap in () if is_screened else overlaps:
         yield (
             f"channels {' and '.join(overlap.channels)}: {overlap.documents} documents are in both"
@@ -71,4 +72,26 @@ def find_warnings(
         yield (
             f"tokenizer: the text yields a vocabulary of {vocabulary.size}, not of "
             f"{asked_tokenizer}; there is too little of it"
+        )
+
+
+def note_earlier_version(known: Prepared, add_bos: bool | None) -> Iterator[str]:
+    """What an earlier version did otherwise; its text is kept, as runs were trained on it.
+
+    Args:
+        known: What was prepared.
+        add_bos: Whether documents are to start with the beginning-of-sequence token, as asked.
+    """
+    # Earlier versions did not record the token; reading a tokenizer takes seconds.
+    silent = [name for name, m in known.channels.items() if "bos_id" not in m.model_fields_set]
+    if silent and read_vocabulary(known.tokenizer_path, add_bos).bos_id is not None:
+        yield (
+            f"channels {', '.join(silent)}: prepared without the beginning-of-sequence token, "
+            "which the tokenizer adds; set add_bos: true to prepare them with it"
+        )
+    if known.near_duplicates is None:
+        yield (
+            "prepared without the screen for near-duplicates; set near_duplicates: "
+            f"{DEFAULT_THRESHOLD} to screen the text (where validation text is then left out, runs "
+            "are planned anew)"
         )

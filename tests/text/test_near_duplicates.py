@@ -302,6 +302,11 @@ def test_what_an_earlier_version_prepared_is_kept(corpus: Corpus) -> None:
     assert kept.evaluated("law") == kept.channels["law"].valid
     assert any("set near_duplicates: 0.4 to screen" in line for line in kept.warnings)
     shards = {name: m.model_dump() for name, m in kept.channels.items()}
+    (folder / "law" / "train.bin").write_bytes(b"damaged")
+    mended = corpus.prepare()
+    assert not mended.did_nothing
+    assert mended.near_duplicates is None
+    assert mended.evaluated("law") == kept.evaluated("law")
     screened = corpus.prepare(near_duplicates=0.4)
     assert {name: m.model_dump() for name, m in screened.channels.items()} == shards
     assert screened.evaluated("law") != screened.channels["law"].valid
