@@ -9,7 +9,7 @@ Tables are synthetic, as in ``calibration.py``: three sizes, three rates, five s
 truth is a law of the package (``annealed``) or a form that it does not have (``outside``); the
 target is twice the largest size. Each choice is simulated, fitted with the table, and asked again.
 
-    python experiments/next_runs.py --tables 12 --processes 2 --out next_runs.jsonl
+    python experiments/next_runs.py --tables 4 --processes 2 --out next_runs.jsonl
     python experiments/next_runs.py --show next_runs.jsonl
 
 A table takes about 15 CPU seconds. Result: ``next_runs.md`` in this folder.
@@ -199,7 +199,7 @@ def page(found: pd.DataFrame) -> str:
 def main() -> None:
     """Run the tables, or show those of a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--tables", type=int, default=12)
+    parser.add_argument("--tables", type=int, default=4)
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("next_runs.jsonl"))
