@@ -9,11 +9,10 @@ synthetic tables of the four truths of ``calibration.py``. Faults are planted: e
 run is raised or lowered by a part of its loss, in one channel or in both. They are planted in runs
 of the bundled tables and of synthetic tables, each table with one fault.
 
-Command, about 15 CPU minutes on one core of a shared machine::
+Command, more than 11 CPU minutes on one core of a shared machine; it writes ``bad_runs.md`` in this
+folder at its end::
 
-    OMP_NUM_THREADS=1 python experiments/bad_runs.py --tables 40
-
-Result: ``bad_runs.md`` in this folder.
+    OMP_NUM_THREADS=1 python experiments/bad_runs.py --tables 15
 """
 
 from __future__ import annotations
@@ -141,7 +140,7 @@ def measure_cost() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=int, default=40, help="synthetic tables per truth")
+    parser.add_argument("--tables", type=int, default=15, help="synthetic tables per truth")
     count = parser.parse_args().tables
     healthy = [*real(), *synthetic(count)]
     alarms: dict[str, list[str]] = {}
