@@ -11,10 +11,10 @@ Result in CPU s of one thread, on 2 cores of a shared machine with Python 3.11. 
 was drawn and every fold was searched from random starts:
 
                                   before     now
-    large table, 1000 draws         93.6    16.1
-    zh_annealed, 200 draws           8.3     3.6
-    code, 200 draws                  4.0     1.0
-    code_lr, 200 draws               3.5     0.9
+    large table, 1000 draws         93.6    17.9
+    zh_annealed, 200 draws           8.3     6.3
+    code, 200 draws                  4.0     1.2
+    code_lr, 200 draws               3.5     1.2
 """
 
 from __future__ import annotations
