@@ -38,7 +38,7 @@ def summarise(recommendation: Recommendation) -> list[str]:
 
     Examples:
         >>> print(dcpt.summarise(recommendation)[0])
-        Tentative: train with 60... % domain text at a peak learning rate of ...
+        Tentative: train with 5... % domain text at a peak learning rate of ...
     """
     return [*describe(recommendation), *show_flags(unexplained_flags(recommendation))]
 
