@@ -241,6 +241,7 @@ class Planner:
         return Recorded(
             data_path=self.prepared.folder.name,
             checkpoint_every_s=self.study.training.checkpoint_every_s,
+            micro_batch_sequences=self.study.training.micro_batch_sequences,
             **fields,
         )
 

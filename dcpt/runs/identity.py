@@ -138,6 +138,8 @@ class Recorded(Frozen):
         keep_state_at: Tokens at which the full state is saved, for branches.
         base_path: Checkpoint folder or hub id; for a ladder, folder name of the pre-training run.
         mixture_name: The study's name for a branch's own mixture.
+        micro_batch_sequences: Most sequences in a forward and backward pass; None passes the whole
+            batch at once.
     """
 
     size: str
@@ -150,6 +152,7 @@ class Recorded(Frozen):
     base_n_tokens: int | None = None
     data_path: str = "data"
     checkpoint_every_s: float = 60.0
+    micro_batch_sequences: int | None = None
     save_model: bool = False
     purpose: Purpose = "grid"
 
@@ -176,6 +179,12 @@ class RunConfig(Frozen):
     def name(self) -> str:
         """The folder's name: ``<slug>-<8 hex>``."""
         return f"{self.slug}-{self.identity.hash}"
+
+    @property
+    def micro_batch_sequences(self) -> int:
+        """Most sequences in a forward and backward pass."""
+        batch = self.identity.batch_sequences
+        return min(batch, self.recorded.micro_batch_sequences or batch)
 
     @property
     def n_steps(self) -> int:

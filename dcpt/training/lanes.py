@@ -9,8 +9,9 @@ trains 11 to 18 % more tokens at 1.8M and 6.6M parameters, but loses both proper
 
 from __future__ import annotations
 
+import gc
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +117,7 @@ class Lanes:
                 if self.stopping:  # before it began
                     return Ended(config.name, "stopped")
                 folder.clear_error()
-                yield from train_stepwise(
-                    config, self._study, device=self._device, must_stop=lambda: self.stopping
-                )
+                yield from self._train_within_memory(config)
                 if self.stopping and not folder.is_done(config):
                     return Ended(config.name, "stopped")
         except Exception as error:  # an error of a run must not affect the others
@@ -126,6 +125,61 @@ class Lanes:
                 return Ended(config.name, "crowded", str(error))
             return _failed(config, folder, error)
         return Ended(config.name, "finished")
+
+    def _train_within_memory(self, config: RunConfig) -> Iterator[None]:
+        """Train a run; if it is alone and memory does not suffice, once with half the micro-batch.
+
+        The second attempt resumes from the last saved state.
+
+        Raises:
+            TrainingError: If memory does not suffice for the smaller micro-batch either.
+        """
+        note = None
+        for is_last in (False, True):
+            fits = config.micro_batch_sequences
+            try:
+                yield from train_stepwise(
+                    config,
+                    self._study,
+                    device=self._device,
+                    must_stop=lambda: self.stopping,
+                    note=note,
+                )
+                return
+            except Exception as error:
+                if kind_of(error) != "out_of_memory" or len(self) > 1:
+                    raise
+                if is_last or fits == 1:
+                    raise TrainingError(_memory_words(config, error), "out_of_memory") from error
+            # Frees the failed attempt's tensors where its frames are in a cycle.
+            gc.collect()
+            config = _with_micro_batch(config, fits // 2)
+            note = (
+                f"out of memory with {fits} sequences at a time; goes on with {fits // 2}: write "
+                f"training.micro_batch_sequences: {fits // 2} to start with it"
+            )
+
+
+def _with_micro_batch(config: RunConfig, sequences: int) -> RunConfig:
+    recorded = config.recorded.model_copy(update={"micro_batch_sequences": sequences})
+    return config.model_copy(update={"recorded": recorded})
+
+
+def _memory_words(config: RunConfig, error: Exception) -> str:
+    """Say which setting to try after memory did not suffice."""
+    tried = config.micro_batch_sequences
+    remedy = (
+        f"write training.micro_batch_sequences: {tried // 2} or less"
+        if tried > 1
+        else "shorten training.sequence_tokens, or choose a smaller base or a device with more "
+        "memory"
+    )
+    noun = "sequence" if tried == 1 else "sequences"
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return (
+        f"run {config.name}: out of memory with {tried} {noun} of "
+        f"{config.identity.sequence_tokens} tokens at a time; {remedy} ({reason})"
+    )
 
 
 def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:

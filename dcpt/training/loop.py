@@ -67,11 +67,13 @@ def train_stepwise(
     device: str = "cpu",
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
+    note: str | None = None,
 ) -> Iterator[None]:
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
     On CUDA all parts must run in the same stream, which is not the default stream. The run saves a
-    checkpoint and stops at the first step before which ``must_stop`` is true.
+    checkpoint and stops at the first step before which ``must_stop`` is true. ``note`` is a
+    sentence for the run's journal.
     """
     folder = RunFolder.of(config, study / "runs")
     if folder.is_done(config):
@@ -82,7 +84,7 @@ def train_stepwise(
         if folder.is_done(config):
             return
         folder.write_config(config)
-        yield from _train(config, study, folder, device, stop_at_step, must_stop)
+        yield from _train(config, study, folder, device, stop_at_step, must_stop, note)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"run {config.name}: a file cannot be read or written ({error}); check the disk and "
@@ -105,6 +107,7 @@ def _train(
     device: str,
     stop_at_step: int | None,
     must_stop: Callable[[], bool],
+    note: str | None,
 ) -> Iterator[None]:
     identity, before = config.identity, folder.result() or {}
     data = open_data(config, study)
@@ -112,7 +115,7 @@ def _train(
     check_vocabulary(model, data.vocab_size, f"run {config.name}")
     state = start_state(model.train(), identity, data.validation.border_id)
     work, notes = begin(config, study, state)
-    take_step = Step(state, identity)
+    take_step = Step(state, identity, config.micro_batch_sequences)
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
     weights = {
@@ -120,7 +123,7 @@ def _train(
     }
     logged = max(state.step, *work.known, 0) * identity.batch_tokens
     with Journal(folder, weights, logged) as journal:
-        for words in notes:
+        for words in [*notes, *([note] if note else [])]:
             journal.write_note(words)
         while True:
             n_tokens = state.step * identity.batch_tokens

@@ -30,9 +30,14 @@ class Step:
     Args:
         state: Weights, moments, sums of losses by channel, and the step.
         identity: The run.
+        micro_batch_sequences: Most sequences in a forward and backward pass. With fewer than the
+            batch has, the gradient of the mean over all tokens of the batch is added up in float32:
+            the same up to rounding (and the noise of dropout).
     """
 
-    def __init__(self, state: TrainingState, identity: Identity) -> None:
+    def __init__(
+        self, state: TrainingState, identity: Identity, micro_batch_sequences: int
+    ) -> None:
         self._state, self._identity = state, identity
         self._weights = state.weights
         device = state.loss_sum_C.device
@@ -41,6 +46,7 @@ class Step:
         self._tokens_BT = torch.zeros((sequences, tokens + 1), dtype=torch.int64, device=device)
         self._channel_B = torch.zeros(sequences, dtype=torch.int64, device=device)
         self._loss_and_norm = torch.zeros(2, device=device)
+        self._micro_batches_BT = torch.split(self._tokens_BT, micro_batch_sequences)
         self._graph: Any = None
         self._taken = 0
 
@@ -77,15 +83,33 @@ class Step:
 
     def _compute(self) -> None:
         state = self._state
-        mean, losses_BT = state.forward.losses(self._weights, self._tokens_BT, training=True)
-        mean.backward()  # type: ignore[no-untyped-call]
+        mean, losses_BT = self._add_gradients()
         clip = self._identity.optimizer.clip_norm
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        self._loss_and_norm.copy_(torch.stack([mean.detach(), norm]))
+        self._loss_and_norm.copy_(torch.stack([mean, norm]))
         add = compiled_on_cuda(add_channel_losses, losses_BT)
         add(losses_BT, self._channel_B, state.loss_sum_C, state.loss_tokens_C)
+
+    def _add_gradients(self) -> tuple[Tensor, Tensor]:
+        """Compute the gradient of the mean loss, a micro-batch at a time.
+
+        Returns:
+            The mean over all tokens of the batch, and the losses, shape (B, T).
+        """
+        means, losses = [], []
+        for tokens_BT in self._micro_batches_BT:
+            mean, losses_BT = self._state.forward.losses(self._weights, tokens_BT, training=True)
+            # Sequences are equally long, but the last micro-batch may have fewer of them.
+            share = len(tokens_BT) / len(self._tokens_BT)
+            part = mean if share == 1 else mean * share
+            part.backward()  # type: ignore[no-untyped-call]
+            means.append(part.detach())
+            losses.append(losses_BT)
+        if len(means) == 1:  # adds no kernel to the step of a small model
+            return means[0], losses[0]
+        return torch.stack(means).sum(), torch.cat(losses)
 
     def _can_record(self) -> bool:
         return self._tokens_BT.is_cuda and self._state.forward.is_static

@@ -56,7 +56,7 @@ class _TimedRun:
             check_positions(model, identity.sequence_tokens, f"run {config.name}")
             border_id = 0 if identity.packing == "documents" else None  # any id: the text is random
             self.state = start_state(model, identity, border_id)
-            self._take_step = Step(self.state, identity)
+            self._take_step = Step(self.state, identity, config.micro_batch_sequences)
         random = np.random.default_rng(0)
         embeddings = self.state.model.get_input_embeddings()  # type: ignore[operator]
         shape = (identity.batch_sequences, identity.sequence_tokens + 1)
@@ -87,17 +87,19 @@ def time_steps(
         InputError: If the shape of the base is unknown, or the model does not fit into memory.
     """
     identity, began = config.identity, time.monotonic()
+    on_cpu = device == "cpu"  # where nothing is compiled or asynchronous
     try:
         runs = [_TimedRun(config, study, device) for _ in range(lanes)]
+        seconds, steps = _seconds_of(runs, 1 if on_cpu else FIRST_STEPS + 1), 1
     except (MemoryError, RuntimeError) as error:
         if kind_of(error) != "out_of_memory":
             raise
         raise InputError(
-            f"size {config.recorded.size}: the model does not fit into the memory of {device}; "
-            "choose a smaller model or a machine with more memory"
+            f"size {config.recorded.size}: the model does not fit into the memory of {device} with "
+            f"{config.micro_batch_sequences} sequences at a time; lower "
+            "training.micro_batch_sequences, or choose a smaller model or a machine with more "
+            "memory"
         ) from error
-    on_cpu = device == "cpu"  # where nothing is compiled or asynchronous
-    seconds, steps = _seconds_of(runs, 1 if on_cpu else FIRST_STEPS + 1), 1
     compile_s = time.monotonic() - began
     if not on_cpu or seconds < ENOUGH_S:
         seconds, steps = 0.0, 0

@@ -133,6 +133,14 @@ def test_a_new_batch_size_or_text_is_another_run(prepared: Path) -> None:
     assert not {r.config.identity.hash for r in before} & {r.config.identity.hash for r in after}
 
 
+def test_another_micro_batch_is_the_same_run(prepared: Path) -> None:
+    before = plan(prepared)
+    after = plan(prepared, "batch_sequences: 8", "batch_sequences: 8, micro_batch_sequences: 2")
+    assert [r.name for r in before] == [r.name for r in after]
+    assert {r.config.micro_batch_sequences for r in before} == {8}
+    assert {r.config.micro_batch_sequences for r in after} == {2}
+
+
 def test_trunks_that_verify_are_planned_alone_with_their_base(prepared: Path) -> None:
     before = plan(prepared)
     runs = Workspace(prepared).plan_trunks([Trunk("a", 0.5, 3e-3, n_tokens=10240)], "verify")

@@ -92,7 +92,7 @@ def steps_of(made: Made, config: RunConfig, n: int) -> tuple[Step, list[float]]:
     batch = open_data(config, made.study).mixture.batch(0)
     with own_stream("cuda:0"):
         state = start_state(load_base(config, made.study, "cuda:0").train(), config.identity)
-        step = Step(state, config.identity)
+        step = Step(state, config.identity, config.micro_batch_sequences)
         return step, [float(step(batch)[0]) for _ in range(n)]
 
 

@@ -247,7 +247,16 @@ def test_a_model_too_large_for_memory_is_named(made: Made, monkeypatch: pytest.M
         torch.empty(2**62, dtype=torch.uint8)  # what torch raises for it is the test's input
 
     monkeypatch.setattr(timing, "_TimedRun", build)
-    with pytest.raises(InputError, match="the model does not fit into the memory of cpu; choose"):
+    with pytest.raises(InputError, match="memory of cpu with 4 sequences at a time; lower"):
+        time_steps(made.trunk(4), made.study)
+
+
+def test_a_batch_too_large_for_memory_is_named(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_step(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(timing._TimedRun, "take_step", take_step)
+    with pytest.raises(InputError, match="micro_batch_sequences, or choose a smaller"):
         time_steps(made.trunk(4), made.study)
 
 
