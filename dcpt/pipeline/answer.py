@@ -231,7 +231,8 @@ def report_on(
         notes += [f"Near-duplicates: {flag.sentence}" for flag in study.near_copies]
     return write_report(
         out or folder / "report",
-        runs=load_runs(folder / "runs.csv") if study is None else collect_runs(study),
+        # Not the runs of today: rows of the fit are numbered in its own table.
+        runs=load_runs(folder / "runs.csv"),
         fit=fitted,
         recommendation=answer,
         verification=checked,

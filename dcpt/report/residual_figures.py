@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from dcpt.laws.points.channel_data import points_from_table
 from dcpt.quantities import format_count
 from dcpt.report.cells import channel_name, nats
-from dcpt.report.fit_figures import compare_points
 from dcpt.report.theme import COLOURS, INK, MUTED, PAPER, dress, new_axes, scale_roles
 
 if TYPE_CHECKING:
@@ -47,15 +47,14 @@ class Residuals:
 def find_residuals(fit: Fit, channel: str, runs: pd.DataFrame | None = None) -> Residuals:
     """Compare the fitted points of a channel with the predictions of its weighted laws.
 
+    The two-level model is left out: it follows the points that it is conditioned on, so its
+    residuals there say little.
+
     Args:
         fit: The fitted laws.
         channel: Which losses.
         runs: The runs table that was fitted; without it the sizes are not known.
     """
-    if runs is not None:
-        data, predicted = compare_points(fit, runs, channel)
-        annealed = np.asarray(data.points.get("annealed") > 0)
-        return Residuals(predicted, data.losses - predicted, annealed, data.points.n_params)
     points = fit.residuals()
     points = points[points["channel"] == channel]
     weights = {phase: fit.weights(channel, phase) for phase in points["phase"].unique()}
@@ -72,8 +71,17 @@ def find_residuals(fit: Fit, channel: str, runs: pd.DataFrame | None = None) -> 
         predicted,
         np.asarray(rows["measured"], dtype=np.float64) - predicted,
         np.asarray(rows["phase"] == "annealed"),
-        None,
+        None if runs is None else _sizes(runs, channel, rows.index.to_numpy()),
     )
+
+
+def _sizes(runs: pd.DataFrame, channel: str, rows: NDArray[np.intp]) -> Array | None:
+    """Parameters at rows of the runs table, shape (M,); None where they are not known."""
+    data = points_from_table(runs, channel)
+    if data.points.n_params is None:
+        return None
+    of_row = dict(zip(data.rows.tolist(), data.points.n_params, strict=True))
+    return np.array([of_row[row] for row in rows.tolist()], dtype=np.float64)
 
 
 def plot_predicted_measured(

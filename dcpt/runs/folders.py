@@ -240,7 +240,11 @@ class RunFolder:
         """Check the records; returns the hashes in the result."""
         config, result = self.config(), self.result()
         if result is None:
-            list(self.events())
+            points = {point["n_tokens"] for point in self.points()}
+            is_trunk = config is not None and config.identity.kind == "trunk"
+            if is_trunk and self.checkpoint.exists() and 0 not in points:
+                reason = "a checkpoint was saved, but the point at 0 tokens is missing"
+                raise DamagedFileError(self.metrics, reason, REMEDY)
             return {}
         assert config is not None  # config() refuses a missing file
         written = result.get("metrics")
