@@ -47,13 +47,27 @@ def fit_record(fitted: Fit) -> dict[str, Any]:
     return {
         "fits": fitted.records(),
         "horizons": {name: asdict(horizon) for name, horizon in fitted.horizons().items()},
+        "two_level": two_level_errors(fitted),
         "flags": flags,
         "size_column": fitted.size_column,
     }
 
 
+def two_level_errors(fitted: Fit) -> dict[str, dict[str, float]]:
+    """RMSE of the two-level model at the held-out largest size by channel and phase, nats."""
+    return {
+        name: dict(of.two_level.held_out)
+        for name, of in fitted.by_channel.items()
+        if of.two_level is not None
+    }
+
+
 def law_table(fitted: Fit) -> Table:
-    """The laws of every channel with weight: held-out errors in nats, kinds of warnings."""
+    """The laws of every channel with weight: held-out errors in nats, kinds of warnings.
+
+    The two-level model has weights of its own at every point, and its error is that of the held-out
+    largest size alone.
+    """
     rows = [
         (
             law["channel"],
@@ -65,6 +79,11 @@ def law_table(fitted: Fit) -> Table:
         )
         for law in fitted.records()
         if law["weight"][law["held_out_phase"]] >= _SHOWN_WEIGHT
+    ]
+    rows += [
+        (channel, "two-level", phase, "by point", f"{error:.3f}", "")
+        for channel, errors in two_level_errors(fitted).items()
+        for phase, error in errors.items()
     ]
     table = make_table(
         f"laws by weight (N: {fitted.size_column or 'not named'}); error in nats on held-out runs",
