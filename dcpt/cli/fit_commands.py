@@ -13,6 +13,7 @@ from dcpt.cli.options import (
     BaseTokens,
     Channels,
     Columns,
+    FixedRate,
     Json,
     Laws,
     Level,
@@ -21,6 +22,9 @@ from dcpt.cli.options import (
     Schedules,
     SizeColumn,
     Table,
+    TargetLimit,
+    TargetSize,
+    TargetTokens,
     WarmupTokens,
     Without,
     is_table,
@@ -314,19 +318,13 @@ def predict(
 
 def recommend(
     place: Place,
-    n_params: Annotated[str | None, typer.Option(help="Parameters of the target, e.g. 7B.")] = None,
-    n_tokens: Annotated[
-        str | None, typer.Option(help="CPT tokens of the target, decay included.")
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
-    ] = None,
+    n_params: TargetSize = None,
+    n_tokens: TargetTokens = None,
+    limit: TargetLimit = None,
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
     base_n_tokens: BaseTokens = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Fix the learning rate at this value.")
-    ] = None,
+    learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
     level: Level = 0.9,
     law: OwnLaws = None,

@@ -29,6 +29,12 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="n_params=N reads the table's column N as n_params. Repeatable."),
 ]
+TargetSize = Annotated[str | None, typer.Option(help="Parameters of the target, e.g. 7B.")]
+TargetTokens = Annotated[str | None, typer.Option(help="CPT tokens of the target, decay included.")]
+TargetLimit = Annotated[
+    str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
+]
+FixedRate = Annotated[float | None, typer.Option(help="Fix the learning rate at this value.")]
 BaseLosses = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,12 +10,16 @@ from dcpt.cli.options import (
     BaseLosses,
     BasePeak,
     BaseTokens,
+    FixedRate,
     Json,
     Laws,
     Level,
     OwnLaws,
     Place,
     StudyFile,
+    TargetLimit,
+    TargetSize,
+    TargetTokens,
     WarmupTokens,
     Workers,
     read_shares,
@@ -46,19 +50,13 @@ def next_runs(
         bool,
         typer.Option("--write", help="Write the runs to next_runs.yaml, for the study to include."),
     ] = False,
-    n_params: Annotated[str | None, typer.Option(help="Parameters of the target, e.g. 7B.")] = None,
-    n_tokens: Annotated[
-        str | None, typer.Option(help="CPT tokens of the target, decay included.")
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
-    ] = None,
+    n_params: TargetSize = None,
+    n_tokens: TargetTokens = None,
+    limit: TargetLimit = None,
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
     base_n_tokens: BaseTokens = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Fix the learning rate at this value.")
-    ] = None,
+    learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
     level: Level = 0.9,
     law: OwnLaws = None,

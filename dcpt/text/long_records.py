@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-from dcpt.text.record_text import PARAGRAPHS, Fault, text_of_record
+from dcpt.text.record_text import PARAGRAPHS, Fault, is_whole, text_of_record
 
 _LONGEST_KEY = 1 << 20
 # Characters and whole escapes of a string: a surrogate pair is one unit, so that none is cut.
@@ -132,7 +132,7 @@ def read_long_record(blocks: Iterable[str], text_field: str) -> Iterator[str | F
     scanner = _Scanner(blocks, text_field)
     try:
         for piece in scanner.texts():
-            if not _is_whole(piece):
+            if not is_whole(piece):
                 words = f"{text_field!r} holds half of a surrogate pair; write the whole character"
                 yield Fault("surrogate", words)
                 return
@@ -153,11 +153,3 @@ def read_long_record(blocks: Iterable[str], text_field: str) -> Iterator[str | F
     text = text_of_record(record, text_field)
     if isinstance(text, Fault):
         yield text
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -107,7 +107,7 @@ def text_of_record(
     if isinstance(found, list | tuple) and all(isinstance(part, str) for part in found):
         found = PARAGRAPHS.join(found)
     if isinstance(found, str):
-        return found if _is_whole(found) else _half_character(text_field)
+        return found if is_whole(found) else _half_character(text_field)
     if isinstance(found, list) and all(isinstance(part, Mapping) for part in found):
         return Fault(
             "chat",
@@ -119,7 +119,8 @@ def text_of_record(
     )
 
 
-def _is_whole(text: str) -> bool:
+def is_whole(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which has no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
