@@ -24,6 +24,10 @@ FEWEST_ROWS = 1024
 the gradient of the head (vocabulary x width numbers per chunk) would take longer than computing
 it."""
 
+FEWEST_ROWS_ON_CUDA = 4096
+"""As ``FEWEST_ROWS``: a GPU is faster in its products than in its memory. At a vocabulary of
+152,000 a chunk has 1.2 GB of logits in bfloat16."""
+
 
 def mean_loss(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the cross entropy after a linear head, in float32 whatever the dtype of the products.
@@ -74,11 +78,22 @@ class _MeanLoss(torch.autograd.Function):
         return hidden_grad * grads[0], head_grad * grads[0], None
 
 
+def rows_at_a_time(n_rows: int, vocabulary: int, *, on_cuda: bool) -> int:
+    """Rows of a chunk: as few chunks as possible, all but the last equally long.
+
+    Args:
+        n_rows: Rows of all chunks.
+        vocabulary: Logits of a row.
+        on_cuda: Whether they are computed on a GPU.
+    """
+    fewest = FEWEST_ROWS_ON_CUDA if on_cuda else FEWEST_ROWS
+    n_chunks = -(-n_rows // max(fewest, LOGITS // vocabulary))
+    return -(-n_rows // n_chunks)
+
+
 def _chunks(head_VD: Tensor, targets_M: Tensor) -> Iterator[slice]:
-    """Cut the rows into as few chunks as possible, all but the last equally long."""
     n = len(targets_M)
-    n_chunks = -(-n // max(FEWEST_ROWS, LOGITS // len(head_VD)))
-    rows = -(-n // n_chunks)
+    rows = rows_at_a_time(n, len(head_VD), on_cuda=head_VD.is_cuda)
     return (slice(start, start + rows) for start in range(0, n, rows))
 
 

@@ -1,0 +1,90 @@
+"""The memory of a step, estimated from a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
+
+from dcpt.training.memory import count_from_config, estimate_memory
+
+
+def qwen(**fields: Any) -> Qwen2Config:
+    """Configure a model of the shape of Qwen2.5-0.5B, unless fields say otherwise."""
+    shape = {
+        "vocab_size": 151_936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    }
+    return Qwen2Config(**{**shape, **fields})
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_parameter_is_counted_once(tied: bool) -> None:
+    config = qwen(hidden_size=64, vocab_size=500, num_hidden_layers=2, tie_word_embeddings=tied)
+    model = AutoModelForCausalLM.from_config(config)
+    n_params = sum(p.numel() for p in model.parameters())
+    assert count_from_config(config) == n_params
+    memory = estimate_memory(config, 512, 2)
+    assert memory.weights == memory.gradients == 4 * n_params
+    assert memory.moments == 8 * n_params
+    assert memory.copies == 2 * n_params
+
+
+def test_the_estimate_grows_with_the_micro_batch_and_shrinks_with_checkpointing() -> None:
+    config = qwen()
+    whole, half = (estimate_memory(config, 4096, n) for n in (8, 4))
+    assert whole.activations == 2 * half.activations
+    assert whole.weights == half.weights
+    saving = estimate_memory(config, 4096, 8, checkpointing=True)
+    assert saving.activations < whole.activations / 5
+    assert whole.n_bytes - saving.n_bytes == whole.activations - saving.activations
+
+
+def test_gpus_share_weights_gradients_and_moments() -> None:
+    config = qwen(hidden_size=3584, num_attention_heads=28, intermediate_size=18_944)
+    alone, shared = (estimate_memory(config, 4096, 1, n_gpus=n) for n in (1, 4))
+    for part in ("weights", "gradients", "moments"):
+        assert getattr(shared, part) == pytest.approx(getattr(alone, part) / 4, rel=1e-6)
+    assert shared.activations == alone.activations
+
+
+def test_activations_are_what_a_layer_keeps_for_its_backward_pass() -> None:
+    """Eager code keeps more than a compiled layer, which computes some of it again."""
+    shape = {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512}
+    sizes = []
+    for layers in (1, 3):
+        config = qwen(**shape, num_hidden_layers=layers, vocab_size=100)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            result = model(input_ids=torch.zeros((2, 256), dtype=torch.int64), use_cache=False)
+        sizes.append(sum(kept.values()) - 4 * sum(p.numel() for p in model.parameters()))
+        del result
+    estimates = [
+        estimate_memory(
+            qwen(**shape, num_hidden_layers=n, vocab_size=100), 256, 2, dtype="float32"
+        ).activations
+        for n in (1, 3)
+    ]
+    assert 0.5 < (estimates[1] - estimates[0]) / (sizes[1] - sizes[0]) < 1.0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "mistral", "qwen2_moe", "mamba"])
+def test_other_families_have_an_estimate(family: str) -> None:
+    config = AutoConfig.for_model(family, vocab_size=300, num_hidden_layers=2)
+    memory = estimate_memory(config, 64, 1)
+    assert memory.weights == 4 * count_from_config(config)
+    assert 0 < memory.activations < 2**30
