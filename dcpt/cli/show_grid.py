@@ -61,7 +61,7 @@ class GridView(ABC):
         self.show(queue, self.status)
 
     def _is_slow_bfloat16(self) -> bool:
-        on_cpu = any(slot.device == "cpu" for slot in self.slots)
+        on_cpu = any(not slot.is_accelerator for slot in self.slots)
         return on_cpu and any(run.config.identity.dtype == "bfloat16" for run in self.planned)
 
     def begin(self, queue: RunQueue) -> None:  # noqa: B027 (a view may show nothing here)

@@ -19,14 +19,24 @@ class Slot:
     """Resources of a worker.
 
     Attributes:
-        device: The device.
+        devices: The devices; a run over several of them is sharded.
         threads: Threads to use on the CPU.
         lanes: Number of small runs to train side by side.
     """
 
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
     threads: int = 1
     lanes: int = 1
+
+    @property
+    def device(self) -> str:
+        """The first device, on which runs of a single device train."""
+        return self.devices[0]
+
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether the devices are not the CPU."""
+        return self.device != "cpu"
 
     def lanes_for(self, n_params: float) -> int:
         """Number of runs of models of this size to train side by side."""
@@ -50,9 +60,9 @@ def choose_slots(workers: int | None = None) -> list[Slot]:
 
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        return [Slot(f"cuda:{i % count}", lanes=GPU_LANES) for i in range(workers or count)]
+        return [Slot((f"cuda:{i % count}",), lanes=GPU_LANES) for i in range(workers or count)]
     cores = count_cores()
     count = workers or cores
     # torch's number of threads respects OMP_NUM_THREADS, so several grids can share a machine.
     threads = max(1, min(torch.get_num_threads(), cores // count))
-    return [Slot("cpu", threads) for _ in range(count)]
+    return [Slot(threads=threads) for _ in range(count)]

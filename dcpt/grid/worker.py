@@ -46,7 +46,7 @@ def work(connection: Connection, study: str, slot: Slot, parent: int) -> None:
                 lanes.add(RunConfig.model_validate(message))
         for ended in lanes.advance():
             _send(connection, (ended.run, ended.state, ended.words))
-            if ended.state == "failed" and slot.device != "cpu":
+            if ended.state == "failed" and slot.is_accelerator:
                 # After an error of the device nothing works in this process: it ends here, and its
                 # other runs continue in a new process.
                 torch.cuda.synchronize(slot.device)
