@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from dcpt.errors import InputError
 from dcpt.training.compiling import compiled_on_cuda
-from dcpt.training.llama import fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.llama import fused_hidden, is_fusible, rotary_tables
 from dcpt.training.losses import mean_loss
 from dcpt.training.probes import draws_random_numbers, is_static, plain_head
+from dcpt.training.recompute import Recompute
 
 Dtype = Literal["float32", "bfloat16"]
 Weights = dict[str, Tensor]
@@ -62,24 +63,32 @@ class Forward:
     Attributes:
         draws: Whether training draws random numbers (dropout).
         is_static: Whether a training step always runs the same sequence of kernels.
+        can_checkpoint: Whether layers can be computed again in the backward pass.
     """
 
     def __init__(self, model: nn.Module, dtype: Dtype, border_id: int | None = None) -> None:
         self._border_id = border_id
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._shell: Any = _empty_copy(model)
+        self._recompute = Recompute(self._shell)
         self._aliases = _aliases_of(model)
         self._head = plain_head(model)
         self.draws = draws_random_numbers(model)
         self.is_static = is_static(model) and not self.draws
         on_cuda = next(model.parameters()).is_cuda
-        self._is_fused = on_cuda and self._head is not None and is_plain_llama(model)
+        self.can_checkpoint = self._recompute.is_possible
+        self._is_fused = on_cuda and self._head is not None and is_fusible(model)
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
         if border_id is not None:
             self._check_borders(weights_of(model), border_id)
 
     def losses(
-        self, weights: Weights, tokens: Tensor, *, training: bool = False
+        self,
+        weights: Weights,
+        tokens: Tensor,
+        *,
+        training: bool = False,
+        checkpointing: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Compute the cross entropy of every target, in float32.
 
@@ -87,6 +96,8 @@ class Forward:
             weights: The result of ``weights_of``.
             tokens: Ids of shape (B, T + 1): inputs and targets.
             training: Whether dropout is on.
+            checkpointing: Whether the backward pass computes each layer again from its input, if
+                the model has marked layers. It changes the memory, not the losses.
 
         Returns:
             The mean, a scalar to differentiate, and the losses in nats, shape (B, T), without
@@ -94,25 +105,34 @@ class Forward:
         """
         inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
         self._shell.train(training)
-        hidden = self._hidden(weights, inputs).flatten(0, 1)
+        hidden = self._hidden(weights, inputs, checkpointing).flatten(0, 1)
         if self._head is None:
             losses = functional.cross_entropy(hidden.float(), targets, reduction="none")
             return losses.mean(), losses.detach().view_as(inputs)
         mean, losses = mean_loss(hidden.to(self._dtype), weights[self._head], targets)
         return mean, losses.view_as(inputs)
 
-    def _hidden(self, weights: Weights, ids: Tensor) -> Tensor:
+    def _hidden(self, weights: Weights, ids: Tensor, checkpointing: bool) -> Tensor:
         """Last hidden states if the model has a plain head, else logits."""
-        if not self.is_static:
-            return self._call(weights, ids)
         if not self._is_fused:
-            return compiled_on_cuda(self._call, ids)(weights, ids)
+            if self.is_static and not checkpointing:
+                return compiled_on_cuda(self._call, ids)(weights, ids)
+            # Each layer is compiled by itself: what computes it again is not part of a program.
+            with self._recompute.switched(checkpointing):
+                return self._call(weights, ids)
         T = ids.shape[1]
         if T not in self._rotary:
             self._rotary[T] = rotary_tables(weights["model.rotary_emb.inv_freq"], T)
             torch.cuda.synchronize()  # other runs read the tables from their own streams
-        config, positions = self._shell.config, self._positions(ids)
-        return fused_hidden(config, weights, ids, self._rotary[T], self._dtype, positions)
+        return fused_hidden(
+            self._shell.config,
+            weights,
+            ids,
+            self._rotary[T],
+            self._dtype,
+            self._positions(ids),
+            checkpointing=checkpointing,
+        )
 
     @torch.no_grad()
     def _check_borders(self, weights: Weights, border_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Llama's forward pass with fewer and larger products.
+"""The forward pass of Llama and its relatives with fewer and larger products.
 
 ``transformers`` multiplies the same hidden states by three weights in attention and by two in the
 MLP. In a small model each of these products is too short to fill an accelerator: with a single
@@ -10,24 +10,39 @@ gains nothing and copies more. Weights keep the names and shapes of ``transforme
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from dcpt.training.compiling import compiled_on_cuda
 
 STATIC_ROPE = ("default", "linear", "llama3")
 """Rotary embeddings whose frequencies do not depend on the length of the sequence."""
 
-LAYER = (
-    "input_layernorm",
-    *(f"self_attn.{name}_proj" for name in "qkvo"),
-    "post_attention_layernorm",
-    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""Models whose layers are computed here."""
+
+PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+
+REQUIRED = (
+    "input_layernorm.weight",
+    *(f"{name}.weight" for name in PROJECTIONS),
+    "self_attn.o_proj.weight",
+    "post_attention_layernorm.weight",
+    *(f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")),
 )
-"""Modules of a layer, each with a single weight."""
+"""Weights of every layer."""
+
+BIASES = tuple(f"{name}.bias" for name in PROJECTIONS)
+"""Biases of query, key and value, as in Qwen2."""
+
+NORMS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+"""Norms of each query and each key, as in Qwen3."""
 
 MOST_LAYERS = 6
 """Layers that are compiled together: thirty together compile three times as long as in five pieces.
@@ -35,15 +50,29 @@ In pieces of a single layer small models train 3 % fewer tokens, in pieces of si
 (``experiments/benchmarks/train.md``)."""
 
 
-def is_plain_llama(model: Any) -> bool:
+LONG_TOKENS = 1024
+"""Sequences from which on cuDNN computes attention; shorter ones leave it little to do."""
+
+FOR_LONG = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+"""Kernels for long sequences, the first that supports the tensors. torch itself asks cuDNN last."""
+
+
+def is_fusible(model: Any) -> bool:
     """Whether ``fused_hidden`` is this model's forward pass."""
     config = model.config
+    if type(model).__name__ not in FAMILIES:
+        return False
+    layer = {name for name, _ in model.model.layers[0].named_parameters()}
     return (
-        type(model).__name__ == "LlamaForCausalLM"
-        and not config.attention_bias
-        and not config.mlp_bias
+        layer in [{*REQUIRED, *more} for more in ((), BIASES, NORMS)]
         and not config.attention_dropout
         and config.hidden_act == "silu"
+        and getattr(config, "sliding_window", None) is None
         and config.rope_parameters["rope_type"] in STATIC_ROPE
     )
 
@@ -79,8 +108,10 @@ def fused_hidden(
     tables: tuple[Tensor, Tensor],
     dtype: torch.dtype,
     positions: Tensor | None = None,
+    *,
+    checkpointing: bool = False,
 ) -> Tensor:
-    """Last hidden states of a ``LlamaForCausalLM``.
+    """Last hidden states of a model for which ``is_fusible`` holds.
 
     Args:
         config: Configuration of the model.
@@ -90,6 +121,7 @@ def fused_hidden(
         dtype: Dtype of the matrix products; all else is float32, as under autocast.
         positions: Position of each token within its document, shape (B, T), if documents are
             separated.
+        checkpointing: Whether the backward pass computes each layer again from its input.
 
     Returns:
         Shape (B, T, width), float32.
@@ -98,16 +130,28 @@ def fused_hidden(
     mask = None if positions is None else same_document(positions)[:, None]
     x = compiled_on_cuda(_embed, ids)(ids, weights["model.embed_tokens.weight"], config)
     layers = compiled_on_cuda(_layers, ids)
-    for some in _pieces(config.num_hidden_layers):
-        own = [[weights[f"model.layers.{i}.{name}.weight"] for name in LAYER] for i in some]
-        x = layers(config, own, x, tables, mask, dtype)
+    for some in _pieces(config.num_hidden_layers, 1 if checkpointing else MOST_LAYERS):
+        own = [_of_layer(weights, i) for i in some]
+        if checkpointing:
+            # Nothing random is drawn, and a recorded step may not read the random state.
+            how = {"use_reentrant": False, "preserve_rng_state": False}
+            x = checkpoint(layers, config, own, x, tables, mask, dtype, **how)
+        else:
+            x = layers(config, own, x, tables, mask, dtype)
     normalize = compiled_on_cuda(_normalize, ids)
     return normalize(x, weights["model.norm.weight"], config.rms_norm_eps)
 
 
-def _pieces(n_layers: int) -> Iterator[range]:
+def _of_layer(weights: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """The weights of a layer by their names in it."""
+    prefix = f"model.layers.{number}."
+    names = (name for name in (*REQUIRED, *BIASES, *NORMS) if prefix + name in weights)
+    return {name: weights[prefix + name] for name in names}
+
+
+def _pieces(n_layers: int, most: int) -> Iterator[range]:
     """Cut the layers into as few pieces as possible, of at most two lengths."""
-    n_pieces = -(-n_layers // MOST_LAYERS)
+    n_pieces = -(-n_layers // most)
     for k in range(n_pieces):
         yield range(n_layers * k // n_pieces, n_layers * (k + 1) // n_pieces)
 
@@ -120,7 +164,7 @@ def _embed(ids: Tensor, embed: Tensor, config: Any) -> Tensor:
 
 def _layers(
     config: Any,
-    weights: list[list[Tensor]],
+    weights: list[dict[str, Tensor]],
     x: Tensor,
     tables: tuple[Tensor, Tensor],
     mask: Tensor | None,
@@ -134,43 +178,67 @@ def _layers(
 
 def _layer(
     config: Any,
-    weights: list[Tensor],
+    weights: dict[str, Tensor],
     x: Tensor,
     tables: tuple[Tensor, Tensor],
     mask: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Apply a layer with weights in the order of ``LAYER``; ``x`` has shape (B, T, width)."""
-    B, T, _ = x.shape
-    heads, shared, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    before_attention, query, key, value, out, before_mlp, gate, up, down = weights
-    cos_T1D, sin_T1D = tables
+    """Apply a layer; ``weights`` by their names in it, ``x`` of shape (B, T, width)."""
+    epsilon = config.rms_norm_eps
 
-    def multiply(x: Tensor, *matrices: Tensor) -> Tensor:
-        return x.to(dtype) @ torch.cat([matrix.to(dtype) for matrix in matrices]).T
+    def multiply(x: Tensor, *names: str) -> Tensor:
+        matrix = torch.cat([weights[f"{name}.weight"].to(dtype) for name in names])
+        if f"{names[0]}.bias" not in weights:
+            return x.to(dtype) @ matrix.T
+        bias = torch.cat([weights[f"{name}.bias"].to(dtype) for name in names])
+        return functional.linear(x.to(dtype), matrix, bias)
+
+    h = _normalize(x, weights["input_layernorm.weight"], epsilon)
+    qkv = multiply(h, *PROJECTIONS)
+    norms = [weights[name] for name in NORMS if name in weights]
+    mixed = _attend(config, qkv, tables, mask, norms)
+    x = x + multiply(mixed, "self_attn.o_proj")
+    h = _normalize(x, weights["post_attention_layernorm.weight"], epsilon)
+    opened, passed = multiply(h, "mlp.gate_proj", "mlp.up_proj").chunk(2, -1)
+    return x + multiply(functional.silu(opened) * passed, "mlp.down_proj")
+
+
+def _attend(
+    config: Any,
+    qkv: Tensor,
+    tables: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    norms: list[Tensor],
+) -> Tensor:
+    """Rotate queries and keys and attend; input and output have shape (B, T, ...)."""
+    B, T, _ = qkv.shape
+    heads, shared = config.num_attention_heads, config.num_key_value_heads
+    size = qkv.shape[-1] // (heads + 2 * shared)
+    cos_T1D, sin_T1D = tables
 
     def rotate(x_BTHD: Tensor) -> Tensor:
         swapped = x_BTHD.roll(size // 2, -1)  # swaps the halves, in the backward pass too
-        return (x_BTHD * cos_T1D + swapped * sin_T1D).to(dtype)
+        return (x_BTHD * cos_T1D + swapped * sin_T1D).to(qkv.dtype)
 
-    h = _normalize(x, before_attention, config.rms_norm_eps)
-    qkv = multiply(h, query, key, value).view(B, T, -1, size)
-    qk, v = torch.split(qkv, [heads + shared, shared], dim=2)
+    qk, v = torch.split(qkv.view(B, T, -1, size), [heads + shared, shared], dim=2)
+    if norms:
+        of_query, of_key = norms
+        q, k = torch.split(qk.float(), [heads, shared], dim=2)
+        epsilon = config.rms_norm_eps
+        qk = torch.cat([_normalize(q, of_query, epsilon), _normalize(k, of_key, epsilon)], dim=2)
     q, k = torch.split(rotate(qk), [heads, shared], dim=2)
     if mask is not None:  # the fast kernels do not support shared heads under a mask
         k, v = (x.repeat_interleave(heads // shared, dim=2) for x in (k, v))
-    mixed = functional.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=mask is None,
-        enable_gqa=mask is None and heads != shared,
-    )
-    x = x + multiply(mixed.transpose(1, 2).reshape(B, T, -1), out)
-    h = _normalize(x, before_mlp, config.rms_norm_eps)
-    opened, passed = multiply(h, gate, up).chunk(2, -1)
-    return x + multiply(functional.silu(opened) * passed, down)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    is_causal, is_shared = mask is None, mask is None and heads != shared
+    attend = partial(functional.scaled_dot_product_attention, is_causal=is_causal)
+    if q.is_cuda and is_causal and T >= LONG_TOKENS:
+        with sdpa_kernel(FOR_LONG, set_priority=True):
+            mixed = attend(q, k, v, enable_gqa=is_shared)
+    else:
+        mixed = attend(q, k, v, attn_mask=mask, enable_gqa=is_shared)
+    return mixed.transpose(1, 2).reshape(B, T, -1)
 
 
 def _normalize(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dcpt.errors import InputError
 from dcpt.training.forward import document_positions, forward_of, weights_of
-from dcpt.training.llama import MOST_LAYERS, fused_hidden, is_plain_llama, rotary_tables
+from dcpt.training.llama import MOST_LAYERS, fused_hidden, is_fusible, rotary_tables
 from dcpt.training.models import build_llama
 
 SHAPE: dict[str, Any] = {
@@ -73,6 +73,32 @@ def test_losses_and_gradients_are_the_models_own(kind: str) -> None:
             torch.testing.assert_close(parameter.grad, grads[name], atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [*MODELS, "dropout"])
+def test_layers_that_are_computed_again_have_the_same_losses_and_gradients(kind: str) -> None:
+    make_model = {**MODELS, "dropout": lambda: make("GPTNeoX", hidden_dropout=0.3)}[kind]
+    model = make_model()
+    forward, weights = forward_of(model, "float32"), weights_of(model)
+    assert forward.can_checkpoint
+    tokens = torch.randint(97, (3, 17))
+    found, kept = [], []
+    for checkpointing in (False, True):
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: (sizes.append(tensor.nbytes), tensor)[1], lambda t: t
+        ):
+            torch.manual_seed(3)
+            mean, losses = forward.losses(
+                weights, tokens, training=True, checkpointing=checkpointing
+            )
+        mean.backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([losses, *grads])
+        kept.append(sum(sizes))
+        model.zero_grad(set_to_none=True)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+    assert kept[1] < kept[0] / 2
+
+
 def test_models_of_one_shape_share_a_forward_pass() -> None:
     first_model, second_model = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
     forward = forward_of(first_model, "float32")
@@ -86,32 +112,44 @@ def test_models_of_one_shape_share_a_forward_pass() -> None:
     assert torch.equal(forward.losses(weights_of(first_model), tokens)[1], loss_before)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
-    "fields",
+    ("kind", "fields"),
     [
-        {"num_key_value_heads": 4},
-        {"num_key_value_heads": 2},
-        {"pad_token_id": 5},
-        {"head_dim": 16, "tie_word_embeddings": True},
-        {"num_hidden_layers": MOST_LAYERS + 1},  # pieces of two lengths
-        {
-            "rope_parameters": {
-                "rope_type": "llama3",
-                "rope_theta": 10_000.0,
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 16,
-            }
-        },
+        ("Qwen2", {}),
+        ("Qwen3", {"head_dim": 8}),
+        ("Qwen3", {"head_dim": 16}),
+        ("Mistral", {"sliding_window": None}),
+        ("Llama", {"num_key_value_heads": 4}),
+        ("Llama", {"num_key_value_heads": 2}),
+        ("Llama", {"pad_token_id": 5}),
+        ("Llama", {"head_dim": 16, "tie_word_embeddings": True}),
+        ("Llama", {"num_hidden_layers": MOST_LAYERS + 1}),  # pieces of two lengths
+        (
+            "Llama",
+            {
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "rope_theta": 10_000.0,
+                    "factor": 8.0,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 16,
+                }
+            },
+        ),
     ],
 )
-def test_fused_products_are_those_of_transformers(fields: dict[str, Any]) -> None:
-    model = make("Llama", **fields)
-    assert is_plain_llama(model)
+def test_fused_products_are_those_of_transformers(
+    kind: str, fields: dict[str, Any], checkpointing: bool
+) -> None:
+    model = make(kind, **fields)
+    assert is_fusible(model)
     ids, weights = torch.randint(97, (2, 24)), weights_of(model)
     tables = rotary_tables(weights["model.rotary_emb.inv_freq"], 24)
-    found = fused_hidden(model.config, weights, ids, tables, torch.float32)
+    found = fused_hidden(
+        model.config, weights, ids, tables, torch.float32, checkpointing=checkpointing
+    )
     expected = model.model(input_ids=ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     weight = torch.randn_like(found)
@@ -134,8 +172,11 @@ def test_what_the_fused_products_leave_out_is_left_to_transformers() -> None:
         {"attention_dropout": 0.1},
         {"rope_parameters": yarn},
     ):
-        assert not is_plain_llama(make("Llama", **fields))
-    assert not is_plain_llama(make("Qwen2"))
+        assert not is_fusible(make("Llama", **fields))
+    windows = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    assert not is_fusible(make("Qwen2", **windows))
+    assert not is_fusible(make("Mistral", sliding_window=8))
+    assert not is_fusible(make("Gemma2", head_dim=8))
 
 
 def test_only_what_is_the_same_every_time_is_recorded() -> None:
