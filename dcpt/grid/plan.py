@@ -242,6 +242,7 @@ class Planner:
             data_path=self.prepared.folder.name,
             checkpoint_every_s=self.study.training.checkpoint_every_s,
             micro_batch_sequences=self.study.training.micro_batch_sequences,
+            activation_checkpointing=self.study.training.activation_checkpointing,
             **fields,
         )
 

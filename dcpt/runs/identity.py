@@ -138,8 +138,10 @@ class Recorded(Frozen):
         keep_state_at: Tokens at which the full state is saved, for branches.
         base_path: Checkpoint folder or hub id; for a ladder, folder name of the pre-training run.
         mixture_name: The study's name for a branch's own mixture.
-        micro_batch_sequences: Most sequences in a forward and backward pass; None passes the whole
-            batch at once.
+        micro_batch_sequences: Most sequences in a forward and backward pass. None chooses it by the
+            memory of a GPU; on the CPU it is the whole batch.
+        activation_checkpointing: Whether the backward pass computes each layer again from its
+            input. None chooses it by the memory of a GPU; on the CPU nothing is computed again.
     """
 
     size: str
@@ -153,6 +155,7 @@ class Recorded(Frozen):
     data_path: str = "data"
     checkpoint_every_s: float = 60.0
     micro_batch_sequences: int | None = None
+    activation_checkpointing: bool | None = None
     save_model: bool = False
     purpose: Purpose = "grid"
 

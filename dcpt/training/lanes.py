@@ -23,6 +23,7 @@ from dcpt.errors import InputError
 from dcpt.runs.folders import ErrorKind, RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
+from dcpt.training.memory import fitted_to
 from dcpt.training.watch import TrainingError
 
 State = Literal["finished", "failed", "elsewhere", "crowded", "stopped"]
@@ -127,16 +128,15 @@ class Lanes:
         return Ended(config.name, "finished")
 
     def _train_within_memory(self, config: RunConfig) -> Iterator[None]:
-        """Train a run; if it is alone and memory does not suffice, once with half the micro-batch.
+        """Train a run; if it is alone and memory does not suffice, once in smaller passes.
 
         The second attempt resumes from the last saved state.
 
         Raises:
-            TrainingError: If memory does not suffice for the smaller micro-batch either.
+            TrainingError: If memory does not suffice for the smaller passes either.
         """
-        note = None
+        note, config = None, fitted_to(self._device, config, self._study)
         for is_last in (False, True):
-            fits = config.micro_batch_sequences
             try:
                 yield from train_stepwise(
                     config,
@@ -149,36 +149,53 @@ class Lanes:
             except Exception as error:
                 if kind_of(error) != "out_of_memory" or len(self) > 1:
                     raise
-                if is_last or fits == 1:
+                smaller = _smaller(config)
+                if is_last or smaller is None:
                     raise TrainingError(_memory_words(config, error), "out_of_memory") from error
             # Frees the failed attempt's tensors where its frames are in a cycle.
             gc.collect()
-            config = _with_micro_batch(config, fits // 2)
+            setting = _setting(smaller)
             note = (
-                f"out of memory with {fits} sequences at a time; goes on with {fits // 2}: write "
-                f"training.micro_batch_sequences: {fits // 2} to start with it"
+                f"out of memory with {_passes(config)}; goes on with {setting}: write it under "
+                "training to start with it"
+            )
+            config = config.model_copy(
+                update={"recorded": config.recorded.model_copy(update=smaller)}
             )
 
 
-def _with_micro_batch(config: RunConfig, sequences: int) -> RunConfig:
-    recorded = config.recorded.model_copy(update={"micro_batch_sequences": sequences})
-    return config.model_copy(update={"recorded": recorded})
+def _smaller(config: RunConfig) -> dict[str, Any] | None:
+    """The next settings that need less memory: half the micro-batch, then checkpointing."""
+    if config.micro_batch_sequences > 1:
+        return {"micro_batch_sequences": config.micro_batch_sequences // 2}
+    if not config.recorded.activation_checkpointing:
+        return {"activation_checkpointing": True}
+    return None
+
+
+def _setting(update: dict[str, Any]) -> str:
+    """A setting as the study has it."""
+    return ", ".join(f"{key}: {str(value).lower()}" for key, value in update.items())
+
+
+def _passes(config: RunConfig) -> str:
+    n = config.micro_batch_sequences
+    return f"{n} {'sequence' if n == 1 else 'sequences'} at a time"
 
 
 def _memory_words(config: RunConfig, error: Exception) -> str:
     """Say which setting to try after memory did not suffice."""
-    tried = config.micro_batch_sequences
+    smaller = _smaller(config)
     remedy = (
-        f"write training.micro_batch_sequences: {tried // 2} or less"
-        if tried > 1
+        f"write {_setting(smaller)} under training"
+        if smaller is not None
         else "shorten training.sequence_tokens, or choose a smaller base or a device with more "
         "memory"
     )
-    noun = "sequence" if tried == 1 else "sequences"
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return (
-        f"run {config.name}: out of memory with {tried} {noun} of "
-        f"{config.identity.sequence_tokens} tokens at a time; {remedy} ({reason})"
+        f"run {config.name}: out of memory with {_passes(config)}, each of "
+        f"{config.identity.sequence_tokens} tokens; {remedy} ({reason})"
     )
 
 

@@ -115,7 +115,12 @@ def _train(
     check_vocabulary(model, data.vocab_size, f"run {config.name}")
     state = start_state(model.train(), identity, data.validation.border_id)
     work, notes = begin(config, study, state)
-    take_step = Step(state, identity, config.micro_batch_sequences)
+    take_step = Step(
+        state,
+        identity,
+        config.micro_batch_sequences,
+        checkpointing=bool(config.recorded.activation_checkpointing),
+    )
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
     weights = {

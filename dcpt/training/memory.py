@@ -9,17 +9,29 @@ import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from dcpt.runs.identity import RunConfig
 from dcpt.training.losses import rows_at_a_time
+from dcpt.training.models import build_untrained
 
 FLOAT = 4
 """Bytes of a float32 number: weights, gradients, moments and the residual stream."""
 
 CONTEXT = 3 * 2**29
 """Bytes of the CUDA context, of the workspaces of cuBLAS, and of gaps between tensors."""
+
+
+USABLE = 0.9
+"""Share of a GPU's memory that a step may need by its estimate."""
+
+ENOUGH_TOKENS = 2048
+"""Tokens of a pass from which on layers are not computed again to make room for more of them. That
+would cost a fourth of the speed; passes of fewer tokens lose as much, since each reads and writes
+all weights and gradients."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,64 @@ def estimate_memory(
         activations=tokens * shape.activation_bytes(e, checkpointing),
         head=rows * shape.vocabulary * (e + FLOAT) + outer * (e + 2 * FLOAT),
     )
+
+
+def fitted_to(device: str, config: RunConfig, study: Path) -> RunConfig:
+    """Choose the micro-batch and activation checkpointing where a run leaves them open.
+
+    Args:
+        device: Where the run trains. The CPU changes nothing.
+        config: The run; its base must be planned, not trained.
+        study: The study's folder.
+
+    Returns:
+        The run with both settings. The run's first steps show whether the estimate was right.
+    """
+    recorded = config.recorded
+    is_set = None not in (recorded.micro_batch_sequences, recorded.activation_checkpointing)
+    if is_set or not device.startswith("cuda"):
+        return config
+    shape = build_untrained(config, study, "meta").config
+    n_bytes = torch.cuda.get_device_properties(device).total_memory
+    return choose_passes(config, shape, n_bytes)
+
+
+def choose_passes(config: RunConfig, shape: Any, n_bytes: int) -> RunConfig:
+    """Choose the largest micro-batch that fits, without checkpointing where that is faster.
+
+    Args:
+        config: The run.
+        shape: Configuration of its model (of ``transformers``).
+        n_bytes: Memory of the GPU.
+
+    Returns:
+        The run with both settings; if nothing fits, with those that need least.
+    """
+    identity, recorded = config.identity, config.recorded
+    batch, tokens = identity.batch_sequences, identity.sequence_tokens
+    # Equal parts of the batch: each other length is compiled for itself.
+    parts = [n for n in range(batch, 0, -1) if batch % n == 0]
+    if recorded.micro_batch_sequences is not None:
+        parts = [config.micro_batch_sequences]
+    given = recorded.activation_checkpointing
+    choices = [False, True] if given is None else [given]
+
+    def fits(n: int, checkpointing: bool) -> bool:
+        memory = estimate_memory(
+            shape, tokens, n, checkpointing=checkpointing, dtype=identity.dtype
+        )
+        return memory.n_bytes <= USABLE * n_bytes
+
+    chosen = parts[-1], choices[-1]
+    for checkpointing in choices:
+        largest = next((n for n in parts if fits(n, checkpointing)), None)
+        is_enough = largest == parts[0] or (largest or 0) * tokens >= ENOUGH_TOKENS
+        if largest is not None and (is_enough or checkpointing == choices[-1]):
+            chosen = largest, checkpointing
+            break
+    n, checkpointing = chosen
+    update = {"micro_batch_sequences": n, "activation_checkpointing": checkpointing}
+    return config.model_copy(update={"recorded": recorded.model_copy(update=update)})
 
 
 def count_from_config(config: Any) -> int:

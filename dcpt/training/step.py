@@ -33,12 +33,18 @@ class Step:
         micro_batch_sequences: Most sequences in a forward and backward pass. With fewer than the
             batch has, the gradient of the mean over all tokens of the batch is added up in float32:
             the same up to rounding (and the noise of dropout).
+        checkpointing: Whether the backward pass computes each layer again from its input.
     """
 
     def __init__(
-        self, state: TrainingState, identity: Identity, micro_batch_sequences: int
+        self,
+        state: TrainingState,
+        identity: Identity,
+        micro_batch_sequences: int,
+        *,
+        checkpointing: bool = False,
     ) -> None:
-        self._state, self._identity = state, identity
+        self._state, self._identity, self._checkpointing = state, identity, checkpointing
         self._weights = state.weights
         device = state.loss_sum_C.device
         sequences, tokens = identity.batch_sequences, identity.sequence_tokens
@@ -100,7 +106,9 @@ class Step:
         """
         means, losses = [], []
         for tokens_BT in self._micro_batches_BT:
-            mean, losses_BT = self._state.forward.losses(self._weights, tokens_BT, training=True)
+            mean, losses_BT = self._state.forward.losses(
+                self._weights, tokens_BT, training=True, checkpointing=self._checkpointing
+            )
             # Sequences are equally long, but the last micro-batch may have fewer of them.
             share = len(tokens_BT) / len(self._tokens_BT)
             part = mean if share == 1 else mean * share

@@ -16,6 +16,7 @@ from dcpt.text.mixture import Batch
 from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
 from dcpt.training.lanes import kind_of
 from dcpt.training.loop import own_stream
+from dcpt.training.memory import fitted_to
 from dcpt.training.models import build_untrained, check_positions, count_parameters
 from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
@@ -56,7 +57,12 @@ class _TimedRun:
             check_positions(model, identity.sequence_tokens, f"run {config.name}")
             border_id = 0 if identity.packing == "documents" else None  # any id: the text is random
             self.state = start_state(model, identity, border_id)
-            self._take_step = Step(self.state, identity, config.micro_batch_sequences)
+            self._take_step = Step(
+                self.state,
+                identity,
+                config.micro_batch_sequences,
+                checkpointing=bool(config.recorded.activation_checkpointing),
+            )
         random = np.random.default_rng(0)
         embeddings = self.state.model.get_input_embeddings()  # type: ignore[operator]
         shape = (identity.batch_sequences, identity.sequence_tokens + 1)
@@ -86,7 +92,8 @@ def time_steps(
     Raises:
         InputError: If the shape of the base is unknown, or the model does not fit into memory.
     """
-    identity, began = config.identity, time.monotonic()
+    config, began = fitted_to(device, config, study), time.monotonic()
+    identity = config.identity
     on_cpu = device == "cpu"  # where nothing is compiled or asynchronous
     try:
         runs = [_TimedRun(config, study, device) for _ in range(lanes)]

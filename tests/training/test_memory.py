@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from run_configs import run_config
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
-from dcpt.training.memory import count_from_config, estimate_memory
+from dcpt.runs.identity import RunConfig
+from dcpt.training.memory import choose_passes, count_from_config, estimate_memory
 
 
 def qwen(**fields: Any) -> Qwen2Config:
@@ -88,3 +90,49 @@ def test_other_families_have_an_estimate(family: str) -> None:
     memory = estimate_memory(config, 64, 1)
     assert memory.weights == 4 * count_from_config(config)
     assert 0 < memory.activations < 2**30
+
+
+def run_of(batch: int, tokens: int, **recorded: Any) -> RunConfig:
+    """Configure a run of some batch."""
+    config = run_config(batch_sequences=batch, sequence_tokens=tokens, dtype="bfloat16")
+    return config.model_copy(update={"recorded": config.recorded.model_copy(update=recorded)})
+
+
+def chosen(config: RunConfig, shape: Any, gib: float) -> tuple[int, bool]:
+    """The micro-batch and checkpointing that are chosen on a GPU of some memory."""
+    recorded = choose_passes(config, shape, int(gib * 2**30)).recorded
+    assert recorded.micro_batch_sequences is not None
+    assert recorded.activation_checkpointing is not None
+    return recorded.micro_batch_sequences, recorded.activation_checkpointing
+
+
+def test_a_batch_that_fits_is_passed_at_once() -> None:
+    shape = qwen(hidden_size=128, num_hidden_layers=4, intermediate_size=352, vocab_size=8192)
+    assert chosen(run_of(32, 512), shape, 80) == (32, False)
+
+
+def test_a_larger_batch_is_passed_in_equal_parts() -> None:
+    n, checkpointing = chosen(run_of(120, 4096), qwen(), 80)
+    assert 120 % n == 0
+    assert 4 <= n < 120
+    assert not checkpointing
+    smaller, _ = chosen(run_of(120, 4096), qwen(), 40)
+    assert smaller < n
+
+
+def test_layers_are_computed_again_where_little_fits_otherwise() -> None:
+    large = qwen(hidden_size=1536, num_hidden_layers=28, num_attention_heads=12)
+    assert chosen(run_of(16, 8192), large, 80) == (2, False)
+    n, checkpointing = chosen(run_of(16, 8192), large, 40)
+    assert checkpointing
+    assert n >= 1
+    assert chosen(run_of(16, 8192), large, 10) == (1, True)  # nothing fits: as little as possible
+
+
+def test_what_a_study_sets_is_not_chosen() -> None:
+    shape = qwen()
+    assert chosen(run_of(128, 4096, micro_batch_sequences=3), shape, 80) == (3, False)
+    assert chosen(run_of(128, 4096, micro_batch_sequences=64), shape, 80) == (64, True)
+    n, checkpointing = chosen(run_of(128, 4096, activation_checkpointing=True), shape, 80)
+    assert checkpointing
+    assert n > chosen(run_of(128, 4096), shape, 80)[0]

@@ -53,6 +53,18 @@ def test_losses_do_not_depend_on_the_micro_batch(
     )
 
 
+@pytest.mark.parametrize("packing", ["concatenated", "documents"])
+def test_losses_do_not_depend_on_checkpointing(made: Made, other: Made, packing: str) -> None:
+    how = {"points": EVERY_STEP, "packing": packing}
+    kept = made.trunk(20, **how)
+    again = made.trunk(20, activation_checkpointing=True, micro_batch_sequences=2, **how)
+    assert again.identity.hash == kept.identity.hash
+    assert again.recorded.activation_checkpointing
+    train(kept, made.study)
+    train(again, other.study)
+    assert_close_points(points_of(other.folder(again)), points_of(made.folder(kept)), within=1e-5)
+
+
 def test_master_weights_and_moments_are_float32(made: Made) -> None:
     config = made.trunk(3, dtype="bfloat16", micro_batch_sequences=2)
     train(config, made.study)
@@ -86,12 +98,14 @@ def limit_memory(patch: pytest.MonkeyPatch, sequences: int) -> list[int]:
     """Let training passes of more sequences fail; returns the sizes of the passes."""
     losses, passes = Forward.losses, []
 
-    def limited(self: Forward, weights: Any, tokens: Any, *, training: bool = False) -> Any:
+    def limited(
+        self: Forward, weights: Any, tokens: Any, *, training: bool = False, **how: Any
+    ) -> Any:
         if training:
             passes.append(len(tokens))
             if len(tokens) > sequences:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return losses(self, weights, tokens, training=training)
+        return losses(self, weights, tokens, training=training, **how)
 
     patch.setattr(Forward, "losses", limited)
     return passes
@@ -119,7 +133,11 @@ def test_out_of_memory_tries_half_the_micro_batch(
 
 @pytest.mark.parametrize(
     ("first", "tried", "remedy"),
-    [(None, [4, 2], "micro_batch_sequences: 1"), (1, [1], "training.sequence_tokens")],
+    [
+        (None, [4, 2], "micro_batch_sequences: 1"),
+        (2, [2, 1], "activation_checkpointing: true"),
+        (1, [1, 1], "training.sequence_tokens"),
+    ],
 )
 def test_out_of_memory_again_says_what_to_set(
     made: Made, monkeypatch: pytest.MonkeyPatch, first: int | None, tried: list[int], remedy: str
