@@ -133,9 +133,9 @@ def fused_hidden(
     for some in _pieces(config.num_hidden_layers, 1 if checkpointing else MOST_LAYERS):
         own = [_of_layer(weights, i) for i in some]
         if checkpointing:
+            arguments = config, own, x, tables, mask, dtype
             # Nothing random is drawn, and a recorded step may not read the random state.
-            how = {"use_reentrant": False, "preserve_rng_state": False}
-            x = checkpoint(layers, config, own, x, tables, mask, dtype, **how)
+            x = checkpoint(layers, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
             x = layers(config, own, x, tables, mask, dtype)
     normalize = compiled_on_cuda(_normalize, ids)

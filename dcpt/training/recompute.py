@@ -35,7 +35,7 @@ class Recompute:
         self.is_possible = bool(layers)
         self._is_on = False
         for layer in layers:
-            layer.forward = partial(self._forward, _Body(layer))  # type: ignore[method-assign]
+            layer.forward = partial(self._forward, _Body(layer))
 
     @contextmanager
     def switched(self, on: bool) -> Iterator[None]:
