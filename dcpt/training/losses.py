@@ -61,12 +61,14 @@ class _MeanLoss(torch.autograd.Function):
         head, gradient_in = head_VD.to(hidden_MD.dtype), compiled_on_cuda(_gradient, hidden_MD)
         losses, hidden_grads, head_grad = [], [], None
         for rows in _chunks(head, targets_M):
-            some, hidden_grad, grad = gradient_in(
-                hidden_MD[rows], head, targets_M[rows], 1 / len(targets_M)
-            )
+            hidden, targets = hidden_MD[rows], targets_M[rows]
+            some, at_target, grad = gradient_in(hidden, head, targets, 1 / len(targets_M))
+            # Outside the compiled function, which would copy all of it to change a number per row.
+            grad.scatter_(1, targets[:, None], at_target[:, None])
             losses.append(some)
-            hidden_grads.append(hidden_grad)
-            head_grad = grad.float() if head_grad is None else head_grad.add_(grad)
+            hidden_grads.append(grad @ head)
+            part = grad.T @ hidden
+            head_grad = part.float() if head_grad is None else head_grad.add_(part)
         losses_M = torch.cat(losses)
         ctx.save_for_backward(torch.cat(hidden_grads), head_grad)
         ctx.mark_non_differentiable(losses_M)
@@ -75,7 +77,8 @@ class _MeanLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
         hidden_grad, head_grad = ctx.saved_tensors
-        return hidden_grad * grads[0], head_grad * grads[0], None
+        # In place: the gradient of a head has 2.2 GB at a width of 3584 and 152,000 ids.
+        return hidden_grad.mul_(grads[0]), head_grad.mul_(grads[0]), None
 
 
 def rows_at_a_time(n_rows: int, vocabulary: int, *, on_cuda: bool) -> int:
@@ -112,10 +115,13 @@ def _only_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 def _gradient(
     hidden: Tensor, head: Tensor, targets: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses of some rows, and gradients by rows and head of their sum times ``scale``."""
+    """Losses of some rows, and the gradient of their sum times ``scale`` by the logits.
+
+    Returns:
+        The losses; the gradient by the logit of each target; the gradient by all other logits.
+    """
     losses, logits, sums = _losses(hidden, head, targets)
     # The scale goes into the exponent, which saves a pass over the logits.
     grad = (logits - (sums[:, None] - math.log(scale))).exp_().to(hidden.dtype)
     at_target = (((-losses).exp() - 1) * scale).to(hidden.dtype)
-    grad.scatter_(1, targets[:, None], at_target[:, None])
-    return losses, grad @ head, grad.T @ hidden
+    return losses, at_target, grad

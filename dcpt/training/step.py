@@ -17,6 +17,10 @@ from dcpt.training.state import TrainingState
 FIRST_STEPS = 2
 """Steps before a graph is recorded: they compile, allocate, and choose kernels."""
 
+MOST_PASSES = 8
+"""Micro-batches of a recorded step. A batch is cut into more of them where a pass takes longer than
+its launches, and a graph of thousands of kernels takes seconds and memory of its own."""
+
 
 class Step:
     """Takes the steps of a run: changes its state, and never waits for the device.
@@ -25,7 +29,7 @@ class Step:
     from Python takes five times as long as running them. On CUDA the third step is recorded as a
     graph, and each later step is a single launch. Steps whose sequence of kernels varies are not
     recorded: mixtures of experts, and dropout, whose noise depends on seed and step so that a
-    resumed run draws the same noise.
+    resumed run draws the same noise; and steps of many micro-batches, whose passes are long.
 
     Args:
         state: Weights, moments, sums of losses by channel, and the step.
@@ -120,7 +124,8 @@ class Step:
         return torch.stack(means).sum(), torch.cat(losses)
 
     def _can_record(self) -> bool:
-        return self._tokens_BT.is_cuda and self._state.forward.is_static
+        is_short = len(self._micro_batches_BT) <= MOST_PASSES
+        return self._tokens_BT.is_cuda and is_short and self._state.forward.is_static
 
     def _record(self) -> Any:
         """Record a step on the current stream, which must not be the device's default one."""
