@@ -14,10 +14,11 @@ from test_resume import elsewhere
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dcpt.runs.identity import RunConfig
-from dcpt.training.forward import forward_of
+from dcpt.training.forward import forward_of, weights_of
 from dcpt.training.lanes import Lanes
 from dcpt.training.loop import own_stream, train
 from dcpt.training.losses import mean_loss
+from dcpt.training.memory import estimate_memory
 from dcpt.training.models import load_base, save_model
 from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
@@ -92,7 +93,12 @@ def steps_of(made: Made, config: RunConfig, n: int) -> tuple[Step, list[float]]:
     batch = open_data(config, made.study).mixture.batch(0)
     with own_stream("cuda:0"):
         state = start_state(load_base(config, made.study, "cuda:0").train(), config.identity)
-        step = Step(state, config.identity, config.micro_batch_sequences)
+        step = Step(
+            state,
+            config.identity,
+            config.micro_batch_sequences,
+            checkpointing=bool(config.recorded.activation_checkpointing),
+        )
         return step, [float(step(batch)[0]) for _ in range(n)]
 
 
@@ -104,6 +110,106 @@ def test_a_step_is_recorded_once_and_goes_on_learning(made: Made) -> None:
     step, few = steps_of(made, config, FIRST_STEPS)
     assert step._graph is None
     assert few == pytest.approx(losses[:FIRST_STEPS], abs=1e-5)
+
+
+def test_a_recorded_step_computes_layers_again(made: Made) -> None:
+    kept = made.trunk(40, warmup_tokens=0)
+    again = made.trunk(40, warmup_tokens=0, activation_checkpointing=True)
+    _, expected = steps_of(made, kept, 12)
+    step, losses = steps_of(made, again, 12)
+    assert step._graph is not None
+    assert losses == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_step_of_many_micro_batches_is_not_recorded(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = made.trunk(40, warmup_tokens=0, micro_batch_sequences=1)
+    step, recorded = steps_of(made, config, 12)
+    assert step._graph is not None
+    monkeypatch.setattr("dcpt.training.step.MOST_PASSES", 2)
+    step, losses = steps_of(made, config, 12)
+    assert step._graph is None
+    assert losses == pytest.approx(recorded, abs=1e-5)
+
+
+def long_model(family: str) -> Any:
+    """A model with heads of a common size, which fast kernels support."""
+    shape = {
+        "vocab_size": 512,
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 8192,
+    }
+    shared = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **shape, **shared)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def gradient_of(
+    model: Any, tokens: torch.Tensor, dtype: str, *, checkpointing: bool = False
+) -> tuple[float, float, int]:
+    """Loss, norm of its gradient, and the bytes that were allocated at most."""
+    forward = forward_of(model, dtype)  # type: ignore[arg-type]
+    model.zero_grad(set_to_none=True)
+    if tokens.is_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    loss, _ = forward.losses(weights_of(model), tokens, training=True, checkpointing=checkpointing)
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    return float(loss), float(norm), torch.cuda.max_memory_allocated()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt_neox"])
+@pytest.mark.parametrize("n_tokens", [2048, 8192])
+def test_long_sequences_have_the_losses_of_the_cpu(family: str, n_tokens: int) -> None:
+    model = long_model(family)
+    tokens = torch.randint(512, (1, n_tokens + 1))
+    loss, norm, _ = gradient_of(model, tokens, "float32")
+    model.cuda()
+    for dtype, within in (("float32", 1e-3), ("bfloat16", 2e-2)):
+        for checkpointing in (False, True):
+            found = gradient_of(model, tokens.cuda(), dtype, checkpointing=checkpointing)
+            assert found[0] == pytest.approx(loss, abs=within)
+            assert found[1] == pytest.approx(norm, rel=3 * within)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gpt_neox"])
+def test_layers_that_are_computed_again_need_less_memory(family: str) -> None:
+    model = long_model(family).cuda()
+    tokens = torch.randint(512, (8, 2049), device="cuda")
+    for _ in range(2):  # the first call compiles
+        kept = gradient_of(model, tokens, "bfloat16")
+        again = gradient_of(model, tokens, "bfloat16", checkpointing=True)
+    assert again[:2] == pytest.approx(kept[:2], rel=1e-4)
+    assert again[2] < 0.7 * kept[2]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_step_needs_about_the_memory_of_its_estimate(checkpointing: bool) -> None:
+    shape = {
+        "vocab_size": 50_000,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": True,
+    }
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen2", **shape))
+    model = model.float()
+    tokens = torch.randint(50_000, (8, 2049), device="cuda")
+    moments = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]
+    for _ in range(2):
+        *_, used = gradient_of(model, tokens, "bfloat16", checkpointing=checkpointing)
+    del moments
+    memory = estimate_memory(model.config, 2048, 8, checkpointing=checkpointing)
+    assert 0.6 * memory.n_bytes < used + memory.context < 1.05 * memory.n_bytes
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])

@@ -1,0 +1,323 @@
+"""How fast does dcpt train bases of 0.5B to 7B parameters, compared with common alternatives?
+
+Question: what share of a GPU's FLOPs does a run use, on one GPU and on several? Each call measures
+one row: a model with random weights of the shape of Qwen2.5-0.5B, 1.5B or 7B, trained on random
+tokens with AdamW and clipped gradients, in bfloat16 with float32 weights and moments:
+
+- ``dcpt``: a run of dcpt, on one GPU;
+- ``hf``: the ``Trainer`` of transformers with ``bf16``, SDPA and ``torch_compile``, and FSDP2 on
+  several GPUs (needs accelerate);
+- ``torchtitan``: its ``Trainer`` (0.2.2) with compiled blocks and loss, and FSDP2 on several GPUs.
+  The shape is that of its Qwen3 without norms of query and key, and so without Qwen2's biases.
+
+*MFU* is (6 N + causal attention) x tokens/s over 989 TFLOP/s per GPU (H100 and H200, dense
+bfloat16): N counts the output matrix once and not the input embedding, attention is 6 x layers x
+heads x head size x T, and what is computed twice counts once. Memory is the peak that torch
+allocated on any of the GPUs. ``ready_s`` are the seconds before the first timed step; they include
+compilation. A row that is in the file already is not measured again, so a series can be resumed.
+
+Commands (an H100 takes two to five minutes for a row)::
+
+    python experiments/benchmarks/scale.py --system dcpt --size 0.5B --micro-batch 8
+    python experiments/benchmarks/scale.py --system hf --size 0.5B --micro-batch 8 --gpus 2
+    python experiments/benchmarks/scale.py --system dcpt --size tiny --sequence 64 --device cpu
+
+Result: ``scale.md`` in this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PEAK_FLOPS = 989e12
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "vocab_size": 1000,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "0.5B": {
+        "vocab_size": 151_936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "1.5B": {
+        "vocab_size": 151_936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "7B": {
+        "vocab_size": 151_936,
+        "hidden_size": 3584,
+        "intermediate_size": 18_944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+    },
+}
+"""Shapes of Qwen2.5, by the names of ``transformers``, and a tiny one to try the script."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a row measures.
+
+    Attributes:
+        micro_batch: Sequences that a GPU passes at a time.
+        recompute: Whether the backward pass computes each layer again.
+        warmup: Steps before the timed ones.
+        steps: Timed steps.
+    """
+
+    system: str
+    size: str
+    gpus: int
+    sequence: int
+    batch_tokens: int
+    micro_batch: int
+    recompute: bool
+    warmup: int
+    steps: int
+    device: str
+
+    @property
+    def batch(self) -> int:
+        """Sequences of a step, on all GPUs."""
+        return self.batch_tokens // self.sequence
+
+    @property
+    def passes(self) -> int:
+        """Micro-batches of a step on each GPU."""
+        return self.batch // (self.micro_batch * self.gpus)
+
+    def config(self) -> Any:
+        """Configure the model for ``transformers``."""
+        from transformers import Qwen2Config
+
+        no_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        theta = {"rope_type": "default", "rope_theta": 1_000_000.0}
+        return Qwen2Config(
+            **SHAPES[self.size], **no_ids, max_position_embeddings=32_768, rope_parameters=theta
+        )
+
+
+class Clock:
+    """Times of the first timed step and of the end.
+
+    Args:
+        case: The row.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case, self._taken = case, 0
+        self._times: list[float] = []
+        self._began = time.monotonic()
+
+    def note_step(self) -> None:
+        """Note that a step was launched; waits for the GPU before and after the timed steps."""
+        self._taken += 1
+        if self._taken in (self._case.warmup, self._case.warmup + self._case.steps):
+            if self._case.device == "cuda":
+                torch.cuda.synchronize()
+            self._times.append(time.monotonic())
+
+    def describe(self) -> dict[str, Any]:
+        """Tokens per second on all GPUs, and seconds before the first timed step."""
+        first, last = self._times
+        tokens = self._case.steps * self._case.batch_tokens
+        return {"tokens_per_s": tokens / (last - first), "ready_s": first - self._began}
+
+
+def time_dcpt(case: Case) -> dict[str, Any]:
+    """Time steps of a run of dcpt on one device."""
+    from transformers import AutoModelForCausalLM
+
+    from dcpt.training.loop import own_stream
+    from dcpt.training.memory import estimate_memory
+    from dcpt.training.state import start_state
+    from dcpt.training.step import Step
+
+    clock, identity, batch = Clock(case), identity_of(case), random_batch(case)
+    with own_stream(case.device):
+        with torch.device(case.device):
+            model = AutoModelForCausalLM.from_config(case.config(), dtype=torch.float32)
+        state = start_state(model.train(), identity)
+        step = Step(state, identity, case.micro_batch, checkpointing=case.recompute)
+        for _ in range(case.warmup + case.steps):
+            step(batch)
+            clock.note_step()
+    memory = estimate_memory(
+        case.config(),
+        case.sequence,
+        case.micro_batch,
+        checkpointing=case.recompute,
+        dtype=identity.dtype,
+    )
+    return {**clock.describe(), "estimated_gib": memory.n_bytes / 2**30}
+
+
+def identity_of(case: Case) -> Any:
+    """Identity of a run of dcpt with two channels."""
+    from dcpt.runs.identity import ChannelIdentity, Identity
+
+    channels = tuple(
+        ChannelIdentity(name=n, side=s, weight=1.0, train_sha256="", valid_sha256="")  # type: ignore[arg-type]
+        for n, s in (("general", "general"), ("code", "domain"))
+    )
+    return Identity(
+        kind="trunk",
+        base="weights:",
+        tokenizer_sha256="",
+        channels=channels,
+        ratio=0.5,
+        learning_rate=1e-5,
+        warmup_tokens=0,
+        batch_sequences=case.batch,
+        sequence_tokens=case.sequence,
+        validation_tokens=case.sequence,
+        seed=0,
+        dtype="bfloat16" if case.device == "cuda" else "float32",
+    )
+
+
+def random_batch(case: Case) -> Any:
+    """A batch of random tokens."""
+    import numpy as np
+
+    from dcpt.text.mixture import Batch
+
+    shape = (case.batch, case.sequence + 1)
+    tokens = np.random.default_rng(0).integers(SHAPES[case.size]["vocab_size"], size=shape)
+    return Batch(tokens, np.arange(case.batch, dtype=np.int64) % 2)
+
+
+def time_hf(case: Case) -> dict[str, Any]:
+    """Time steps of the ``Trainer`` of transformers."""
+    from scale_rivals import time_hf_trainer
+
+    return time_hf_trainer(case, Clock(case))
+
+
+def time_torchtitan(case: Case) -> dict[str, Any]:
+    """Time steps of torchtitan's ``Trainer``."""
+    from scale_rivals import time_torchtitan_trainer
+
+    return time_torchtitan_trainer(case, Clock(case))
+
+
+SYSTEMS: dict[str, Callable[[Case], dict[str, Any]]] = {
+    "dcpt": time_dcpt,
+    "hf": time_hf,
+    "torchtitan": time_torchtitan,
+}
+
+
+def flops_per_token(size: str, sequence: int) -> float:
+    """FLOPs of the forward and backward pass, per token."""
+    shape = SHAPES[size]
+    width, layers = shape["hidden_size"], shape["num_hidden_layers"]
+    keys = width // shape["num_attention_heads"] * shape["num_key_value_heads"]
+    layer = 2 * width**2 + 2 * width * keys + 3 * width * shape["intermediate_size"]
+    n_params = layers * layer + shape["vocab_size"] * width
+    return float(6 * n_params + 6 * layers * width * sequence)
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Measure a row in this process, which may be one of several."""
+    on_cuda = case.device == "cuda"
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    if on_cuda:
+        torch.cuda.set_device(rank)
+        torch.backends.cuda.matmul.allow_tf32 = True
+    found = SYSTEMS[case.system](case)
+    peak = torch.cuda.max_memory_allocated() if on_cuda else None
+    if peak is not None and torch.distributed.is_initialized():
+        peaks = torch.tensor(peak, device="cuda")
+        torch.distributed.all_reduce(peaks, torch.distributed.ReduceOp.MAX)
+        peak = int(peaks)
+    rate = found["tokens_per_s"] / case.gpus
+    mfu = flops_per_token(case.size, case.sequence) * rate / PEAK_FLOPS if on_cuda else None
+    return {
+        **asdict(case),
+        "machine": torch.cuda.get_device_name() if on_cuda else "CPU",
+        "torch": str(torch.__version__),
+        **found,
+        "mfu": mfu,
+        "peak_gib": None if peak is None else peak / 2**30,
+    }
+
+
+def is_known(case: Case, path: Path) -> bool:
+    """Whether the file has this row already."""
+    if not path.exists():
+        return False
+    wanted = asdict(case).items()
+    return any(wanted <= json.loads(line).items() for line in path.read_text().splitlines())
+
+
+def parse() -> tuple[Case, Path, bool]:
+    """Read the arguments: the row, the file of rows, and whether this is one of several."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--system", choices=sorted(SYSTEMS), required=True)
+    parser.add_argument("--size", choices=sorted(SHAPES), required=True)
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--sequence", type=int, default=4096)
+    parser.add_argument("--batch-tokens", type=int, default=2**19)
+    parser.add_argument("--micro-batch", type=int, default=1, help="sequences on a GPU at a time")
+    parser.add_argument("--recompute", action="store_true", help="activation checkpointing")
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--out", type=Path, default=Path("scale.jsonl"))
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    given = vars(parser.parse_args())
+    out, is_worker = given.pop("out"), given.pop("worker")
+    case = Case(**given)
+    if case.passes * case.micro_batch * case.gpus * case.sequence != case.batch_tokens:
+        parser.error("the batch is not a multiple of micro-batch x GPUs x sequence")
+    return case, out, is_worker
+
+
+def main() -> None:
+    """Measure a row, print it, and append it to the file."""
+    case, out, is_worker = parse()
+    if not is_worker and is_known(case, out):
+        print(f"{out} has this row already")
+        return
+    if not is_worker and (case.gpus > 1 or case.system == "torchtitan"):
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={case.gpus}"]
+        command = [sys.executable, *launch, *sys.argv, "--worker"]
+        sys.exit(subprocess.run(command, check=False).returncode)
+    row = measure(case)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(json.dumps(row, indent=1))
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
