@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def end(outcome: Outcome, console: Console) -> None:
-    """Print the runs that failed; exit with code 1 if there are any."""
-    from dcpt.cli.console import print_line
+    """Print notes and the runs that failed; exit with code 1 if there are any."""
+    from dcpt.cli.console import note_all, print_line
 
+    note_all(outcome.notes)
     for name, words in outcome.failed.items():
         print_line(console, f"failed: {name}: {words}", "red")
     if outcome.failed:

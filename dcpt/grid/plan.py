@@ -243,6 +243,8 @@ class Planner:
             checkpoint_every_s=self.study.training.checkpoint_every_s,
             micro_batch_sequences=self.study.training.micro_batch_sequences,
             activation_checkpointing=self.study.training.activation_checkpointing,
+            study_name=self.study.name,
+            trackers=tuple(self.study.logging.trackers),
             **fields,
         )
 

@@ -24,10 +24,12 @@ class Outcome:
     Args:
         finished: Names of the runs that finished.
         failed: Name of each run that failed -> the reason.
+        notes: Sentences about runs that finished.
     """
 
     finished: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class RunQueue:

@@ -117,6 +117,7 @@ class Refined:
         """Add how further training ended."""
         self.outcome.finished += outcome.finished
         self.outcome.failed |= outcome.failed
+        self.outcome.notes += [note for note in outcome.notes if note not in self.outcome.notes]
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values."""

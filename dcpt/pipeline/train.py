@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpt.atomic_files import DamagedFileError, set_aside, write_record
 from dcpt.errors import InputError
-from dcpt.grid.planned import Trunk
+from dcpt.grid.planned import PlannedRun, Trunk, find_folders
 from dcpt.pipeline.bases import measured_file, measured_on, read_measured
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import Purpose
@@ -116,15 +116,41 @@ def train_study(
         trunks: Only these trunks; None takes all runs that the study asks for.
         purpose: Why the trunks are trained.
         on_tick: Called with the queue while runs are in training.
+
+    Raises:
+        InputError: If the package of a tracker is missing.
     """
     from dcpt.grid.local import LocalEngine
+    from dcpt.training.trackers import check_installed
 
+    trackers = workspace.study.logging.trackers
+    check_installed(trackers)
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks, purpose)
     workspace.planner.settle_warmup()
     try:
-        return LocalEngine(workspace.folder, slots, on_tick).run(planned)
+        outcome = LocalEngine(workspace.folder, slots, on_tick).run(planned)
+        if trackers:
+            outcome.notes += failed_trackers(outcome.finished, planned, workspace.folder)
+        return outcome
     finally:
         workspace.forget_runs()
+
+
+def failed_trackers(
+    names: Collection[str], planned: Sequence[PlannedRun], folder: StudyFolder
+) -> list[str]:
+    """A sentence for each tracker that failed in runs, with the number of runs and the reason."""
+    folders = find_folders(planned, folder.runs)
+    found: dict[str, dict[str, str]] = {}  # tracker -> run -> reason
+    for name in names:
+        for event in folders[name].events():
+            if "tracker" in event:
+                found.setdefault(event["tracker"], {})[name] = event["reason"]
+    return [
+        f"{len(reasons)} of {len(names)} runs went on without {tracker} "
+        f"({next(iter(reasons.values()))}); their losses are in metrics.jsonl and in TensorBoard"
+        for tracker, reasons in found.items()
+    ]
 
 
 def evaluate_base(workspace: Workspace, model: str, label: str | None = None) -> dict[str, Any]:

@@ -142,6 +142,8 @@ class Recorded(Frozen):
             memory of a GPU; on the CPU it is the whole batch.
         activation_checkpointing: Whether the backward pass computes each layer again from its
             input. None chooses it by the memory of a GPU; on the CPU nothing is computed again.
+        study_name: Name of the study; trackers group its runs under it.
+        trackers: Trackers that the run is logged to, next to TensorBoard.
     """
 
     size: str
@@ -158,6 +160,8 @@ class Recorded(Frozen):
     activation_checkpointing: bool | None = None
     save_model: bool = False
     purpose: Purpose = "grid"
+    study_name: str | None = None
+    trackers: tuple[str, ...] = ()
 
 
 class RunConfig(Frozen):

@@ -240,6 +240,19 @@ class Training(Section):
         return self
 
 
+class Logging(Section):
+    """Trackers that runs are logged to, next to TensorBoard."""
+
+    trackers: list[Literal["wandb", "mlflow", "trackio"]] = []
+
+    @model_validator(mode="after")
+    def _check_twice(self) -> Self:
+        for name in self.trackers:
+            if self.trackers.count(name) > 1:
+                raise ValueError(f"trackers names {name} twice; write it once")
+        return self
+
+
 class Evaluation(Section):
     """The fixed validation tokens of each channel, and the points where they are evaluated.
 
@@ -287,6 +300,7 @@ class Study(Section):
     tokens: Count
     branches: Branches = Branches()
     training: Training = Training()
+    logging: Logging = Logging()
     evaluation: Evaluation = Evaluation()
     target: TargetSection | None = None
 

@@ -1,4 +1,4 @@
-"""The log of a run: lines of ``metrics.jsonl`` and scalars for TensorBoard."""
+"""The log of a run: lines of ``metrics.jsonl``, scalars for TensorBoard and other trackers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from dcpt.atomic_files import set_aside
 from dcpt.runs.folders import RunFolder
+from dcpt.runs.identity import RunConfig
+from dcpt.training.trackers import Trackers
 
 
 class Journal:
@@ -16,12 +18,13 @@ class Journal:
 
     Args:
         folder: The run's folder.
-        weights: Weights of the general channels, by name.
+        config: The run.
         n_tokens: Tokens already logged. Later TensorBoard events are purged and rewritten.
     """
 
-    def __init__(self, folder: RunFolder, weights: Mapping[str, float], n_tokens: int) -> None:
-        self._weights = weights
+    def __init__(self, folder: RunFolder, config: RunConfig, n_tokens: int) -> None:
+        channels = config.identity.channels
+        self._weights = {c.name: c.weight for c in channels if c.side == "general"}
         # Imported here: 0.15 s that `dcpt evaluate` and timing do not need.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -30,6 +33,7 @@ class Journal:
             set_aside(scalars)
         self._metrics = folder.open_metrics()
         self._scalars: Any = SummaryWriter(scalars, purge_step=n_tokens + 1)
+        self._trackers = Trackers(config, folder, self._note_failure)
 
     def __enter__(self) -> Self:
         return self
@@ -40,8 +44,9 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._metrics.close()
         self._scalars.close()
+        self._trackers.close(is_failed=error is not None)
+        self._metrics.close()
 
     def write_point(self, point: Mapping[str, Any]) -> None:
         """Write an evaluation of all channels."""
@@ -73,6 +78,10 @@ class Journal:
         """Write a sentence for people."""
         self._write("note", {"words": words})
 
+    def _note_failure(self, tracker: str, reason: str) -> None:
+        words = f"training goes on without {tracker}: {reason}"
+        self._write("note", {"words": words, "tracker": tracker, "reason": reason})
+
     def _write(self, event: str, content: Mapping[str, Any]) -> None:
         # Each line is a single write, so a killed process truncates at most the last line.
         self._metrics.write(json.dumps({"event": event, **content}, allow_nan=False) + "\n")
@@ -80,3 +89,4 @@ class Journal:
     def _plot(self, scalars: Mapping[str, float], n_tokens: int) -> None:
         for name, value in scalars.items():
             self._scalars.add_scalar(name, value, n_tokens)
+        self._trackers.log(scalars, n_tokens)

@@ -123,11 +123,8 @@ def _train(
     )
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
-    weights = {
-        channel.name: channel.weight for channel in identity.channels if channel.side == "general"
-    }
     logged = max(state.step, *work.known, 0) * identity.batch_tokens
-    with Journal(folder, weights, logged) as journal:
+    with Journal(folder, config, logged) as journal:
         for words in [*notes, *([note] if note else [])]:
             journal.write_note(words)
         while True:

@@ -105,7 +105,7 @@ def test_evaluate_measures_what_training_measured(walked: Path) -> None:
 def test_a_second_call_trains_nothing(walked: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in walked.glob("runs/*/result.json")}
     output = json.loads(call("run-grid", "study.yaml", "--json"))
-    assert output == {"finished": [], "failed": {}}
+    assert output == {"finished": [], "failed": {}, "notes": []}
     assert {path: path.stat().st_mtime_ns for path in walked.glob("runs/*/result.json")} == times
 
 

@@ -219,3 +219,9 @@ def test_limits_as_people_write_them(tmp_path: Path, written: str, meant: str) -
 def test_limits_that_cannot_be_meant(tmp_path: Path, written: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
+
+
+def test_a_tracker_is_named_once(tmp_path: Path) -> None:
+    twice = STUDY + "logging: {trackers: [wandb, wandb]}\n"
+    with pytest.raises(InputError, match=r"logging.*trackers names wandb twice; write it once"):
+        load(tmp_path, twice)
