@@ -7,6 +7,7 @@ are the same function of different weights.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -134,21 +135,12 @@ class Forward:
             checkpointing=checkpointing,
         )
 
-    @torch.no_grad()
     def _check_borders(self, weights: Weights, border_id: int) -> None:
-        """Test that tokens after a border do not depend on the tokens before it."""
         device = next(iter(weights.values())).device
-        others = [i for i in range(8) if i != border_id]
-        behind = [border_id, *others[:4]]
-        ids = torch.tensor([[*others[4:6], *behind], [*others[5:7], *behind]], device=device)
         self._shell.eval()
-        first, second = self._call(weights, ids)[:, 3:].float()
-        if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
-            kind = type(self._shell).__name__
-            raise InputError(
-                f"training.packing: documents: a {kind} lets tokens attend to the text before "
-                "their own document; write packing: concatenated, or use another model"
-            )
+        check_borders(
+            lambda ids: self._call(weights, ids), border_id, type(self._shell).__name__, device
+        )
 
     def _positions(self, ids: Tensor) -> Tensor | None:
         return None if self._border_id is None else document_positions(ids, self._border_id)
@@ -173,6 +165,32 @@ class Forward:
             result: Tensor = functional_call(module, own, (), arguments, tie_weights=False)[wanted]
         assert result.device == ids.device, "a weight of the empty shell was used"
         return result
+
+
+@torch.no_grad()
+def check_borders(
+    call: Callable[[Tensor], Tensor], border_id: int, kind: str, device: torch.device
+) -> None:
+    """Test that tokens after a border do not depend on the tokens before it.
+
+    Args:
+        call: Hidden states or logits of token ids of shape (B, T).
+        border_id: The token that ends a document.
+        kind: Name of the model's type.
+        device: Device of the ids.
+
+    Raises:
+        InputError: If they do.
+    """
+    others = [i for i in range(8) if i != border_id]
+    behind = [border_id, *others[:4]]
+    ids = torch.tensor([[*others[4:6], *behind], [*others[5:7], *behind]], device=device)
+    first, second = call(ids)[:, 3:].float()
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
+        raise InputError(
+            f"training.packing: documents: a {kind} lets tokens attend to the text before "
+            "their own document; write packing: concatenated, or use another model"
+        )
 
 
 def document_positions(ids: Tensor, border_id: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Runs over several devices: FSDP2's sharded parameters, and the processes that share a run."""

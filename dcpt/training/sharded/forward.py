@@ -1,0 +1,224 @@
+"""The forward pass of a sharded model, whose batches are divided over the processes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from dcpt.training.compiling import compiled_on_cuda
+from dcpt.training.forward import Dtype, Weights, check_borders, document_positions
+from dcpt.training.losses import mean_loss
+from dcpt.training.probes import draws_random_numbers, is_static, plain_head
+from dcpt.training.sharded.ranks import Ranks
+
+T = TypeVar("T")
+
+
+class ShardedForward:
+    """Losses of a model whose parameters are sharded over the processes of a run.
+
+    ``fully_shard`` gathers the parameters of a decoder layer when the layer is computed. Those
+    outside the layers (norm, head, and a tied embedding) are gathered once for a pass, so that the
+    chunked loss can read the head.
+
+    The numbers are those of ``dcpt.training.forward.Forward``: products run in the run's dtype,
+    master weights are float32, and gradients are summed over the processes in float32. In bfloat16
+    the vectors of the layers (norms, biases) are rounded too.
+
+    Args:
+        model: A causal LM of ``transformers`` on the CPU or on ``meta``; its parameters become
+            sharded tensors on the device.
+        dtype: As in ``Forward``.
+        ranks: The processes.
+        device: Device of this process.
+        keep_gathered: Whether layers stay gathered between forward and backward pass. That saves a
+            third of the communication and needs room for the whole model in ``dtype``.
+        recompute: Whether the backward pass computes the activations of the layers again.
+
+    Attributes:
+        draws: Whether training draws random numbers (dropout).
+        is_static: Always False: steps with collective operations are not recorded.
+    """
+
+    is_static = False
+
+    def __init__(
+        self,
+        model: Any,
+        dtype: Dtype,
+        ranks: Ranks,
+        device: str,
+        *,
+        keep_gathered: bool,
+        recompute: bool,
+    ) -> None:
+        self.draws = False
+        self._model, self._ranks, self._device = model, ranks, torch.device(device)
+        self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        self._border_id: int | None = None
+        self._head: str | None = None
+        for layer in layers_of(model):
+            _wrap_forward(layer, self._device, compiles=is_static(model), recompute=recompute)
+        self._gathered = _shard(model, self._dtype, ranks, self._device.type, keep_gathered)
+
+    @torch.no_grad()
+    def examine(self, border_id: int | None) -> None:
+        """Find out how the model computes its losses; its weights must be loaded.
+
+        Args:
+            border_id: As in ``Forward``.
+
+        Raises:
+            InputError: If documents are to be separated and the model does not separate them.
+        """
+        with self._precision():
+            self._head = self._apply(plain_head)
+            self.draws = self._apply(draws_random_numbers)
+        self._border_id = border_id
+        if border_id is not None:
+            kind = type(self._model).__name__
+            self._model.eval()
+            check_borders(
+                lambda ids: self._apply(lambda _: self._hidden(ids)), border_id, kind, self._device
+            )
+
+    def losses(
+        self, weights: Weights, tokens: Tensor, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the cross entropy of every target, each process that of its sequences.
+
+        Args:
+            weights: Not used: a sharded model has its own weights.
+            tokens: Ids of shape (B, T + 1), the same on all processes.
+            training: Whether dropout is on.
+
+        Returns:
+            The mean over all B x T targets and the loss of each, shape (B, T), the same on all
+            processes. The gradient of the mean is that of the targets of this process: the sum
+            over the processes is the gradient of the whole.
+        """
+        del weights
+        self._model.train(training)
+        B, ranks = len(tokens), self._ranks
+        per_rank = -(-B // ranks.count)
+        own = tokens[ranks.index * per_rank : (ranks.index + 1) * per_rank]
+        # A process without a sequence takes part in the collective operations, with weight 0.
+        share = len(own) / B
+        mean, losses = self._apply(lambda _: self._own_losses(own if len(own) else tokens[:1]))
+        part = mean * share
+        every = self._gather(losses[: len(own)].detach(), per_rank)[:B]
+        return part + (every.mean() - part).detach(), every
+
+    def _gather(self, losses: Tensor, per_rank: int) -> Tensor:
+        """The losses of all processes; each gives at most ``per_rank`` rows."""
+        filled = functional.pad(losses, (0, 0, 0, per_rank - len(losses))).contiguous()
+        every = [torch.empty_like(filled) for _ in range(self._ranks.count)]
+        dist.all_gather(every, filled)
+        return torch.cat(every)
+
+    def _own_losses(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
+        hidden = self._hidden(inputs).flatten(0, 1)
+        if self._head is None:
+            losses = functional.cross_entropy(hidden.float(), targets, reduction="none")
+            return losses.mean(), losses.view_as(inputs)
+        head = self._model.get_parameter(self._head)
+        mean, losses = mean_loss(hidden.to(self._dtype), head, targets)
+        return mean, losses.view_as(inputs)
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        """Last hidden states if the model has a plain head, else logits."""
+        has_head = self._head is not None
+        module = self._model.base_model if has_head else self._model
+        arguments = {"input_ids": ids, "use_cache": False}
+        if self._border_id is not None:
+            arguments["position_ids"] = document_positions(ids, self._border_id)
+        with self._precision():
+            result: Tensor = module(**arguments)["last_hidden_state" if has_head else "logits"]
+        return result
+
+    def _precision(self) -> torch.autocast:
+        bf16 = self._dtype == torch.bfloat16
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=bf16)
+
+    def _apply(self, function: Callable[[Any], T]) -> T:
+        """Call a function of the model while the parameters outside its layers are gathered."""
+        result: T = self._gathered(function)
+        if not torch.is_grad_enabled():  # after a backward pass FSDP frees them itself
+            for module in self._gathered.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
+        return result
+
+
+class _Gathered(nn.Module):
+    """The root of a sharded model: its forward pass is any function of the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[[nn.Module], Any]) -> Any:
+        return function(self.model)
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The decoder layers: the members of the list of modules with the most parameters."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        return []
+    return list(max(lists, key=lambda some: sum(p.numel() for p in some.parameters())))
+
+
+def _shard(
+    model: Any, dtype: torch.dtype, ranks: Ranks, kind: str, keep_gathered: bool
+) -> nn.Module:
+    """Shard a model in place; returns its root."""
+    mesh = init_device_mesh(kind, (ranks.count,))
+    inner = MixedPrecisionPolicy(
+        param_dtype=None if dtype == torch.float32 else dtype,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,
+    )
+    outer = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for layer in layers_of(model):
+        fully_shard(layer, mesh=mesh, mp_policy=inner, reshard_after_forward=not keep_gathered)
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        # The embedding is needed at the ends of a pass only: 2.2 GB of a 7B model with 152,000 ids.
+        fully_shard(embedding, mesh=mesh, mp_policy=outer, reshard_after_forward=True)
+    root: Any = fully_shard(_Gathered(model), mesh=mesh, mp_policy=outer)
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            # A sum, not a mean: each process weights its losses by its share of the sequences.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
+    sharded: nn.Module = root
+    return sharded
+
+
+def _wrap_forward(layer: Any, device: torch.device, *, compiles: bool, recompute: bool) -> None:
+    """Compile a layer's forward pass on CUDA, and let the backward pass compute it again.
+
+    The method is replaced and not the module, so that parameters keep their names and FSDP's hooks
+    stay outside.
+    """
+    like = torch.empty(0, device=device)
+    compute = compiled_on_cuda(layer.forward, like) if compiles else layer.forward
+
+    @wraps(layer.forward)
+    def forward(*arguments: Any, **named: Any) -> Any:
+        if recompute and torch.is_grad_enabled():
+            return checkpoint(compute, *arguments, use_reentrant=False, **named)
+        return compute(*arguments, **named)
+
+    layer.forward = forward
