@@ -24,7 +24,12 @@ class DamagedFileError(InputError):
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:
         self.path = path
+        self._about = (path, reason, remedy)
         super().__init__(f"{path}: the file is damaged ({reason}); {remedy}")
+
+    def __reduce__(self) -> tuple[type[DamagedFileError], tuple[Path, str, str]]:
+        """Let it be passed on to the other processes of a run."""
+        return type(self), self._about
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from dcpt.text.manifest import (
 )
 from dcpt.text.tokenizer import check_same_tokenizer
 from dcpt.training.checkpoints import check_finite, checkpoint_files
-from dcpt.training.forward import Dtype, Forward, Weights, forward_of, weights_of
+from dcpt.training.forward import Dtype, Losses, Weights, forward_of, weights_of
 from dcpt.training.models import (
     check_positions,
     check_vocabulary,
@@ -159,7 +159,7 @@ def cut_windows(
 
 
 @torch.no_grad()
-def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDArray[np.float64]:
+def sequence_losses(forward: Losses, weights: Weights, windows: Tensor) -> NDArray[np.float64]:
     """Mean loss of each sequence, without dropout.
 
     Args:
@@ -186,7 +186,7 @@ def sequence_losses(forward: Forward, weights: Weights, windows: Tensor) -> NDAr
 
 
 def evaluate_channels(
-    forward: Forward, weights: Weights, windows: Mapping[str, Tensor]
+    forward: Losses, weights: Weights, windows: Mapping[str, Tensor]
 ) -> dict[str, ChannelLoss]:
     """Validation loss of each channel; sequences are equally long, so they are averaged."""
     losses = {}
@@ -198,8 +198,15 @@ def evaluate_channels(
     return losses
 
 
-def describe_evaluation(model: nn.Module, validation: Validation, dtype: Dtype) -> dict[str, Any]:
+def describe_evaluation(
+    model: nn.Module, validation: Validation, forward: Losses
+) -> dict[str, Any]:
     """Evaluate a model: the part of a point that does not depend on training.
+
+    Args:
+        model: The model.
+        validation: The text.
+        forward: Its losses.
 
     Returns:
         ``n_params``, ``n_params_non_embedding``, ``eval_id``, and by channel ``loss`` and ``se``
@@ -208,7 +215,6 @@ def describe_evaluation(model: nn.Module, validation: Validation, dtype: Dtype) 
         with these documents.
     """
     counts = count_parameters(model)
-    forward = forward_of(model, dtype, validation.border_id)
     weights = weights_of(model)
     losses = evaluate_channels(forward, weights, validation.windows)
     complete = {**losses, **evaluate_channels(forward, weights, validation.all_windows)}
@@ -267,4 +273,5 @@ def evaluate_model(
     model = load_model(path, device)
     check_positions(model, sequence_tokens, f"checkpoint {path}")
     check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")
-    return {"n_tokens": 0, "phase": "base", **describe_evaluation(model, validation, dtype)}
+    forward = forward_of(model, dtype, validation.border_id)
+    return {"n_tokens": 0, "phase": "base", **describe_evaluation(model, validation, forward)}

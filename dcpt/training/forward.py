@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def forward_of(model: nn.Module, dtype: Dtype, border_id: int | None = None) -> 
     config: Any = model.config
     shape = sorted((k, v) for k, v in config.to_dict().items() if k != "_name_or_path")
     # Tying is part of the key: a checkpoint may have an untied head despite its configuration.
-    aliases = sorted(_aliases_of(model).items())
+    aliases = sorted(aliases_of(model).items())
     key = f"{type(model).__qualname__} {device} {dtype} {border_id} {shape} {aliases}"
     if key not in _forwards:
         _forwards[key] = Forward(model, dtype, border_id)
@@ -44,6 +44,28 @@ def forward_of(model: nn.Module, dtype: Dtype, border_id: int | None = None) -> 
 def weights_of(model: nn.Module) -> Weights:
     """All tensors of a model by name, shared tensors once; the input of ``Forward``."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+class Losses(Protocol):
+    """The losses of a model, on a device (``Forward``) or sharded over several.
+
+    Attributes:
+        draws: Whether training draws random numbers (dropout).
+        is_static: Whether a training step always runs the same sequence of kernels.
+    """
+
+    draws: bool
+    is_static: bool
+
+    def losses(
+        self,
+        weights: Weights,
+        tokens: Tensor,
+        *,
+        training: bool = False,
+        checkpointing: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """The mean, a scalar to differentiate, and the losses of all targets, as ``Forward``."""
 
 
 class Forward:
@@ -72,7 +94,7 @@ class Forward:
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._shell: Any = _empty_copy(model)
         self._recompute = Recompute(self._shell)
-        self._aliases = _aliases_of(model)
+        self._aliases = aliases_of(model)
         self._head = plain_head(model)
         self.draws = draws_random_numbers(model)
         self.is_static = is_static(model) and not self.draws
@@ -208,7 +230,7 @@ def document_positions(ids: Tensor, border_id: int) -> Tensor:
     return place - torch.where(begins, place, 0).cummax(dim=1).values
 
 
-def _aliases_of(model: nn.Module) -> dict[str, str]:
+def aliases_of(model: nn.Module) -> dict[str, str]:
     """Map every name of every tensor to the name that ``weights_of`` uses."""
     names = {id(tensor): name for name, tensor in weights_of(model).items()}
     every = [

@@ -90,3 +90,20 @@ class Journal:
         for name, value in scalars.items():
             self._scalars.add_scalar(name, value, n_tokens)
         self._trackers.log(scalars, n_tokens)
+
+
+class SilentJournal(Journal):
+    """The journal of a process that writes nothing: the first process of the run does."""
+
+    def __init__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def write_point(self, point: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def write_training(self, event: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def write_note(self, words: str) -> None:
+        """Write nothing."""

@@ -19,12 +19,11 @@ from typing import Any, Literal
 
 import torch
 
-from dcpt.errors import InputError
-from dcpt.runs.folders import ErrorKind, RunFolder, write_error
+from dcpt.runs.folders import RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
 from dcpt.training.memory import fitted_to
-from dcpt.training.watch import TrainingError
+from dcpt.training.watch import TrainingError, kind_of
 
 State = Literal["finished", "failed", "elsewhere", "crowded", "stopped"]
 
@@ -204,20 +203,3 @@ def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:
     words = f"{type(error).__name__}: {error}"
     words = write_error(folder, words, traceback.format_exc(), kind_of(error))
     return Ended(config.name, "failed", words)
-
-
-def kind_of(error: Exception) -> ErrorKind:
-    """The kind of an error of training."""
-    if isinstance(error, TrainingError):
-        return error.kind
-    if isinstance(error, InputError):
-        return "input"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out_of_memory"
-    if isinstance(error, torch.AcceleratorError):
-        return "device"
-    if isinstance(error, OSError):
-        return "disk"
-    if "can't allocate memory" in str(error):  # a plain RuntimeError of torch's CPU allocator
-        return "out_of_memory"
-    return "other"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Identity, RunConfig
 from dcpt.training.data import RunData, open_data
 from dcpt.training.evaluate import describe_evaluation
-from dcpt.training.journal import Journal
+from dcpt.training.journal import Journal, SilentJournal
 from dcpt.training.models import base_state, check_vocabulary, load_base, save_model
+from dcpt.training.sharded.load import load_sharded
+from dcpt.training.sharded.ranks import ALONE, Ranks, whole
 from dcpt.training.state import (
     TrainingState,
     load_state,
@@ -68,29 +72,38 @@ def train_stepwise(
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
     note: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[None]:
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
     On CUDA all parts must run in the same stream, which is not the default stream. The run saves a
     checkpoint and stops at the first step before which ``must_stop`` is true. ``note`` is a
-    sentence for the run's journal.
+    sentence for the run's journal. With several ``ranks`` each process calls this for its device;
+    the first writes the files.
     """
     folder = RunFolder.of(config, study / "runs")
-    if folder.is_done(config):
-        return
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.set_damaged_aside(config)
-        if folder.is_done(config):
+        if ranks.decide(lambda: _is_done(config, folder)):
             return
-        folder.write_config(config)
-        yield from _train(config, study, folder, device, stop_at_step, must_stop, note)
+        yield from _train(config, study, folder, device, stop_at_step, must_stop, note, ranks)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"run {config.name}: a file cannot be read or written ({error}); check the disk and "
             "rerun: training resumes from the last checkpoint",
             "disk",
         ) from error
+
+
+def _is_done(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether the run is done; else its folder is prepared."""
+    if folder.is_done(config):
+        return True
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.set_damaged_aside(config)
+    if folder.is_done(config):
+        return True
+    folder.write_config(config)
+    return False
 
 
 def own_stream(device: str) -> AbstractContextManager[Any]:
@@ -108,23 +121,24 @@ def _train(
     stop_at_step: int | None,
     must_stop: Callable[[], bool],
     note: str | None,
+    ranks: Ranks,
 ) -> Iterator[None]:
     identity, before = config.identity, folder.result() or {}
     data = open_data(config, study)
-    model = load_base(config, study, device)
-    check_vocabulary(model, data.vocab_size, f"run {config.name}")
-    state = start_state(model.train(), identity, data.validation.border_id)
+    state = load_start(config, study, device, data, ranks)
+    check_vocabulary(state.model.train(), data.vocab_size, f"run {config.name}")
     work, notes = begin(config, study, state)
+    check_same_batches(config, data, work, ranks)
     take_step = Step(
         state,
         identity,
-        config.micro_batch_sequences,
+        config.micro_batch_sequences * ranks.count,
         checkpointing=bool(config.recorded.activation_checkpointing),
     )
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
     logged = max(state.step, *work.known, 0) * identity.batch_tokens
-    with Journal(folder, config, logged) as journal:
+    with Journal(folder, config, logged) if ranks.is_first else SilentJournal() as journal:
         for words in [*notes, *([note] if note else [])]:
             journal.write_note(words)
         while True:
@@ -147,8 +161,10 @@ def _train(
                 save_state(folder.state(n_tokens), state, identity, watch.wall_s)
             if state.step == work.end:
                 break
-            stops = state.step == stop_at_step or must_stop()
-            if watch.is_checkpoint_due() or stops:
+            stops, saves = ranks.decide(
+                lambda: (state.step == stop_at_step or must_stop(), watch.is_checkpoint_due())
+            )
+            if stops or saves:
                 watch.check_losses()
                 save_state(folder.checkpoint, state, identity, watch.wall_s)
                 watch.note_checkpoint()
@@ -166,11 +182,65 @@ def _train(
             yield
 
     if work.end == work.run_end and must_save_model(config):
-        save_model(model, data.tokenizer, folder.model)
+        save_whole_model(state, data.tokenizer, folder.model)
+    if not ranks.is_first:
+        return
     done = describe_end(folder, state, data) if work.end == work.run_end else before
     speed = watch.tokens_per_s or before.get("tokens_per_s")
-    about = {"wall_s": watch.wall_s, "tokens_per_s": speed, "device": device, "versions": VERSIONS}
+    about = {
+        "wall_s": watch.wall_s,
+        "tokens_per_s": speed,
+        "device": device,
+        "gpus": ranks.count,
+        "versions": VERSIONS,
+    }
     folder.write_result({**done, **about}, starting_points(config, folder))
+
+
+def load_start(
+    config: RunConfig, study: Path, device: str, data: RunData, ranks: Ranks
+) -> TrainingState:
+    """The state at D = 0; over several devices each process holds a part of its rows."""
+    border_id = data.validation.border_id
+    if ranks.count == 1:
+        return start_state(load_base(config, study, device), config.identity, border_id)
+    model, forward = load_sharded(config, study, ranks, device, border_id)
+    return start_state(model, config.identity, forward=forward, ranks=ranks)
+
+
+def check_same_batches(config: RunConfig, data: RunData, work: Work, ranks: Ranks) -> None:
+    """Compare the first and the last batch of the processes of a run.
+
+    Raises:
+        TrainingError: If they differ, so the processes do not read the same text.
+    """
+    if ranks.count == 1:
+        return
+    digest = hashlib.sha256(config.identity.hash.encode())
+    for step in (0, work.end - 1):
+        digest.update(data.mixture.batch(step).tokens.tobytes())
+    digests = ranks.gather(digest.hexdigest())
+    others = [index for index, other in enumerate(digests) if other != digests[0]]
+    if others:
+        raise TrainingError(
+            f"run {config.name}: process {others[0]} of {ranks.count} reads other batches than "
+            "process 0; make the same prepared text visible to all, and rerun",
+            "input",
+        )
+
+
+def save_whole_model(state: TrainingState, tokenizer: Path, folder: Path) -> None:
+    """Save the model folder; the rows of a sharded model are gathered by the first process."""
+    if state.ranks.count == 1:
+        save_model(state.model, tokenizer, folder)
+        return
+    weights = {}
+    for name, tensor in state.model.state_dict().items():
+        gathered = whole(tensor)
+        if state.ranks.is_first:
+            weights[name] = gathered.cpu()
+    if state.ranks.is_first:
+        save_model(state.model, tokenizer, folder, weights)
 
 
 def begin(config: RunConfig, study: Path, state: TrainingState) -> tuple[Work, list[str]]:
@@ -184,15 +254,20 @@ def begin(config: RunConfig, study: Path, state: TrainingState) -> tuple[Work, l
     notes: list[str] = []
     while True:
         try:
-            work = find_work(config, study / "runs")
-            start = work.start or base_state(config, study)
+            work, start = state.ranks.decide(lambda: _find_start(config, study))
             if start is not None:
                 load_state(start, state, config.identity)
         except DamagedFileError as damaged:
-            set_aside(damaged.path)
+            state.ranks.decide(partial(set_aside, damaged.path))
             notes.append(str(damaged))
         else:
             return work, notes
+
+
+def _find_start(config: RunConfig, study: Path) -> tuple[Work, Path | None]:
+    """The remaining work, and the state that it starts from; None is the base."""
+    work = find_work(config, study / "runs")
+    return work, work.start or base_state(config, study)
 
 
 def starting_points(config: RunConfig, folder: RunFolder) -> list[Path]:
@@ -222,7 +297,7 @@ def make_point(
     sums = zip(
         identity.channels, state.loss_sum_C.tolist(), state.loss_tokens_C.tolist(), strict=True
     )
-    measured = describe_evaluation(state.model, data.validation, identity.dtype)
+    measured = describe_evaluation(state.model, data.validation, state.forward)
     on_all = measured.get("all", measured)
     for name, loss in (*measured["loss"].items(), *on_all["loss"].items()):
         if not math.isfinite(loss):

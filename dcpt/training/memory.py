@@ -109,13 +109,14 @@ def estimate_memory(
     )
 
 
-def fitted_to(device: str, config: RunConfig, study: Path) -> RunConfig:
+def fitted_to(device: str, config: RunConfig, study: Path, n_gpus: int = 1) -> RunConfig:
     """Choose the micro-batch and activation checkpointing where a run leaves them open.
 
     Args:
         device: Where the run trains. The CPU changes nothing.
         config: The run; its base must be planned, not trained.
         study: The study's folder.
+        n_gpus: GPUs that share the run.
 
     Returns:
         The run with both settings. The run's first steps show whether the estimate was right.
@@ -126,22 +127,23 @@ def fitted_to(device: str, config: RunConfig, study: Path) -> RunConfig:
         return config
     shape = build_untrained(config, study, "meta").config
     n_bytes = torch.cuda.get_device_properties(device).total_memory
-    return choose_passes(config, shape, n_bytes)
+    return choose_passes(config, shape, n_bytes, n_gpus)
 
 
-def choose_passes(config: RunConfig, shape: Any, n_bytes: int) -> RunConfig:
+def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) -> RunConfig:
     """Choose the largest micro-batch that fits, without checkpointing where that is faster.
 
     Args:
         config: The run.
         shape: Configuration of its model (of ``transformers``).
-        n_bytes: Memory of the GPU.
+        n_bytes: Memory of a GPU.
+        n_gpus: GPUs that share the run; each passes a part of the batch.
 
     Returns:
         The run with both settings; if nothing fits, with those that need least.
     """
     identity, recorded = config.identity, config.recorded
-    batch, tokens = identity.batch_sequences, identity.sequence_tokens
+    batch, tokens = -(-identity.batch_sequences // n_gpus), identity.sequence_tokens
     # Equal parts of the batch: each other length is compiled for itself.
     parts = [n for n in range(batch, 0, -1) if batch % n == 0]
     if recorded.micro_batch_sequences is not None:
@@ -151,7 +153,7 @@ def choose_passes(config: RunConfig, shape: Any, n_bytes: int) -> RunConfig:
 
     def fits(n: int, checkpointing: bool) -> bool:
         memory = estimate_memory(
-            shape, tokens, n, checkpointing=checkpointing, dtype=identity.dtype
+            shape, tokens, n, checkpointing=checkpointing, n_gpus=n_gpus, dtype=identity.dtype
         )
         return memory.n_bytes <= USABLE * n_bytes
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dcpt.atomic_files import set_aside, sync_file, sync_folder
 from dcpt.errors import InputError
@@ -84,14 +84,30 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
         InputError: If the base is missing, is not the base that the run was planned with, or has
             too few positions for the run's sequences.
     """
+    place = find_base(config, study)
+    model = build_new(config, device) if place is None else load_model(place, device)
+    check_positions(model, config.identity.sequence_tokens, f"run {config.name}")
+    return model
+
+
+def build_new(config: RunConfig, device: str = "cpu") -> nn.Module:
+    """Build the untrained model that a pre-training run starts from."""
+    identity = config.identity
+    assert identity.architecture is not None, f"{config.name}: a pretrain run needs an architecture"
+    return build_llama(identity.architecture, identity.seed, device)
+
+
+def find_base(config: RunConfig, study: Path) -> str | None:
+    """The checkpoint that a run starts from, checked; None for a pre-training run.
+
+    Raises:
+        InputError: If the base is missing or is not the base that the run was planned with.
+    """
     identity, path = config.identity, config.recorded.base_path
     kind, _, name = identity.base.partition(":")
     if identity.kind == "pretrain":
-        assert identity.architecture is not None, (
-            f"{config.name}: a pretrain run needs an architecture"
-        )
-        model = build_llama(identity.architecture, identity.seed, device)
-    elif kind == "run":
+        return None
+    if kind == "run":
         folder = RunFolder.find(name, study / "runs")
         if folder is None or not folder.model.is_dir():
             raise InputError(
@@ -99,18 +115,15 @@ def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
                 f"{study / 'runs'}; train that run first"
             )
         folder.check()
-        model = load_model(folder.model, device)
-    else:
-        assert path is not None, f"{config.name}: base {identity.base} has no base_path"
-        place = locate_checkpoint(path, study)
-        if checkpoint_sha256(place) != name:
-            raise InputError(
-                f"run {config.name}: the checkpoint {path} is not the one the run was planned with "
-                f"(sha256 {name[:12]}...); put the old files back, or plan the study again"
-            )
-        model = load_model(place, device)
-    check_positions(model, identity.sequence_tokens, f"run {config.name}")
-    return model
+        return str(folder.model)
+    assert path is not None, f"{config.name}: base {identity.base} has no base_path"
+    place = locate_checkpoint(path, study)
+    if checkpoint_sha256(place) != name:
+        raise InputError(
+            f"run {config.name}: the checkpoint {path} is not the one the run was planned with "
+            f"(sha256 {name[:12]}...); put the old files back, or plan the study again"
+        )
+    return place
 
 
 def base_state(config: RunConfig, study: Path) -> Path | None:
@@ -145,8 +158,6 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
     Raises:
         InputError: If the base is a checkpoint that is missing.
     """
-    from transformers import AutoModelForCausalLM
-
     identity, path = config.identity, config.recorded.base_path
     kind, _, name = identity.base.partition(":")
     if identity.architecture is not None:
@@ -157,9 +168,24 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
         assert base is not None, f"{config.name}: time the pretrain run {name} first"
         return build_untrained(base, study, device)
     assert path is not None, f"{config.name}: base {identity.base} has no base_path"
-    folder_path = checkpoint_files(locate_checkpoint(path, study))[0].parent
+    return build_shape(locate_checkpoint(path, study), device)
+
+
+def build_shape(path: str | Path, device: str = "meta") -> nn.Module:
+    """Build a model of the shape of a checkpoint, without its weights.
+
+    Args:
+        path: A checkpoint folder or a hub id.
+        device: Device of the model; ``meta`` allocates nothing.
+
+    Raises:
+        InputError: If ``transformers`` does not know the shape.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = checkpoint_files(path)[0].parent
     with _refusing(path), torch.device(device):
-        shape = _read_shape(folder_path)
+        shape = _read_shape(folder)
         model: nn.Module = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
     return model
 
@@ -284,7 +310,9 @@ def embedding_ids(model: nn.Module) -> set[int]:
     return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
 
 
-def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
+def save_model(
+    model: Any, tokenizer: Path, folder: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
     """Save a model folder with safetensors and tokenizer, atomically.
 
     Args:
@@ -292,11 +320,12 @@ def save_model(model: Any, tokenizer: Path, folder: Path) -> None:
         tokenizer: A tokenizer folder, copied unchanged.
         folder: The folder to create. An earlier model there is replaced; a folder with other files
             is set aside as ``<name>.damaged``.
+        weights: Its state by name, if the model itself does not hold it whole.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with _quiet():
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=weights)
     for file in tokenizer.iterdir():
         if not file.name.startswith("."):  # dcpt's marker of its own folders
             shutil.copyfile(file, partial / file.name)

@@ -1,30 +1,24 @@
-"""The state of training, and its safetensors file."""
+"""The state of training: saved and loaded by any number of processes."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from dcpt.atomic_files import DamagedFileError, make_room, replace_file
-from dcpt.file_hashes import remembered_digest
 from dcpt.runs.identity import Identity
-from dcpt.training.forward import Forward, Weights, forward_of, weights_of
+from dcpt.training.forward import Losses, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
+from dcpt.training.sharded.ranks import ALONE, Ranks, own_rows, whole
+from dcpt.training.state_file import REMEDY, check_content, open_state, write_state_file
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """AdamW's state of a parameter, by torch's names."""
-
-REMEDY = "`dcpt run-grid` sets it aside and resumes from the state before it"
-"""End of the message about a damaged state."""
 
 
 @dataclass
@@ -32,22 +26,24 @@ class TrainingState:
     """All that a training step changes.
 
     Attributes:
-        model: The model, weights in float32.
+        model: The model, weights in float32; over several devices each holds a part of the rows.
         forward: Its losses as a function of its weights.
         optimizer: AdamW over its parameters.
         loss_sum_C: Training loss of each channel since the last point, summed over tokens, float64.
         loss_tokens_C: Tokens behind these sums, float64.
         step: Optimizer steps since D = 0.
         wall_s: Seconds spent on this run by earlier processes.
+        ranks: The processes of the run.
     """
 
     model: nn.Module
-    forward: Forward
+    forward: Losses
     optimizer: torch.optim.Optimizer
     loss_sum_C: Tensor
     loss_tokens_C: Tensor
     step: int = 0
     wall_s: float = 0.0
+    ranks: Ranks = ALONE
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
@@ -66,14 +62,27 @@ class TrainingState:
 
 
 def start_state(
-    model: nn.Module, identity: Identity, border_id: int | None = None
+    model: nn.Module,
+    identity: Identity,
+    border_id: int | None = None,
+    *,
+    forward: Losses | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingState:
-    """State at D = 0: the base's weights and fresh moments; ``border_id`` as in ``Forward``."""
+    """State at D = 0: the base's weights and fresh moments.
+
+    Args:
+        model: The base.
+        identity: The run.
+        border_id: As in ``Forward``.
+        forward: The losses of a sharded model; None makes those of a model on a single device.
+        ranks: The processes of the run.
+    """
     device = next(model.parameters()).device
     zeros_C = torch.zeros(len(identity.channels), dtype=torch.float64, device=device)
-    forward = forward_of(model, identity.dtype, border_id)
+    forward = forward or forward_of(model, identity.dtype, border_id)
     optimizer = make_optimizer(model, identity)
-    return TrainingState(model, forward, optimizer, zeros_C, zeros_C.clone())
+    return TrainingState(model, forward, optimizer, zeros_C, zeros_C.clone(), ranks=ranks)
 
 
 def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
@@ -86,9 +95,10 @@ def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
         (decayed if is_matrix else kept).append(parameter)
     counted = sum(p.numel() for p in decayed) + sum(p.numel() for p in kept)
     assert counted == count_parameters(model).n_params, "a parameter is in no group, or in two"
-    how, device = identity.optimizer, next(model.parameters()).device
-    on_cuda = device.type == "cuda"
-    rate = torch.tensor(identity.learning_rate, device=device) if on_cuda else 0.0
+    how, first = identity.optimizer, next(model.parameters())
+    # Steps of a sharded model are not recorded, so its rate can be a number.
+    is_recorded = first.is_cuda and not isinstance(first, DTensor)
+    rate = torch.tensor(identity.learning_rate, device=first.device) if is_recorded else 0.0
     return torch.optim.AdamW(
         [
             {"params": decayed, "weight_decay": how.weight_decay},
@@ -98,15 +108,17 @@ def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
         betas=(how.beta1, how.beta2),
         eps=how.eps,
         fused=True,
-        capturable=on_cuda,
+        capturable=is_recorded,
     )
 
 
 def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: float) -> None:
     """Write the state atomically; the file replaces an older state.
 
+    The file does not depend on the number of processes: sharded tensors are gathered one by one.
+
     Args:
-        path: A safetensors file.
+        path: A safetensors file; the first process writes it.
         state: The state.
         identity: Identity of the run; its hash is stored in the file.
         wall_s: Seconds spent on the run so far.
@@ -116,12 +128,19 @@ def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: flo
         moments = state.optimizer.state.get(parameter, {})
         tensors |= {f"{key}.{name}": tensor for key, tensor in moments.items()}
     tensors |= {"loss_sum": state.loss_sum_C, "loss_tokens": state.loss_tokens_C}
-    host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = {"step": str(state.step), "identity": identity.hash, "wall_s": f"{wall_s:.3f}"}
-    about["sha256"] = _content_sha256(about, sorted(host), host)
-    make_room(path)
-    with replace_file(path) as partial:
-        save_file(host, partial, about)
+    if state.ranks.is_first:
+        make_room(path)
+        with replace_file(path) as partial:
+            write_state_file(partial, about, tensors, _fetch)
+    else:
+        for name in sorted(tensors):  # the order of write_state_file
+            whole(tensors[name])
+
+
+def _fetch(tensor: Tensor) -> Tensor:
+    """Bring a tensor to the CPU, with the rows of all processes."""
+    return whole(tensor.detach()).cpu().contiguous()
 
 
 def read_step(path: Path) -> int:
@@ -130,7 +149,7 @@ def read_step(path: Path) -> int:
     Raises:
         DamagedFileError: If the file is damaged.
     """
-    with _open_state(path) as (_, about):
+    with open_state(path) as (_, about):
         return int(about["step"])
 
 
@@ -149,70 +168,38 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     Raises:
         DamagedFileError: If the file is damaged or of another run; the state is unchanged.
     """
-    with _open_state(path) as (file, about):
+    with open_state(path) as (file, about):
         source = about["identity"]
         is_own, is_base = source == identity.hash, identity.base == f"run:{source}"
         if not (is_own or is_base or source == identity.trunk):
             raise DamagedFileError(path, f"it is of another run, {source}", REMEDY)
-        _check_content(path, file, about)
+        state.ranks.decide(lambda: check_content(path, file, about))
         moments = _check_shapes(path, file, state)
         # The whole file is checked before anything is overwritten.
         with torch.no_grad():
             for name, tensor in _weights(state.model).items():
-                tensor.copy_(file.get_tensor(f"model.{name}"))
+                copy_saved(tensor, file, f"model.{name}")
             if is_own:
                 state.loss_sum_C.copy_(file.get_tensor("loss_sum"))
                 state.loss_tokens_C.copy_(file.get_tensor("loss_tokens"))
-        for name, parameter in moments.items():
-            saved: dict[str, Any] = {key: file.get_tensor(f"{key}.{name}") for key in MOMENTS}
-            state.optimizer.state[parameter] = {
-                key: torch.empty_like(tensor, device=parameter.device).copy_(tensor)
-                for key, tensor in saved.items()
-            }
+            for name, parameter in moments.items():
+                moment = state.optimizer.state[parameter]
+                moment["step"] = torch.zeros((), device=parameter.device)
+                moment |= {key: torch.empty_like(parameter) for key in MOMENTS[1:]}
+                for key, tensor in moment.items():
+                    copy_saved(tensor, file, f"{key}.{name}")
     state.step = 0 if is_base else int(about["step"])
     state.wall_s = float(about["wall_s"]) if is_own else 0.0
 
 
-@contextmanager
-def _open_state(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Open a state and its metadata.
-
-    Raises:
-        DamagedFileError: If it is not a complete safetensors file with the metadata of a state.
-    """
-    if path.is_dir():
-        raise DamagedFileError(path, "it is a folder", REMEDY)
-    try:
-        opened = safe_open(path, framework="pt")
-    except (SafetensorError, ValueError, PermissionError) as error:
-        raise DamagedFileError(path, " ".join(str(error).split())[:200], REMEDY) from None
-    except FileNotFoundError:
-        if not path.is_symlink():
-            raise
-        raise DamagedFileError(path, "it is a link that leads to no file", REMEDY) from None
-    with opened as file:
-        about = file.metadata() or {}
-        try:
-            int(about["step"]), float(about["wall_s"]), about["identity"]
-        except (KeyError, ValueError):
-            raise DamagedFileError(path, "it has no metadata of a state", REMEDY) from None
-        yield file, about
-
-
-def _check_content(path: Path, file: Any, about: Mapping[str, str]) -> None:
-    """Compare a state's content with its stored hash, once per machine for an unchanged file.
-
-    Hashing reads 0.5 GB in 0.4 s. States of earlier versions have no hash.
-    """
-    if "sha256" not in about:
+def copy_saved(tensor: Tensor, file: Any, name: str) -> None:
+    """Copy a tensor of an open safetensors file; of a sharded tensor only the rows held here."""
+    if not isinstance(tensor, DTensor):
+        tensor.copy_(file.get_tensor(name))
         return
-    names = sorted(file.keys())
-
-    def compute() -> str:
-        return _content_sha256(about, names, _Tensors(file))
-
-    if remembered_digest("state", [path], compute) != about["sha256"]:
-        raise DamagedFileError(path, "its content is not what was written", REMEDY)
+    rows = own_rows(tensor)
+    if rows.start < rows.stop:
+        tensor.to_local().copy_(file.get_slice(name)[rows])
 
 
 def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.Parameter]:
@@ -230,37 +217,6 @@ def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.P
     if not {"loss_sum", "loss_tokens"} <= there:
         raise DamagedFileError(path, "it has no sums of losses", REMEDY)
     return moments
-
-
-class _Tensors(Mapping[str, Tensor]):
-    """The tensors of an open file, each read on access."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._file.get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file.keys())
-
-    def __len__(self) -> int:
-        return len(self._file.keys())
-
-
-def _content_sha256(
-    about: Mapping[str, str], names: list[str], tensors: Mapping[str, Tensor]
-) -> str:
-    """SHA-256 over a state: its metadata, then name, type, shape and bytes of each tensor."""
-    digest = hashlib.sha256()
-    for key in ("step", "identity", "wall_s"):
-        digest.update(f"{key}\0{about[key]}\0".encode())
-    for name in names:
-        tensor = tensors[name]
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def reset_moments(state: TrainingState) -> None:

@@ -12,6 +12,7 @@ from dcpt.runs.course import learning_rate_at
 from dcpt.runs.identity import Identity
 from dcpt.text.mixture import Batch
 from dcpt.training.compiling import compiled_on_cuda
+from dcpt.training.sharded.ranks import whole
 from dcpt.training.state import TrainingState
 
 FIRST_STEPS = 2
@@ -71,7 +72,10 @@ class Step:
         """
         state, device = self._state, self._tokens_BT.device
         if state.forward.draws:
-            torch.manual_seed(self._identity.seed * 1_000_003 + state.step)
+            # Each process of a run draws its own noise.
+            torch.manual_seed(
+                self._identity.seed * 1_000_003 + state.step + (state.ranks.index << 40)
+            )
         state.set_learning_rate(learning_rate_at(self._identity, state.step))
         for there, here in (
             (self._tokens_BT, batch.tokens),
@@ -95,7 +99,7 @@ class Step:
         state = self._state
         mean, losses_BT = self._add_gradients()
         clip = self._identity.optimizer.clip_norm
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
+        norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), clip))
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         self._loss_and_norm.copy_(torch.stack([mean, norm]))

@@ -14,12 +14,12 @@ from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.text.mixture import Batch
 from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
-from dcpt.training.lanes import kind_of
 from dcpt.training.loop import own_stream
 from dcpt.training.memory import fitted_to
 from dcpt.training.models import build_untrained, check_positions, count_parameters
 from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
+from dcpt.training.watch import kind_of
 
 LEAST_S = 0.5
 """Steps are timed on an accelerator for at least this long."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcpt.errors import InputError
 from dcpt.runs.course import learning_rate_at
 from dcpt.runs.folders import ErrorKind
 from dcpt.runs.identity import RunConfig
@@ -35,6 +36,23 @@ class TrainingError(RuntimeError):
     def __init__(self, words: str, kind: ErrorKind = "other") -> None:
         super().__init__(words)
         self.kind = kind
+
+
+def kind_of(error: Exception) -> ErrorKind:
+    """The kind of an error of training."""
+    if isinstance(error, TrainingError):
+        return error.kind
+    if isinstance(error, InputError):
+        return "input"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out_of_memory"
+    if isinstance(error, torch.AcceleratorError):
+        return "device"
+    if isinstance(error, OSError):
+        return "disk"
+    if "can't allocate memory" in str(error):  # a plain RuntimeError of torch's CPU allocator
+        return "out_of_memory"
+    return "other"
 
 
 class Watch:

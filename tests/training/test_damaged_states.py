@@ -19,6 +19,7 @@ from test_resume import elsewhere
 from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
 from dcpt.training import state as states
+from dcpt.training import state_file
 from dcpt.training.checkpoints import checkpoint_sha256, locate_checkpoint
 from dcpt.training.loop import train
 from dcpt.training.models import build_llama, build_untrained, load_model, save_model
@@ -76,11 +77,11 @@ def test_a_state_is_hashed_once_for_each_state_of_its_file(
     config = made.trunk(4)
     train(config, made.study, stop_at_step=2)
     path, reads = made.folder(config).checkpoint, []
-    real = states._content_sha256
-    monkeypatch.setattr(
-        states, "_content_sha256", lambda *about: (reads.append(path), real(*about))[1]
-    )
+    real = state_file._start_digest
     target = states.start_state(build_llama(ARCHITECTURE), config.identity)
+    monkeypatch.setattr(
+        state_file, "_start_digest", lambda *about: (reads.append(path), real(*about))[1]
+    )
     for _ in range(2):
         states.load_state(path, target, config.identity)
     assert len(reads) == 1

@@ -141,7 +141,7 @@ def test_losses_are_measured_with_and_without_near_copies(tmp_path: Path) -> Non
     assert torch.equal(validation.windows["law"], cut_windows(clean, 16, 160))
     assert torch.equal(validation.all_windows["law"], cut_windows(complete, 16, 160))
     model = build_llama(ARCHITECTURE, seed=3)
-    point = describe_evaluation(model, validation, "float32")
+    point = describe_evaluation(model, validation, forward_of(model, "float32"))
     for found, shard in ((point, clean), (point["all"], complete)):
         expected = evaluate(model, {"law": cut_windows(shard, 16, 160)})["law"]
         assert (found["loss"]["law"], found["se"]["law"]) == (expected.mean, expected.se)
@@ -153,4 +153,4 @@ def test_losses_are_measured_with_and_without_near_copies(tmp_path: Path) -> Non
     assert unscreened.all_windows == {}
     assert unscreened.eval_id == unscreened.all_eval_id == validation.all_eval_id
     assert validation.eval_id != validation.all_eval_id
-    assert "all" not in describe_evaluation(model, unscreened, "float32")
+    assert "all" not in describe_evaluation(model, unscreened, forward_of(model, "float32"))

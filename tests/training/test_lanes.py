@@ -11,10 +11,10 @@ from test_resume import assert_same_weights, elsewhere
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training.lanes import Ended, Lanes, kind_of
+from dcpt.training.lanes import Ended, Lanes
 from dcpt.training.loop import train
 from dcpt.training.state import read_step
-from dcpt.training.watch import TrainingError
+from dcpt.training.watch import TrainingError, kind_of
 
 
 @pytest.fixture

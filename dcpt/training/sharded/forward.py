@@ -42,7 +42,6 @@ class ShardedForward:
         device: Device of this process.
         keep_gathered: Whether layers stay gathered between forward and backward pass. That saves a
             third of the communication and needs room for the whole model in ``dtype``.
-        recompute: Whether the backward pass computes the activations of the layers again.
 
     Attributes:
         draws: Whether training draws random numbers (dropout).
@@ -52,22 +51,16 @@ class ShardedForward:
     is_static = False
 
     def __init__(
-        self,
-        model: Any,
-        dtype: Dtype,
-        ranks: Ranks,
-        device: str,
-        *,
-        keep_gathered: bool,
-        recompute: bool,
+        self, model: Any, dtype: Dtype, ranks: Ranks, device: str, *, keep_gathered: bool
     ) -> None:
-        self.draws = False
+        self.draws, self._checkpointing = False, False
         self._model, self._ranks, self._device = model, ranks, torch.device(device)
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._border_id: int | None = None
         self._head: str | None = None
+        compiles = is_static(model)
         for layer in layers_of(model):
-            _wrap_forward(layer, self._device, compiles=is_static(model), recompute=recompute)
+            self._wrap_forward(layer, compiles)
         self._gathered = _shard(model, self._dtype, ranks, self._device.type, keep_gathered)
 
     @torch.no_grad()
@@ -92,7 +85,12 @@ class ShardedForward:
             )
 
     def losses(
-        self, weights: Weights, tokens: Tensor, *, training: bool = False
+        self,
+        weights: Weights,
+        tokens: Tensor,
+        *,
+        training: bool = False,
+        checkpointing: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Compute the cross entropy of every target, each process that of its sequences.
 
@@ -100,6 +98,7 @@ class ShardedForward:
             weights: Not used: a sharded model has its own weights.
             tokens: Ids of shape (B, T + 1), the same on all processes.
             training: Whether dropout is on.
+            checkpointing: Whether the backward pass computes each layer again from its input.
 
         Returns:
             The mean over all B x T targets and the loss of each, shape (B, T), the same on all
@@ -108,6 +107,7 @@ class ShardedForward:
         """
         del weights
         self._model.train(training)
+        self._checkpointing = checkpointing
         B, ranks = len(tokens), self._ranks
         per_rank = -(-B // ranks.count)
         own = tokens[ranks.index * per_rank : (ranks.index + 1) * per_rank]
@@ -146,6 +146,23 @@ class ShardedForward:
             result: Tensor = module(**arguments)["last_hidden_state" if has_head else "logits"]
         return result
 
+    def _wrap_forward(self, layer: Any, compiles: bool) -> None:
+        """Compile a layer's forward pass on CUDA, and let the backward pass compute it again.
+
+        The method is replaced and not the module, so that parameters keep their names and FSDP's
+        hooks stay outside. (``Recompute`` is for a model that runs at given weights.)
+        """
+        like = torch.empty(0, device=self._device)
+        compute = compiled_on_cuda(layer.forward, like) if compiles else layer.forward
+
+        @wraps(layer.forward)
+        def forward(*arguments: Any, **named: Any) -> Any:
+            if self._checkpointing and torch.is_grad_enabled():
+                return checkpoint(compute, *arguments, use_reentrant=False, **named)
+            return compute(*arguments, **named)
+
+        layer.forward = forward
+
     def _precision(self) -> torch.autocast:
         bf16 = self._dtype == torch.bfloat16
         return torch.autocast(self._device.type, torch.bfloat16, enabled=bf16)
@@ -173,10 +190,13 @@ class _Gathered(nn.Module):
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
     """The decoder layers: the members of the list of modules with the most parameters."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        return []
-    return list(max(lists, key=lambda some: sum(p.numel() for p in some.parameters())))
+    found: list[nn.Module] = []
+    most = 0
+    for module in model.modules():
+        count = sum(p.numel() for p in module.parameters())
+        if isinstance(module, nn.ModuleList) and count > most:
+            found, most = list(module), count
+    return found
 
 
 def _shard(
@@ -204,21 +224,3 @@ def _shard(
             module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
     sharded: nn.Module = root
     return sharded
-
-
-def _wrap_forward(layer: Any, device: torch.device, *, compiles: bool, recompute: bool) -> None:
-    """Compile a layer's forward pass on CUDA, and let the backward pass compute it again.
-
-    The method is replaced and not the module, so that parameters keep their names and FSDP's hooks
-    stay outside.
-    """
-    like = torch.empty(0, device=device)
-    compute = compiled_on_cuda(layer.forward, like) if compiles else layer.forward
-
-    @wraps(layer.forward)
-    def forward(*arguments: Any, **named: Any) -> Any:
-        if recompute and torch.is_grad_enabled():
-            return checkpoint(compute, *arguments, use_reentrant=False, **named)
-        return compute(*arguments, **named)
-
-    layer.forward = forward

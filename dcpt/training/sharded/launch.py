@@ -1,0 +1,150 @@
+"""Start the processes of a run over several devices, and end them together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcpt.errors import InputError
+from dcpt.processes import STOP_SIGNALS, block_signals, end_with_parent, ignore_signals
+from dcpt.runs.identity import RunConfig
+from dcpt.training.loop import train_stepwise
+from dcpt.training.sharded.ranks import Ranks, join_ranks
+from dcpt.training.watch import TrainingError, kind_of
+
+_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+
+_POLL_S = 0.2
+"""Seconds between two looks at the processes."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every process of a run is told."""
+
+    config: RunConfig
+    study: Path
+    devices: tuple[str, ...]
+    stop_at_step: int | None
+    note: str | None
+    threads: int
+    meeting_place: Path
+    parent: int
+
+
+def train_over(
+    config: RunConfig,
+    study: Path,
+    devices: Sequence[str],
+    *,
+    stop_at_step: int | None = None,
+    must_stop: Callable[[], bool] = lambda: False,
+    note: str | None = None,
+) -> Iterator[None]:
+    """Train a run over several devices, a process for each; yields while they train.
+
+    Losses are those of ``train`` on a single device, and a run may go on with another number of
+    devices. If a process ends, the others are ended too.
+
+    Args:
+        config: The run.
+        study: The study's folder.
+        devices: A device for each process: ``cuda:0``, ``cuda:1``, or ``cpu`` several times.
+        stop_at_step: As in ``train``.
+        must_stop: As in ``train_stepwise``.
+        note: As in ``train_stepwise``.
+
+    Raises:
+        InputError: As ``train``.
+        TrainingError: As ``train``; its kind is ``killed`` if a process was.
+    """
+    context = multiprocessing.get_context("spawn")
+    stop, failures = context.Event(), context.SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        job = _Job(
+            config,
+            study,
+            tuple(devices),
+            stop_at_step,
+            note,
+            threads=torch.get_num_threads(),
+            meeting_place=Path(folder) / "meeting",
+            parent=os.getpid(),
+        )
+        processes = [
+            context.Process(target=_train_rank, args=(job, index, stop, failures))
+            for index in range(len(devices))
+        ]
+        try:
+            with block_signals():
+                for process in processes:
+                    process.start()
+            while any(process.exitcode is None for process in processes):
+                wait([p.sentinel for p in processes if p.exitcode is None], timeout=_POLL_S)
+                _check(config, processes, failures)
+                if must_stop():
+                    stop.set()
+                yield
+            _check(config, processes, failures)
+        finally:
+            for process in processes:
+                if process.pid is not None:
+                    process.kill()
+                    process.join()
+
+
+def _check(config: RunConfig, processes: Sequence[Any], failures: Any) -> None:
+    """Raise the error of the process that failed first."""
+    codes = [process.exitcode for process in processes]
+    if not any(codes):  # all run or ended well
+        return
+    place = f"run {config.name}"
+    for index, code in enumerate(codes):
+        if code is not None and code < 0:  # the others only miss it
+            raise TrainingError(
+                f"{place}: process {index} of {len(codes)} was killed by signal {-code}; rerun to "
+                "resume from the last checkpoint",
+                "killed",
+            )
+    if failures.empty():
+        raise TrainingError(f"{place}: a process ended with exit codes {codes}", "killed")
+    kind, words, trace = failures.get()
+    error = InputError(words) if kind == "input" else TrainingError(words, kind)
+    error.add_note(trace)  # error.json shows where in the process it was raised
+    raise error
+
+
+def _train_rank(job: _Job, index: int, stop: Any, failures: Any) -> None:
+    """The process of a rank."""
+    ignore_signals(STOP_SIGNALS)
+    end_with_parent(job.parent)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)  # a host's name may have no address
+    torch.set_num_threads(job.threads)
+    ranks, device = Ranks(index, len(job.devices)), job.devices[index]
+    with join_ranks(ranks, device, job.meeting_place):
+        try:
+            for _ in train_stepwise(
+                job.config,
+                job.study,
+                device=device,
+                stop_at_step=job.stop_at_step,
+                must_stop=stop.is_set,
+                note=job.note,
+                ranks=ranks,
+            ):
+                pass
+        except Exception as error:
+            words = str(error) or type(error).__name__
+            failures.put((kind_of(error), words, traceback.format_exc()))
+            # The others may never answer, so the group is not closed; they are ended from outside.
+            os._exit(1)

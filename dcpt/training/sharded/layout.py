@@ -1,0 +1,41 @@
+"""How a model is spread over the GPUs of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcpt.errors import InputError
+from dcpt.runs.identity import RunConfig
+from dcpt.training.memory import USABLE, count_from_config, estimate_memory
+
+
+def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) -> bool:
+    """Whether the layers can stay gathered between forward and backward pass, by the estimate.
+
+    Args:
+        config: The run, with its micro-batch chosen.
+        shape: Configuration of its model (of ``transformers``).
+        n_gpus: GPUs of the run.
+        n_bytes: Memory of a GPU.
+
+    Raises:
+        InputError: If not even weights, gradients and moments fit.
+    """
+    identity = config.identity
+    memory = estimate_memory(
+        shape,
+        identity.sequence_tokens,
+        min(config.micro_batch_sequences, -(-identity.batch_sequences // n_gpus)),
+        checkpointing=bool(config.recorded.activation_checkpointing),
+        n_gpus=n_gpus,
+        dtype=identity.dtype,
+    )
+    fixed = memory.weights + memory.gradients + memory.moments
+    if fixed > n_bytes:
+        raise InputError(
+            f"run {config.name}: weights, gradients and moments take {fixed / 2**30:.0f} GiB on "
+            f"each of {n_gpus} GPUs of {n_bytes / 2**30:.0f} GiB; set training.gpus_per_run to at "
+            f"least {-(-fixed * n_gpus // n_bytes)}, or choose a smaller base"
+        )
+    gathered = count_from_config(shape) * (2 if identity.dtype == "bfloat16" else 4)
+    return memory.n_bytes + gathered <= USABLE * n_bytes

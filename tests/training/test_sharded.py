@@ -1,0 +1,209 @@
+"""Runs over several processes train as runs in a single process (gloo on the CPU)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_runs import ARCHITECTURE, Made, points_of
+from safetensors.torch import load_file
+from test_families import FAMILIES
+from test_micro_batches import EVERY_STEP, assert_close_points
+from test_resume import elsewhere
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from dcpt.errors import InputError
+from dcpt.runs.identity import RunConfig
+from dcpt.training.loop import check_same_batches, open_data, train
+from dcpt.training.models import build_llama, build_shape, load_model, save_model
+from dcpt.training.sharded.launch import train_over
+from dcpt.training.sharded.layout import can_keep_gathered
+from dcpt.training.sharded.load import compute_buffers, find_tensors
+from dcpt.training.sharded.ranks import Ranks
+from dcpt.training.watch import TrainingError
+from dcpt.training.work import find_work
+
+long = pytest.mark.long
+
+TWO = ("cpu", "cpu")
+
+
+@pytest.fixture
+def other(made: Made, tmp_path: Path) -> Made:
+    return elsewhere(made, tmp_path / "other")
+
+
+def finish(steps: Iterator[None]) -> None:
+    for _ in steps:
+        pass
+
+
+def assert_close_runs(left: Made, right: Made, config: RunConfig, within: float = 1e-5) -> None:
+    found, expected = points_of(left.folder(config)), points_of(right.folder(config))
+    assert_close_points(found, expected, within=within)
+
+
+@long
+@pytest.mark.parametrize(("dtype", "within"), [("float32", 1e-5), ("bfloat16", 1e-3)])
+def test_losses_and_model_are_those_of_a_single_process(
+    made: Made, other: Made, dtype: str, within: float
+) -> None:
+    how: dict[str, Any] = {"points": EVERY_STEP, "dtype": dtype, "micro_batch_sequences": 1}
+    how["activation_checkpointing"] = True
+    config = made.trunk(20, save_model=True, **how)
+    train(config, made.study)
+    finish(train_over(config, other.study, TWO))
+    assert_close_runs(made, other, config, within)
+    models = [load_model(study.folder(config).model) for study in (made, other)]
+    for name, tensor in models[0].state_dict().items():
+        assert torch.allclose(tensor, models[1].state_dict()[name], atol=10 * within), name
+    assert other.folder(config).result()["gpus"] == 2  # type: ignore[index]
+
+
+@long
+def test_a_run_goes_on_with_another_number_of_processes(made: Made, other: Made) -> None:
+    """Three processes have 2, 2 and 0 of the 4 sequences; a branch leaves a state of two."""
+    config = made.trunk(16, points=(5, 12), keep=(8,), packing="documents")
+    train(config, made.study)
+    finish(train_over(config, other.study, TWO, stop_at_step=6))
+    assert load_file(other.folder(config).checkpoint).keys()
+    train(config, other.study, stop_at_step=7)
+    finish(train_over(config, other.study, ("cpu",) * 3))
+    assert_close_runs(made, other, config)
+    branch = made.branch(config, 8, 3)
+    train(branch, made.study)
+    train(branch, other.study)
+    assert points_of(other.folder(branch))[-1]["loss"] == pytest.approx(
+        points_of(made.folder(branch))[-1]["loss"], abs=1e-5
+    )
+
+
+@long
+def test_a_checkpoint_of_another_family_with_an_untied_head(made: Made, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model("gpt_neox", **FAMILIES["gpt_neox"])
+    )
+    save_model(model, made.study / "data/tokenizer", tmp_path / "base")
+    alone, shared = Made(made.study, tmp_path / "base"), elsewhere(made, tmp_path / "other")
+    config = alone.trunk(8, points=(4,))
+    train(config, alone.study)
+    finish(train_over(config, shared.study, TWO))
+    assert_close_runs(alone, shared, config)
+
+
+@long
+def test_a_killed_process_ends_the_others_and_the_run_resumes(made: Made, other: Made) -> None:
+    config = made.trunk(60, checkpoint_every_s=0.05)
+    train(config, made.study)
+    steps = train_over(config, other.study, TWO)
+    while not other.folder(config).checkpoint.exists():
+        next(steps)
+    last = max(multiprocessing.active_children(), key=lambda process: process.pid or 0)
+    os.kill(last.pid or 0, signal.SIGKILL)
+    with pytest.raises(TrainingError, match="was killed by signal 9; rerun") as caught:
+        finish(steps)
+    assert caught.value.kind == "killed"
+    assert not multiprocessing.active_children()
+    train(config, other.study)
+    assert_close_runs(made, other, config)
+
+
+@long
+def test_a_damaged_state_is_set_aside(made: Made) -> None:
+    config = made.trunk(8)
+    train(config, made.study, stop_at_step=4)
+    folder = made.folder(config)
+    damaged = folder.checkpoint.read_bytes()[:-8]
+    folder.checkpoint.write_bytes(damaged)
+    finish(train_over(config, made.study, TWO))
+    assert folder.checkpoint.with_name("checkpoint.safetensors.damaged").read_bytes() == damaged
+    notes = [event["words"] for event in folder.events() if event["event"] == "note"]
+    assert any("the file is damaged" in words for words in notes)
+
+
+@long
+def test_bad_input_of_a_process_is_bad_input(made: Made) -> None:
+    (made.study / "data").unlink()
+    with pytest.raises(InputError, match="data"):
+        finish(train_over(made.trunk(9), made.study, TWO))
+
+
+def test_processes_that_read_other_text_are_refused(made: Made) -> None:
+    class Disagreeing(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, "another digest"]
+
+    config = made.trunk(4)
+    data, work = open_data(config, made.study), find_work(config, made.runs)
+    with pytest.raises(TrainingError, match="process 1 of 2 reads other batches than process 0"):
+        check_same_batches(config, data, work, Disagreeing(0, 2))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpoints_are_read_by_the_names_of_their_tensors(
+    made: Made, tmp_path: Path, family: str
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
+    save_model(model, made.study / "data/tokenizer", tmp_path / "base")
+    shape = build_shape(tmp_path / "base")
+    places = find_tensors(shape, str(tmp_path / "base"))
+    assert places is None or places.keys() >= dict(shape.named_parameters()).keys()
+    assert compute_buffers(shape)
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, shape.get_buffer(name)) or buffer.is_meta, name
+
+
+def test_a_tied_embedding_stored_twice_is_not_read_by_name(made: Made, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_model(build_llama(ARCHITECTURE), made.study / "data/tokenizer", tmp_path / "base")
+    file = tmp_path / "base/model.safetensors"
+    assert find_tensors(build_shape(tmp_path / "base"), str(tmp_path / "base")) is not None
+    tensors = load_file(file)
+    save_file({**tensors, "lm_head.weight": torch.zeros(300, 16)}, file, {"format": "pt"})
+    assert find_tensors(build_shape(tmp_path / "base"), str(tmp_path / "base")) is None
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(("n_gpus", "gib", "keeps"), [(2, 80, True), (2, 60, False)])
+def test_layers_stay_gathered_where_memory_allows(
+    made: Made, n_gpus: int, gib: int, keeps: bool
+) -> None:
+    """The estimate is 57 GiB, and the layers take 3 GiB more."""
+    config = made.trunk(4, dtype="bfloat16", batch_sequences=64, sequence_tokens=4096)
+    config = with_micro_batch(config, 4)
+    shape = qwen(width=2048, layers=24)
+    assert can_keep_gathered(config, shape, n_gpus, gib * GIB) == keeps
+
+
+def test_a_model_that_fits_on_no_layout_is_refused(made: Made) -> None:
+    with pytest.raises(InputError, match=r"on each of 2 GPUs of 10 GiB; set .* to at least 4"):
+        can_keep_gathered(made.trunk(4), qwen(width=2048, layers=28), 2, 10 * GIB)
+
+
+def with_micro_batch(config: RunConfig, sequences: int) -> RunConfig:
+    recorded = config.recorded.model_copy(update={"micro_batch_sequences": sequences})
+    return config.model_copy(update={"recorded": recorded})
+
+
+def qwen(width: int, layers: int) -> Any:
+    return AutoConfig.for_model(
+        "qwen2",
+        hidden_size=width,
+        num_hidden_layers=layers,
+        intermediate_size=4 * width,
+        num_attention_heads=16,
+        num_key_value_heads=4,
+        vocab_size=151_936,
+        tie_word_embeddings=True,
+    )
