@@ -161,7 +161,7 @@ def gradient_of(
     loss, _ = forward.losses(weights_of(model), tokens, training=True, checkpointing=checkpointing)
     loss.backward()
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
-    return float(loss), float(norm), torch.cuda.max_memory_allocated()
+    return float(loss.detach()), float(norm), torch.cuda.max_memory_allocated()
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt_neox"])
