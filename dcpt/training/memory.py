@@ -34,6 +34,11 @@ would cost a fourth of the speed; passes of fewer tokens lose as much, since eac
 all weights and gradients."""
 
 
+TRANSFORMED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Fields of models that change their logits after the head: those of a whole pass are stored then
+(``dcpt.training.forward``)."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes that a training step holds on each of its GPUs.
@@ -45,7 +50,7 @@ class Memory:
         copies: Copies of the weights that the matrix products read: in bfloat16, or gathered from
             the other GPUs.
         activations: What the backward pass reads of a micro-batch.
-        head: A chunk of logits with its gradient, and the gradient of the head.
+        head: Logits that are computed at a time, with their gradient, and the gradient of the head.
         context: Memory of CUDA itself.
     """
 
@@ -98,7 +103,9 @@ def estimate_memory(
         copies = gathered * (e + FLOAT)  # and their gradients before they are reduced
     else:
         copies = n_params * e if e < FLOAT else 0
-    rows = rows_at_a_time(tokens, shape.vocabulary, on_cuda=True)
+    rows = tokens
+    if not shape.stores_logits:
+        rows = rows_at_a_time(tokens, shape.vocabulary, on_cuda=True)
     return Memory(
         weights=share,
         gradients=share,
@@ -198,6 +205,7 @@ class _Shape:
     mlp: int
     vocabulary: int
     is_tied: bool
+    stores_logits: bool
 
     @classmethod
     def of(cls, config: Any) -> _Shape:
@@ -217,6 +225,7 @@ class _Shape:
             mlp=mlp or wide or 4 * width,
             vocabulary=text.vocab_size,
             is_tied=bool(text.tie_word_embeddings),
+            stores_logits=any(getattr(text, name, None) not in (None, 1.0) for name in TRANSFORMED),
         )
 
     def activation_bytes(self, e: int, checkpointing: bool) -> int:

@@ -99,6 +99,25 @@ def test_layers_that_are_computed_again_have_the_same_losses_and_gradients(kind:
     assert kept[1] < kept[0] / 2
 
 
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Mistral", "GPTNeoX", "Olmo2", "SmolLM3"])
+def test_concatenated_text_is_attended_without_a_mask(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fast kernels of a GPU take none, and a mask of 8,192 tokens has 67 million entries."""
+    attend, masks = functional.scaled_dot_product_attention, []
+
+    def watched(*tensors: torch.Tensor, attn_mask: Any = None, **how: Any) -> torch.Tensor:
+        masks.append(attn_mask)
+        assert how["is_causal"]
+        return attend(*tensors, attn_mask=attn_mask, **how)
+
+    model = make(kind)
+    forward = forward_of(model, "float32")
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    forward.losses(weights_of(model), torch.randint(97, (2, 33)), training=True)
+    assert masks == [None] * 2
+
+
 def test_models_of_one_shape_share_a_forward_pass() -> None:
     first_model, second_model = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
     forward = forward_of(first_model, "float32")

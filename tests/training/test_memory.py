@@ -84,6 +84,16 @@ def test_activations_are_what_a_layer_keeps_for_its_backward_pass() -> None:
     assert 0.5 < (estimates[1] - estimates[0]) / (sizes[1] - sizes[0]) < 1.0
 
 
+def test_models_that_change_their_logits_store_all_of_them() -> None:
+    sizes = {}
+    for capping in (None, 30.0):
+        config = AutoConfig.for_model("gemma2", final_logit_softcapping=capping)
+        sizes[capping] = [estimate_memory(config, 4096, n).head for n in (4, 8)]
+    assert sizes[None][0] == sizes[None][1]
+    assert sizes[30.0][1] - sizes[30.0][0] == 4 * 4096 * 256_000 * 6
+    assert sizes[30.0][0] > sizes[None][0]
+
+
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "mistral", "qwen2_moe", "mamba"])
 def test_other_families_have_an_estimate(family: str) -> None:
     config = AutoConfig.for_model(family, vocab_size=300, num_hidden_layers=2)
