@@ -31,7 +31,7 @@ def time_hf_trainer(case: Case, clock: Clock) -> dict[str, Any]:
             max_steps=case.warmup + case.steps,
             per_device_train_batch_size=case.micro_batch,
             gradient_accumulation_steps=case.passes,
-            gradient_checkpointing=case.recompute,
+            gradient_checkpointing=case.recompute and case.gpus == 1,
             learning_rate=1e-5,
             lr_scheduler_type="constant",
             weight_decay=0.1,
@@ -44,10 +44,9 @@ def time_hf_trainer(case: Case, clock: Clock) -> dict[str, Any]:
             report_to=[],
             disable_tqdm=True,
             logging_steps=1000,
-            **(_fsdp() if case.gpus > 1 else {}),
+            **(_fsdp(case) if case.gpus > 1 else {}),
         )
-        device = "cpu" if case.gpus > 1 else case.device
-        with torch.device(device):
+        with torch.device(case.device):
             model = AutoModelForCausalLM.from_config(
                 case.config(), dtype=torch.float32, attn_implementation="sdpa"
             )
@@ -56,10 +55,14 @@ def time_hf_trainer(case: Case, clock: Clock) -> dict[str, Any]:
     return clock.describe()
 
 
-def _fsdp() -> dict[str, Any]:
+def _fsdp(case: Case) -> dict[str, Any]:
     """Settings of FSDP2 through accelerate."""
-    layers = {"transformer_layer_cls_to_wrap": ["Qwen2DecoderLayer"]}
-    return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"version": 2, **layers}}
+    config = {
+        "version": 2,
+        "transformer_layer_cls_to_wrap": ["Qwen2DecoderLayer"],
+        "activation_checkpointing": case.recompute,
+    }
+    return {"fsdp": "full_shard auto_wrap", "fsdp_config": config}
 
 
 class _Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
