@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -36,7 +36,9 @@ _SOUND: dict[Path, tuple[list[list[int]], dict[str, str]]] = {}
 """Folders whose records are valid: the states of the record files, and the hashes of other files in
 the result. Unchanged files are not read again."""
 
-ErrorKind = Literal["not_finite", "out_of_memory", "device", "disk", "killed", "input", "other"]
+ErrorKind = Literal[
+    "not_finite", "out_of_memory", "device", "disk", "killed", "hung", "input", "other"
+]
 """Why a run failed, in ``error.json``; files of older versions do not have it."""
 
 
@@ -361,3 +363,11 @@ def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "
     except OSError as full:  # a full disk takes the error file too
         message += f" (and error.json could not be written: {full})"
     return message
+
+
+def add_stacks(folder: RunFolder, stacks: str) -> None:
+    """Add the stacks of a process that made no progress to ``stacks.txt`` in a run's folder."""
+    with suppress(OSError):  # a full disk must not keep the other runs from training
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with (folder.path / "stacks.txt").open("a", encoding="utf-8") as file:
+            file.write(stacks + "\n")

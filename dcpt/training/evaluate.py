@@ -31,6 +31,7 @@ from dcpt.training.models import (
     count_parameters,
     load_model,
 )
+from dcpt.training.watchdog import WATCHDOG
 
 EVALUATION_TOKENS = 16_384
 """Tokens of a forward pass; a constant, so that losses do not depend on the training batch."""
@@ -175,6 +176,7 @@ def sequence_losses(forward: Losses, weights: Weights, windows: Tensor) -> NDArr
     n_passes = -(-len(windows) // most)
     per_pass, means = -(-len(windows) // n_passes), []
     for some in torch.split(windows, per_pass):
+        WATCHDOG.announce()
         # The last pass is padded with its first sequence, since each new shape is compiled.
         missing = per_pass - len(some)
         filled = torch.cat([some, some[:1].expand(missing, -1)])

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +25,9 @@ from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
 from dcpt.training.memory import fitted_to
 from dcpt.training.watch import TrainingError, kind_of
+from dcpt.training.watchdog import WATCHDOG
 
-State = Literal["finished", "failed", "elsewhere", "crowded", "stopped"]
+State = Literal["finished", "failed", "elsewhere", "crowded", "stopped", "released"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Ended:
     Args:
         run: Name of the run.
         state: ``finished``, ``failed``, ``elsewhere`` (another process has the lock), ``crowded``
-            (too little memory next to the other runs) or ``stopped`` (saved, to be resumed).
+            (too little memory next to the other runs), ``stopped`` or ``released`` (saved, to be
+            resumed later or by another worker).
         words: Why it failed.
     """
 
@@ -44,11 +47,12 @@ class Ended:
     words: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Lane:
     config: RunConfig
-    steps: Generator[None, None, Ended]
+    steps: Generator[int, None, Ended]
     stream: AbstractContextManager[Any]
+    n_tokens: int | None = None
 
 
 class Lanes:
@@ -64,6 +68,7 @@ class Lanes:
 
     def __init__(self, study: Path, device: str) -> None:
         self._study, self._device, self.stopping = study, device, False
+        self._released: set[str] = set()
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
 
@@ -79,6 +84,14 @@ class Lanes:
         """Let the next ``advance`` save and end every run."""
         self.stopping = True
 
+    def release(self, run: str) -> None:
+        """Let the next ``advance`` save and end a run, if it is in training, to move it."""
+        self._released |= {run} & {lane.config.name for lane in self._lanes}
+
+    def reached(self) -> dict[str, int]:
+        """Tokens that each run has reached, by name; without the runs that took no step yet."""
+        return {lane.config.name: n for lane in self._lanes if (n := lane.n_tokens) is not None}
+
     def advance(self) -> list[Ended]:
         """Take a step of every run; returns the runs that ended, which are removed."""
         ended = []
@@ -86,6 +99,7 @@ class Lanes:
             end = self._advance(lane)
             if end is not None:
                 self._lanes.remove(lane)
+                self._released.discard(lane.config.name)
                 self._free.append(lane.stream)
                 ended.append(end)
         return ended
@@ -93,13 +107,17 @@ class Lanes:
     def _advance(self, lane: _Lane) -> Ended | None:
         try:
             with lane.stream:
-                next(lane.steps)
+                lane.n_tokens = next(lane.steps)
+            WATCHDOG.note_step()
         except StopIteration as end:
             ended: Ended = end.value
             return ended
         return None
 
-    def _train(self, config: RunConfig) -> Generator[None, None, Ended]:
+    def _must_stop(self, config: RunConfig) -> bool:
+        return self.stopping or config.name in self._released
+
+    def _train(self, config: RunConfig) -> Generator[int, None, Ended]:
         """Train a run under its lock, unless another process trains it."""
         folder = RunFolder.of(config, self._study / "runs")
         try:
@@ -110,23 +128,23 @@ class Lanes:
         except Exception as error:  # an error of the lock, such as a folder that cannot be created
             return _failed(config, folder, error)
 
-    def _train_locked(self, config: RunConfig, folder: RunFolder) -> Generator[None, None, Ended]:
+    def _train_locked(self, config: RunConfig, folder: RunFolder) -> Generator[int, None, Ended]:
         """Train a run unless it is done; a failure is recorded while the lock is held."""
         try:
             if not folder.is_done(config):
-                if self.stopping:  # before it began
-                    return Ended(config.name, "stopped")
+                if self._must_stop(config):  # before it began
+                    return Ended(config.name, "stopped" if self.stopping else "released")
                 folder.clear_error()
                 yield from self._train_within_memory(config)
-                if self.stopping and not folder.is_done(config):
-                    return Ended(config.name, "stopped")
+                if self._must_stop(config) and not folder.is_done(config):
+                    return Ended(config.name, "stopped" if self.stopping else "released")
         except Exception as error:  # an error of a run must not affect the others
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
                 return Ended(config.name, "crowded", str(error))
             return _failed(config, folder, error)
         return Ended(config.name, "finished")
 
-    def _train_within_memory(self, config: RunConfig) -> Iterator[None]:
+    def _train_within_memory(self, config: RunConfig) -> Iterator[int]:
         """Train a run; if it is alone and memory does not suffice, once in smaller passes.
 
         The second attempt resumes from the last saved state.
@@ -141,7 +159,7 @@ class Lanes:
                     config,
                     self._study,
                     device=self._device,
-                    must_stop=lambda: self.stopping,
+                    must_stop=partial(self._must_stop, config),
                     note=note,
                 )
                 return

@@ -33,6 +33,7 @@ from dcpt.training.state import (
 )
 from dcpt.training.step import Step
 from dcpt.training.watch import TrainingError, Watch
+from dcpt.training.watchdog import WATCHDOG
 from dcpt.training.work import Work, find_work, must_save_model
 
 __all__ = ["TrainingError", "own_stream", "train", "train_stepwise"]
@@ -73,14 +74,18 @@ def train_stepwise(
     must_stop: Callable[[], bool] = lambda: False,
     note: str | None = None,
     ranks: Ranks = ALONE,
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
     On CUDA all parts must run in the same stream, which is not the default stream. The run saves a
     checkpoint and stops at the first step before which ``must_stop`` is true. ``note`` is a
     sentence for the run's journal. With several ``ranks`` each process calls this for its device;
     the first writes the files.
+
+    Yields:
+        Tokens that the run has reached.
     """
+    WATCHDOG.announce()
     folder = RunFolder.of(config, study / "runs")
     try:
         if ranks.decide(lambda: _is_done(config, folder)):
@@ -122,7 +127,7 @@ def _train(
     must_stop: Callable[[], bool],
     note: str | None,
     ranks: Ranks,
-) -> Iterator[None]:
+) -> Iterator[int]:
     identity, before = config.identity, folder.result() or {}
     data = open_data(config, study)
     state = load_start(config, study, device, data, ranks)
@@ -179,7 +184,7 @@ def _train(
             watch.add_step(take_step(data.mixture.batch(state.step)))
             if watch.is_log_due():
                 journal.write_training(watch.describe_training())
-            yield
+            yield state.step * identity.batch_tokens
 
     if work.end == work.run_end and must_save_model(config):
         save_whole_model(state, data.tokenizer, folder.model)

@@ -16,6 +16,7 @@ from dcpt.training.forward import Losses, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
 from dcpt.training.sharded.ranks import ALONE, Ranks, own_rows, whole
 from dcpt.training.state_file import REMEDY, check_content, open_state, write_state_file
+from dcpt.training.watchdog import WATCHDOG
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """AdamW's state of a parameter, by torch's names."""
@@ -123,6 +124,7 @@ def save_state(path: Path, state: TrainingState, identity: Identity, wall_s: flo
         identity: Identity of the run; its hash is stored in the file.
         wall_s: Seconds spent on the run so far.
     """
+    WATCHDOG.announce()
     tensors = {f"model.{name}": tensor for name, tensor in _weights(state.model).items()}
     for name, parameter in state.model.named_parameters():
         moments = state.optimizer.state.get(parameter, {})
