@@ -18,7 +18,7 @@ from rich.text import Text
 from dcpt.cli.console import make_table, print_line
 from dcpt.errors import Stopped
 from dcpt.grid.planned import PlannedRun
-from dcpt.grid.queue import RunQueue
+from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import GridStatus, RunStatus, seconds_left
 from dcpt.quantities import format_count, format_seconds
@@ -207,6 +207,19 @@ def _end(run: RunStatus) -> str:
 
 def _losses(losses: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+
+
+def occupancy_words(outcome: Outcome) -> str | None:
+    """When training began and how busy the GPUs were; None if no run took a step."""
+    if outcome.first_step_s is None or outcome.later_s is None:
+        return None
+    words = f"first step after {format_seconds(outcome.first_step_s)}"
+    if outcome.occupancy is not None:
+        words += (
+            f"; in the {format_seconds(outcome.later_s)} from then on GPUs were "
+            f"{outcome.occupancy:.0%} busy (100% is an H100 with three runs of a size side by side)"
+        )
+    return words
 
 
 def show_estimates(console: Console, estimates: Sequence[Estimate], n_workers: int) -> None:

@@ -117,7 +117,7 @@ def run_grid(
     Example: dcpt run-grid study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_all, note_damaged, open_console, print_line
-    from dcpt.cli.show_grid import show_estimates, watch_grid
+    from dcpt.cli.show_grid import occupancy_words, show_estimates, watch_grid
     from dcpt.grid.planned import advise_on_sizes
     from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
@@ -140,6 +140,8 @@ def run_grid(
         typer.echo(as_json(vars(outcome)))
     else:
         console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
+        if (sentence := occupancy_words(outcome)) is not None:
+            print_line(console, sentence)
         for sentence in repeated_text(view.planned, workspace.folder):
             print_line(console, f"note: {sentence}", "yellow")
     end(outcome, console)

@@ -10,20 +10,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from dcpt.errors import Stopped
+from dcpt.grid.assign import Place, choose_move, choose_place
+from dcpt.grid.messages import End, Progress, Ready, Release, Start, Stop
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
-from dcpt.grid.worker import READY, work
+from dcpt.grid.worker import work
 from dcpt.processes import block_signals, note_signals
-from dcpt.runs.folders import write_error
+from dcpt.runs.folders import ErrorKind, add_stacks, write_error
 from dcpt.study.folder import StudyFolder
 
 _LEAVE_S = 5.0
@@ -31,18 +35,12 @@ _SAVE_S = 10.0
 """Seconds that workers have to save their runs; Slurm kills 30 s after its SIGTERM."""
 
 
-@dataclass
-class _Worker:
+@dataclass(kw_only=True, eq=False)
+class _Worker(Place):
     process: Any
     connection: Connection
-    slot: Slot
+    stacks: Path = Path()
     is_ready: bool = False
-    busy_with: dict[str, PlannedRun] = field(default_factory=dict)
-
-    def has_room_for(self, run: PlannedRun) -> bool:
-        """Whether the run may start here side by side with the runs in training."""
-        largest = max(other.about_n_params for other in [run, *self.busy_with.values()])
-        return len(self.busy_with) < self.slot.lanes_for(largest)
 
 
 class LocalEngine:
@@ -54,6 +52,8 @@ class LocalEngine:
         on_tick: Called with the queue several times a second while runs are in training.
     """
 
+    _work = staticmethod(work)
+
     def __init__(
         self,
         folder: StudyFolder,
@@ -62,6 +62,7 @@ class LocalEngine:
     ) -> None:
         self.folder, self.slots = folder, list(slots)
         self.on_tick = on_tick or (lambda _: None)
+        self._stacks, self._n_started = Path(), 0
 
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
         """Train all runs that are not done; a failed one does not stop the others.
@@ -78,13 +79,15 @@ class LocalEngine:
         """
         queue = RunQueue(planned, self.folder)
         workers: list[_Worker] = []
-        with note_signals() as signals:
+        with note_signals() as signals, tempfile.TemporaryDirectory(prefix="dcpt-") as stacks:
+            self._stacks = Path(stacks)
             try:
                 workers.extend(map(self._start, self.slots[: len(queue.pending)]))
                 while queue.is_unfinished and not signals:
                     self._assign(queue, workers)
                     self._collect(queue, workers)
                     self.on_tick(queue)
+                queue.measure_occupancy(len(self._accelerators))
             finally:
                 # Also if the live view fails because the terminal hung up.
                 unsaved = self._save(queue, workers, signals)
@@ -94,44 +97,45 @@ class LocalEngine:
                     raise Stopped(signals[0], words)
         return queue.outcome
 
+    @property
+    def _accelerators(self) -> set[str]:
+        return {device for slot in self.slots if slot.is_accelerator for device in slot.devices}
+
     def _start(self, slot: Slot) -> _Worker:
         context = multiprocessing.get_context("spawn")
         # Otherwise glibc returns freed memory after every step, which slows down small models.
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
         os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
         ours, theirs = context.Pipe()
-        arguments = (theirs, str(self.folder.path), slot, os.getpid())
-        process = context.Process(target=work, args=arguments, daemon=True)
+        self._n_started += 1
+        stacks = self._stacks / f"{self._n_started}.txt"
+        arguments = (theirs, str(self.folder.path), slot, os.getpid(), str(stacks))
+        process = context.Process(target=self._work, args=arguments, daemon=True)
         with block_signals():
             process.start()
         theirs.close()
-        return _Worker(process, ours, slot)
+        return _Worker(slot=slot, process=process, connection=ours, stacks=stacks)
 
     def _assign(self, queue: RunQueue, workers: list[_Worker]) -> None:
-        """Send the runs that are ready, each to the worker with the fewest runs."""
+        """Send the runs that are ready to workers; move a run if a worker has nothing to do."""
         for run in queue.ready():
-            free = [
-                worker
-                for worker in workers
-                if len(worker.busy_with) < worker.slot.lanes
-                and not worker.busy_with.keys() & queue.alone
-            ]
-            if not free:
+            if all(len(worker.busy_with) >= worker.slot.lanes for worker in workers):
                 return
-            fit = [
-                worker
-                for worker in free
-                if worker.has_room_for(run) and not (run.name in queue.alone and worker.busy_with)
-            ]
-            if not fit:
+            worker = choose_place(run, queue, workers)
+            if worker is None:
                 continue
-            worker = min(fit, key=lambda worker: len(worker.busy_with))
             try:
-                worker.connection.send(run.config.model_dump(mode="json"))
+                worker.connection.send(Start(run.config.model_dump(mode="json")))
             except OSError:
                 return  # the worker died: _collect replaces it
             queue.take(run)
             worker.busy_with[run.name] = run
+            worker.sizes.add(run.about_n_params)
+        if not queue.moving and (move := choose_move(queue, workers)) is not None:
+            run, worker = move
+            with suppress(OSError):
+                worker.connection.send(Release(run.name))
+                queue.moving.add(run.name)
 
     def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
         """Receive the messages of the workers; replace workers that died."""
@@ -146,12 +150,14 @@ class LocalEngine:
         """Receive the messages of a worker; returns False if it died."""
         try:
             while worker.connection.poll():
-                message = worker.connection.recv()
-                if message == READY:
-                    worker.is_ready = True
-                else:
-                    name, state, words = message
-                    queue.end(worker.busy_with.pop(name), state, words)
+                match worker.connection.recv():
+                    case Ready():
+                        worker.is_ready = True
+                    case Progress(reached):
+                        for name, n_tokens in reached.items():
+                            queue.note_progress(name, n_tokens)
+                    case End(run, state, words):
+                        queue.end(worker.busy_with.pop(run), state, words)
         except (EOFError, OSError):
             return False
         return True
@@ -160,17 +166,21 @@ class LocalEngine:
         """Retry or fail the runs of a worker that died.
 
         Each run is retried once alone, which also shows which of several runs killed the process.
-        A run whose process dies a second time fails.
+        A run whose process dies a second time fails. If the process ended because it made no
+        progress, each run's folder takes the stacks of its threads.
         """
+        stacks = worker.stacks.read_text(encoding="utf-8") if worker.stacks.is_file() else ""
         for name, run in worker.busy_with.items():
+            if stacks:
+                add_stacks(queue.folders[name], stacks)
             if queue.is_done(run):
                 queue.end(run, "finished")
             elif name not in queue.died:
                 queue.end(run, "died")
             else:
-                words = _death_words(worker.process.exitcode)
-                words = write_error(queue.folders[name], words, "", "killed")
-                queue.end(run, "failed", words)
+                words = _hang_words() if stacks else _death_words(worker.process.exitcode)
+                kind: ErrorKind = "hung" if stacks else "killed"
+                queue.end(run, "failed", write_error(queue.folders[name], words, stacks, kind))
 
     def _save(self, queue: RunQueue, workers: list[_Worker], signals: list[int]) -> list[str]:
         """Let workers save the runs in training, within 10 s and unless a second SIGINT arrives.
@@ -181,7 +191,7 @@ class LocalEngine:
         for worker in workers:
             if worker.is_ready or (self._receive(queue, worker) and worker.is_ready):
                 with suppress(OSError):  # a worker that died is handled below
-                    worker.connection.send(None)
+                    worker.connection.send(Stop())
             else:  # it has not started, so there is nothing to save
                 for run in worker.busy_with.values():
                     queue.put_back(run)
@@ -220,6 +230,14 @@ def _death_words(exit_code: int) -> str:
         remedy = f"use fewer --workers or free memory, then {remedy}"
     name = signal.Signals(-exit_code).name
     return f"its process was killed twice, the last time by {name}{cause}; {remedy}"
+
+
+def _hang_words() -> str:
+    """Message of a run whose process made no progress twice."""
+    return (
+        "its process made no progress twice and was ended; stacks.txt in the run's folder shows "
+        "where it stood; rerun the same command to resume from the last checkpoint"
+    )
 
 
 def _stop_words(number: int, saved: Sequence[str], unsaved: Sequence[str]) -> str:

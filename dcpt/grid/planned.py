@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from dcpt.grid.speeds import speed_on_h100
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
@@ -50,9 +51,17 @@ class PlannedRun:
         return self.config.recorded.n_tokens
 
     @property
-    def cost(self) -> float:
-        """Grows with the time that the run takes; used for sorting only."""
-        return self.about_n_params * self.trained_tokens
+    def start_tokens(self) -> int:
+        """Tokens at which the run starts: where a branch leaves its trunk, else 0."""
+        decay = self.config.identity.decay
+        if self.config.identity.kind == "branch" and decay is not None:
+            return decay.start_tokens
+        return 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of an H100 that the run takes; on another device they compare runs only."""
+        return self.trained_tokens / speed_on_h100(self.about_n_params)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,10 @@ def measure(n_runs: int, folder: Path) -> dict[str, float]:
     queue = RunQueue(runs, study)
     costs["first reading by the engine"] = (time.process_time() - started) * 1e3
 
-    workers = [_Worker(None, NullConnection(), Slot()) for _ in range(2)]  # type: ignore[arg-type]
+    workers = [
+        _Worker(slot=Slot(), process=None, connection=NullConnection())  # type: ignore[arg-type]
+        for _ in range(2)
+    ]
     engine = LocalEngine(study, [worker.slot for worker in workers])
     for worker, run in zip(workers, runs[n_done : n_done + 2], strict=True):
         queue.take(run)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,42 @@ from typing import Any
 from dcpt.grid.local import LocalEngine, _Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.slots import Slot
+from dcpt.grid.worker import work
 from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
+
+
+def work_until_stuck(connection: Any, study: str, *arguments: Any) -> None:
+    """A worker that waits for a lock for ever once it has taken a few steps."""
+    from dcpt.training import lanes, watchdog
+
+    advance, left = lanes.Lanes.advance, Path(study, "hangs")
+    steps = 0
+
+    def advance_or_hang(self: lanes.Lanes) -> list[lanes.Ended]:
+        nonlocal steps
+        steps += 1
+        if steps == 5 and (n := int(left.read_text())):
+            left.write_text(str(n - 1))
+            watchdog.LONG_S = 0.5
+            watchdog.WATCHDOG.announce()
+            wait_for_ever()
+        return advance(self)
+
+    lanes.Lanes.advance = advance_or_hang  # type: ignore[method-assign]
+    work(connection, study, *arguments)
+
+
+def wait_for_ever() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+class Hanging(LocalEngine):
+    """Its workers stop in the middle of training, as often as the file ``hangs`` says."""
+
+    _work = staticmethod(work_until_stuck)
 
 
 class Remembering(LocalEngine):

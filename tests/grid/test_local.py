@@ -10,6 +10,7 @@ import pytest
 from engines import Remembering, folders, kill_worker, run_grid, wait_until
 
 from dcpt.grid import local
+from dcpt.grid.assign import Place, has_room_for
 from dcpt.grid.local import LocalEngine, _Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
@@ -156,13 +157,13 @@ def test_large_models_train_alone(study: Path) -> None:
         1,
     ]
     large = PlannedRun(other.config, about_n_params=2 * SHARED_PARAMS)
-    worker = _Worker(None, None, Slot(lanes=2))
-    assert worker.has_room_for(large)
+    worker = Place(slot=Slot(lanes=2))
+    assert has_room_for(worker, large)
     worker.busy_with["a"] = small
-    assert worker.has_room_for(small)
-    assert not worker.has_room_for(large)
+    assert has_room_for(worker, small)
+    assert not has_room_for(worker, large)
     worker.busy_with["b"] = small
-    assert not worker.has_room_for(small)
+    assert not has_room_for(worker, small)
 
 
 def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
     queue.end(crowded, "crowded", "out of memory")
     assert not queue.outcome.failed
     engine = LocalEngine(StudyFolder(study), [])
-    workers = [_Worker(None, Sent(), Slot(lanes=3)) for _ in range(2)]
+    workers = [_Worker(process=None, connection=Sent(), slot=Slot(lanes=3)) for _ in range(2)]
     workers[0].busy_with[runs[0].name] = runs[0]
     engine._assign(queue, workers)
     assert [sorted(worker.busy_with) for worker in workers] == [

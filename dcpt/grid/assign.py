@@ -1,0 +1,121 @@
+"""Which worker trains which run.
+
+A grid ends with its longest chain of runs (base, trunk, branch) or when all work is done, whichever
+is later. So runs with the longest chain behind them start first, each on the worker with the least
+work left, and a run does not share its device if the runs that wait for it would then end after the
+others. When a worker has nothing to do and no run is ready, it takes over a run in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dcpt.grid.planned import PlannedRun
+from dcpt.grid.queue import RunQueue
+from dcpt.grid.slots import Slot
+from dcpt.grid.speeds import speed_on_h100
+
+COMPILE_S = 5.0
+"""Seconds that a worker on an accelerator needs before the first step of a size that it has not
+trained yet, between the measured 5 s with a warm compile cache and 12 to 23 s with a cold one."""
+
+MOVE_S = 5.0
+"""Seconds to save a run in training and to go on with it in another worker."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Place:
+    """A worker as the assignment sees it.
+
+    Attributes:
+        slot: Its devices and lanes.
+        busy_with: The runs that it trains, by name.
+        sizes: Approximate parameters of the models that it has trained, which are compiled.
+    """
+
+    slot: Slot
+    busy_with: dict[str, PlannedRun] = field(default_factory=dict)
+    sizes: set[float] = field(default_factory=set)
+
+
+P = TypeVar("P", bound=Place)
+
+
+def seconds_left(queue: RunQueue, place: Place) -> float:
+    """Seconds that the runs of a worker still take."""
+    return sum(queue.seconds_left(run) for run in place.busy_with.values())
+
+
+def has_room_for(place: Place, run: PlannedRun) -> bool:
+    """Whether the run may start in a worker side by side with the runs in training."""
+    largest = max(other.about_n_params for other in [run, *place.busy_with.values()])
+    return len(place.busy_with) < place.slot.lanes_for(largest)
+
+
+def choose_place(run: PlannedRun, queue: RunQueue, places: Sequence[P]) -> P | None:
+    """Choose the worker for a run that is ready, None if it has to wait.
+
+    Args:
+        run: The run.
+        queue: The runs of the call.
+        places: The workers.
+    """
+    per_worker = queue.all_seconds_left() / len(places)
+    fit = [
+        place
+        for place in places
+        if has_room_for(place, run)
+        and not (place.busy_with and run.name in queue.alone)
+        and not queue.alone & place.busy_with.keys()
+        and not any(
+            queue.earliest_end(other, len(places))
+            + _delay_s(other, run, queue)
+            + _compile_seconds(run, place)
+            > per_worker
+            for other in place.busy_with.values()
+        )
+    ]
+    return min(fit, key=lambda place: _seconds_until_end(run, queue, place), default=None)
+
+
+def choose_move(queue: RunQueue, places: Sequence[P]) -> tuple[PlannedRun, P] | None:
+    """Choose a run in training that should move to a worker that has none.
+
+    Returns:
+        The run and the worker that trains it; None if no move ends the work of these two workers
+        sooner by more than it costs.
+    """
+    idle = [place for place in places if not place.busy_with]
+    best: tuple[PlannedRun, P] | None = None
+    gain = MOVE_S
+    for place in places:
+        if len(place.busy_with) < 2:
+            continue
+        before = seconds_left(queue, place)
+        for run in place.busy_with.values():
+            takes = queue.seconds_left(run)
+            for other in idle:
+                starts = MOVE_S + _compile_seconds(run, other)
+                after = max(before - takes, starts + takes)
+                if before - after > gain:
+                    best, gain = (run, place), before - after
+    return best
+
+
+def _delay_s(run: PlannedRun, added: PlannedRun, queue: RunQueue) -> float:
+    """Seconds by which a run ends later if another trains beside it, a step of each in turn."""
+    steps = speed_on_h100(run.about_n_params) / speed_on_h100(added.about_n_params)
+    return min(queue.seconds_left(added), queue.seconds_left(run) * steps)
+
+
+def _seconds_until_end(run: PlannedRun, queue: RunQueue, place: Place) -> float:
+    # While a size is compiled, the other runs of the process stand still.
+    compiles = _compile_seconds(run, place) * (1 + len(place.busy_with))
+    return seconds_left(queue, place) + compiles
+
+
+def _compile_seconds(run: PlannedRun, place: Place) -> float:
+    is_compiled = run.about_n_params in place.sizes or not place.slot.is_accelerator
+    return 0.0 if is_compiled else COMPILE_S
