@@ -34,6 +34,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,31 +154,88 @@ class Clock:
 
 
 def time_dcpt(case: Case) -> dict[str, Any]:
-    """Time steps of a run of dcpt on one device."""
-    from transformers import AutoModelForCausalLM
-
+    """Time steps of a run of dcpt, on one device or sharded over several."""
     from dcpt.training.loop import own_stream
     from dcpt.training.memory import estimate_memory
-    from dcpt.training.state import start_state
     from dcpt.training.step import Step
 
     clock, identity, batch = Clock(case), identity_of(case), random_batch(case)
-    with own_stream(case.device):
-        with torch.device(case.device):
-            model = AutoModelForCausalLM.from_config(case.config(), dtype=torch.float32)
-        state = start_state(model.train(), identity)
-        step = Step(state, identity, case.micro_batch, checkpointing=case.recompute)
-        for _ in range(case.warmup + case.steps):
-            step(batch)
-            clock.note_step()
+    stack = ExitStack()
+    about: dict[str, Any] = {}
+    if case.gpus == 1:
+        stack.enter_context(own_stream(case.device))
+        state = start_alone(case)
+    else:
+        state, about = start_sharded(case, stack)
+    step = Step(state, identity, case.micro_batch * case.gpus, checkpointing=case.recompute)
+    for _ in range(case.warmup + case.steps):
+        step(batch)
+        clock.note_step()
     memory = estimate_memory(
         case.config(),
         case.sequence,
         case.micro_batch,
         checkpointing=case.recompute,
+        n_gpus=case.gpus,
         dtype=identity.dtype,
     )
-    return {**clock.describe(), "estimated_gib": memory.n_bytes / 2**30}
+    return {**clock.describe(), "estimated_gib": memory.n_bytes / 2**30, **about}
+
+
+def start_alone(case: Case) -> Any:
+    """The state of a run on a single device, with random weights."""
+    from transformers import AutoModelForCausalLM
+
+    from dcpt.training.state import start_state
+
+    with torch.device(case.device):
+        model = AutoModelForCausalLM.from_config(case.config(), dtype=torch.float32)
+    return start_state(model.train(), identity_of(case))
+
+
+def start_sharded(case: Case, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
+    """The state of a run over several devices, and whether layers stay gathered.
+
+    The process group stays open to the end of the process, for ``measure``.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from dcpt.runs.identity import Recorded, RunConfig
+    from dcpt.training.sharded.forward import ShardedForward
+    from dcpt.training.sharded.layout import can_keep_gathered
+    from dcpt.training.sharded.load import allocate, compute_buffers
+    from dcpt.training.sharded.ranks import Ranks, join_ranks
+    from dcpt.training.state import start_state
+
+    identity, index = identity_of(case), int(os.environ["RANK"])
+    ranks = Ranks(index, case.gpus)
+    device = f"cuda:{index}" if case.device == "cuda" else "cpu"
+    stack.enter_context(join_ranks(ranks, device, "env://"))
+    recorded = Recorded(
+        size=case.size,
+        n_tokens=case.batch_tokens,
+        evaluation_at=(),
+        micro_batch_sequences=case.micro_batch,
+        activation_checkpointing=case.recompute,
+    )
+    keeps = True
+    if case.device == "cuda":
+        n_bytes = torch.cuda.get_device_properties(device).total_memory
+        config = RunConfig(identity=identity, recorded=recorded)
+        keeps = can_keep_gathered(config, case.config(), case.gpus, n_bytes)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(case.config(), dtype=torch.float32)
+    compute_buffers(model)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    forward = ShardedForward(model, identity.dtype, ranks, device, keep_gathered=keeps)
+    allocate(model, buffers, device)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            rows: Any = parameter
+            rows.to_local().normal_(mean=float(parameter.ndim == 1), std=0.02)
+    forward.examine(None)
+    state = start_state(model, identity, forward=forward, ranks=ranks)
+    return state, {"keeps_gathered": keeps}
 
 
 def identity_of(case: Case) -> Any:

@@ -38,7 +38,7 @@ class _Job:
     stop_at_step: int | None
     note: str | None
     threads: int
-    meeting_place: Path
+    meeting_place: str
     parent: int
 
 
@@ -78,7 +78,7 @@ def train_over(
             stop_at_step,
             note,
             threads=torch.get_num_threads(),
-            meeting_place=Path(folder) / "meeting",
+            meeting_place=f"file://{folder}/meeting",
             parent=os.getpid(),
         )
         processes = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def load_sharded(
         keeps = can_keep_gathered(config, model.config, ranks.count, n_bytes)
     forward = ShardedForward(model, config.identity.dtype, ranks, device, keep_gathered=keeps)
     if places is not None:
-        _fill(model, places, buffers, device)
+        allocate(model, buffers, device)
+        _read_rows(model, places)
     forward.examine(border_id)
     return model, forward
 
@@ -116,16 +118,26 @@ def compute_buffers(model: Any) -> bool:
 
 
 @torch.no_grad()
-def _fill(model: nn.Module, places: Places, buffers: dict[str, Tensor], device: str) -> None:
-    """Allocate a model that was sharded on ``meta``, and read its rows and buffers."""
+def allocate(model: nn.Module, buffers: Mapping[str, Tensor], device: str) -> None:
+    """Allocate a model that was sharded on ``meta``; its parameters are not set.
+
+    Args:
+        model: The model.
+        buffers: Its buffers by name; those on ``meta`` are not set.
+        device: Device of this process.
+    """
     model.to_empty(device=device)
+    for name, buffer in model.named_buffers():
+        if not buffers[name].is_meta:
+            buffer.copy_(buffers[name])
+
+
+@torch.no_grad()
+def _read_rows(model: nn.Module, places: Places) -> None:
+    """Read the rows that this process holds from the files of a checkpoint."""
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     with ExitStack() as stack:
         files = {file for file, _ in places.values()}
         opened = {f: stack.enter_context(safe_open(f, framework="pt")) for f in files}
-        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-        for name, tensor in tensors.items():
-            if name in places:
-                file, stored = places[name]
-                copy_saved(tensor, opened[file], stored)
-            else:
-                tensor.copy_(buffers[name])
+        for name, (file, stored) in places.items():
+            copy_saved(tensors[name], opened[file], stored)

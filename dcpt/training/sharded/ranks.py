@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -69,20 +68,21 @@ ALONE = Ranks()
 
 
 @contextmanager
-def join_ranks(ranks: Ranks, device: str, meeting_place: Path) -> Iterator[None]:
+def join_ranks(ranks: Ranks, device: str, meeting_place: str) -> Iterator[None]:
     """Connect the processes of a run on this machine.
 
     Args:
         ranks: The place of this process.
         device: Its device: tensors go over NCCL on CUDA, over gloo on the CPU.
-        meeting_place: A file that does not exist yet, the same for all processes of the run.
+        meeting_place: Where they find each other, a URL that torch knows: ``file://`` with a file
+            that does not exist yet, or ``env://`` under torchrun.
     """
     on_cuda = device.startswith("cuda")
     if on_cuda:
         torch.cuda.set_device(device)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
-        init_method=f"file://{meeting_place}",
+        init_method=meeting_place,
         rank=ranks.index,
         world_size=ranks.count,
         device_id=torch.device(device) if on_cuda else None,

@@ -1,0 +1,86 @@
+"""Runs over two GPUs train as runs on one, and go on with another number of GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_runs import Made
+from test_micro_batches import EVERY_STEP, assert_close_points
+from test_resume import elsewhere
+from test_sharded import finish
+
+from dcpt.runs.identity import Architecture
+from dcpt.training.loop import train
+from dcpt.training.models import build_llama, save_model
+from dcpt.training.sharded.launch import train_over
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices"),
+    pytest.mark.filterwarnings("default"),  # torch's compiler has its own
+]
+
+BOTH = ("cuda:0", "cuda:1")
+MEDIUM = Architecture(width=256, layers=6, heads=4, vocab_size=300, max_sequence_tokens=256)
+
+
+@pytest.fixture
+def medium(made: Made, tmp_path: Path) -> Made:
+    """A base of 5M parameters, so that rounding has something to round."""
+    base = tmp_path / "base"
+    save_model(build_llama(MEDIUM, seed=3), made.study / "data/tokenizer", base)
+    return Made(made.study, base, {"batch_sequences": 8, "sequence_tokens": 64})
+
+
+def points(made: Made, config: Any) -> list[dict[str, Any]]:
+    return made.folder(config).points()
+
+
+def report(what: str, found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Print the largest difference of losses (shown by ``pytest -s``)."""
+    worst = max(
+        abs(point[kind][name] - wanted[kind][name])
+        for point, wanted in zip(found, expected, strict=True)
+        for kind in ("loss", "train_loss")
+        for name in point[kind]
+    )
+    print(f"\n{what}: largest loss difference over 20 steps {worst:.2e}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layouts_agree(medium: Made, tmp_path: Path, dtype: str) -> None:
+    n = medium.fields["batch_sequences"] * medium.fields["sequence_tokens"]
+    how: dict[str, Any] = {"dtype": dtype, "learning_rate": 1e-3, "warmup_tokens": 0}
+    config = medium.trunk(0, **how)
+
+    def at(**recorded: Any) -> Any:
+        about = {"n_tokens": 20 * n, "evaluation_at": tuple(step * n for step in EVERY_STEP)}
+        return config.model_copy(
+            update={"recorded": config.recorded.model_copy(update={**about, **recorded})}
+        )
+
+    train(at(), medium.study, device="cuda:0")
+    expected = points(medium, config)
+    for label, steps in {
+        "two GPUs": [(BOTH, at(), None)],
+        "two GPUs, micro-batches of 1, layers computed again": [
+            (BOTH, at(micro_batch_sequences=1, activation_checkpointing=True), None)
+        ],
+        "two GPUs, then one, then two": [
+            (BOTH, at(), 6),
+            (BOTH[:1], at(), 13),
+            (BOTH, at(), None),
+        ],
+    }.items():
+        other = elsewhere(medium, tmp_path / label.replace(" ", "-").replace(",", ""))
+        for devices, run, stop in steps:
+            if len(devices) == 1:
+                train(run, other.study, device=devices[0], stop_at_step=stop)
+            else:
+                finish(train_over(run, other.study, devices, stop_at_step=stop))
+        found = points(other, config)
+        report(f"{dtype}, {label}", found, expected)
+        assert_close_points(found, expected, within=1e-3)
