@@ -156,11 +156,12 @@ def score_pairs(fit: Fit, case: Case) -> Iterator[Record]:
     for limit in LIMITS:
         answer = dcpt.recommend(fit, target_of(base, n_tokens, f"+{limit}%"))
         interval, allowed = answer.ratio_interval, base["base_loss_general"] * limit / 100
-        if answer.best is None or answer.best.learning_rate is None:
+        central, rate = answer.central, answer.habits[0].learning_rate  # of the interval, too
+        if central is None or central.learning_rate is None or rate is None:
             continue
-        pair = (answer.best.ratio, answer.best.learning_rate)
+        pair = (central.ratio, central.learning_rate)
         shares = ratio_grid()
-        rises = np.array([measured.between("rise", (r, pair[1])) for r in shares])
+        rises = np.array([measured.between("rise", (r, rate)) for r in shares])
         within = np.isfinite(rises) & (rises <= allowed)
         best = float(shares[within].max()) if within.any() else np.nan
         low, high = interval.low, interval.high

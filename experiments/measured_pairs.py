@@ -50,11 +50,11 @@ def target_of(
 def recommended_pairs(
     fit: Fit, base: Mapping[str, float], n_tokens: int, rate: float | None = None
 ) -> list[Pair | None]:
-    """Ask ``dcpt.recommend`` for the pair under each limit, at a fixed rate or at any."""
+    """Ask ``dcpt.recommend`` for the central pair under each limit, at a fixed rate or at any."""
     pairs: list[Pair | None] = []
     for limit in LIMITS:
-        best = dcpt.recommend(fit, target_of(base, n_tokens, f"+{limit}%", rate)).best
-        pairs.append(None if best is None else (best.ratio, best.learning_rate or np.nan))
+        pair = dcpt.recommend(fit, target_of(base, n_tokens, f"+{limit}%", rate)).central
+        pairs.append(None if pair is None else (pair.ratio, pair.learning_rate or np.nan))
     return pairs
 
 

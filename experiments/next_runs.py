@@ -79,8 +79,8 @@ def choose(
     if choice == "middle":
         return [((0.5, RATES[1]), SHORT), ((0.5, RATES[0]), SHORT)]
     if choice == "full length":
-        best = dcpt.recommend(fit, target).best
-        return [] if best is None else [((best.ratio, best.learning_rate or RATE), 1.0)]
+        pair = dcpt.recommend(fit, target).central
+        return [] if pair is None else [((pair.ratio, pair.learning_rate or RATE), 1.0)]
     return []
 
 
@@ -94,22 +94,23 @@ def true_general(truth: Truth, frame: pd.DataFrame, pairs: list[Pair]) -> np.nda
 def judge(
     fit: dcpt.laws.Fit, target: dcpt.Target, allowed: float, truth: Truth, frame: pd.DataFrame
 ) -> Record | None:
-    """How the recommended pair does by the true losses; None if nothing is recommended."""
+    """How the central pair does by the true losses; None if there is none."""
     answer = dcpt.recommend(fit, target)
-    if answer.best is None:
+    if answer.central is None:
         return None
-    rate = answer.best.learning_rate or RATE
+    rate = answer.habits[0].learning_rate or RATE  # that of the interval
     grid = np.linspace(0.02, 0.97, 96)
     true = true_general(truth, frame, [(float(share), rate) for share in grid])
-    base = target.base_losses["general"]
-    at_pair = float(np.interp(answer.best.ratio, grid, true))
+    base, central = target.base_losses["general"], answer.central
+    pair = (central.ratio, central.learning_rate or RATE)
+    at_pair = float(true_general(truth, frame, [pair])[0])
     crossing = float(grid[true <= allowed].max()) if (true <= allowed).any() else 0.0
     low, high = answer.ratio_interval.low, answer.ratio_interval.high
     assert low is not None
     assert high is not None
     return {
         "limit_used": (at_pair - base) / (allowed - base),
-        "share_error": abs(answer.best.ratio - crossing),
+        "share_error": abs((answer.ratio_interval.value or np.nan) - crossing),
         "width": high - low,
         "holds": low - 0.005 <= crossing <= high + 0.005,
     }

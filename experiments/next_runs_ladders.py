@@ -101,23 +101,22 @@ class Ladder:
             pair = rng.choice(len(self.cells), 2, replace=False)
             yield "random", tuple(self.cells[index] for index in sorted(pair)), self.short
         yield "middle", ((0.6, 3e-4), (0.6, 9e-4)), self.short
-        best = dcpt.recommend(first, target).best
+        best = dcpt.recommend(first, target).central
         if best is not None and best.learning_rate is not None:
             cell = self.nearest((best.ratio, best.learning_rate), [])
             yield "full length", (cell,), self.full
 
     def judge(self, fit: dcpt.laws.Fit, limit: int) -> dict[str, object]:
-        """Compare the recommended pair with the measured surface; empty outside its runs."""
+        """Compare the central pair with the measured surface; empty outside its runs."""
         answer = dcpt.recommend(fit, self.target(limit))
-        best, interval = answer.best, answer.ratio_interval
+        best, interval = answer.central, answer.ratio_interval
         if best is None or best.learning_rate is None or interval.low is None:
             return {}
         assert interval.high is not None
         allowed = self.base["base_loss_general"] * limit / 100
         grid = ratio_grid()
-        rises = np.array(
-            [self.measured.between("rise", (float(r), best.learning_rate)) for r in grid]
-        )
+        rate = answer.habits[0].learning_rate or best.learning_rate  # that of the interval
+        rises = np.array([self.measured.between("rise", (float(r), rate)) for r in grid])
         known = np.isfinite(rises)
         rise = self.measured.between("rise", (best.ratio, best.learning_rate))
         if not np.isfinite(rise):
@@ -125,7 +124,7 @@ class Ladder:
         share = float(largest_share(grid[known], rises[known], allowed))
         return {
             "limit_used": rise / allowed,
-            "share_error": abs(best.ratio - share),
+            "share_error": abs((interval.value or np.nan) - share),
             "width": interval.high - interval.low,
             "holds": float(interval.low <= share <= interval.high),
         }

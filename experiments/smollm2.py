@@ -117,11 +117,11 @@ def table_of_ends(runs: pd.DataFrame) -> str:
 
 
 def table_of_answers(fit: Fit, base: dict[str, float], n_tokens: int) -> str:
-    """Format the recommendation for each limit."""
+    """Format the central pair for each limit."""
     rows = []
     for limit in LIMITS:
         answer = dcpt.recommend(fit, target_of(base, n_tokens, limit))
-        best, share = answer.best, answer.ratio_interval
+        best, share = answer.central, answer.ratio_interval
         if best is None or best.learning_rate is None:
             rows.append([limit, "none", "", "", ""])
             continue

@@ -181,21 +181,24 @@ class Decision:
 
 
 def decisions(fit: Fit, case: Case) -> list[Decision]:
-    """What ``dcpt.recommend`` answers under each limit, where the pair lies among the runs."""
+    """The central pair of ``dcpt.recommend`` under each limit, where it lies among the runs."""
     runs, made = case.ladder.runs, []
     at, base = Measured(runs, case.size), base_of(runs, case.size)
     for limit in LIMITS:
         target = target_of(base, int(case.ends()["n_tokens"].max()), f"+{limit}%")
         answer = dcpt.recommend(fit, target)
-        if answer.best is None or answer.best.learning_rate is None:
+        rate = answer.habits[0].learning_rate  # of the interval, too
+        if answer.central is None or answer.central.learning_rate is None or rate is None:
             continue
-        ratio, rate = answer.best.ratio, answer.best.learning_rate
-        rise = at.between("rise", (ratio, rate))
+        ratio, central_rate = answer.central.ratio, answer.central.learning_rate
+        rise = at.between("rise", (ratio, central_rate))
         interval = answer.ratio_interval
         if np.isfinite(rise) and interval.low is not None and interval.high is not None:
             used = rise / (base["base_loss_general"] * limit / 100)
             best = best_measured(at, rate, base["base_loss_general"] * limit / 100)
-            made.append(Decision(limit, ratio, rate, used, interval.low, interval.high, best))
+            made.append(
+                Decision(limit, ratio, central_rate, used, interval.low, interval.high, best)
+            )
     return made
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ HEAD = [
     *("rate", "share", "general rise: stack", "saturating-general", "all laws"),
     *("domain: stack", "plateau-domain", "all laws"),
 ]
+SAFE = 0.9
+"""Share of the draws in which the safe pair keeps the limit."""
+
 PAIR_HEAD = ["limit", "share", "learning rate", "domain loss", "chance of the limit", "safe pair"]
 
 TRUST = """## Which predictions we trust
@@ -190,16 +194,19 @@ def losses(fit: Fit, base: Base) -> list[dict[str, Any]]:
 
 def decide(fit: Fit, base: Base, limit: int) -> dict[str, Any]:
     """Return the recommendation under a limit, for the record."""
-    target = target_of({**base, **SHARED}, AT_44M, f"+{limit}%")
+    target = replace(target_of({**base, **SHARED}, AT_44M, f"+{limit}%"), confidence=SAFE)
     found = dcpt.recommend(fit, target, LEVEL)
     return {
         "limit": f"+{limit} %",
         "allowed_general_loss": nats(found.allowed_general_loss),
-        "best": choice(found.best),
+        "best": choice(found.central),
         "ratio_interval": interval(found.ratio_interval),
         "learning_rate_interval": interval(found.learning_rate_interval),
         "largest_ratio_by_law": {law: nats(share) for law, share in found.ratio_by_law.items()},
-        "alternatives": {name: choice(pair) for name, pair in found.alternatives.items()},
+        "alternatives": {
+            **{name: choice(pair) for name, pair in found.alternatives.items()},
+            "safe": choice(found.best),
+        },
         "extrapolation": {axis: nats(factor) for axis, factor in found.extrapolation.items()},
         "flags": {flag.label: flag.sentence for flag in found.flags},
         "weights": {channel: above_zero(laws) for channel, laws in found.laws.items()},

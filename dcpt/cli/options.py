@@ -34,6 +34,15 @@ TargetTokens = Annotated[str | None, typer.Option(help="CPT tokens of the target
 TargetLimit = Annotated[
     str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
 ]
+TargetConfidence = Annotated[
+    float | None,
+    typer.Option(
+        min=0.5,
+        max=0.99,
+        help="Share of the bootstrap draws in which the pair keeps the limit. Default: the "
+        "study's, or 0.8.",
+    ),
+]
 FixedRate = Annotated[float | None, typer.Option(help="Fix the learning rate at this value.")]
 BaseLosses = Annotated[
     list[str] | None,

@@ -107,7 +107,7 @@ def show_answer(console: Console, answer: Recommendation) -> None:
 
 
 def cost_table(answer: Recommendation) -> Table:
-    """The losses of the recommended share, the safe pair and common shares."""
+    """The losses of the recommended share, the central pair and common shares."""
     from dcpt.report.decision_tables import choices_table
 
     rate = answer.habits[0].learning_rate

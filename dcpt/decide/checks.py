@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dcpt.decide.records import Target
+from dcpt.decide.records import LEAST_CONFIDENCE, MOST_CONFIDENCE, Target
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.errors import InputError
 from dcpt.table.channels import GENERAL_TOTAL, weighted_total
@@ -63,6 +63,12 @@ def impossible(target: Target) -> list[str]:
     wrong = target.limit.problem()
     if wrong is not None:
         problems.append(f"target {wrong}")
+    if not LEAST_CONFIDENCE <= target.confidence <= MOST_CONFIDENCE:
+        problems.append(
+            f"target confidence {target.confidence:g} is not between {LEAST_CONFIDENCE:g} and "
+            f"{MOST_CONFIDENCE:g}: write the share of the draws that must keep the limit, such as "
+            "0.8"
+        )
     for channel, loss in target.base_losses.items():
         if not 0 < loss <= 20:
             problems.append(

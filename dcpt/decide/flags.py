@@ -9,7 +9,7 @@ import numpy as np
 
 from dcpt.decide.evidence import WIDE_INTERVAL
 from dcpt.decide.question import Question
-from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
+from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Interval, Recommendation
 from dcpt.decide.sentences import binding_channel, limit_binds
 from dcpt.flags import Flag
 from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
@@ -234,7 +234,9 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> Iter
             f"that of the channel that rises most{where}.",
             values={"channels": list(question.parts), "binding": binding},
         )
-    if best is None:
+    if best is None and recommendation.central is not None:
+        yield _about_the_odds(question, recommendation.central)
+    elif best is None:
         least = min((loss for loss in frontier.general if loss is not None), default=None)
         fixed = question.target.learning_rate
         where = "any learning rate" if fixed is None else f"the learning rate {format_rate(fixed)}"
@@ -254,6 +256,20 @@ def _about_the_limit(question: Question, recommendation: Recommendation) -> Iter
         yield from _about_the_share(question, recommendation, best, frontier)
     yield from _about_a_fall(question, frontier)
     yield from _about_a_small_limit(question)
+
+
+def _about_the_odds(question: Question, central: Choice) -> Flag:
+    """A limit that the central predictions meet and too few draws keep."""
+    target = question.target
+    odds = format_percent(target.confidence)
+    return Flag(
+        "limit_not_kept_at_odds",
+        f"No share keeps the limit {target.limit} in {odds} of the bootstrap draws. The best pair "
+        f"by the central predictions, {format_share(central.ratio)} domain text, keeps it in "
+        f"{format_percent(central.probability)}. Raise the limit, add runs near that share, or "
+        "lower the confidence.",
+        values={"confidence": target.confidence, "probability": central.probability},
+    )
 
 
 def _chosen_frontier(recommendation: Recommendation) -> Frontier:
@@ -411,9 +427,9 @@ def _about_a_chosen_rate(question: Question, rate: float) -> Iterator[Flag]:
 
 def _about_the_certainty(recommendation: Recommendation) -> Iterator[Flag]:
     """An interval that is wide or odd, and laws that allow different shares."""
-    best, interval = recommendation.best, recommendation.ratio_interval
-    if best and interval.low is not None and interval.high is not None:
-        yield from _about_the_interval(best.ratio, interval.low, interval.high, recommendation)
+    interval = recommendation.ratio_interval
+    if recommendation.best and None not in (interval.low, interval.high):
+        yield from _about_the_interval(interval, recommendation)
     alone = recommendation.ratio_by_law
     if alone and max(alone.values()) - min(alone.values()) > LAWS_DISAGREE:
         said = ", ".join(f"{law} {format_share(ratio)}" for law, ratio in sorted(alone.items()))
@@ -425,9 +441,10 @@ def _about_the_certainty(recommendation: Recommendation) -> Iterator[Flag]:
         )
 
 
-def _about_the_interval(
-    share: float, low: float, high: float, recommendation: Recommendation
-) -> Iterator[Flag]:
+def _about_the_interval(interval: Interval, recommendation: Recommendation) -> Iterator[Flag]:
+    share, low, high = interval.value, interval.low, interval.high
+    assert low is not None
+    assert high is not None
     values = {"share": share, "low": low, "high": high}
     if high - low > WIDE_INTERVAL:
         yield Flag(
@@ -444,11 +461,11 @@ def _about_the_interval(
             "at this learning rate. Raise the limit, or lower the rate.",
             values={"draws": part},
         )
-    if not low <= share <= high:
+    if share is not None and not low <= share <= high:
         yield Flag(
             "outside_own_interval",
-            f"The recommended share {format_share(share)} lies outside the interval of its "
-            f"bootstrap draws, {format_shares(low, high)}, so the fit is unstable. Add runs near "
-            "both.",
+            f"The share {format_share(share)}, best by the central predictions, lies outside the "
+            f"interval of its bootstrap draws, {format_shares(low, high)}, so the fit is unstable. "
+            "Add runs near both.",
             values=values,
         )

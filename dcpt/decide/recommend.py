@@ -1,9 +1,10 @@
 """The best pair of share and learning rate for a target, with its interval and its cost.
 
-Central predictions choose the pair; bootstrap draws give its uncertainty. Both come from the same
-surface: general and domain losses over shares x learning rates at the target, in the phase that it
-ends in (annealed, where the runs have such points). ``trade_off`` defines which shares are within
-the limit.
+The pair has the lowest domain loss among those that keep the limit in the asked share of the
+bootstrap draws. Beside it stands the central pair, which only the central predictions choose: it
+keeps the limit with about even odds. Both come from the same surface: general and domain losses
+over shares x learning rates at the target, in the phase that it ends in (annealed, where the runs
+have such points). ``trade_off`` defines which shares are within a limit.
 """
 
 from __future__ import annotations
@@ -37,9 +38,6 @@ from dcpt.table.study_rows import LARGEST_LOSS
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
 
-SAFE_PROBABILITY = 0.9
-"""The ``safe`` alternative keeps within the limit in at least this share of the draws."""
-
 LIMIT_TOLERANCE = 1e-4
 """Nats per token: error of interpolating between shares 0.005 apart at the crossing."""
 
@@ -72,6 +70,10 @@ class Surface:
     general_draws: Array
     domain_draws: Array
 
+    def general_at(self, confidence: float) -> Array:
+        """General loss that the given share of the draws does not exceed, shape (L, R)."""
+        return np.quantile(self.general_draws, confidence, axis=0, method="inverted_cdf")
+
     def row(self, rate: float) -> int:
         """Index of a learning rate of the grid."""
         return 0 if np.isnan(rate) else int(np.abs(self.rates - rate).argmin())
@@ -103,29 +105,39 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")
     question = ask(fit, target)
     surface = _surface(question)
-    shares, losses = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
-    choosable = _choosable(question, surface)
-    row = _best_row(surface, losses, choosable)
+    kept = surface.general_at(target.confidence)
+    shares, losses = best_share(surface.ratio, kept, surface.domain, question.allowed)
+    best = _best_pair(question, surface, kept)
+    central = _best_pair(question, surface, surface.general)
+    row = _row_of_habits(question, surface, best or central)
     rate = float(surface.rates[row])
-    best = (round_down(shares[row]), rate) if np.isfinite(losses[row]) else None
     draw_shares, draw_losses = best_share(
         surface.ratio, surface.general_draws, surface.domain_draws, question.allowed
     )
     named = _alternatives(question, surface, shares, losses)
-    pairs = [*([best] if best else []), *((habit, rate) for habit in HABITS), *named.values()]
-    labels = [*(["recommended"] if best else []), *("habit" for _ in HABITS), *named]
+    chosen = {"recommended": best, "central": central}
+    labelled = [
+        *((label, pair) for label, pair in chosen.items() if pair),
+        *(("habit", (habit, rate)) for habit in HABITS),
+        *named.items(),
+    ]
+    labels, pairs = zip(*labelled, strict=True)
     choices = describe_choices(question, pairs, labels, best, level)
     recommended = choices.pop(0) if best else None
+    at_even_odds = choices.pop(0) if central else None
     recommendation = Recommendation(
         target=question.target,
         phase=question.phase,
         level=level,
         best=recommended,
+        central=at_even_odds,
         ratio_interval=_interval(
-            best[0] if best else None, np.nan_to_num(draw_shares[:, row], nan=0.0), level
+            _central_share(question, surface, row),
+            np.nan_to_num(draw_shares[:, row], nan=0.0),
+            level,
         ),
         learning_rate_interval=_rate_interval(
-            surface.rates[choosable], draw_losses[:, choosable], rate if best else None, level
+            question, surface, draw_losses, rate if best else None, level
         ),
         allowed_general_loss=question.allowed,
         habits=choices[: len(HABITS)],
@@ -176,12 +188,36 @@ def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:
     return np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
 
 
-def _best_row(surface: Surface, losses: Array, choosable: NDArray[np.bool_]) -> int:
-    """The rate with the lowest domain loss; if no share meets the limit, lowest general loss."""
-    there = np.where(choosable, losses, np.inf)
-    if not np.isfinite(there).any():
-        there = np.where(choosable, surface.general.min(axis=1), np.inf)
-    return int(there.argmin())
+def _best_pair(question: Question, surface: Surface, general: Array) -> Pair | None:
+    """The pair with the lowest domain loss within the limit; None if no share meets it.
+
+    Args:
+        question: The target and its fit.
+        surface: Its predicted losses.
+        general: General losses that must be within the limit, shape (L, R).
+    """
+    shares, losses = best_share(surface.ratio, general, surface.domain, question.allowed)
+    losses = np.where(_choosable(question, surface), losses, np.inf)
+    row = int(losses.argmin())
+    if not np.isfinite(losses[row]):
+        return None
+    return round_down(shares[row]), float(surface.rates[row])
+
+
+def _row_of_habits(question: Question, surface: Surface, pair: Pair | None) -> int:
+    """The row of a pair's rate; without a pair, that of the lowest general loss."""
+    if pair is not None:
+        return surface.row(pair[1])
+    lowest = surface.general.min(axis=1)
+    return int(np.where(_choosable(question, surface), lowest, np.inf).argmin())
+
+
+def _central_share(question: Question, surface: Surface, row: int) -> float | None:
+    """The best share at a rate by the central predictions; None if none meets the limit."""
+    share, _ = best_share(
+        surface.ratio, surface.general[row], surface.domain[row], question.allowed
+    )
+    return None if np.isnan(share) else round_down(float(share))
 
 
 def _surface(question: Question) -> Surface:
@@ -282,7 +318,7 @@ def _listed(losses: Array) -> list[float | None]:
 def _alternatives(
     question: Question, surface: Surface, shares: Array, losses: Array
 ) -> dict[str, Pair]:
-    """Other pairs: each rate of the runs fixed, the safe pair, the free rate if a rate is fixed."""
+    """Other pairs at the same odds: each rate of the runs fixed, a free rate if one is fixed."""
     named: dict[str, Pair] = {}
     if not np.isnan(surface.rates).all():
         for rate in question.seen:
@@ -298,27 +334,19 @@ def _alternatives(
         row = int(np.where(free, losses, np.inf).argmin())
         if free[row] and np.isfinite(losses[row]):
             named["learning rate chosen"] = (round_down(shares[row]), float(surface.rates[row]))
-    probability = (surface.general_draws <= question.allowed).mean(axis=0)
-    safe_shares, safe_losses = best_share(
-        surface.ratio, -probability, surface.domain, -SAFE_PROBABILITY
-    )
-    safe_losses = np.where(_choosable(question, surface), safe_losses, np.inf)
-    row = int(safe_losses.argmin())
-    if np.isfinite(safe_losses[row]):
-        # Rounded down to the grid: the chance is a count of draws, not a curve to interpolate.
-        step = np.searchsorted(surface.ratio, safe_shares[row], side="right") - 1
-        named["safe"] = (float(surface.ratio[step]), float(surface.rates[row]))
     return named
 
 
 def _frontiers(question: Question, surface: Surface, rate: float, level: float) -> list[Frontier]:
     """A frontier for each learning rate of the runs and for the recommended rate."""
     rows = sorted({surface.row(seen) for seen in question.seen} | {surface.row(rate)})
+    kept = surface.general_at(question.target.confidence)
     frontiers = []
     for row in rows:
         general, domain = surface.general_draws[:, row], surface.domain_draws[:, row]
         top = float(largest_share(surface.ratio, surface.general[row], question.allowed))
         tops = np.nan_to_num(largest_share(surface.ratio, general, question.allowed), nan=0.0)
+        kept_top = float(largest_share(surface.ratio, kept[row], question.allowed))
         general_low, general_high = _limits(general[:, ::2], level)
         domain_low, domain_high = _limits(domain[:, ::2], level)
         frontiers.append(
@@ -332,6 +360,7 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
                 domain_low=_listed(domain_low),
                 domain_high=_listed(domain_high),
                 largest_ratio=_interval(None if np.isnan(top) else round_down(top), tops, level),
+                kept_ratio=None if np.isnan(kept_top) else round_down(kept_top),
             )
         )
     return frontiers
@@ -348,8 +377,10 @@ def _ratio_by_law(question: Question, surface: Surface, rate: float) -> dict[str
 
 
 def _rate_interval(
-    rates: Array, losses: Array, chosen: float | None, level: float
+    question: Question, surface: Surface, draw_losses: Array, chosen: float | None, level: float
 ) -> Interval | None:
+    choosable = _choosable(question, surface)
+    rates, losses = surface.rates[choosable], draw_losses[:, choosable]
     if len(rates) < 2:
         return None
     has_choice = np.isfinite(losses).any(axis=1)

@@ -23,9 +23,6 @@ from dcpt.quantities import (
 )
 from dcpt.table.channels import GENERAL_TOTAL
 
-SAFE_CHANCE = 0.9
-"""Chance of staying within the limit from which no safer pair is named."""
-
 
 def summarise(recommendation: Recommendation) -> list[str]:
     """Describe a recommendation: headline, reasons, intervals, other pairs, warnings.
@@ -69,7 +66,8 @@ def headline(recommendation: Recommendation) -> str:
         return f"Not enough evidence to recommend a share of domain text: first {needed}."
     limit = recommendation.target.limit
     if best is None:
-        text = f"no share of domain text keeps the general loss within {limit} of the base's."
+        text = f"no share of domain text keeps the general loss within {limit} of the base's"
+        text += _at_odds(recommendation)
     else:
         text = f"train with {describe_pair(best)}."
     return f"Tentative: {text}" if evidence.level == "tentative" else text[0].upper() + text[1:]
@@ -90,9 +88,11 @@ def expectation(recommendation: Recommendation) -> list[str]:
         where = "any learning rate in the grid" if held is None else f"{format_rate(held)}"
         text = (
             f"No share of domain text is within the limit {_limit(recommendation)} for "
-            f"{_size(recommendation)} at {where}."
+            f"{_size(recommendation)} at {where}{_at_odds(recommendation)}"
         )
-        return [f"Estimate: {text[0].lower()}{text[1:]}" if weak else text]
+        said = [f"Estimate: {text[0].lower()}{text[1:]}" if weak else text]
+        central = recommendation.central
+        return said if central is None else [*said, price_of_certainty(recommendation, central)]
     domain = best.losses[recommendation.domain_channel]
     general = binding_channel(recommendation, best)
     rise = general.loss - general.base
@@ -110,6 +110,13 @@ def expectation(recommendation: Recommendation) -> list[str]:
             odds(recommendation, best),
         ]
     return [f"{start} {losses}", odds(recommendation, best)]
+
+
+def _at_odds(recommendation: Recommendation) -> str:
+    """The end of a sentence about no share: with the odds, if a share is within by prediction."""
+    if recommendation.central is None:
+        return "."
+    return f" in {format_percent(recommendation.target.confidence)} of the bootstrap draws."
 
 
 def _size(recommendation: Recommendation) -> str:
@@ -184,7 +191,7 @@ def most_risen(recommendation: Recommendation, losses: dict[str, float]) -> Gene
 
 
 def limit_binds(recommendation: Recommendation) -> bool:
-    """Whether the recommended share is the largest within the limit, so that the limit decides it.
+    """Whether the recommended share is the largest that keeps the limit, which then decides it.
 
     The shares are compared, not the losses: on a cliff the general loss may be far below the limit
     0.001 before the share at which it crosses it.
@@ -194,31 +201,37 @@ def limit_binds(recommendation: Recommendation) -> bool:
         return False
     for frontier in recommendation.frontiers:
         if frontier.learning_rate == best.learning_rate:
-            largest = frontier.largest_ratio.value
+            largest = frontier.kept_ratio
             return largest is not None and best.ratio >= largest - 1e-6
     return False
 
 
 def odds(recommendation: Recommendation, best: Choice) -> str:
-    """The chance of staying within the limit, and a safer pair where there is one."""
-    chance = format_chance(best.probability)
+    """The chance of staying within the limit, and what even odds would give."""
+    chance, asked = (
+        format_chance(best.probability),
+        format_percent(recommendation.target.confidence),
+    )
     if limit_binds(recommendation):
-        words = (
-            "This is the largest share that the limit allows, so the chance of staying within the "
-            f"limit is {'about even, ' if 0.4 <= best.probability <= 0.6 else ''}{chance}"
-        )
+        words = f"The chance of staying within the limit is {chance}; {asked} was asked for."
     else:
-        words = f"The chance of staying within the limit is {chance}"
-    if best.probability >= SAFE_CHANCE:
+        words = f"The chance of staying within the limit is {chance}."
+    central = recommendation.central
+    if central is None or central.pair == best.pair:
+        return words
+    return f"{words} {price_of_certainty(recommendation, central)}"
+
+
+def price_of_certainty(recommendation: Recommendation, central: Choice) -> str:
+    """The pair that the central predictions choose, its odds, and what it gains in domain loss."""
+    gain, chance = central.regret.value, format_chance(central.probability)
+    words = f"By the central predictions alone the best pair is {describe_pair(central)}, with a "
+    words += f"chance of {chance}"
+    if gain is None:
         return f"{words}."
-    safe = recommendation.alternatives.get("safe")
-    if safe is None:
-        return f"{words}; no pair reaches {format_percent(SAFE_CHANCE)}."
-    cost = safe.regret.value
-    price = "" if cost is None else f", at a cost of {format_loss(cost)} nats of domain loss"
-    if cost is not None and cost < 0:
-        price = f", with a domain loss {format_loss(-cost)} nats lower"
-    return f"{words}. For {format_chance(safe.probability)}, take {describe_pair(safe)}{price}."
+    if gain > 0:
+        return f"{words} and a domain loss {format_loss(gain)} nats higher."
+    return f"{words} and a domain loss {format_loss(-gain)} nats lower: the price of certainty."
 
 
 def _certainty(recommendation: Recommendation) -> list[str]:
@@ -228,7 +241,7 @@ def _certainty(recommendation: Recommendation) -> list[str]:
     share, rise = recommendation.ratio_interval, best.general_rise
     domain = best.losses[recommendation.domain_channel]
     words = [
-        f"{percent} intervals: share {format_shares(share.low, share.high)}, domain loss "
+        f"{percent} intervals: best share {format_shares(share.low, share.high)}, domain loss "
         f"{format_losses(domain.low, domain.high)}, general rise "
         f"{format_differences(rise.low, rise.high)}.",
     ]
@@ -247,7 +260,7 @@ def _elsewhere(recommendation: Recommendation) -> list[str]:
     words = []
     for name, choice in recommendation.alternatives.items():
         rate = choice.learning_rate
-        if rate is None or name == "safe" or (best and best.learning_rate == rate):
+        if rate is None or (best and best.learning_rate == rate):
             continue
         how = f"is fixed at {format_rate(rate)}"
         if not name.endswith("held"):

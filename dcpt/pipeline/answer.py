@@ -93,6 +93,7 @@ class TargetFields(TypedDict, total=False):
     n_params: float | None
     n_tokens: float | None
     limit: Limit | str | float | None
+    confidence: float | None
     base_losses: Mapping[str, float] | None
     base_peak_learning_rate: float | None
     base_n_tokens: float | None
@@ -145,7 +146,8 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
     given = {name: value for name, value in fields.items() if value is not None}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
         # Another size is another base, so nothing measured on the study's own base applies.
-        known = {name: known.get(name) for name in ("n_tokens", "limit", "learning_rate")}
+        kept = ("n_tokens", "limit", "confidence", "learning_rate")
+        known = {name: known[name] for name in kept if name in known}
     merged = {**known, **given}
     merged["base_losses"] = known.get("base_losses", {}) | dict(fields.get("base_losses") or {})
     for name in ("n_params", "n_tokens", "limit"):

@@ -31,6 +31,7 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,
         "limit": section.limit,
+        "confidence": section.confidence,
         "base_losses": {**table_losses(workspace, known), **given},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),

@@ -119,7 +119,7 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
         Tile(
             "Share of domain text" + (", estimate" if weak else ""),
             percent(best.ratio),
-            f"{level} interval {share_span(recommendation.ratio_interval)}",
+            f"{level} interval of the best share {share_span(recommendation.ratio_interval)}",
         ),
         Tile("Learning rate (peak)", rate(best.learning_rate), about_rate),
         _general_tile(recommendation, best),
@@ -131,9 +131,19 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
         Tile(
             "Chance of staying within the limit",
             probability(best.probability),
-            "this is the largest share" if limit_binds(recommendation) else str(limit),
+            _about_the_odds(recommendation),
         ),
     ]
+
+
+def _about_the_odds(recommendation: Recommendation) -> str:
+    """The odds that were asked for, and the central pair where it is another one."""
+    best, central = recommendation.best, recommendation.central
+    asked = f"{format_percent(recommendation.target.confidence)} asked"
+    if best is None or central is None or best.pair == central.pair:
+        return asked
+    at = "" if central.learning_rate is None else f" at {rate(central.learning_rate)}"
+    return f"{asked}; {probability(central.probability)} at {percent(central.ratio)}{at}"
 
 
 def _general_tile(recommendation: Recommendation, best: Choice) -> Tile:
@@ -198,7 +208,7 @@ def _trade_off_picture(recommendation: Recommendation) -> Picture:
         [
             ("general loss", "general"),
             ("domain loss", "domain"),
-            ("recommended share r* and its interval", "pick"),
+            ("recommended share r*; strip: interval of the central share", "pick"),
             ("circles: shares that people often choose", ""),
             ("dashed: the limit", ""),
         ],
@@ -211,7 +221,8 @@ def _trade_off_finding(recommendation: Recommendation) -> str:
     if best is None or frontier is None:
         return "the general loss stays above the dashed limit at every share"
     met = (
-        f"the general loss climbs to the dashed limit at {percent(best.ratio)} domain text"
+        f"{percent(best.ratio)} domain text keeps the general loss below the dashed limit in "
+        f"{probability(best.probability)} of the bootstrap draws"
         if limit_binds(recommendation)
         else f"the general loss is below the dashed limit at {percent(best.ratio)} domain text"
     )
@@ -286,7 +297,8 @@ def other_shares_section(recommendation: Recommendation) -> Section:
 
 def learning_rate_section(recommendation: Recommendation) -> Section:
     """The largest share at each learning rate."""
-    held = recommendation.target.learning_rate is not None
+    target = recommendation.target
+    held, odds = target.learning_rate is not None, format_percent(target.confidence)
     parts: list[Part] = [
         Text(
             "A higher learning rate learns the domain faster and forgets more, so share and rate "
@@ -294,7 +306,9 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
             + (
                 "Here the rate was fixed by the target."
                 if held
-                else "For each rate: the largest share within the limit, and the domain loss there."
+                else "For each rate: the largest share that keeps the limit in "
+                f"{odds} of the bootstrap draws, the domain loss there, and the largest share "
+                "within the limit by the central prediction, with its interval."
             )
         ),
         Tabled(rates_table(recommendation), "Largest share within the limit at each learning rate"),
@@ -302,7 +316,7 @@ def learning_rate_section(recommendation: Recommendation) -> Section:
     others = alternatives_table(recommendation)
     if others is not None:
         parts.append(
-            Tabled(others, "Other pairs; the safe one stays within the limit in 90 % of draws")
+            Tabled(others, f"Other pairs that keep the limit in {odds} of the bootstrap draws")
         )
     return Section("learning-rate", "Learning rate", parts)
 

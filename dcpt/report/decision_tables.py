@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dcpt.decide.records import Choice, Frontier, Recommendation, Verification, Verified
-from dcpt.decide.sentences import SAFE_CHANCE, limit_binds
+from dcpt.decide.sentences import limit_binds
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.quantities import format_percent
 from dcpt.report.cells import channel_name, nats, percent, probability, rate, share_span, span
@@ -96,8 +96,8 @@ def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, st
 
 
 def compared_choices(recommendation: Recommendation) -> list[tuple[str, Choice]]:
-    """The recommendation, common shares at its learning rate and the safe pair, by share."""
-    best, safe = recommendation.best, recommendation.alternatives.get("safe")
+    """The recommendation, the central pair and common shares at its learning rate, by share."""
+    best, central = recommendation.best, recommendation.central
     rows = [
         (f"{format_percent(1 - habit.ratio)} general text", habit)
         for habit in recommendation.habits
@@ -105,14 +105,14 @@ def compared_choices(recommendation: Recommendation) -> list[tuple[str, Choice]]
     if best is not None:
         weak = recommendation.evidence.level == "not enough evidence"
         rows.append(("estimate" if weak else "recommended", best))
-        if safe is not None and best.probability < SAFE_CHANCE:
-            at = "" if safe.learning_rate is None else f", at {rate(safe.learning_rate)}"
-            rows.append((f"safer{at}", safe))
+    if central is not None and (best is None or central.pair != best.pair):
+        at = "" if central.learning_rate is None else f", at {rate(central.learning_rate)}"
+        rows.append((f"central{at}", central))
     return sorted(rows, key=lambda row: row[1].ratio)
 
 
 def choices_table(recommendation: Recommendation) -> Table:
-    """The cost of the recommendation, the safe pair and common shares, by share."""
+    """The cost of the recommendation, the central pair and common shares, by share."""
     rows, strong, head = [], set(), ["choice"]
     for i, (label, choice) in enumerate(compared_choices(recommendation)):
         cells = choice_cells(recommendation, choice)
@@ -138,9 +138,9 @@ def alternatives_table(recommendation: Recommendation) -> Table | None:
 
 
 def rates_table(recommendation: Recommendation) -> Table:
-    """The largest share within the limit at every learning rate, and the domain loss there."""
+    """The largest shares at every learning rate: at the asked odds, and by central prediction."""
     rows: list[list[str]] = []
-    best = recommendation.best
+    best, odds = recommendation.best, format_percent(recommendation.target.confidence)
     strong = set()
     for i, frontier in enumerate(recommendation.frontiers):
         share = frontier.largest_ratio
@@ -149,23 +149,25 @@ def rates_table(recommendation: Recommendation) -> Table:
         rows.append(
             [
                 rate(frontier.learning_rate),
-                percent(share.value) if share.value is not None else "none",
-                share_span(share),
+                "none" if frontier.kept_ratio is None else percent(frontier.kept_ratio),
                 _domain_loss_there(recommendation, frontier),
+                "none" if share.value is None else percent(share.value),
+                share_span(share),
             ]
         )
     head = [
         "learning rate",
-        "largest share",
-        f"{format_percent(recommendation.level)} interval",
+        f"share kept at {odds}",
         "domain loss there",
+        "central share",
+        f"its {format_percent(recommendation.level)} interval",
     ]
     return Table(head, rows, strong=frozenset(strong))
 
 
 def _domain_loss_there(recommendation: Recommendation, frontier: Frontier) -> str:
-    """The domain loss at a learning rate's largest share; empty where there is none."""
-    share, rate_there = frontier.largest_ratio.value, frontier.learning_rate
+    """The domain loss at the share that is kept at a learning rate; empty where there is none."""
+    share, rate_there = frontier.kept_ratio, frontier.learning_rate
     if share is None:
         return ""
     best = [] if recommendation.best is None else [recommendation.best]

@@ -15,6 +15,7 @@ from dcpt.decide.sentences import limit_binds, summarise
 from dcpt.flags import Flag, rank_flags
 from dcpt.laws.flags.kinds import make_flag
 from dcpt.limit import Limit
+from dcpt.report.cells import percent
 from dcpt.report.decision_sections import answer_tiles, trade_off_section
 from dcpt.report.decision_tables import choices_table, losses_table, rates_table
 
@@ -47,16 +48,16 @@ def test_a_limit_that_is_met_on_a_cliff_binds(on_a_cliff) -> None:
     assert best.general_rise.value < 0.03 * BASE_GENERAL - 1e-3
     assert limit_binds(on_a_cliff)
     assert "limit_does_not_bind" not in {flag.kind for flag in on_a_cliff.flags}
-    assert any(line.startswith("This is the largest share") for line in summarise(on_a_cliff))
     assert cells(choices_table(on_a_cliff))["recommended"]["within limit"] == "at the limit"
-    assert "climbs to the dashed limit" in trade_off_section(on_a_cliff, {}).parts[2].caption
+    assert "keeps the general loss below" in trade_off_section(on_a_cliff, {}).parts[2].caption
 
 
 def test_a_limit_that_does_not_bind_is_said_everywhere(known_fit, target) -> None:
     answer = recommend(known_fit(rates=(1e-4, 3e-4)), target(limit=Limit(0.9, "nats")))
     assert not limit_binds(answer)
     assert cells(choices_table(answer))["recommended"]["within limit"] == "yes"
-    assert not any("largest share that the limit" in line for line in summarise(answer))
+    assert answer.best.pair == answer.central.pair
+    assert not any("By the central predictions" in line for line in summarise(answer))
 
 
 def test_losses_that_cannot_be_are_no_numbers(on_a_cliff) -> None:
@@ -119,21 +120,24 @@ def test_one_number_reads_alike_in_every_place(known_fit, target) -> None:
     said = f"{100 * low:.0f} to {100 * high:.0f} %"
     assert any(f"share {said}" in line for line in summarise(answer))
     tiles = {tile.name: tile for tile in answer_tiles(answer)}
-    assert tiles["Share of domain text"].more == f"90 % interval {said}"
+    assert tiles["Share of domain text"].more == f"90 % interval of the best share {said}"
     share = f"{100 * answer.best.ratio:.1f} %"
     assert tiles["Share of domain text"].value == share
     assert share in summarise(answer)[0]
-    assert any(row[1:3] == [share, said] for row in rates_table(answer).rows)
+    central = percent(answer.ratio_interval.value)
+    rows = [[row[1], *row[3:]] for row in rates_table(answer).rows]
+    assert [share, central, said] in rows
     assert share in cells(choices_table(answer))["recommended"]["domain share"]
 
 
-def test_the_chance_is_explained_and_the_safer_pair_is_in_the_table(known_fit, target) -> None:
+def test_the_chance_is_explained_and_the_central_pair_is_in_the_table(known_fit, target) -> None:
     answer = recommend(known_fit(), target())
-    assert "about even" in summarise(answer)[2]
+    assert "80 % was asked for" in summarise(answer)[2]
+    assert summarise(answer)[2].endswith("nats lower: the price of certainty.")
     titles = [str(column.header) for column in cost_table(answer).columns]
     assert "chance of staying within the limit" in titles
     labels = [row[0] for row in choices_table(answer).rows]
-    assert sum(label.startswith("safer, at ") for label in labels) == 1
+    assert sum(label.startswith("central, at ") for label in labels) == 1
 
 
 def test_warnings_about_parameters_are_one_line() -> None:

@@ -103,9 +103,9 @@ def test_three_runs_of_one_size_recommend_nothing(known_fit, target) -> None:
 
 
 def test_the_levels_in_the_headline(known_fit, target) -> None:
-    assert headline(recommend(known_fit(), target())).startswith("Train with 49.1 % domain text")
+    assert headline(recommend(known_fit(), target())).startswith("Train with 49.2 % domain text")
     tentative = recommend(known_fit(), target(n_params=30e6))
-    assert headline(tentative).startswith("Tentative: train with 49.1 % domain text")
+    assert headline(tentative).startswith("Tentative: train with 49.2 % domain text")
     assert any(
         line.startswith("Why tentative: The target has 30M") for line in summarise(tentative)
     )

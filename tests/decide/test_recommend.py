@@ -5,6 +5,7 @@ import pytest
 from known_truth import BASE_GENERAL, COST
 
 from dcpt.decide.recommend import recommend
+from dcpt.decide.sentences import summarise
 from dcpt.errors import InputError
 from dcpt.limit import Limit
 
@@ -30,7 +31,7 @@ def names(recommendation) -> set[str]:
 def test_best_pair_is_the_known_optimum(known_fit, target):
     fit = known_fit()
     answer = recommend(fit, target())
-    best = answer.best
+    best = answer.central
     # The grid of rates is log-spaced; along it the optimum is flat, so its value is what counts.
     assert best.learning_rate == pytest.approx(BEST_RATE, rel=0.08)
     assert is_rounded_down(best.ratio, share_at(best.learning_rate))
@@ -53,7 +54,7 @@ def test_intervals_are_the_quantiles_of_the_known_draws(known_fit, target):
     low, high = np.quantile(share_at(answer.best.learning_rate, fit.costs), [0.1, 0.9])
     assert answer.ratio_interval.low == pytest.approx(low, abs=5e-4)
     assert answer.ratio_interval.high == pytest.approx(high, abs=5e-4)
-    assert answer.ratio_interval.value == answer.best.ratio
+    assert is_rounded_down(answer.ratio_interval.value, share_at(answer.best.learning_rate))
     rates = np.quantile(ALLOWED_RISE / fit.costs * 1e-3, [0.1, 0.9])
     assert answer.learning_rate_interval.low == pytest.approx(rates[0], rel=0.1)
     assert answer.learning_rate_interval.high == pytest.approx(rates[1], rel=0.1)
@@ -65,13 +66,16 @@ def test_intervals_are_the_quantiles_of_the_known_draws(known_fit, target):
 
 
 def test_held_rate_gives_its_own_share_and_says_what_it_costs(known_fit, target):
-    answer = recommend(known_fit(), target(learning_rate=5e-4))
-    assert answer.best.learning_rate == 5e-4
-    assert is_rounded_down(answer.best.ratio, share_at(5e-4))
+    fit = known_fit()
+    answer = recommend(fit, target(learning_rate=5e-4))
+    assert answer.best.learning_rate == answer.central.learning_rate == 5e-4
+    assert is_rounded_down(answer.central.ratio, share_at(5e-4))
+    assert is_rounded_down(answer.best.ratio, share_at(5e-4, np.quantile(fit.costs, 0.8)))
     assert answer.learning_rate_interval is None
     assert "learning_rate_held" in names(answer)
     free = answer.alternatives["learning rate chosen"]
-    assert free.learning_rate == pytest.approx(BEST_RATE, rel=0.08)
+    kept = ALLOWED_RISE / np.quantile(fit.costs, 0.8) * 1e-3
+    assert free.learning_rate == pytest.approx(kept, rel=0.08)
     assert free.regret.value < -0.03
 
 
@@ -84,6 +88,7 @@ def test_largest_share_at_every_rate_seen(known_fit, target):
     for rate in fit.rates:
         frontier = by_rate[rate]
         assert is_rounded_down(frontier.largest_ratio.value, share_at(rate))
+        assert is_rounded_down(frontier.kept_ratio, share_at(rate, np.quantile(fit.costs, 0.8)))
         low, high = np.quantile(share_at(rate, fit.costs), [0.05, 0.95])
         assert frontier.largest_ratio.low == pytest.approx(low, abs=5e-4)
         assert frontier.largest_ratio.high == pytest.approx(high, abs=5e-4)
@@ -95,22 +100,51 @@ def test_other_rates_held_are_alternatives_with_their_regret(known_fit, target):
     fit = known_fit()
     answer = recommend(fit, target())
     held = answer.alternatives["learning rate 3e-4 held"]
-    assert is_rounded_down(held.ratio, share_at(3e-4))
+    assert is_rounded_down(held.ratio, share_at(3e-4, np.quantile(fit.costs, 0.8)))
     gap = held.losses["domain"].value - answer.best.losses["domain"].value
     assert held.regret.value == pytest.approx(gap)
     assert held.regret.value > 0
 
 
-def test_safe_pair_keeps_the_limit_in_nine_draws_of_ten(known_fit, target):
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.9, 0.99])
+def test_the_pair_keeps_the_limit_in_the_asked_share_of_the_draws(known_fit, target, confidence):
     fit = known_fit()
+    answer = recommend(fit, target(confidence=confidence))
+    assert confidence - 0.01 <= answer.best.probability < confidence + 0.03
+    # At each quantile of the cost the same optimum holds: the share stays, the rate gives way.
+    cost = np.quantile(fit.costs, confidence)
+    assert answer.best.learning_rate == pytest.approx(ALLOWED_RISE / cost * 1e-3, rel=0.1)
+    assert is_rounded_down(answer.best.ratio, share_at(answer.best.learning_rate, cost))
+
+
+def test_certainty_has_a_price(known_fit, target):
+    answer = recommend(known_fit(), target())
+    price = answer.best.losses["domain"].value - answer.central.losses["domain"].value
+    assert 0 < price < 0.2
+    assert answer.central.regret.value == pytest.approx(-price)
+    surer = recommend(known_fit(), target(confidence=0.95))
+    assert surer.best.losses["domain"].value > answer.best.losses["domain"].value
+    assert surer.central.pair == answer.central.pair
+
+
+def test_a_limit_that_too_few_draws_keep(known_fit, target):
+    # At cost 100 no share is within the limit: 70 % of the draws can be kept, 80 % cannot.
+    fit = known_fit(costs=np.repeat([COST, 100.0], [140, 60]), rates=(9e-4,))
     answer = recommend(fit, target())
-    safe = answer.alternatives["safe"]
-    assert 0.9 <= safe.probability < 0.93
-    # At the 90th centile of the cost the same optimum holds: the share stays, the rate gives way.
-    assert safe.learning_rate == pytest.approx(
-        ALLOWED_RISE / np.quantile(fit.costs, 0.9) * 1e-3, rel=0.1
-    )
-    assert 0 < safe.regret.value < 0.2
+    assert answer.best is None
+    assert answer.central.probability == pytest.approx(0.7)
+    flag = next(flag for flag in answer.flags if flag.kind == "limit_not_kept_at_odds")
+    assert "in 80 % of the bootstrap draws" in flag.sentence
+    words = summarise(answer)
+    assert words[0].endswith("within +3% of the base's in 80 % of the bootstrap draws.")
+    assert words[2].startswith("By the central predictions alone the best pair is")
+    assert recommend(fit, target(confidence=0.7)).best.ratio == answer.central.ratio
+
+
+@pytest.mark.parametrize("confidence", [0.49, 0.995, 80])
+def test_a_confidence_that_is_none(known_fit, target, confidence):
+    with pytest.raises(InputError, match=r"confidence .* is not between 0.5 and 0.99"):
+        recommend(known_fit(), target(confidence=confidence))
 
 
 def test_habits_are_judged_at_the_recommended_rate(known_fit, target):
@@ -135,7 +169,7 @@ def test_draws_with_no_feasible_share_count_as_zero(known_fit, target):
     flag = next(flag for flag in answer.flags if flag.kind == "no_share_meets_limit")
     least = BASE_GENERAL + 2 * (COST * 0.01 / 0.99 + 0.05)
     assert f"{least:.3f}" in flag.sentence
-    assert "safe" not in answer.alternatives
+    assert answer.central is None
 
 
 def test_draws_out_of_reach_at_some_rates(known_fit, target):
@@ -203,7 +237,7 @@ def test_runs_without_a_learning_rate(known_fit, target):
     fit = known_fit(rates=(), need=frozenset({"ratio"}))
     answer = recommend(fit, target())
     assert answer.best.learning_rate is None
-    assert is_rounded_down(answer.best.ratio, share_at(1e-3))
+    assert is_rounded_down(answer.central.ratio, share_at(1e-3))
     assert answer.frontiers[0].learning_rate is None
     assert "learning_rate_held" in names(answer)
     assert "learning_rate" not in answer.extrapolation

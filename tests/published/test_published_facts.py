@@ -43,8 +43,8 @@ def test_chemistry_the_share_recommended_from_a_law_of_its_rows() -> None:
     )
     answer = dcpt.recommend(found, target)
     assert answer.allowed_general_loss == pytest.approx(2.9460, abs=5e-5)
-    assert answer.best is not None
-    assert answer.best.ratio == pytest.approx(0.924, abs=2e-3)
+    assert answer.central is not None
+    assert answer.central.ratio == pytest.approx(0.924, abs=2e-3)
     assert answer.ratio_interval.low is not None
     assert answer.ratio_interval.high is not None
     assert answer.ratio_interval.low < 0.924 < answer.ratio_interval.high

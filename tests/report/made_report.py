@@ -151,6 +151,7 @@ def make_recommendation(ratio: float | None = 0.312) -> Recommendation:
                 (losses["domain"] - 0.03).tolist(),
                 (losses["domain"] + 0.03).tolist(),
                 _around(float(within[-1]), 0.07) if len(within) else Interval(None, 0.0, 0.1),
+                float(within[-1]) if len(within) else None,
             )
         )
     rate = 6.4e-4
@@ -159,10 +160,11 @@ def make_recommendation(ratio: float | None = 0.312) -> Recommendation:
         best_domain = float(_losses(np.array([ratio]), rate)["domain"][0])
         best = make_choice(ratio, rate, best_domain, "recommended")
     return Recommendation(
-        target=Target(29.1e6, 44e6, limit, {"general": 2.775, "domain": 10.12}, 1e-3),
+        target=Target(29.1e6, 44e6, limit, {"general": 2.775, "domain": 10.12}),
         phase="annealed",
         level=LEVEL,
         best=best,
+        central=None if best is None else make_choice(0.35, 6.6e-4, 4.25, "central"),
         ratio_interval=Interval(ratio, 0.241, 0.393),
         learning_rate_interval=Interval(rate, 5.1e-4, 8.7e-4),
         allowed_general_loss=2.775 * 1.03,
@@ -178,7 +180,7 @@ def make_recommendation(ratio: float | None = 0.312) -> Recommendation:
         domain_channel="domain",
         runs_sha256="0" * 64,
         fit_sha256="1" * 64,
-        alternatives={"safe": make_choice(0.22, 5e-4, 4.3, "safe")},
+        alternatives={"learning rate 3e-4 held": make_choice(0.45, 3e-4, 4.5)},
         evidence=Evidence("tentative", [FAR]),
     )
 
