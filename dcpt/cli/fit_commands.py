@@ -26,6 +26,7 @@ from dcpt.cli.options import (
     TargetLimit,
     TargetSize,
     TargetTokens,
+    UniqueTokens,
     WarmupTokens,
     Without,
     is_table,
@@ -36,6 +37,7 @@ from dcpt.cli.options import (
     read_mapping,
     read_numbers,
     read_schedules,
+    read_unique_tokens,
 )
 
 
@@ -265,6 +267,7 @@ def predict(
     base_peak_learning_rate: BasePeak = None,
     base_n_tokens: BaseTokens = None,
     warmup_tokens: WarmupTokens = None,
+    unique_tokens: UniqueTokens = None,
     batch_tokens: Annotated[str | None, typer.Option(help="Tokens per step.")] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Name of a schedule in the file of --schedules.")
@@ -303,6 +306,7 @@ def predict(
         "batch_tokens": read_count("--batch-tokens", batch_tokens),
         "schedule": schedule,
         "base_losses": read_base_losses(base_loss),
+        "unique_tokens": read_unique_tokens(unique_tokens),
     }
     opened = open_place(place)
     fitted, named = load_fit(fit_folder(opened), law or ()), read_schedules(schedules)
@@ -328,6 +332,7 @@ def recommend(
     base_n_tokens: BaseTokens = None,
     learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
+    unique_tokens: UniqueTokens = None,
     level: Level = 0.9,
     law: OwnLaws = None,
     json: Json = False,
@@ -358,6 +363,7 @@ def recommend(
         base_n_tokens=base_n_tokens,
         learning_rate=learning_rate,
         warmup_tokens=warmup_tokens,
+        unique_tokens=unique_tokens,
     )
     answer = recommend_for(opened, target, level, law or ())
     if json:

@@ -60,6 +60,13 @@ BaseTokens = Annotated[
     str | None,
     typer.Option("--base-n-tokens", help="Tokens of the base's pre-training, e.g. 2T."),
 ]
+UniqueTokens = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unique-tokens",
+        help="domain=200M are the distinct tokens of a channel's text. Repeatable.",
+    ),
+]
 WarmupTokens = Annotated[
     str | None,
     typer.Option("--warmup-tokens", help="Tokens of the warmup. Default: as in the runs."),
@@ -126,6 +133,14 @@ def read_base_losses(pairs: list[str] | None) -> dict[str, float]:
     """``general=2.775`` pairs as loss by channel."""
     found = read_numbers("--base-loss", pairs, "general=2.775")
     return {_read_channel("--base-loss", name): loss for name, loss in found.items()}
+
+
+def read_unique_tokens(pairs: list[str] | None) -> dict[str, float]:
+    """``domain=200M`` pairs as distinct tokens by channel."""
+    option = "--unique-tokens"
+    found = _read_pairs(option, pairs, "domain=200M")
+    counts = {name: read_count(f"{option} {name}", text) for name, text in found.items()}
+    return {_read_channel(option, name): float(n) for name, n in counts.items() if n is not None}
 
 
 def read_channels(names: list[str] | None) -> list[str] | None:

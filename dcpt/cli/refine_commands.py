@@ -21,6 +21,7 @@ from dcpt.cli.options import (
     TargetLimit,
     TargetSize,
     TargetTokens,
+    UniqueTokens,
     WarmupTokens,
     Workers,
     read_shares,
@@ -60,6 +61,7 @@ def next_runs(
     base_n_tokens: BaseTokens = None,
     learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
+    unique_tokens: UniqueTokens = None,
     level: Level = 0.9,
     law: OwnLaws = None,
     json: Json = False,
@@ -92,6 +94,7 @@ def next_runs(
         base_n_tokens=base_n_tokens,
         learning_rate=learning_rate,
         warmup_tokens=warmup_tokens,
+        unique_tokens=unique_tokens,
     )
     chosen = choose_next(
         opened,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dcpt.cli.options import read_base_losses, read_count
+from dcpt.cli.options import read_base_losses, read_count, read_unique_tokens
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Target
@@ -23,6 +23,7 @@ def ask_target(
     base_n_tokens: str | None,
     learning_rate: float | None,
     warmup_tokens: str | None,
+    unique_tokens: list[str] | None,
 ) -> Target:
     """Read a target from options as people write them; prints what was taken from elsewhere.
 
@@ -44,6 +45,7 @@ def ask_target(
         base_n_tokens=read_count("--base-n-tokens", base_n_tokens),
         learning_rate=learning_rate,
         warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
+        unique_tokens=read_unique_tokens(unique_tokens),
     )
     target, notes = complete_target(place, target)
     note_all(notes)

@@ -47,6 +47,56 @@ def named_losses(fit: Fit, target: Target, general: str) -> Target:
     return replace(target, base_losses=losses)
 
 
+def with_unique_tokens(
+    fit: Fit, target: Target, general: str
+) -> tuple[Target, dict[str, float], list[str]]:
+    """Complete the unique tokens of the channels whose laws need them.
+
+    Channels may be called ``general`` and ``domain``. What the target does not name is taken from
+    the runs, if they all have one value.
+
+    Returns:
+        The target, the values that were taken from the runs, and a sentence on each that is
+        missing.
+
+    Raises:
+        InputError: If the fit lacks a channel that the target names.
+    """
+    texts, of_runs, problems = dict(target.unique_tokens), {}, []
+    for side, channel in (("general", general), ("domain", fit.domain_channel)):
+        if channel is not None and channel not in texts and side in texts:
+            texts[channel] = texts.pop(side)
+    known = {*fit.channels, *fit.general_channels, *(fit.general_weights or {})}
+    unknown = [name for name in texts if name not in known]
+    if unknown:
+        raise InputError(
+            f"target unique tokens of {', '.join(unknown)}: the fit has no such channel; its "
+            f"channels are {', '.join(fit.channels)}"
+        )
+    for channel in fit.channels:
+        laws = [law for law in _laws(fit, channel) if depends_on_text(fit, channel, [law])]
+        if not laws or channel in texts:
+            continue
+        seen = fit.by_channel[channel].seen.values.values()
+        values = {value for by_axis in seen for value in by_axis.get("unique_tokens", ())}
+        if len(values) == 1:
+            of_runs[channel] = values.pop()
+            continue
+        several = f"; those of the runs are {len(values)} different ones" if values else ""
+        problems.append(
+            f"target unique tokens of channel {channel} are missing and the laws need them "
+            f"({', '.join(laws)}){several}: give the distinct tokens of its text as "
+            f"unique_tokens[{channel!r}] (--unique-tokens {channel}=...)"
+        )
+    return replace(target, unique_tokens={**texts, **of_runs}), of_runs, problems
+
+
+def depends_on_text(fit: Fit, channel: str, laws: Sequence[str]) -> bool:
+    """Whether any of these laws of a channel depends on the amount of its text."""
+    members = fit.by_channel[channel].members
+    return any(law in members and "unique_tokens" in members[law].law.needs for law in laws)
+
+
 def impossible(target: Target) -> list[str]:
     """List the values of a target that are impossible, one sentence each."""
     problems = []
@@ -74,6 +124,12 @@ def impossible(target: Target) -> list[str]:
             problems.append(
                 f"target base loss of {channel} is {loss:g}: nats per token between 0 and 20 are "
                 "expected (is it a perplexity or a sum?)"
+            )
+    for channel, n in target.unique_tokens.items():
+        if not 0 < n < math.inf:
+            problems.append(
+                f"target unique tokens of {channel} are {n:g}: write a count of tokens above 0, "
+                "such as 200M"
             )
     for name in ("learning_rate", "base_peak_learning_rate"):
         rate = getattr(target, name)

@@ -52,6 +52,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         *flag_bases(question),
         *_about_the_laws(question, recommendation),
         *_about_runs_at_the_target(question),
+        *_about_texts(question),
         *_beyond_the_runs(question, recommendation),
         *_about_the_limit(question, recommendation),
         *_about_the_rate(question, recommendation),
@@ -127,6 +128,19 @@ def _about_the_laws(question: Question, recommendation: Recommendation) -> Itera
             f"The answer uses {', '.join(used_laws)} with new weights. Train runs nearer to the "
             "target.",
             values=dropped,
+        )
+
+
+def _about_texts(question: Question) -> Iterator[Flag]:
+    """Unique tokens that the target lacks and that were taken from the runs."""
+    for channel, n in question.texts_of_runs.items():
+        yield Flag(
+            "unique_tokens_of_runs",
+            f"The laws of channel {channel} depend on its unique tokens, which the target does not "
+            f"name. Those of the runs, {format_count(n)}, were used. If the large run has other "
+            f"text, give --unique-tokens {channel}=...",
+            {"channel": channel},
+            {"unique_tokens": n},
         )
 
 

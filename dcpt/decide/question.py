@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dcpt.decide.checks import impossible, missing, named_losses
+from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
 from dcpt.errors import InputError
@@ -50,6 +50,7 @@ class Question:
         rates: Learning rates of the grid, ascending, shape (L,); a NaN alone if the runs have none.
         seen: Those of ``rates`` that runs were trained at (or the NaN alone).
         choosable: The rates that the decision may choose; a single rate if it is fixed.
+        texts_of_runs: Unique tokens by channel that the target lacks and the runs have.
     """
 
     fit: Fit
@@ -62,6 +63,7 @@ class Question:
     rates: Array
     seen: Array
     choosable: Array
+    texts_of_runs: Mapping[str, float]
 
     @property
     def base_loss(self) -> float:
@@ -220,7 +222,12 @@ def ask(fit: Fit, target: Target) -> Question:
     target = named_losses(fit, target, general)
     parts = tuple(fit.general_channels) if target.limit.each else ()
     parts = tuple(part for part in parts if part != GENERAL_TOTAL)
-    problems = [*impossible(target), *missing(fit, target, general, domain, parts)]
+    target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general)
+    problems = [
+        *impossible(target),
+        *missing(fit, target, general, domain, parts),
+        *unknown_texts,
+    ]
     if problems:
         raise InputError(problems)
     if len(parts) > 1:
@@ -250,6 +257,7 @@ def ask(fit: Fit, target: Target) -> Question:
         rates=rates,
         seen=seen,
         choosable=choosable,
+        texts_of_runs=texts_of_runs,
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.decide.checks import depends_on_text
 from dcpt.decide.evidence import judge_evidence
 from dcpt.decide.flags import add_answer_without, find_flags
 from dcpt.decide.question import Array, Question, ask, ratio_grid
@@ -154,7 +155,11 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         horizon=_horizon(question),
     )
     flags = [*find_flags(question, recommendation), *_with_other_answer(fit, recommendation)]
-    recommendation = replace(recommendation, flags=rank_flags(flags))
+    recommendation = replace(
+        recommendation,
+        flags=rank_flags(flags),
+        twice_the_text=_with_twice_the_text(question, recommendation),
+    )
     return replace(recommendation, evidence=judge_evidence(question, recommendation))
 
 
@@ -171,6 +176,28 @@ def _with_other_answer(fit: Fit, recommendation: Recommendation) -> list[Flag]:
         add_answer_without(flag, recommendation, other) if flag.kind == RUN_OFF else flag
         for flag in fit.flags
     ]
+
+
+def _with_twice_the_text(question: Question, recommendation: Recommendation) -> Choice | None:
+    """The answer if there were twice as much domain text, where a law depends on it."""
+    target, best, domain = question.target, recommendation.best, question.domain
+    unique = target.unique_tokens.get(domain)
+    laws = [law for law, weight in recommendation.laws[domain].items() if weight > 0]
+    if best is None or unique is None or not depends_on_text(question.fit, domain, laws):
+        return None
+    if best.ratio * target.n_tokens <= unique:
+        return None
+    more = {**target.unique_tokens, domain: 2 * unique}
+    other = ask(question.fit, replace(target, unique_tokens=more))
+    surface = _surface(other)
+    pair = _best_pair(other, surface, surface.general_at(target.confidence))
+    if pair is None:
+        return None
+    level = recommendation.level
+    choice = describe_choices(other, [pair], ["twice the domain text"], None, level)[0]
+    there, here = choice.losses[domain].value, best.losses[domain].value
+    gain = None if there is None or here is None else there - here
+    return replace(choice, regret=Interval(gain, None, None))
 
 
 def _horizon(question: Question) -> list[str]:

@@ -231,6 +231,9 @@ class Recommendation:
         alternatives: Other pairs, by name.
         ratio_by_law: Largest share that each general law allows alone at that rate.
         evidence: How strong the evidence is.
+        twice_the_text: What twice as much domain text would give: the recommended pair and its
+            losses; ``regret`` is the difference of the domain losses. None where no law of the
+            domain loss depends on the amount of text, or no text is repeated.
         horizon: What rolling-origin tests say about predictions this far beyond the runs, in
             sentences; empty if nothing could be tested.
     """
@@ -256,6 +259,7 @@ class Recommendation:
     ratio_by_law: dict[str, float] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=_not_judged)
     horizon: list[str] = field(default_factory=list)
+    twice_the_text: Choice | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``recommendation.json``)."""

@@ -47,6 +47,7 @@ def describe(recommendation: Recommendation) -> list[str]:
         *expectation(recommendation),
         *reasons(recommendation),
         *_certainty(recommendation),
+        *_repetition(recommendation),
         *recommendation.horizon,
         *_elsewhere(recommendation),
     ]
@@ -253,6 +254,28 @@ def _certainty(recommendation: Recommendation) -> list[str]:
             f"{format_rate(rates.high)}."
         )
     return words
+
+
+def _repetition(recommendation: Recommendation) -> list[str]:
+    """How often the domain text is repeated, and what more of it would give."""
+    target, best, domain = recommendation.target, recommendation.best, recommendation.domain_channel
+    unique = target.unique_tokens.get(domain)
+    if best is None or unique is None or best.ratio * target.n_tokens <= unique:
+        return []
+    epochs = best.ratio * target.n_tokens / unique
+    words = [
+        f"The {format_count(unique)} unique tokens of domain text are read {epochs:.2g} times."
+    ]
+    more = recommendation.twice_the_text
+    if more is not None and more.regret.value is not None:
+        gain = more.regret.value
+        words.append(
+            f"With twice as much domain text the best pair would be {describe_pair(more)}, and the "
+            f"domain loss {format_loss(abs(gain))} nats {'lower' if gain < 0 else 'higher'}."
+        )
+    elif more is None:
+        words.append("No law that predicts the domain loss here depends on the amount of text.")
+    return [" ".join(words)]
 
 
 def _elsewhere(recommendation: Recommendation) -> list[str]:

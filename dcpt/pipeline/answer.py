@@ -146,10 +146,12 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
     given = {name: value for name, value in fields.items() if value is not None}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
         # Another size is another base, so nothing measured on the study's own base applies.
-        kept = ("n_tokens", "limit", "confidence", "learning_rate")
+        kept = ("n_tokens", "limit", "confidence", "learning_rate", "unique_tokens")
         known = {name: known[name] for name in kept if name in known}
     merged = {**known, **given}
     merged["base_losses"] = known.get("base_losses", {}) | dict(fields.get("base_losses") or {})
+    texts = dict(fields.get("unique_tokens") or {})
+    merged["unique_tokens"] = known.get("unique_tokens", {}) | texts
     for name in ("n_params", "n_tokens", "limit"):
         if merged.get(name) is None:
             option = name.replace("_", "-")

@@ -36,6 +36,11 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),
         "base_n_tokens": section.base_n_tokens or known.get("n_tokens"),
         "learning_rate": section.learning_rate,
+        "unique_tokens": {
+            names[channel.name]: float(workspace.planner.prepared.unique_tokens(channel.name))
+            for channel in study.channels
+            if channel.name in names and channel.side != "extra"
+        },
         "base": section.base,
         "section_sha256": hash_section(workspace),
     }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TARGET_FIELDS = (
     *("n_params", "n_tokens", "base_losses", "base_peak_learning_rate", "base_n_tokens"),
-    *("learning_rate", "warmup_tokens"),
+    *("learning_rate", "warmup_tokens", "unique_tokens"),
 )
 """Fields of a target that a prediction takes as well."""
 
@@ -47,8 +47,8 @@ def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, An
 
     Args:
         place: A study, or a folder of a fit.
-        given: Columns of the question by name, None where they are not given; ``base_losses`` by
-            channel.
+        given: Columns of the question by name, None where they are not given; ``base_losses`` and
+            ``unique_tokens`` by channel.
 
     Returns:
         The completed columns, and a sentence on each thing that was taken from elsewhere.
@@ -70,8 +70,10 @@ def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, An
             for name in ("base_peak_learning_rate", "base_n_tokens"):
                 asked[name] = asked.get(name) or getattr(base, name)
             notes.append(_say_base(base))
-    losses = asked.pop("base_losses")
-    return {**asked, **{f"base_loss_{name}": loss for name, loss in losses.items()}}, notes
+    for field, column in (("base_losses", "base_loss"), ("unique_tokens", "unique_tokens")):
+        by_channel = asked.pop(field)
+        asked |= {f"{column}_{name}": value for name, value in by_channel.items()}
+    return asked, notes
 
 
 def table_base(place: Place, n_params: float) -> TableBase | None:

@@ -20,7 +20,7 @@ from dcpt.laws.solver.search import LawFit
 Array = NDArray[np.float64]
 
 PHASES = {"constant": False, "annealed": True}
-RANGED = ("n_params", "n_tokens", "ratio", "learning_rate")
+RANGED = ("n_params", "n_tokens", "ratio", "learning_rate", "unique_tokens")
 OF_A_SIZE = ("n_params", "base_loss", "base_loss_general", "base_peak_learning_rate")
 
 AXES = {
