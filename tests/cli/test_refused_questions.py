@@ -64,7 +64,13 @@ def test_a_study_s_target_is_what_predict_is_asked(study: Path) -> None:
     asked = ("--ratio", 0.5, "--learning-rate", 9e-4)
     by_target = losses(study, *asked)
     by_hand = losses(study.parent / "fit", *asked, "--n-params", "6.6M", "--n-tokens", "44M")
-    assert by_target == by_hand
+    # A study knows its texts too, so its question has two more columns.
+    assert by_target["domain"].keys() - by_hand["domain"].keys() == {
+        "unique_tokens_domain",
+        "unique_tokens_general",
+    }
+    for channel, row in by_hand.items():
+        assert row.items() <= by_target[channel].items()
     shorter = losses(study, *asked, "--n-tokens", "22M")
     assert shorter["domain"]["loss"] > by_target["domain"]["loss"]
 
