@@ -15,6 +15,7 @@ import typer
 
 from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recommend, report, runs
 from dcpt.cli.import_command import import_
+from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine
 from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
 from dcpt.errors import InputError, Stopped
@@ -96,6 +97,7 @@ COMMANDS = (
     predict,
     recommend,
     report,
+    push,
     diagnose,
     next_runs,
     verify,
