@@ -26,7 +26,7 @@ LAYERS = (
     {"study", "table", "training"},
     {"laws", "grid", "bundled", "trainer_logs"},
     {"decide", "diagnosis"},
-    {"report"},
+    {"report", "trainer_configs"},
     {"pipeline"},
     {"cli"},
 )
@@ -50,6 +50,7 @@ NEVER_REACHED = {
     "diagnosis": TORCH | TRAINING_HALF,
     "decide": TORCH | TRAINING_HALF,
     "report": TORCH | TRAINING_HALF,
+    "trainer_configs": TORCH | FITTING | TRAINING_HALF | {"pandas"},
     "cli.console": TORCH | TRAINING_HALF | FITTING_HALF,
     "cli.options": TORCH | TRAINING_HALF | FITTING_HALF,
     "cli.show_fit": TORCH | TRAINING_HALF,

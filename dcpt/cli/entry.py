@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from dcpt.cli.export_command import export
 from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recommend, report, runs
 from dcpt.cli.import_command import import_
 from dcpt.cli.push_command import push
@@ -98,6 +99,7 @@ COMMANDS = (
     recommend,
     report,
     push,
+    export,
     diagnose,
     next_runs,
     verify,

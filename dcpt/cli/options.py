@@ -143,6 +143,28 @@ def read_unique_tokens(pairs: list[str] | None) -> dict[str, float]:
     return {_read_channel(option, name): float(n) for name, n in counts.items() if n is not None}
 
 
+def read_channel_texts(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
+    """``general=text`` pairs as text by channel."""
+    found = _read_pairs(option, pairs, example)
+    return {_read_channel(option, name): text for name, text in found.items()}
+
+
+def read_positive(option: str, text: str, example: str) -> float:
+    """A number above 0, such as ``812.5`` or ``300M``."""
+    from dcpt.quantities import parse_count
+
+    try:
+        value = float(text)
+    except ValueError:
+        try:
+            value = parse_count(text)
+        except ValueError:
+            value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{option}: {text!r} is not a number above 0; write it as {example}")
+    return value
+
+
 def read_channels(names: list[str] | None) -> list[str] | None:
     """The channels that ``--channel`` names; None where it names none."""
     return [_read_channel("--channel", name) for name in names or []] or None
@@ -164,10 +186,11 @@ def read_bounds(pairs: list[str] | None) -> dict[str, tuple[float, float]]:
 
 def read_shares(option: str, texts: list[str] | None) -> list[float] | None:
     """Shares such as ``25%`` or ``0.25``; None where there are none."""
-    return [_read_share(option, text) for text in texts or []] or None
+    return [read_share(option, text) for text in texts or []] or None
 
 
-def _read_share(option: str, text: str) -> float:
+def read_share(option: str, text: str) -> float:
+    """A share such as ``25%`` or ``0.25``."""
     number = text.strip().removesuffix("%")
     share = _read_number(option, "", number, "25%") / (100 if text.strip().endswith("%") else 1)
     if not 0 < share <= 1:

@@ -190,6 +190,33 @@ def check_target(place: Place, answer: Recommendation) -> None:
         )
 
 
+def read_current_answer(place: Place, laws: Sequence[str] = ()) -> tuple[Recommendation, Fit]:
+    """Read the recommendation of a study or of a fit folder, and its fit.
+
+    Args:
+        place: A study, or a folder of a fit.
+        laws: A person's own laws in the fit.
+
+    Raises:
+        InputError: If there is none, or it was made from another fit, or for another target than
+            the study names.
+    """
+    from dcpt.decide import read_recommendation
+    from dcpt.laws import load_fit
+
+    check_fit(place)
+    folder = fit_folder(place)
+    answer = read_recommendation(folder)
+    check_target(place, answer)
+    fitted = load_fit(folder, laws)
+    if answer.fit_sha256 != fitted.sha256:
+        raise InputError(
+            f"{folder}: recommendation.json was made from another fit than fit.json; "
+            f"run `dcpt recommend {place}` again"
+        )
+    return answer, fitted
+
+
 def report_on(
     place: Place,
     *,
@@ -205,21 +232,12 @@ def report_on(
         InputError: If the recommendation was made from another fit, or for another target than the
             study names.
     """
-    from dcpt.decide import plan_verification, read_recommendation, read_verification
-    from dcpt.laws import load_fit
+    from dcpt.decide import plan_verification, read_verification
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
-    check_fit(place)
     folder, notes = fit_folder(place), []
-    answer = read_recommendation(folder)
-    check_target(place, answer)
-    fitted = load_fit(folder, laws)
-    if answer.fit_sha256 != fitted.sha256:
-        raise InputError(
-            f"{folder}: recommendation.json was made from another fit than fit.json; "
-            f"run `dcpt recommend {place}` again"
-        )
+    answer, fitted = read_current_answer(place, laws)
     checked = read_verification(folder)
     if checked is not None:
         planned = [] if answer.best is None else plan_verification(answer)

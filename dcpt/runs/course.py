@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Protocol
 
-from dcpt.runs.identity import ChannelIdentity, Identity
+from dcpt.runs.identity import Identity
+from dcpt.runs.names import Sided
 
 
-def channel_shares(channels: Sequence[ChannelIdentity], ratio: float) -> dict[str, Fraction]:
+class WeightedChannel(Sided, Protocol):
+    """Any record of a channel with a weight relative to the other general channels."""
+
+    @property
+    def weight(self) -> float:
+        """Its weight."""
+
+
+def channel_shares(channels: Sequence[WeightedChannel], ratio: float) -> dict[str, Fraction]:
     """Exact share of every channel in training. Only this function computes ``1 - ratio``.
 
     Args:

@@ -1,0 +1,55 @@
+"""LLaMA-Factory: ``llamafactory-cli train FILE.yaml``. It draws documents, and then packs them."""
+
+from __future__ import annotations
+
+import json
+
+from dcpt.trainer_configs.document_weights import document_weights
+from dcpt.trainer_configs.hf_arguments import batch_arguments, resume_arguments, schedule_arguments
+from dcpt.trainer_configs.layout import (
+    as_yaml,
+    document_lines,
+    head,
+    read_sources,
+    rounded,
+    write_stages,
+)
+from dcpt.trainer_configs.records import Recipe, Stage
+
+
+def write_llama_factory(recipe: Recipe) -> dict[str, str]:
+    """A YAML file of each stage, and ``dataset_info.json``, which declares the sources."""
+    return {
+        **write_stages(recipe, "llama-factory", ".yaml", _write_stage),
+        "dataset_info.json": _declare_sources(recipe),
+    }
+
+
+def _write_stage(recipe: Recipe, stage: Stage) -> str:
+    weights, sources = document_weights(recipe, stage), read_sources(recipe, stage)
+    content = {
+        "stage": "pt",
+        "do_train": True,
+        "dataset_dir": ".",
+        "dataset": ",".join(source.name for source in sources),
+        # interleave_over reads on until every source was read completely.
+        "mix_strategy": "interleave_over",
+        "interleave_probs": ",".join(repr(rounded(weights[source.name])) for source in sources),
+        "cutoff_len": recipe.sequence_tokens,
+        "packing": True,  # else every document is cut at cutoff_len
+        **schedule_arguments(recipe, stage),
+        **batch_arguments(recipe),
+        **resume_arguments(stage),
+    }
+    if len(sources) == 1:  # probabilities are an error then
+        del content["mix_strategy"], content["interleave_probs"]
+    more = ["dataset_dir is the folder of dataset_info.json, written beside this file."]
+    return head(recipe, *document_lines(recipe, stage), *more) + as_yaml(content)
+
+
+def _declare_sources(recipe: Recipe) -> str:
+    found = {
+        source.name: {"file_name": source.place, "columns": {"prompt": "text"}}
+        for source in recipe.sources.values()
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
