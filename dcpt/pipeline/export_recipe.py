@@ -39,13 +39,14 @@ def make_recipe(
     sources = find_sources(place, fitted, options)
     batch, sequence = _batch(place, options)
     n_steps = math.ceil(answer.target.n_tokens / (batch * sequence))
-    decay_steps = round(n_steps * _decay_share(place, answer, options))
+    decay_share = _decay_share(place, answer, options)
+    decay_steps = round(n_steps * decay_share)
     warmup_steps = math.ceil(_warmup_tokens(place, answer, options) / (batch * sequence))
-    if warmup_steps + decay_steps >= n_steps:
+    if warmup_steps + decay_steps >= n_steps or (decay_share and not decay_steps):
         raise InputError(
-            f"the run has {n_steps} steps of {batch * sequence} tokens, and its warmup "
-            f"({warmup_steps}) and decay ({decay_steps}) leave none between them; give a smaller "
-            "--batch-sequences"
+            f"the run has {n_steps} steps of {batch * sequence} tokens, too few for a warmup "
+            f"({warmup_steps} steps), a constant rate and a decay ({decay_steps} steps); give a "
+            "smaller --batch-sequences"
         )
     stages = _stages(
         place, answer.best.ratio, sources, options, (n_steps, warmup_steps, decay_steps)
