@@ -14,11 +14,13 @@ from dcpt.cli.options import (
     Json,
     OwnLaws,
     Place,
+    UniqueTokens,
     WarmupTokens,
     read_channel_texts,
     read_count,
     read_positive,
     read_share,
+    read_unique_tokens,
 )
 from dcpt.errors import InputError
 
@@ -52,13 +54,7 @@ def export(
             f"standard deviation. Default: those of the study. {_REPEATABLE}"
         ),
     ] = None,
-    unique_tokens: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="law=300M is how much distinct text a channel has. Default: that of the study. "
-            f"{_REPEATABLE}"
-        ),
-    ] = None,
+    unique_tokens: UniqueTokens = None,
     weight: Annotated[
         list[str] | None,
         typer.Option(help=f"en=3 weighs a general channel of a table. {_REPEATABLE}"),
@@ -102,7 +98,7 @@ def export(
     options = ExportOptions(
         paths=read_channel_texts("--path", path, "law=/data/law.jsonl"),
         lengths=_read_lengths(tokens_per_document),
-        unique_tokens=_read_numbers("--unique-tokens", unique_tokens, "law=300M"),
+        unique_tokens=read_unique_tokens(unique_tokens),
         weights=_read_numbers("--weight", weight, "en=3"),
         decay_mixture=shares,
         decay_mixture_name=name,

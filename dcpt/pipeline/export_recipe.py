@@ -36,7 +36,7 @@ def make_recipe(
             f"{place}: no share meets the limit {answer.target.limit}, so there is nothing to "
             "export; run `dcpt recommend` with a higher limit first"
         )
-    sources = find_sources(place, fitted, options)
+    sources = find_sources(place, answer.target, fitted, options)
     batch, sequence = _batch(place, options)
     n_steps = math.ceil(answer.target.n_tokens / (batch * sequence))
     decay_share = _decay_share(place, answer, options)

@@ -11,11 +11,14 @@ from dcpt.pipeline.export_options import ExportOptions
 from dcpt.pipeline.workspace import Place, Workspace
 
 if TYPE_CHECKING:
+    from dcpt.decide.records import Target
     from dcpt.laws.fits.result import Fit
     from dcpt.trainer_configs.records import Source
 
 
-def find_sources(place: Place, fitted: Fit, options: ExportOptions) -> dict[str, Source]:
+def find_sources(
+    place: Place, target: Target, fitted: Fit, options: ExportOptions
+) -> dict[str, Source]:
     """The channels of the study or the fit, with what is known of their text."""
     from dcpt.table.channels import GENERAL_TOTAL
     from dcpt.trainer_configs import Source
@@ -32,6 +35,10 @@ def find_sources(place: Place, fitted: Fit, options: ExportOptions) -> dict[str,
         sources = {name: Source(name, "general", weights[name]) for name in general}
         assert fitted.domain_channel is not None  # a recommendation has one
         sources[fitted.domain_channel] = Source(fitted.domain_channel, "domain")
+        sources = {
+            name: replace(source, unique_tokens=target.unique_tokens.get(name))
+            for name, source in sources.items()
+        }
     return _with_options(sources, options)
 
 
@@ -60,7 +67,7 @@ def _with_prepared(workspace: Workspace, sources: dict[str, Source]) -> dict[str
         found[name] = replace(
             source,
             lengths=None if measured is None else DocumentLengths(**asdict(measured)),
-            unique_tokens=prepared.channels[name].train.unique_tokens,
+            unique_tokens=float(prepared.unique_tokens(name)),
         )
     return found
 

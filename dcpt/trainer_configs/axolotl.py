@@ -37,7 +37,8 @@ def _write_stage(recipe: Recipe, stage: Stage) -> str:
     more = [
         "axolotl has no weights: it concatenates what it is given and shuffles it. So each source "
         "is cut to the documents that the stage reads, and is listed again where it is repeated. "
-        "The first documents of a file are taken: shuffle the file if it is sorted."
+        "The first documents of a file are taken: shuffle the file if it is sorted. A file with "
+        "fewer documents than its unique tokens say gives too small a share."
     ]
     return head(recipe, *document_lines(recipe, stage), *more) + as_yaml(content)
 
@@ -49,7 +50,7 @@ def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entries(source: Source, count: int, recipe: Recipe) -> list[dict[str, Any]]:
-    """A source as often as it is read completely, and the part that is left.
+    """The documents of a source, in parts of at most as many as it has.
 
     Raises:
         InputError: If nobody has said how many documents the source has.
@@ -62,5 +63,6 @@ def _entries(source: Source, count: int, recipe: Recipe) -> list[dict[str, Any]]
     documents = max(1, int(source.unique_tokens / known_lengths(recipe)[source.name].mean))
     whole, rest = divmod(count, documents)
     entry = {"path": source.place, "ds_type": "json", "type": "completion", "field": "text"}
-    entries = [{**entry, "split": "train"} for _ in range(whole)]
-    return entries + ([{**entry, "split": f"train[:{rest}]"}] if rest else [])
+    parts = [documents] * whole + ([rest] if rest else [])
+    # Never the whole file: it may hold more documents than its unique tokens say.
+    return [{**entry, "split": f"train[:{part}]"} for part in parts]
