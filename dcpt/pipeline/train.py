@@ -121,19 +121,38 @@ def train_study(
         InputError: If the package of a tracker is missing.
     """
     from dcpt.grid.local import LocalEngine
+    from dcpt.grid.old_states import StateCleaner, delete_unneeded
     from dcpt.training.trackers import check_installed
 
     trackers = workspace.study.logging.trackers
     check_installed(trackers)
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks, purpose)
     workspace.planner.settle_warmup()
+    # A plan of some trunks does not know all branches.
+    deletes = workspace.study.training.delete_states and trunks is None
+    if deletes:
+        on_tick = _both(StateCleaner(), on_tick)
     try:
         outcome = LocalEngine(workspace.folder, slots, on_tick).run(planned)
+        if deletes:
+            # Also those of runs that an earlier call trained.
+            delete_unneeded(planned, workspace.folder)
         if trackers:
             outcome.notes += failed_trackers(outcome.finished, planned, workspace.folder)
         return outcome
     finally:
         workspace.forget_runs()
+
+
+def _both(first: Tick, second: Tick | None) -> Tick:
+    """Call both with the queue."""
+
+    def tick(queue: RunQueue) -> None:
+        first(queue)
+        if second is not None:
+            second(queue)
+
+    return tick
 
 
 def failed_trackers(

@@ -143,6 +143,8 @@ class RunFolder:
         about: dict[str, Any] = {
             "files": {path.relative_to(self.path).as_posix(): file_sha256(path) for path in files}
         }
+        if deleted := self.deleted_states():
+            about["deleted_states"] = deleted
         if self.metrics.exists():
             with self.metrics.open("rb+") as metrics:
                 content = metrics.read()
@@ -153,6 +155,27 @@ class RunFolder:
         make_room(self.checkpoint)
         self.checkpoint.unlink(missing_ok=True)
         self.clear_error()
+
+    def deleted_states(self) -> list[int]:
+        """Tokens of the states that were deleted because no run needed them any more."""
+        deleted = (self.result() or {}).get("deleted_states", [])
+        return [n for n in deleted if not self.state(n).exists()]
+
+    def delete_states(self, config: RunConfig) -> None:
+        """Delete the states that a finished run kept for others, and note that in its result.
+
+        Files that are no states of this run stay where they are.
+        """
+        result, own = self.result(), config.identity.hash
+        kept = {n: self.state(n) for n in config.recorded.keep_state_at}
+        found = {n: path for n, path in kept.items() if state_identity(path) == own}
+        if not found or result is None:
+            return
+        deleted = sorted({*self.deleted_states(), *found})
+        # Noted first: a killed process leaves a state too many, never one that is missed.
+        write_record(self.path / "result.json", {**result, "deleted_states": deleted})
+        for path in found.values():
+            path.unlink()
 
     def error(self) -> dict[str, Any] | None:
         """``error.json``: message and traceback of a failure, or the message that it is damaged."""
@@ -180,7 +203,8 @@ class RunFolder:
             return False
         if config.recorded.save_model and not self.model.is_dir():
             return False
-        if not all(self.state(n).exists() for n in config.recorded.keep_state_at):
+        deleted = result.get("deleted_states", [])
+        if not all(n in deleted or self.state(n).exists() for n in config.recorded.keep_state_at):
             return False
         return self.damage() is None
 
@@ -351,6 +375,20 @@ def _is_held(handle: IO[str]) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def state_identity(path: Path) -> str | None:
+    """The hash of the run that a state belongs to; None if the file is no state."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            identity: str | None = (file.metadata() or {}).get("identity")
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return identity
 
 
 def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:

@@ -232,6 +232,7 @@ class Training(Section):
     optimizer: Optimizer = Optimizer()
     checkpoint_every_s: float = Field(default=60.0, gt=0)
     save_models: bool = False
+    delete_states: bool = False
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:

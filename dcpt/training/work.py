@@ -59,7 +59,7 @@ def find_work(config: RunConfig, runs: Path) -> Work:
     reached = 0 if result is None else _steps(config, result["n_tokens"])
     end = max(config.n_steps, reached)
 
-    wanted = {_steps(config, n) for n in recorded.keep_state_at}
+    wanted = {_steps(config, n) for n in {*recorded.keep_state_at} - {*folder.deleted_states()}}
     if identity.kind == "trunk":
         wanted.add(end)
     batch = identity.batch_tokens

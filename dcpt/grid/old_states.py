@@ -1,0 +1,55 @@
+"""Delete the states of trunks that no planned run needs any more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from dcpt.grid.planned import PlannedRun, find_folders
+from dcpt.grid.queue import RunQueue
+from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
+
+
+class StateCleaner:
+    """Deletes states while a grid trains; the engine calls it with its queue.
+
+    A state takes three times the bytes of the weights: 36 runs of 135M parameters wrote 58 GB.
+    """
+
+    def __init__(self) -> None:
+        self._n_finished = -1
+
+    def __call__(self, queue: RunQueue) -> None:
+        """Delete what is not needed since another run finished."""
+        if len(queue.outcome.finished) != self._n_finished:
+            self._n_finished = len(queue.outcome.finished)
+            _delete(queue.planned, queue.folders, queue.done)
+
+
+def delete_unneeded(planned: Sequence[PlannedRun], folder: StudyFolder) -> None:
+    """Delete the states of the trunks that are done and whose branches are all done.
+
+    Bases keep their states, and every run keeps its model.
+
+    Args:
+        planned: All runs of the study.
+        folder: The study.
+    """
+    folders = find_folders(planned, folder.runs)
+    done = {run.identity_hash for run in planned if folders[run.name].is_done(run.config)}
+    _delete(planned, folders, done)
+
+
+def _delete(
+    planned: Sequence[PlannedRun], folders: Mapping[str, RunFolder], done: Collection[str]
+) -> None:
+    behind = defaultdict(list)
+    for run in planned:
+        for needed in run.needs:
+            behind[needed].append(run.identity_hash)
+    for run in planned:
+        branches = behind[run.identity_hash]
+        is_trunk = run.config.identity.kind == "trunk"
+        if is_trunk and branches and {run.identity_hash, *branches} <= set(done):
+            folders[run.name].delete_states(run.config)
