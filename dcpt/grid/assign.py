@@ -50,6 +50,8 @@ def seconds_left(queue: RunQueue, place: Place) -> float:
 
 def has_room_for(place: Place, run: PlannedRun) -> bool:
     """Whether the run may start in a worker side by side with the runs in training."""
+    if len(place.slot.devices) != run.n_devices:
+        return False
     largest = max(other.about_n_params for other in [run, *place.busy_with.values()])
     return len(place.busy_with) < place.slot.lanes_for(largest)
 
@@ -80,6 +82,18 @@ def choose_place(run: PlannedRun, queue: RunQueue, places: Sequence[P]) -> P | N
     return min(fit, key=lambda place: _seconds_until_end(run, queue, place), default=None)
 
 
+def choose_group(run: PlannedRun, queue: RunQueue, places: Sequence[P]) -> list[P]:
+    """Choose the workers whose devices a run over several devices takes together.
+
+    Returns:
+        The workers of one device with the least work left; empty if there are too few. While one of
+        them still trains, they should take no other runs.
+    """
+    single = [place for place in places if len(place.slot.devices) == 1]
+    single.sort(key=lambda place: seconds_left(queue, place))
+    return single[: run.n_devices] if len(single) >= run.n_devices else []
+
+
 def choose_move(queue: RunQueue, places: Sequence[P]) -> tuple[PlannedRun, P] | None:
     """Choose a run in training that should move to a worker that has none.
 
@@ -87,6 +101,7 @@ def choose_move(queue: RunQueue, places: Sequence[P]) -> tuple[PlannedRun, P] | 
         The run and the worker that trains it; None if no move ends the work of these two workers
         sooner by more than it costs.
     """
+    places = [place for place in places if len(place.slot.devices) == 1]
     idle = [place for place in places if not place.busy_with]
     best: tuple[PlannedRun, P] | None = None
     gain = MOVE_S

@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from dcpt.errors import Stopped
-from dcpt.grid.assign import Place, choose_move, choose_place
+from dcpt.errors import InputError, Stopped
+from dcpt.grid.assign import Place, choose_group, choose_move, choose_place
 from dcpt.grid.messages import End, Progress, Ready, Release, Start, Stop
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
@@ -75,8 +75,10 @@ class LocalEngine:
             failed counts as failed.
 
         Raises:
+            InputError: If a run needs more devices than there are.
             Stopped: If a signal stopped the call.
         """
+        self._check_devices(planned)
         queue = RunQueue(planned, self.folder)
         workers: list[_Worker] = []
         with note_signals() as signals, tempfile.TemporaryDirectory(prefix="dcpt-") as stacks:
@@ -97,6 +99,14 @@ class LocalEngine:
                     raise Stopped(signals[0], words)
         return queue.outcome
 
+    def _check_devices(self, planned: Sequence[PlannedRun]) -> None:
+        most = max(planned, key=lambda run: run.n_devices, default=None)
+        if most is not None and most.n_devices > len(self.slots):
+            raise InputError(
+                f"run {most.name} trains over {most.n_devices} devices, and there are "
+                f"{len(self.slots)}; choose fewer GPUs per run or a machine with more"
+            )
+
     @property
     def _accelerators(self) -> set[str]:
         return {device for slot in self.slots if slot.is_accelerator for device in slot.devices}
@@ -110,7 +120,9 @@ class LocalEngine:
         self._n_started += 1
         stacks = self._stacks / f"{self._n_started}.txt"
         arguments = (theirs, str(self.folder.path), slot, os.getpid(), str(stacks))
-        process = context.Process(target=self._work, args=arguments, daemon=True)
+        # A daemonic process may not start the processes of a run over several devices.
+        is_daemon = len(slot.devices) == 1
+        process = context.Process(target=self._work, args=arguments, daemon=is_daemon)
         with block_signals():
             process.start()
         theirs.close()
@@ -118,24 +130,66 @@ class LocalEngine:
 
     def _assign(self, queue: RunQueue, workers: list[_Worker]) -> None:
         """Send the runs that are ready to workers; move a run if a worker has nothing to do."""
-        for run in queue.ready():
-            if all(len(worker.busy_with) >= worker.slot.lanes for worker in workers):
+        kept: list[_Worker] = []  # for a run that waits for several devices
+        ready = list(queue.ready())
+        for run in ready:
+            open_to = [worker for worker in workers if worker not in kept]
+            if all(len(worker.busy_with) >= worker.slot.lanes for worker in open_to):
                 return
-            worker = choose_place(run, queue, workers)
-            if worker is None:
-                continue
-            try:
-                worker.connection.send(Start(run.config.model_dump(mode="json")))
-            except OSError:
+            worker = choose_place(run, queue, open_to)
+            if worker is not None and not self._send(run, worker, queue):
                 return  # the worker died: _collect replaces it
-            queue.take(run)
-            worker.busy_with[run.name] = run
-            worker.sizes.add(run.about_n_params)
-        if not queue.moving and (move := choose_move(queue, workers)) is not None:
-            run, worker = move
+            if worker is None and run.n_devices > 1:
+                kept += self._make_room(run, queue, workers, open_to)
+        self._split(workers, ready)
+        if not kept and not queue.moving and (move := choose_move(queue, workers)) is not None:
+            moved, worker = move
             with suppress(OSError):
-                worker.connection.send(Release(run.name))
-                queue.moving.add(run.name)
+                worker.connection.send(Release(moved.name))
+                queue.moving.add(moved.name)
+
+    def _send(self, run: PlannedRun, worker: _Worker, queue: RunQueue) -> bool:
+        """Send a run to a worker; returns False if the worker died."""
+        try:
+            worker.connection.send(Start(run.config.model_dump(mode="json")))
+        except OSError:
+            return False
+        queue.take(run)
+        worker.busy_with[run.name] = run
+        worker.sizes.add(run.about_n_params)
+        return True
+
+    def _make_room(
+        self, run: PlannedRun, queue: RunQueue, workers: list[_Worker], open_to: list[_Worker]
+    ) -> list[_Worker]:
+        """Replace workers of one device by one that has the devices of a run, once all are idle.
+
+        Returns:
+            The workers that take no other runs until then.
+        """
+        group = choose_group(run, queue, open_to)
+        if not group or any(worker.busy_with for worker in group):
+            return group
+        devices = tuple(worker.slot.device for worker in group)
+        threads = sum(worker.slot.threads for worker in group)
+        self._replace(workers, group, [Slot(devices, threads)])
+        return []
+
+    def _split(self, workers: list[_Worker], ready: Sequence[PlannedRun]) -> None:
+        """Replace idle workers of several devices by workers of one, if no ready run needs them."""
+        needed = {run.n_devices for run in ready}
+        for worker in list(workers):
+            devices = worker.slot.devices
+            if len(devices) > 1 and not worker.busy_with and len(devices) not in needed:
+                single = [next(s for s in self.slots if s.devices == (d,)) for d in devices]
+                self._replace(workers, [worker], single)
+
+    def _replace(
+        self, workers: list[_Worker], old: Sequence[_Worker], slots: Sequence[Slot]
+    ) -> None:
+        self._end(old)  # before the new ones start, so that memory is free
+        workers[:] = [worker for worker in workers if worker not in old]
+        workers.extend(map(self._start, slots))
 
     def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
         """Receive the messages of the workers; replace workers that died."""
@@ -207,7 +261,7 @@ class LocalEngine:
                     worker.process.kill()
         return unsaved
 
-    def _end(self, workers: list[_Worker]) -> None:
+    def _end(self, workers: Sequence[_Worker]) -> None:
         """Let ready workers exit by themselves, so that they clean up; kill the others."""
         for worker in workers:
             worker.connection.close()

@@ -26,11 +26,13 @@ class PlannedRun:
         needs: Hashes of the runs that must be done before it can start.
         about_n_params: Approximate number of parameters, to compare sizes: embeddings plus
             12 x layers x width^2 for a ladder, half the bytes of the weights for a checkpoint.
+        n_devices: Devices that the run is sharded over.
     """
 
     config: RunConfig
     needs: tuple[str, ...] = ()
     about_n_params: float = 1.0
+    n_devices: int = 1
 
     @cached_property
     def identity_hash(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from dcpt.runs.folders import RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
 from dcpt.training.memory import fitted_to
+from dcpt.training.sharded.launch import train_over
 from dcpt.training.watch import TrainingError, kind_of
 from dcpt.training.watchdog import WATCHDOG
 
@@ -50,7 +51,7 @@ class Ended:
 @dataclass
 class _Lane:
     config: RunConfig
-    steps: Generator[int, None, Ended]
+    steps: Generator[int | None, None, Ended]
     stream: AbstractContextManager[Any]
     n_tokens: int | None = None
 
@@ -60,14 +61,14 @@ class Lanes:
 
     Args:
         study: The study's folder.
-        device: The device that they train on.
+        devices: The device that they train on, or several that each run is sharded over.
 
     Attributes:
         stopping: Whether ``stop`` was called.
     """
 
-    def __init__(self, study: Path, device: str) -> None:
-        self._study, self._device, self.stopping = study, device, False
+    def __init__(self, study: Path, devices: Sequence[str]) -> None:
+        self._study, self._devices, self.stopping = study, devices, False
         self._released: set[str] = set()
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
@@ -77,7 +78,9 @@ class Lanes:
 
     def add(self, config: RunConfig) -> None:
         """Add a run; it starts with the next ``advance``."""
-        stream = self._free.pop() if self._free else own_stream(self._device)
+        # Processes of their own train a run over several devices, so none is opened here.
+        device = self._devices[0] if len(self._devices) == 1 else "cpu"
+        stream = self._free.pop() if self._free else own_stream(device)
         self._lanes.append(_Lane(config, self._train(config), stream))
 
     def stop(self) -> None:
@@ -117,7 +120,7 @@ class Lanes:
     def _must_stop(self, config: RunConfig) -> bool:
         return self.stopping or config.name in self._released
 
-    def _train(self, config: RunConfig) -> Generator[int, None, Ended]:
+    def _train(self, config: RunConfig) -> Generator[int | None, None, Ended]:
         """Train a run under its lock, unless another process trains it."""
         folder = RunFolder.of(config, self._study / "runs")
         try:
@@ -128,7 +131,9 @@ class Lanes:
         except Exception as error:  # an error of the lock, such as a folder that cannot be created
             return _failed(config, folder, error)
 
-    def _train_locked(self, config: RunConfig, folder: RunFolder) -> Generator[int, None, Ended]:
+    def _train_locked(
+        self, config: RunConfig, folder: RunFolder
+    ) -> Generator[int | None, None, Ended]:
         """Train a run unless it is done; a failure is recorded while the lock is held."""
         try:
             if not folder.is_done(config):
@@ -144,7 +149,20 @@ class Lanes:
             return _failed(config, folder, error)
         return Ended(config.name, "finished")
 
-    def _train_within_memory(self, config: RunConfig) -> Iterator[int]:
+    def _steps(self, config: RunConfig, note: str | None) -> Iterator[int | None]:
+        """Train a run; yields the tokens that it has reached, None where they are not known."""
+        must_stop = partial(self._must_stop, config)
+        if len(self._devices) > 1:
+            yield from train_over(
+                config, self._study, self._devices, must_stop=must_stop, note=note
+            )
+        else:
+            (device,) = self._devices
+            yield from train_stepwise(
+                config, self._study, device=device, must_stop=must_stop, note=note
+            )
+
+    def _train_within_memory(self, config: RunConfig) -> Iterator[int | None]:
         """Train a run; if it is alone and memory does not suffice, once in smaller passes.
 
         The second attempt resumes from the last saved state.
@@ -152,16 +170,10 @@ class Lanes:
         Raises:
             TrainingError: If memory does not suffice for the smaller passes either.
         """
-        note, config = None, fitted_to(self._device, config, self._study)
+        note, config = None, fitted_to(self._devices[0], config, self._study, len(self._devices))
         for is_last in (False, True):
             try:
-                yield from train_stepwise(
-                    config,
-                    self._study,
-                    device=self._device,
-                    must_stop=partial(self._must_stop, config),
-                    note=note,
-                )
+                yield from self._steps(config, note)
                 return
             except Exception as error:
                 if kind_of(error) != "out_of_memory" or len(self) > 1:

@@ -247,18 +247,16 @@ def measure(runs: list[PlannedRun], n_gpus: int, is_new: bool, folder: Path) -> 
         "seconds": seconds,
         "occupancy": work / (n_gpus * seconds),
         "of bound": bound_s(runs, n_gpus) / seconds,
-        "idle": max(simulation.idle_s) / seconds,
+        "idle": max(simulation.idle_s) / simulation.now,
     }
 
 
-def _show(title: str, found: Sequence[dict[str, float]], pick: str) -> None:
-    worst = min if pick == "worst" else lambda values: sorted(values)[len(values) // 2]
-    idle = max(f["idle"] for f in found) if pick == "worst" else worst(f["idle"] for f in found)
-    print(
-        f"{title:44s} {worst(f['occupancy'] for f in found):6.0%} "
-        f"{worst(f['of bound'] for f in found):8.0%} {idle:6.0%}",
-        flush=True,
-    )
+def _show(title: str, found: Sequence[dict[str, float]], is_worst: bool) -> None:
+    """Print the median or the worst of some grids."""
+    low = {key: sorted(grid[key] for grid in found) for key in found[0]}
+    at = 0 if is_worst else len(found) // 2
+    busy, bound, idle = low["occupancy"][at], low["of bound"][at], low["idle"][-1 - at]
+    print(f"{title:44s} {busy:6.0%} {bound:8.0%} {idle:6.0%}", flush=True)
 
 
 def main() -> None:
@@ -275,17 +273,15 @@ def main() -> None:
             for is_new in (False, True):
                 found = measure(grid_of_108(), n_gpus, is_new, folder)
                 label = "now" if is_new else "before"
-                _show(
-                    f"108 runs, {n_gpus} GPUs, {label}, {found['seconds']:.0f} s", [found], "worst"
-                )
+                _show(f"108 runs, {n_gpus} GPUs, {label}, {found['seconds']:.0f} s", [found], True)
         for n_gpus in (2, 4, 8, 64) if asked.random else ():
             for is_new in (False, True):
                 chance = random.Random(n_gpus)
                 grids = (random_grid(chance, n_gpus) for _ in range(asked.random // 4))
                 found_all = [measure(grid, n_gpus, is_new, folder) for grid in grids]
                 label = f"{len(found_all)} grids, {n_gpus} GPUs, {'now' if is_new else 'before'}"
-                _show(f"{label}, median", found_all, "median")
-                _show(f"{label}, worst", found_all, "worst")
+                _show(f"{label}, median", found_all, False)
+                _show(f"{label}, worst", found_all, True)
 
 
 if __name__ == "__main__":

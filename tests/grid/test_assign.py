@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from run_configs import run_config
 
-from dcpt.grid.assign import Place, choose_move, choose_place
+from dcpt.grid.assign import Place, choose_group, choose_move, choose_place
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue, chain_seconds
 from dcpt.grid.slots import Slot
@@ -157,3 +157,18 @@ def test_tokens_count_once_for_the_occupancy(tmp_path: Path) -> None:
         queue.note_progress(first.name, reached)
     queue.end(first, "finished")
     assert queue._trained_s == pytest.approx(first.seconds)
+
+
+def test_a_run_over_two_devices_takes_the_two_workers_with_the_least_work(tmp_path: Path) -> None:
+    runs = [trunk(seed, n_tokens=10**8) for seed in range(3)]
+    wide = PlannedRun(run_config(n_tokens=10**8, seed=9), n_devices=2)
+    queue, places = queue_of(tmp_path, *runs, wide), gpus(3, 1e6)
+    assert choose_place(wide, queue, places) is None
+    for run, place, reached in zip(runs, places, (10, 9 * 10**7, 8 * 10**7), strict=True):
+        start(queue, run, place, reached)
+    assert choose_group(wide, queue, places) == [places[1], places[2]]
+    assert choose_group(wide, queue, places[:1]) == []
+    both = Place(slot=Slot(("cuda:0", "cuda:1")))
+    assert choose_place(wide, queue, [*places, both]) is both
+    queue.take(wide)
+    assert not any(choose_place(trunk(5), queue, [place]) for place in [both])

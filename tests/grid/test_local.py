@@ -4,11 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from engines import Remembering, folders, kill_worker, run_grid, wait_until
 
+from dcpt.errors import InputError
 from dcpt.grid import local
 from dcpt.grid.assign import Place, has_room_for
 from dcpt.grid.local import LocalEngine, _Worker
@@ -233,3 +235,25 @@ def test_a_full_disk_fails_runs_and_loses_nothing(
         assert all(path.read_bytes() == content for path, content in kept.items())
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_run_over_two_devices_trains_between_runs_on_one(study: Path) -> None:
+    base, first, *others = Workspace(study).planned
+    runs = [base, replace(first, n_devices=2), *others]
+    engine = Remembering(StudyFolder(study), [Slot(), Slot()])
+    outcome = engine.run(runs)
+    assert not outcome.failed
+    assert len(outcome.finished) == len(runs)
+    counts = [len(worker.slot.devices) for worker in engine.started]
+    assert counts.count(2) == 1
+    result = folders(study, [first])[0].result()
+    assert result is not None
+    assert result["gpus"] == 2
+
+
+def test_a_run_over_more_devices_than_there_are_is_refused(study: Path) -> None:
+    base, *others = Workspace(study).planned
+    engine = LocalEngine(StudyFolder(study), [Slot()])
+    with pytest.raises(InputError, match="trains over 2 devices, and there are 1"):
+        engine.run([replace(base, n_devices=2), *others])

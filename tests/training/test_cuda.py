@@ -59,7 +59,7 @@ def test_alone_together_and_resumed_agree(made: Made, tmp_path: Path, dtype: str
     """On a GPU the sums in the gradients of embedding and attention have no fixed order."""
     sound = [made.trunk(40, points=(20,), ratio=r, dtype=dtype) for r in (0.2, 0.4)]
     poisoned = made.trunk(40, learning_rate=1e30, warmup_tokens=0, dtype=dtype)
-    lanes, ended = Lanes(made.study, "cuda:0"), {}
+    lanes, ended = Lanes(made.study, ["cuda:0"]), {}
     for config in (sound[0], poisoned, sound[1]):
         lanes.add(config)
     while len(lanes):

@@ -23,7 +23,7 @@ def other(made: Made, tmp_path: Path) -> Made:
 
 
 def train_together(made: Made, configs: list[RunConfig]) -> list[Ended]:
-    lanes, ended = Lanes(made.study, "cpu"), []
+    lanes, ended = Lanes(made.study, ["cpu"]), []
     for config in configs:
         lanes.add(config)
     while len(lanes):
@@ -92,7 +92,7 @@ def test_a_run_whose_folder_cannot_be_made_fails_alone(made: Made) -> None:
 def test_stopped_runs_are_saved_where_they_are(made: Made, other: Made) -> None:
     first, second = made.trunk(12, points=(5,)), made.trunk(12, seed=5)
     late = made.trunk(12, seed=6)
-    lanes = Lanes(made.study, "cpu")
+    lanes = Lanes(made.study, ["cpu"])
     lanes.add(first)
     for _ in range(2):
         assert lanes.advance() == []
@@ -116,7 +116,7 @@ def test_stopped_runs_are_saved_where_they_are(made: Made, other: Made) -> None:
 
 
 def test_a_run_at_its_end_finishes_though_it_is_asked_to_stop(made: Made) -> None:
-    config, lanes = made.trunk(2), Lanes(made.study, "cpu")
+    config, lanes = made.trunk(2), Lanes(made.study, ["cpu"])
     lanes.add(config)
     for _ in range(2):
         assert lanes.advance() == []
