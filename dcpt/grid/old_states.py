@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
@@ -52,4 +53,26 @@ def _delete(
         branches = behind[run.identity_hash]
         is_trunk = run.config.identity.kind == "trunk"
         if is_trunk and branches and {run.identity_hash, *branches} <= set(done):
-            folders[run.name].delete_states(run.config)
+            _delete_own(run, folders[run.name])
+
+
+def _delete_own(run: PlannedRun, folder: RunFolder) -> None:
+    """Delete the states that a run kept for its branches; other files stay where they are."""
+    kept = run.config.recorded.keep_state_at
+    own = [n for n in kept if _run_of(folder.state(n)) == run.identity_hash]
+    if own:
+        folder.delete_states(own)
+
+
+def _run_of(path: Path) -> str | None:
+    """The hash of the run that a state belongs to; None if the file is no state."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            found: str | None = (file.metadata() or {}).get("identity")
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return found

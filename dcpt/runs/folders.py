@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -161,21 +161,19 @@ class RunFolder:
         deleted = (self.result() or {}).get("deleted_states", [])
         return [n for n in deleted if not self.state(n).exists()]
 
-    def delete_states(self, config: RunConfig) -> None:
-        """Delete the states that a finished run kept for others, and note that in its result.
+    def delete_states(self, tokens: Collection[int]) -> None:
+        """Delete states of a finished run, and note that in its result.
 
-        Files that are no states of this run stay where they are.
+        Args:
+            tokens: Tokens of states that exist.
         """
-        result, own = self.result(), config.identity.hash
-        kept = {n: self.state(n) for n in config.recorded.keep_state_at}
-        found = {n: path for n, path in kept.items() if state_identity(path) == own}
-        if not found or result is None:
-            return
-        deleted = sorted({*self.deleted_states(), *found})
+        result = self.result()
+        assert result is not None, f"{self.path} is not done"
+        deleted = sorted({*self.deleted_states(), *tokens})
         # Noted first: a killed process leaves a state too many, never one that is missed.
         write_record(self.path / "result.json", {**result, "deleted_states": deleted})
-        for path in found.values():
-            path.unlink()
+        for n_tokens in tokens:
+            self.state(n_tokens).unlink()
 
     def error(self) -> dict[str, Any] | None:
         """``error.json``: message and traceback of a failure, or the message that it is damaged."""
@@ -375,20 +373,6 @@ def _is_held(handle: IO[str]) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def state_identity(path: Path) -> str | None:
-    """The hash of the run that a state belongs to; None if the file is no state."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="np") as file:
-            identity: str | None = (file.metadata() or {}).get("identity")
-    except (SafetensorError, OSError, ValueError):
-        return None
-    return identity
 
 
 def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from engines import folders
 
+from dcpt.grid.old_states import delete_unneeded
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.slots import Slot
 from dcpt.pipeline.train import train_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
 
 
 def trunks_of(study: Path) -> list[tuple[PlannedRun, RunFolder]]:
@@ -61,6 +63,7 @@ def test_a_state_of_another_run_stays(trained: Path) -> None:
     (run, folder), (_, other) = trunks_of(trained)
     path = folder.state(run.config.recorded.n_tokens)
     path.write_bytes(other.state(run.config.recorded.n_tokens).read_bytes())
-    folder.delete_states(run.config)
+    delete_unneeded(Workspace(trained).planned, StudyFolder(trained))
     assert path.exists()
+    assert not other.state(run.config.recorded.n_tokens).exists()
     assert folder.deleted_states() == []
