@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -33,6 +33,8 @@ SHOWN = 5
 
 RUN_KEYS = ("run", "n_tokens_before")
 """What an entry of a run may have besides columns of the runs table."""
+
+Found = TypeVar("Found")
 
 Value = str | int | float | None
 Columns = dict[str, Value]
@@ -209,6 +211,19 @@ def _say_open(path: Path, places: list[tuple[str, ...]]) -> list[str]:
 def list_names(names: list[str]) -> str:
     """Names for a message, the first few of them."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def find_each(
+    mapped: dict[str, Names], find: Callable[[str, Names], Found | None]
+) -> dict[str, Found]:
+    """What a log has of each name of the mapping; without those that ``find`` gives None for.
+
+    Args:
+        mapped: By channel or column, names of the log.
+        find: Looks the names of a channel or column up, and adds a problem if it finds nothing.
+    """
+    found = {key: find(key, names) for key, names in mapped.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def mapped_metrics(losses: dict[str, Names]) -> list[str]:

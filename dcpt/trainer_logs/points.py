@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import find_nearest
-from dcpt.trainer_logs.mapping import Mapping, Names, Tokens
+from dcpt.trainer_logs.mapping import Mapping, Names, Tokens, find_each
 from dcpt.trainer_logs.problems import Problems
 from dcpt.trainer_logs.records import RunLog, Series
 
@@ -55,28 +55,36 @@ def find_losses(
         place: The file of the mapping, for messages.
         problems: Problems are added to it.
     """
-    found = {}
     mapped = {name for names in losses.values() for name in names}
-    for channel, names in losses.items():
-        parts = [log.metrics[name] for name in names if name in log.metrics]
-        parts = [part for part in parts if len(part.steps)]
-        if not parts:
+
+    def find(channel: str, names: Names) -> Series | None:
+        series = _join(log, names)
+        if series is None:
             problems.add(
                 f"loss {channel}",
                 log.run,
-                lambda runs, channel=channel, names=names: (  # type: ignore[misc]
+                lambda runs: (
                     f"{place}, losses, {channel}: the log of {runs} ({log.trainer}, {log.source}) "
                     f"has no metric {' or '.join(names)}; {_list_metrics(log, names[0])}"
                 ),
             )
-            continue
-        parts.sort(key=lambda part: int(part.steps[0]))
-        series = parts[0]
-        for part in parts[1:]:
-            series = series.before(int(part.steps[0])).followed_by(part)
-        found[channel] = series
-        _find_renamed(log, channel, names, series, mapped, place, problems)
-    return found
+        else:
+            _find_renamed(log, channel, names, series, mapped, place, problems)
+        return series
+
+    return find_each(losses, find)
+
+
+def _join(log: RunLog, names: Names) -> Series | None:
+    """The values of a metric under all its names, each until the next begins; None without any."""
+    parts = [log.metrics[name] for name in names if name in log.metrics]
+    parts = sorted((part for part in parts if len(part.steps)), key=lambda part: int(part.steps[0]))
+    if not parts:
+        return None
+    series = parts[0]
+    for part in parts[1:]:
+        series = series.before(int(part.steps[0])).followed_by(part)
+    return series
 
 
 def _find_renamed(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dcpt.trainer_logs.mapping import Mapping, mapped_metrics
+from dcpt.trainer_logs.mapping import Mapping, Names, find_each, mapped_metrics
 from dcpt.trainer_logs.problems import Problems
 from dcpt.trainer_logs.records import RunLog, Series
 from dcpt.trainer_logs.run_names import compile_pattern
@@ -82,23 +82,23 @@ def _check_peak(run: str, peak: float, given: Any, place: str, problems: Problem
 
 
 def _from_config(log: RunLog, mapping: Mapping, place: str, problems: Problems) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for column, names in mapping.config.items():
+    def find(column: str, names: Names) -> Any:
         values = [log.config.get(name) for name in names]
-        if None in values:
-            missing = ", ".join(n for n, value in zip(names, values, strict=True) if value is None)
-            if column not in mapping.runs.get(log.run, {}):
-                problems.add(
-                    f"config {column}",
-                    log.run,
-                    lambda runs, column=column, missing=missing: (  # type: ignore[misc]
-                        f"{place}, config, {column}: the log of {runs} has no setting {missing}; "
-                        f"write {column} into the entries of these runs in the section runs"
-                    ),
-                )
-            continue
-        found[column] = values[0] if len(values) == 1 else sum(map(float, map(str, values)))
-    return found
+        if None not in values:
+            return values[0] if len(values) == 1 else sum(map(float, map(str, values)))
+        missing = ", ".join(n for n, value in zip(names, values, strict=True) if value is None)
+        if column not in mapping.runs.get(log.run, {}):
+            problems.add(
+                f"config {column}",
+                log.run,
+                lambda runs: (
+                    f"{place}, config, {column}: the log of {runs} has no setting {missing}; "
+                    f"write {column} into the entries of these runs in the section runs"
+                ),
+            )
+        return None
+
+    return find_each(mapping.config, find)
 
 
 def _from_name(
