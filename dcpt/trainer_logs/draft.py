@@ -113,13 +113,15 @@ def _draft_losses(logs: Sequence[RunLog]) -> Iterator[str]:
         channel = _channel(name)
         if channel is not None and channel not in channels:
             channels[channel] = name
-    yield "# Validation losses: by channel, the metric. The domain's channel is called domain, a"
-    yield "# single other channel general. A metric that was renamed halfway: [old, new]."
+    yield "# Validation losses: by channel, the metric. Call the domain's channel domain, and a"
+    yield "# single other channel general. Remove a channel that was not measured. A metric that"
+    yield "# was renamed halfway: [old, new]."
     for name in (found or others)[:MOST_LISTED]:
         yield f"#   found: {name}"
     yield "losses:"
     if "domain" not in channels:
-        yield f"  domain: {FILL_IN}"
+        which = "   # the metric of one of the channels below; remove it there"
+        yield f"  domain: {FILL_IN}{which if channels else ''}"
     if not channels.keys() - {"domain"}:
         yield f"  general: {FILL_IN}"
     for channel, name in channels.items():
@@ -188,8 +190,9 @@ def _draft_runs(
     config = list(_draft_config(logs, known))
     known |= {line.split(":")[0].strip() for line in config if line.startswith("  ")}
     yield from config
-    yield "# Columns of the runs table that are the same for all runs, such as n_params, base,"
-    yield "# warmup_tokens, base_n_tokens. Remove what you do not know."
+    yield "# Columns of the runs table that are the same for all runs, such as n_params and base."
+    yield "# Runs of several learning rates need warmup_tokens, base_n_tokens and"
+    yield "# base_peak_learning_rate (of the base's pre-training) too. Remove what you do not know."
     yield "all_runs:"
     if "n_params" not in known:
         yield f"  n_params: {FILL_IN}"
@@ -209,7 +212,7 @@ def _draft_config(logs: Sequence[RunLog], known: set[str]) -> Iterator[str]:
         found = [name for name in names if re.split(r"[./]", name)[-1] in wanted]
         if len(found) == 1 and column not in known:
             lines.append(f"  {column}: {_scalar(found[0])}")
-    if logs[0].trainer == "olmix":
+    if logs[0].trainer == "olmix" and "ratio" not in known:
         lines = [f"  ratio: {FILL_IN}", *(f"  #   found: {name}" for name in names[:MOST_LISTED])]
     if lines:
         yield "# Settings in the logs: by column, the setting. A list is summed: [code, math]."

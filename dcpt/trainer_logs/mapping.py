@@ -112,6 +112,8 @@ class Mapping(BaseModel):
     def _check_names(self) -> Self:
         for channel in (*self.losses, *self.train_losses):
             read_channel_name(channel)
+        for losses in (self.losses, self.train_losses):
+            _check_once(losses)
         if self.loss_unit == "bits_per_byte":
             missing = [name for name in self.losses if name not in self.bytes_per_token]
             if missing:
@@ -129,6 +131,18 @@ class Mapping(BaseModel):
         yield "all_runs", list(self.all_runs)
         for run, entry in self.runs.items():
             yield f"runs, {run}", [name for name in entry if name not in RUN_KEYS]
+
+
+def _check_once(losses: dict[str, Names]) -> None:
+    """Refuse a metric that is the loss of two channels, such as a draft's line that was copied."""
+    channels: dict[str, str] = {}
+    for channel, names in losses.items():
+        for name in names:
+            other = channels.setdefault(name, channel)
+            if other != channel:
+                raise ValueError(
+                    f"losses: {name} is the metric of {other} and of {channel}; remove one of them"
+                )
 
 
 def _check_column(place: str, name: str, channels: set[str]) -> None:

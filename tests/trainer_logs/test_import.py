@@ -131,6 +131,20 @@ def test_the_draft_is_never_overwritten_and_asks_for_what_is_open(
     assert mapping.read_text() == text + "  # mine\n"
 
 
+def test_the_draft_says_that_the_domain_is_one_of_the_channels(tmp_path: Path) -> None:
+    records = [{"step": s, "eval_law_loss": 3.0, "eval_web_loss": 2.0} for s in (0, 100)]
+    folder = tmp_path / "hf" / "r0.3"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": records}))
+    path = tmp_path / "mapping.yaml"
+    dcpt_import(tmp_path / "hf", "--mapping", path)
+    text = path.read_text()
+    assert "  domain: ???   # the metric of one of the channels below; remove it there\n" in text
+    path.write_text(text.replace("domain: ???", "domain: eval_law_loss").replace("???", "1000"))
+    (problem,) = refuse(tmp_path / "hf", "--mapping", path)
+    assert "losses: eval_law_loss is the metric of domain and of law; remove one" in problem
+
+
 def test_a_file_that_is_no_mapping_is_not_touched(tmp_path: Path, mapping: Path) -> None:
     other = tmp_path / "study.yaml"
     other.write_text("name: x\n")
@@ -275,6 +289,10 @@ def test_a_name_that_contradicts_the_log_is_refused(tmp_path: Path) -> None:
         ("nonsense: 1\n", "unknown key; valid here: losses"),
         ("train_losses: {domain: []}\n", "is not a name of the log; write the name, or several"),
         ("train_losses: {domain: 3}\n", "train_losses, domain: 3 is not a name of the log"),
+        (
+            "train_losses: {domain: loss, general: loss}\n",
+            "losses: loss is the metric of domain and of general; remove one of them",
+        ),
         ("config: {seed: nothing}\n", "the log of 2 runs (r0.1, r0.5) has no setting nothing"),
         ("step: nothing\n", "step: the log of 2 runs (r0.1, r0.5) has no metric nothing"),
     ],
