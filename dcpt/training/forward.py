@@ -7,7 +7,7 @@ are the same function of different weights.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 import torch
@@ -47,7 +47,7 @@ def weights_of(model: nn.Module) -> Weights:
 
 
 class Losses(Protocol):
-    """The losses of a model, on a device (``Forward``) or sharded over several.
+    """The losses of a model, on a device (``Forward``) or over several.
 
     Attributes:
         draws: Whether training draws random numbers (dropout).
@@ -66,6 +66,9 @@ class Losses(Protocol):
         checkpointing: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """The mean, a scalar to differentiate, and the losses of all targets, as ``Forward``."""
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum the gradients of a step over all processes, where its passes did not."""
 
 
 class Forward:
@@ -134,6 +137,9 @@ class Forward:
             return losses.mean(), losses.detach().view_as(inputs)
         mean, losses = mean_loss(hidden.to(self._dtype), weights[self._head], targets)
         return mean, losses.view_as(inputs)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Nothing is to be summed on a single device."""
 
     def _hidden(self, weights: Weights, ids: Tensor, checkpointing: bool) -> Tensor:
         """Last hidden states if the model has a plain head, else logits."""

@@ -20,8 +20,11 @@ from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Identity, RunConfig
 from dcpt.training.data import RunData, open_data
 from dcpt.training.evaluate import describe_evaluation
+from dcpt.training.forward import Losses, forward_of
 from dcpt.training.journal import Journal, SilentJournal
 from dcpt.training.models import base_state, check_vocabulary, load_base, save_model
+from dcpt.training.sharded.divided import ReplicatedForward
+from dcpt.training.sharded.layout import fits_whole
 from dcpt.training.sharded.load import load_sharded
 from dcpt.training.sharded.ranks import ALONE, Ranks, whole
 from dcpt.training.state import (
@@ -205,12 +208,17 @@ def _train(
 def load_start(
     config: RunConfig, study: Path, device: str, data: RunData, ranks: Ranks
 ) -> TrainingState:
-    """The state at D = 0; over several devices each process holds a part of its rows."""
-    border_id = data.validation.border_id
+    """The state at D = 0; over several devices each holds a part of it where it is too large."""
+    identity, border_id = config.identity, data.validation.border_id
     if ranks.count == 1:
-        return start_state(load_base(config, study, device), config.identity, border_id)
-    model, forward = load_sharded(config, study, ranks, device, border_id)
-    return start_state(model, config.identity, forward=forward, ranks=ranks)
+        return start_state(load_base(config, study, device), identity, border_id)
+    forward: Losses
+    if ranks.decide(lambda: fits_whole(config, study, device)):
+        model = load_base(config, study, device)
+        forward = ReplicatedForward(forward_of(model, identity.dtype, border_id), ranks)
+    else:
+        model, forward = load_sharded(config, study, ranks, device, border_id)
+    return start_state(model, identity, forward=forward, ranks=ranks)
 
 
 def check_same_batches(config: RunConfig, data: RunData, work: Work, ranks: Ranks) -> None:

@@ -144,7 +144,8 @@ def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) 
         config: The run.
         shape: Configuration of its model (of ``transformers``).
         n_bytes: Memory of a GPU.
-        n_gpus: GPUs that share the run; each passes a part of the batch.
+        n_gpus: GPUs that share the run; each passes a part of the batch, and holds the whole state
+            or a part of it.
 
     Returns:
         The run with both settings; if nothing fits, with those that need least.
@@ -156,20 +157,25 @@ def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) 
     if recorded.micro_batch_sequences is not None:
         parts = [config.micro_batch_sequences]
     given = recorded.activation_checkpointing
-    choices = [False, True] if given is None else [given]
+    # The faster ways first: what is whole on each GPU is not gathered, what is kept not computed.
+    ways = [
+        (checkpointing, shared)
+        for checkpointing in ([False, True] if given is None else [given])
+        for shared in ([1, n_gpus] if n_gpus > 1 else [1])
+    ]
 
-    def fits(n: int, checkpointing: bool) -> bool:
+    def fits(n: int, checkpointing: bool, shared: int) -> bool:
         memory = estimate_memory(
-            shape, tokens, n, checkpointing=checkpointing, n_gpus=n_gpus, dtype=identity.dtype
+            shape, tokens, n, checkpointing=checkpointing, n_gpus=shared, dtype=identity.dtype
         )
         return memory.n_bytes <= USABLE * n_bytes
 
-    chosen = parts[-1], choices[-1]
-    for checkpointing in choices:
-        largest = next((n for n in parts if fits(n, checkpointing)), None)
+    chosen = parts[-1], ways[-1][0]
+    for way in ways:
+        largest = next((n for n in parts if fits(n, *way)), None)
         is_enough = largest == parts[0] or (largest or 0) * tokens >= ENOUGH_TOKENS
-        if largest is not None and (is_enough or checkpointing == choices[-1]):
-            chosen = largest, checkpointing
+        if largest is not None and (is_enough or way == ways[-1]):
+            chosen = largest, way[0]
             break
     n, checkpointing = chosen
     update = {"micro_batch_sequences": n, "activation_checkpointing": checkpointing}

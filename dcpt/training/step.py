@@ -98,6 +98,7 @@ class Step:
     def _compute(self) -> None:
         state = self._state
         mean, losses_BT = self._add_gradients()
+        state.forward.sum_gradients(state.model.parameters())
         clip = self._identity.optimizer.clip_norm
         norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), clip))
         state.optimizer.step()

@@ -146,3 +146,19 @@ def test_what_a_study_sets_is_not_chosen() -> None:
     n, checkpointing = chosen(run_of(128, 4096, activation_checkpointing=True), shape, 80)
     assert checkpointing
     assert n > chosen(run_of(128, 4096), shape, 80)[0]
+
+
+def test_several_gpus_hold_the_whole_state_where_it_fits() -> None:
+    run, medium = run_of(120, 4096), qwen(hidden_size=1536, num_hidden_layers=28)
+    alone, shared = (
+        choose_passes(run, medium, 80 * 2**30),
+        choose_passes(run, medium, 80 * 2**30, 2),
+    )
+    n = alone.recorded.micro_batch_sequences
+    assert n is not None
+    assert 60 % n == 0
+    assert shared.recorded.micro_batch_sequences == n
+    # A larger state is shared: 7B parameters take 114 GiB.
+    large = qwen(hidden_size=3584, num_hidden_layers=28, num_attention_heads=28)
+    large.intermediate_size = 18_944
+    assert not choose_passes(run, large, 80 * 2**30, 4).recorded.activation_checkpointing

@@ -20,8 +20,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
+from dcpt.training import loop
 from dcpt.training.loop import check_same_batches, open_data, train
 from dcpt.training.models import build_llama, build_shape, load_model, save_model
+from dcpt.training.sharded import launch
 from dcpt.training.sharded.launch import train_over
 from dcpt.training.sharded.layout import can_keep_gathered
 from dcpt.training.sharded.load import compute_buffers, find_tensors
@@ -32,6 +34,7 @@ from dcpt.training.work import find_work
 long = pytest.mark.long
 
 TWO = ("cpu", "cpu")
+TRAIN_RANK = launch._train_rank
 
 
 @pytest.fixture
@@ -64,6 +67,27 @@ def test_losses_and_model_are_those_of_a_single_process(
     for name, tensor in models[0].state_dict().items():
         assert torch.allclose(tensor, models[1].state_dict()[name], atol=10 * within), name
     assert other.folder(config).result()["gpus"] == 2  # type: ignore[index]
+
+
+def train_rank_whole(*how: Any) -> None:
+    """The process of a rank, as on a device that holds the whole state."""
+    loop.fits_whole = lambda *_: True
+    TRAIN_RANK(*how)
+
+
+@long
+def test_processes_that_hold_the_whole_state_train_as_a_single_one(
+    made: Made, other: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three processes have 2, 2 and 0 of the 4 sequences."""
+    config = made.trunk(20, points=EVERY_STEP, keep=(8,))
+    train(config, made.study)
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "_train_rank", train_rank_whole)
+        finish(train_over(config, other.study, TWO, stop_at_step=6))
+        finish(train_over(config, other.study, ("cpu",) * 3, stop_at_step=12))
+    finish(train_over(config, other.study, TWO))  # the state is shared from here on
+    assert_close_runs(made, other, config)
 
 
 @long

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -18,6 +17,7 @@ from dcpt.training.compiling import compiled_on_cuda
 from dcpt.training.forward import Dtype, Weights, check_borders, document_positions
 from dcpt.training.losses import mean_loss
 from dcpt.training.probes import draws_random_numbers, is_static, plain_head
+from dcpt.training.sharded.divided import divided_losses
 from dcpt.training.sharded.ranks import Ranks
 
 T = TypeVar("T")
@@ -101,29 +101,17 @@ class ShardedForward:
             checkpointing: Whether the backward pass computes each layer again from its input.
 
         Returns:
-            The mean over all B x T targets and the loss of each, shape (B, T), the same on all
-            processes. The gradient of the mean is that of the targets of this process: the sum
-            over the processes is the gradient of the whole.
+            The result of ``divided_losses``.
         """
         del weights
         self._model.train(training)
         self._checkpointing = checkpointing
-        B, ranks = len(tokens), self._ranks
-        per_rank = -(-B // ranks.count)
-        own = tokens[ranks.index * per_rank : (ranks.index + 1) * per_rank]
-        # A process without a sequence takes part in the collective operations, with weight 0.
-        share = len(own) / B
-        mean, losses = self._apply(lambda _: self._own_losses(own if len(own) else tokens[:1]))
-        part = mean * share
-        every = self._gather(losses[: len(own)].detach(), per_rank)[:B]
-        return part + (every.mean() - part).detach(), every
+        return divided_losses(
+            tokens, self._ranks, lambda own: self._apply(lambda _: self._own_losses(own))
+        )
 
-    def _gather(self, losses: Tensor, per_rank: int) -> Tensor:
-        """The losses of all processes; each gives at most ``per_rank`` rows."""
-        filled = functional.pad(losses, (0, 0, 0, per_rank - len(losses))).contiguous()
-        every = [torch.empty_like(filled) for _ in range(self._ranks.count)]
-        dist.all_gather(every, filled)
-        return torch.cat(every)
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """FSDP sums them in the backward pass."""
 
     def _own_losses(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.memory import USABLE, count_from_config, estimate_memory
+from dcpt.training.models import build_untrained
+
+
+def fits_whole(config: RunConfig, study: Path, device: str) -> bool:
+    """Whether a device holds the whole state of a run, by the estimate.
+
+    Args:
+        config: The run, with its micro-batch chosen.
+        study: The study's folder.
+        device: A device of the run. Processes on the CPU share its memory, so there nothing is
+            held whole.
+    """
+    if not device.startswith("cuda"):
+        return False
+    memory = estimate_memory(
+        build_untrained(config, study, "meta").config,
+        config.identity.sequence_tokens,
+        config.micro_batch_sequences,
+        checkpointing=bool(config.recorded.activation_checkpointing),
+        dtype=config.identity.dtype,
+    )
+    return memory.n_bytes <= USABLE * torch.cuda.get_device_properties(device).total_memory
 
 
 def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) -> bool:
