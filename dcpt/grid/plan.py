@@ -9,6 +9,7 @@ from typing import Any
 
 from dcpt.errors import InputError
 from dcpt.grid.checkpoints import identify_checkpoint
+from dcpt.grid.ladder import base_channels, find_trained
 from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.grid.warmup import resolve_warmup, write_warmup
 from dcpt.runs.course import channel_shares
@@ -225,9 +226,9 @@ class Planner:
 
     def _identity(self, **fields: Any) -> Identity:
         training = self.study.training
+        fields = {"channels": self.channels, **fields}
         return Identity(
             tokenizer_sha256=self._manifest(self.channels[0].name).tokenizer_sha256,
-            channels=self.channels,
             batch_sequences=training.batch_sequences,
             sequence_tokens=training.sequence_tokens,
             optimizer=training.optimizer,
@@ -265,6 +266,7 @@ class Planner:
             kind="pretrain",
             base="ladder",
             architecture=architecture,
+            channels=base_channels(self.channels, self.prepared),
             ratio=0.0,
             learning_rate=peak,
             warmup_tokens=self._whole_steps(ladder.warmup * n_tokens),
@@ -289,7 +291,9 @@ class Planner:
             purpose="base",
         )
         n_params = size.width * (architecture.vocab_size + 12.0 * size.layers * size.width)
-        return PlannedRun(RunConfig(identity=identity, recorded=recorded), about_n_params=n_params)
+        config = RunConfig(identity=identity, recorded=recorded)
+        found = find_trained(config, self.channels, self.stored)
+        return PlannedRun(found, about_n_params=n_params)
 
     def _base_of(self, label: str, pretrain: PlannedRun | None) -> tuple[str, str, int | None]:
         """Identity of a base, where its weights are, and the tokens it was pre-trained on."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dcpt.atomic_files import DamagedFileError, read_record
 from dcpt.errors import InputError
 from dcpt.pipeline.workspace import Place, Workspace
-from dcpt.runs.identity import hash_record
+from dcpt.runs.identity import Identity, RunConfig, hash_record
 from dcpt.runs.names import bases_by_size, table_names
 from dcpt.runs.records import first_problem, on_text
 from dcpt.study.folder import StudyFolder
@@ -81,25 +81,7 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
     """
     bases, folder = workspace.study.bases, workspace.folder
     if bases.ladder is not None and label in bases.ladder.sizes:
-        run = next(
-            run.config
-            for run in workspace.planned
-            if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
-        )
-        trained = workspace.stored.folder_of(run)
-        trained.check()
-        points = {point["n_tokens"]: point for point in trained.points()}
-        start = points.get(run.recorded.base_n_tokens)  # where CPT takes the base up
-        if start is None:
-            raise InputError(
-                f"base {label!r} is not trained yet; run `dcpt run-grid {folder.file}`"
-            )
-        return {
-            "loss": on_text(start, workspace.study.evaluation.text)["loss"],
-            "n_params": start["n_params"],
-            "peak": run.recorded.base_peak_learning_rate,
-            "n_tokens": run.recorded.base_n_tokens,
-        }
+        return _own_base(workspace, label)
     checkpoint = bases.checkpoints[label]
     wanted = measured_on(workspace)
     measured = read_measured(folder, label)
@@ -112,6 +94,59 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
         )
     about = {"peak": checkpoint.peak_learning_rate, "n_tokens": checkpoint.n_tokens}
     return {**on_text(measured, workspace.study.evaluation.text), **about}
+
+
+def _own_base(workspace: Workspace, label: str) -> dict[str, Any]:
+    """What is known of a base that the study pre-trains.
+
+    Raises:
+        InputError: If it is not trained yet, or not measured on the study's validation text.
+    """
+    run = pretraining_of(workspace, label)
+    workspace.stored.folder_of(run).check()
+    row = _measured_base(workspace, run)
+    if row is None:
+        raise InputError(
+            f"base {label!r} is not trained yet, or not measured on the validation text as it is "
+            f"now; run `dcpt run-grid {workspace.folder.file}`"
+        )
+    return {
+        **on_text(row, workspace.study.evaluation.text),
+        "peak": run.recorded.base_peak_learning_rate,
+        "n_tokens": run.recorded.base_n_tokens,
+    }
+
+
+def pretraining_of(workspace: Workspace, label: str) -> RunConfig:
+    """The planned run that pre-trains a base of the ladder."""
+    return next(
+        run.config
+        for run in workspace.planned
+        if run.config.identity.kind == "pretrain" and run.config.recorded.size == label
+    )
+
+
+def _measured_base(workspace: Workspace, run: RunConfig) -> Mapping[str, Any] | None:
+    """The losses of a pre-trained base on the study's validation text, where they were measured.
+
+    They are from the start of a trunk, from its evaluation after its training, or, where an earlier
+    version trained the base for this domain, from its own point.
+
+    Args:
+        workspace: The study.
+        run: The run that pre-trains the base.
+    """
+    wanted, label = measured_on(workspace), run.recorded.size
+    row = read_measured(workspace.folder, label)
+    if row is not None and (row["measured_on"], row.get("run")) == (wanted, run.identity.hash):
+        return row
+    if _text_of(run.identity) == wanted:
+        points = workspace.stored.folder_of(run).points()
+        # CPT takes the base up here, which may be before its decay.
+        own = [point for point in points if point["n_tokens"] == run.recorded.base_n_tokens]
+        if own:
+            return own[0]
+    return _start_of_trunks(workspace, label, wanted)
 
 
 class _Measured(BaseModel):
@@ -159,12 +194,8 @@ def _start_of_trunks(workspace: Workspace, label: str, wanted: str) -> dict[str,
     found: dict[str, Any] = {}
     for folder, config in workspace.stored.sound:
         run = config.identity
-        shards = {channel.name: channel.valid_sha256 for channel in run.channels}
-        same_text = wanted == _name_text(
-            shards, run.sequence_tokens, run.packing, run.validation_tokens
-        )
         same_base = config.recorded.size == label and (bases is None or run.base in bases)
-        if run.kind == "trunk" and same_base and same_text:
+        if run.kind == "trunk" and same_base and _text_of(run) == wanted:
             found.update((run.base, point) for point in folder.points() if point["n_tokens"] == 0)
     return next(iter(found.values())) if len(found) == 1 else None
 
@@ -206,6 +237,12 @@ def measured_on(workspace: Workspace) -> str:
     shards = {name: prepared.evaluated(name).sha256 for name in names}
     cut = training.sequence_tokens, training.packing, study.evaluation.tokens
     return _name_text(shards, *cut)
+
+
+def _text_of(run: Identity) -> str:
+    """Names the validation text of a run as :func:`measured_on` names that of the study."""
+    shards = {channel.name: channel.valid_sha256 for channel in run.channels}
+    return _name_text(shards, run.sequence_tokens, run.packing, run.validation_tokens)
 
 
 def _name_text(

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from dcpt.atomic_files import DamagedFileError, set_aside, write_record
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun, Trunk, find_folders
-from dcpt.pipeline.bases import measured_file, measured_on, read_measured
+from dcpt.pipeline.bases import (
+    known_base,
+    measured_file,
+    measured_on,
+    pretraining_of,
+    read_measured,
+)
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import Purpose
 from dcpt.study.folder import StudyFolder
@@ -139,9 +145,51 @@ def train_study(
             delete_unneeded(planned, workspace.folder)
         if trackers:
             outcome.notes += failed_trackers(outcome.finished, planned, workspace.folder)
-        return outcome
     finally:
         workspace.forget_runs()
+    if trunks is None and not outcome.failed:
+        _measure_target_base(workspace, slots[0].device)
+    return outcome
+
+
+def _measure_target_base(workspace: Workspace, device: str) -> None:
+    """Measure the target's base on the study's text, if this or another study pre-trained it.
+
+    A base is trained for any domain, and no trunk need start from that of the target.
+    """
+    from dcpt.training.base_losses import evaluate_trained
+
+    study, folder = workspace.study, workspace.folder
+    label = None if study.target is None else study.target.base
+    if label is None or _is_measured(workspace, label):
+        return
+    if label in study.bases.checkpoints:
+        if study.bases.study is not None:
+            evaluate_base(workspace, study.bases.checkpoints[label].model, label)
+        return
+    run = pretraining_of(workspace, label)
+    row = evaluate_trained(
+        run,
+        folder.path,
+        folder.prepared,
+        [channel.name for channel in study.channels if channel.side != "extra"],
+        validation_tokens=study.evaluation.tokens,
+        device=device,
+    )
+    _keep_measured(workspace, label, {"run": run.identity.hash, **row})
+
+
+def _is_measured(workspace: Workspace, label: str) -> bool:
+    """Whether the losses of a base are known; a damaged file of them is no measurement."""
+    try:
+        known_base(workspace, label)
+    except DamagedFileError as damaged:
+        if damaged.path != measured_file(workspace.folder, label):
+            raise
+        return False
+    except InputError:
+        return False
+    return True
 
 
 def _both(first: Tick, second: Tick | None) -> Tick:
@@ -214,12 +262,19 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
             "overflows in this precision: set training.dtype to float32, or choose another "
             "checkpoint"
         )
-    row = {"base": label or model, "measured_on": measured_on(workspace), **row}
-    if label is not None:
-        (folder.path / "bases").mkdir(exist_ok=True)
-        try:
-            read_measured(folder, label)
-        except DamagedFileError as damaged:
-            set_aside(damaged.path)
-        write_record(measured_file(folder, label), row)
+    if label is None:
+        return {"base": model, "measured_on": measured_on(workspace), **row}
+    return _keep_measured(workspace, label, row)
+
+
+def _keep_measured(workspace: Workspace, label: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Keep the row of a base in ``bases/<label>.json``; a damaged one there is set aside."""
+    folder = workspace.folder
+    row = {"base": label, "measured_on": measured_on(workspace), **row}
+    (folder.path / "bases").mkdir(exist_ok=True)
+    try:
+        read_measured(folder, label)
+    except DamagedFileError as damaged:
+        set_aside(damaged.path)
+    write_record(measured_file(folder, label), row)
     return row

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dcpt.errors import InputError
+from dcpt.study.lent_bases import find_lent, lender_of, name_lent
 from dcpt.study.schema import Included, Section, Study
 from dcpt.yaml_files import explain_problem, read_yaml
 
@@ -27,12 +28,30 @@ def load_study(path: Path) -> Study:
     content = read_yaml(path, f"write one with `dcpt init {path}`")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no keys; write a study with `dcpt init {path}`")
+    lender = _find_lender(path, content)
+    if lender is not None:
+        content = name_lent(path, content, lender)
     study = _validate(path, content, Study)
-    if study.include is None:
-        return study
-    runs = load_included(path.parent / study.include, path).runs
-    listed = [run.model_dump() for run in (*study.runs, *runs)]
-    return _validate(path, {**content, "runs": listed}, Study)
+    if study.include is not None:
+        runs = load_included(path.parent / study.include, path).runs
+        listed = [run.model_dump() for run in (*study.runs, *runs)]
+        study = _validate(path, {**content, "runs": listed}, Study)
+    return study if lender is None else find_lent(path, study, lender)
+
+
+def _find_lender(path: Path, content: dict[str, Any]) -> Study | None:
+    """The study whose bases a study names in ``bases.study``; None if it names none."""
+    named = lender_of(content)
+    if named is None:
+        return None
+    file = path.parent / named
+    other = read_yaml(file, f"name the study that pre-trains the bases in bases.study of {path}")
+    if lender_of(other) is not None:
+        raise InputError(
+            f"{path}: bases.study: {named} takes its bases from another study too; name the study "
+            "that pre-trains them"
+        )
+    return load_study(file)
 
 
 def load_included(path: Path, study: Path) -> Included:

@@ -137,13 +137,20 @@ class Checkpoint(Section):
 
 
 class Bases(Section):
-    """A ladder, checkpoints, or both."""
+    """A ladder, checkpoints, or both; or the trained ladder of another study.
+
+    ``study`` is the file of that study. Its bases are checkpoints of this one, under their labels
+    there, and the tokenizer is theirs.
+    """
 
     ladder: Ladder | None = None
     checkpoints: dict[Name, Checkpoint] = {}
+    study: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _check_any(self) -> Self:
+        if self.ladder is not None and self.study is not None:
+            raise ValueError("give either ladder (bases of this study) or study (of another)")
         if self.ladder is None and not self.checkpoints:
             raise ValueError("name at least one base, under ladder or under checkpoints")
         twice = set(self.checkpoints) & set(self.ladder.sizes if self.ladder else ())
@@ -347,11 +354,7 @@ class Study(Section):
                     f"channel {channel.name!r} of side extra is in no mixture of "
                     "branches.mixtures; name it there, or remove it"
                 )
-        wanted = [name for part in self.grid for name in part.bases]
-        wanted += [run.base for run in self.runs]
-        if self.target is not None and self.target.base is not None:
-            wanted.append(self.target.base)
-        for name in wanted:
+        for name in self.named_bases:
             if name not in self.bases.names:
                 raise ValueError(
                     f"base {name!r} is not among the study's bases ({', '.join(self.bases.names)})"
@@ -377,6 +380,15 @@ class Study(Section):
                     "lengthen the run or make the batch smaller"
                 )
         return self
+
+    @property
+    def named_bases(self) -> list[str]:
+        """Labels of the bases that runs and the target name."""
+        named = [name for part in self.grid for name in part.bases]
+        named += [run.base for run in self.runs]
+        if self.target is not None and self.target.base is not None:
+            named.append(self.target.base)
+        return list(dict.fromkeys(named))
 
     @property
     def general(self) -> list[Channel]:

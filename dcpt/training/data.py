@@ -87,10 +87,13 @@ def open_data(config: RunConfig, study: Path) -> RunData:
 def check_text(config: RunConfig, prepared: Prepared) -> None:
     """Refuse text that was prepared again after the run was planned.
 
+    Validation text does not change a base, so that of a pre-training run may be another.
+
     Raises:
         InputError: If a channel is missing, or its shards or its tokenizer have other hashes.
     """
     problems = []
+    is_base = config.identity.kind == "pretrain"
     for channel in config.identity.channels:
         text = prepared.channels.get(channel.name)
         if text is None:
@@ -99,7 +102,7 @@ def check_text(config: RunConfig, prepared: Prepared) -> None:
             )
         elif (
             text.train.sha256,
-            prepared.evaluated(channel.name).sha256,
+            channel.valid_sha256 if is_base else prepared.evaluated(channel.name).sha256,
             text.tokenizer_sha256,
         ) != (
             channel.train_sha256,

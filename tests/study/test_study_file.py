@@ -79,7 +79,7 @@ def test_every_optional_key_of_the_template_is_valid() -> None:
     content = whole_template()
     # Of two keys that exclude each other the template sets one.
     del content["grid"][0]["learning_rates"], content["training"]["warmup"]
-    del content["channels"][0]["chat_field"]
+    del content["channels"][0]["chat_field"], content["bases"]["study"]
     for name in ("best_domain", "instructions"):
         content["channels"].append({"name": name, "side": "extra", "train": "x"})
     study = Study.model_validate(content)
