@@ -22,7 +22,13 @@ from dcpt.training.data import RunData, open_data
 from dcpt.training.evaluate import describe_evaluation
 from dcpt.training.forward import Losses, forward_of
 from dcpt.training.journal import Journal, SilentJournal
-from dcpt.training.models import base_state, check_vocabulary, load_base, save_model
+from dcpt.training.models import (
+    base_state,
+    build_untrained,
+    check_vocabulary,
+    load_base,
+    save_model,
+)
 from dcpt.training.sharded.divided import ReplicatedForward
 from dcpt.training.sharded.layout import fits_whole
 from dcpt.training.sharded.load import load_sharded
@@ -213,7 +219,8 @@ def load_start(
     if ranks.count == 1:
         return start_state(load_base(config, study, device), identity, border_id)
     forward: Losses
-    if ranks.decide(lambda: fits_whole(config, study, device)):
+    shape = build_untrained(config, study, "meta").config
+    if ranks.decide(lambda: fits_whole(config, shape, device)):
         model = load_base(config, study, device)
         forward = ReplicatedForward(forward_of(model, identity.dtype, border_id), ranks)
     else:

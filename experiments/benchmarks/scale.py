@@ -4,7 +4,8 @@ Question: what share of a GPU's FLOPs does a run use, on one GPU and on several?
 one row: a model with random weights of the shape of Qwen2.5-0.5B, 1.5B or 7B, trained on random
 tokens with AdamW and clipped gradients, in bfloat16 with float32 weights and moments:
 
-- ``dcpt``: a run of dcpt, on one GPU;
+- ``dcpt``: a run of dcpt; several GPUs hold its whole state each, or share it where that is too
+  large;
 - ``hf``: the ``Trainer`` of transformers with ``bf16``, SDPA and ``torch_compile``, and FSDP2 on
   several GPUs (needs accelerate);
 - ``torchtitan``: its ``Trainer`` (0.2.2) with compiled blocks and loss, and FSDP2 on several GPUs.
@@ -34,7 +35,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,123 +154,10 @@ class Clock:
 
 
 def time_dcpt(case: Case) -> dict[str, Any]:
-    """Time steps of a run of dcpt, on one device or sharded over several."""
-    from dcpt.training.loop import own_stream
-    from dcpt.training.memory import estimate_memory
-    from dcpt.training.step import Step
+    """Time steps of a run of dcpt."""
+    from scale_dcpt import time_run
 
-    clock, identity, batch = Clock(case), identity_of(case), random_batch(case)
-    stack = ExitStack()
-    about: dict[str, Any] = {}
-    if case.gpus == 1:
-        stack.enter_context(own_stream(case.device))
-        state = start_alone(case)
-    else:
-        state, about = start_sharded(case, stack)
-    step = Step(state, identity, case.micro_batch * case.gpus, checkpointing=case.recompute)
-    for _ in range(case.warmup + case.steps):
-        step(batch)
-        clock.note_step()
-    memory = estimate_memory(
-        case.config(),
-        case.sequence,
-        case.micro_batch,
-        checkpointing=case.recompute,
-        n_gpus=case.gpus,
-        dtype=identity.dtype,
-    )
-    return {**clock.describe(), "estimated_gib": memory.n_bytes / 2**30, **about}
-
-
-def start_alone(case: Case) -> Any:
-    """The state of a run on a single device, with random weights."""
-    from transformers import AutoModelForCausalLM
-
-    from dcpt.training.state import start_state
-
-    with torch.device(case.device):
-        model = AutoModelForCausalLM.from_config(case.config(), dtype=torch.float32)
-    return start_state(model.train(), identity_of(case))
-
-
-def start_sharded(case: Case, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
-    """The state of a run over several devices, and whether layers stay gathered.
-
-    The process group stays open to the end of the process, for ``measure``.
-    """
-    from transformers import AutoModelForCausalLM
-
-    from dcpt.runs.identity import Recorded, RunConfig
-    from dcpt.training.sharded.forward import ShardedForward
-    from dcpt.training.sharded.layout import can_keep_gathered
-    from dcpt.training.sharded.load import allocate, compute_buffers
-    from dcpt.training.sharded.ranks import Ranks, join_ranks
-    from dcpt.training.state import start_state
-
-    identity, index = identity_of(case), int(os.environ["RANK"])
-    ranks = Ranks(index, case.gpus)
-    device = f"cuda:{index}" if case.device == "cuda" else "cpu"
-    stack.enter_context(join_ranks(ranks, device, "env://"))
-    recorded = Recorded(
-        size=case.size,
-        n_tokens=case.batch_tokens,
-        evaluation_at=(),
-        micro_batch_sequences=case.micro_batch,
-        activation_checkpointing=case.recompute,
-    )
-    keeps = True
-    if case.device == "cuda":
-        n_bytes = torch.cuda.get_device_properties(device).total_memory
-        config = RunConfig(identity=identity, recorded=recorded)
-        keeps = can_keep_gathered(config, case.config(), case.gpus, n_bytes)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(case.config(), dtype=torch.float32)
-    compute_buffers(model)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    forward = ShardedForward(model, identity.dtype, ranks, device, keep_gathered=keeps)
-    allocate(model, buffers, device)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            rows: Any = parameter
-            rows.to_local().normal_(mean=float(parameter.ndim == 1), std=0.02)
-    forward.examine(None)
-    state = start_state(model, identity, forward=forward, ranks=ranks)
-    return state, {"keeps_gathered": keeps}
-
-
-def identity_of(case: Case) -> Any:
-    """Identity of a run of dcpt with two channels."""
-    from dcpt.runs.identity import ChannelIdentity, Identity
-
-    channels = tuple(
-        ChannelIdentity(name=n, side=s, weight=1.0, train_sha256="", valid_sha256="")  # type: ignore[arg-type]
-        for n, s in (("general", "general"), ("code", "domain"))
-    )
-    return Identity(
-        kind="trunk",
-        base="weights:",
-        tokenizer_sha256="",
-        channels=channels,
-        ratio=0.5,
-        learning_rate=1e-5,
-        warmup_tokens=0,
-        batch_sequences=case.batch,
-        sequence_tokens=case.sequence,
-        validation_tokens=case.sequence,
-        seed=0,
-        dtype="bfloat16" if case.device == "cuda" else "float32",
-    )
-
-
-def random_batch(case: Case) -> Any:
-    """A batch of random tokens."""
-    import numpy as np
-
-    from dcpt.text.mixture import Batch
-
-    shape = (case.batch, case.sequence + 1)
-    tokens = np.random.default_rng(0).integers(SHAPES[case.size]["vocab_size"], size=shape)
-    return Batch(tokens, np.arange(case.batch, dtype=np.int64) % 2)
+    return time_run(case, Clock(case))
 
 
 def time_hf(case: Case) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,22 +9,21 @@ import torch
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.memory import USABLE, count_from_config, estimate_memory
-from dcpt.training.models import build_untrained
 
 
-def fits_whole(config: RunConfig, study: Path, device: str) -> bool:
+def fits_whole(config: RunConfig, shape: Any, device: str) -> bool:
     """Whether a device holds the whole state of a run, by the estimate.
 
     Args:
         config: The run, with its micro-batch chosen.
-        study: The study's folder.
+        shape: Configuration of its model (of ``transformers``).
         device: A device of the run. Processes on the CPU share its memory, so there nothing is
             held whole.
     """
     if not device.startswith("cuda"):
         return False
     memory = estimate_memory(
-        build_untrained(config, study, "meta").config,
+        shape,
         config.identity.sequence_tokens,
         config.micro_batch_sequences,
         checkpointing=bool(config.recorded.activation_checkpointing),
