@@ -28,6 +28,10 @@ FILES = {
 }
 """Files of a fit in a repository, and what they hold."""
 
+_OPTIONS = {"base_losses": "base-loss", "base": None, "section_sha256": None}
+"""Options of ``dcpt recommend`` for fields of a target; others have the name of their field, and
+None has no option: a fit folder has no bases and no study."""
+
 
 def render_card(
     title: str,
@@ -73,21 +77,17 @@ def render_card(
 
 def recommend_command(recommendation: Recommendation, laws: Sequence[str] = ()) -> list[str]:
     """The words of the command that gives a recommendation again, from a fit in ``fit``."""
-    target = recommendation.target
-    options = {
-        "n-params": f"{target.n_params:.0f}",
-        "n-tokens": f"{target.n_tokens:.0f}",
-        "limit": str(target.limit).replace(" nats", ""),
-        "base-peak-learning-rate": target.base_peak_learning_rate,
-        "base-n-tokens": _whole(target.base_n_tokens),
-        "learning-rate": target.learning_rate,
-        "warmup-tokens": _whole(target.warmup_tokens),
-        "level": recommendation.level,
-    }
-    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    words += [f"--base-loss={name}={loss}" for name, loss in target.base_losses.items()]
+    words = [f"--level={recommendation.level}"]
+    for name, value in vars(recommendation.target).items():
+        option = _OPTIONS.get(name, name.replace("_", "-"))
+        if value is None or option is None:
+            continue
+        for channel, given in value.items() if isinstance(value, dict) else [("", value)]:
+            words.append(f"--{option}={channel}{'=' if channel else ''}{_as_option(given)}")
     return ["dcpt", "recommend", "fit", *words, *(f"--law={law}" for law in laws)]
 
 
-def _whole(count: float | None) -> str | None:
-    return None if count is None else f"{count:.0f}"
+def _as_option(value: object) -> str:
+    """A value of a target as ``dcpt recommend`` reads it; counts without a decimal point."""
+    is_count = isinstance(value, float) and value.is_integer()
+    return f"{value:.0f}" if is_count else str(value).replace(" nats", "")

@@ -119,8 +119,8 @@ def test_the_card_answers_and_its_command_gives_the_same_answer(
     words = shlex.split(ask)
     assert words[:3] == ["dcpt", "recommend", "fit"]
     again = json.loads(run("recommend", tmp_path / "fit", *words[3:], "--json").stdout)
-    assert again["best"] == answer["best"]
-    assert again["ratio_interval"] == answer["ratio_interval"]
+    for name in ("target", "best", "central", "ratio_interval", "evidence", "level"):
+        assert again[name] == answer[name]
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
