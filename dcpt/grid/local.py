@@ -78,13 +78,14 @@ class LocalEngine:
             InputError: If a run needs more devices than there are.
             Stopped: If a signal stopped the call.
         """
-        self._check_devices(planned)
         queue = RunQueue(planned, self.folder)
+        self._check_devices(list(queue.pending.values()))
         workers: list[_Worker] = []
         with note_signals() as signals, tempfile.TemporaryDirectory(prefix="dcpt-") as stacks:
             self._stacks = Path(stacks)
             try:
-                workers.extend(map(self._start, self.slots[: len(queue.pending)]))
+                most = sum(run.n_devices for run in queue.pending.values())
+                workers.extend(map(self._start, self.slots[:most]))
                 while queue.is_unfinished and not signals:
                     self._assign(queue, workers)
                     self._collect(queue, workers)
@@ -99,12 +100,12 @@ class LocalEngine:
                     raise Stopped(signals[0], words)
         return queue.outcome
 
-    def _check_devices(self, planned: Sequence[PlannedRun]) -> None:
-        most = max(planned, key=lambda run: run.n_devices, default=None)
+    def _check_devices(self, pending: Sequence[PlannedRun]) -> None:
+        most = max(pending, key=lambda run: run.n_devices, default=None)
         if most is not None and most.n_devices > len(self.slots):
             raise InputError(
                 f"run {most.name} trains over {most.n_devices} devices, and there are "
-                f"{len(self.slots)}; choose fewer GPUs per run or a machine with more"
+                f"{len(self.slots)}; lower training.gpus_per_run, or use a machine with more"
             )
 
     @property
@@ -211,6 +212,9 @@ class LocalEngine:
                         for name, n_tokens in reached.items():
                             queue.note_progress(name, n_tokens)
                     case End(run, state, words):
+                        if state == "died" and run in queue.died:
+                            words = write_error(queue.folders[run], words, "", "killed")
+                            state = "failed"
                         queue.end(worker.busy_with.pop(run), state, words)
         except (EOFError, OSError):
             return False

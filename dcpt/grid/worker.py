@@ -75,7 +75,7 @@ def _train(connection: Connection, lanes: Lanes, slot: Slot) -> None:
             _follow(_receive(connection), lanes)
         for ended in lanes.advance():
             _send(connection, End(ended.run, ended.state, ended.words))
-            if ended.state == "failed" and slot.is_accelerator:
+            if ended.state == "failed" and slot.is_accelerator and len(slot.devices) == 1:
                 # After an error of the device nothing works in this process: it ends here, and its
                 # other runs continue in a new process.
                 torch.cuda.synchronize(slot.device)

@@ -124,10 +124,12 @@ def train_study(
         on_tick: Called with the queue while runs are in training.
 
     Raises:
-        InputError: If the package of a tracker is missing.
+        InputError: If the package of a tracker is missing, or a run needs more devices than there
+            are.
     """
     from dcpt.grid.local import LocalEngine
     from dcpt.grid.old_states import StateCleaner, delete_unneeded
+    from dcpt.pipeline.gpus import spread_runs
     from dcpt.training.trackers import check_installed
 
     trackers = workspace.study.logging.trackers
@@ -139,7 +141,8 @@ def train_study(
     if deletes:
         on_tick = _both(StateCleaner(), on_tick)
     try:
-        outcome = LocalEngine(workspace.folder, slots, on_tick).run(planned)
+        spread = spread_runs(workspace, planned, slots)
+        outcome = LocalEngine(workspace.folder, slots, on_tick).run(spread)
         if deletes:
             # Also those of runs that an earlier call trained.
             delete_unneeded(planned, workspace.folder)

@@ -230,6 +230,7 @@ class Training(Section):
     batch_sequences: int = Field(default=32, ge=1)
     micro_batch_sequences: int | None = Field(default=None, ge=1)
     activation_checkpointing: bool | None = None
+    gpus_per_run: int | None = Field(default=None, ge=1)
     sequence_tokens: int = Field(default=512, ge=8)
     warmup: Fraction | None = Field(default=None, ge=0, lt=1)
     warmup_tokens: Count | None = None

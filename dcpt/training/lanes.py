@@ -28,7 +28,7 @@ from dcpt.training.sharded.launch import train_over
 from dcpt.training.watch import TrainingError, kind_of
 from dcpt.training.watchdog import WATCHDOG
 
-State = Literal["finished", "failed", "elsewhere", "crowded", "stopped", "released"]
+State = Literal["finished", "failed", "elsewhere", "crowded", "stopped", "released", "died"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Ended:
         run: Name of the run.
         state: ``finished``, ``failed``, ``elsewhere`` (another process has the lock), ``crowded``
             (too little memory next to the other runs), ``stopped`` or ``released`` (saved, to be
-            resumed later or by another worker).
+            resumed later or by another worker), or ``died`` (a process of a run over several
+            devices was killed or made no progress).
         words: Why it failed.
     """
 
@@ -146,6 +147,8 @@ class Lanes:
         except Exception as error:  # an error of a run must not affect the others
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
                 return Ended(config.name, "crowded", str(error))
+            if kind_of(error) == "killed":
+                return Ended(config.name, "died", str(error))
             return _failed(config, folder, error)
         return Ended(config.name, "finished")
 

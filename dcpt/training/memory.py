@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.losses import rows_at_a_time
 from dcpt.training.models import build_untrained
@@ -180,6 +181,39 @@ def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) 
     n, checkpointing = chosen
     update = {"micro_batch_sequences": n, "activation_checkpointing": checkpointing}
     return config.model_copy(update={"recorded": recorded.model_copy(update=update)})
+
+
+def fewest_gpus(config: RunConfig, shape: Any, n_bytes: int, most: int) -> int:
+    """Number of GPUs that a run needs at least, by the estimate.
+
+    Args:
+        config: The run.
+        shape: Configuration of its model (of ``transformers``).
+        n_bytes: Memory of a GPU.
+        most: GPUs there are.
+
+    Raises:
+        InputError: If not even all of them are enough.
+    """
+    identity, recorded = config.identity, config.recorded
+    needs = 0
+    for n_gpus in range(1, most + 1):
+        needs = estimate_memory(
+            shape,
+            identity.sequence_tokens,
+            recorded.micro_batch_sequences or 1,
+            checkpointing=recorded.activation_checkpointing is not False,
+            n_gpus=n_gpus,
+            dtype=identity.dtype,
+        ).n_bytes
+        if needs <= USABLE * n_bytes:
+            return n_gpus
+    there = "on 1 GPU, which has" if most == 1 else f"on each of {most} GPUs, which have"
+    raise InputError(
+        f"size {recorded.size}: a run needs about {needs / 2**30:.0f} GiB {there} "
+        f"{n_bytes / 2**30:.0f} GiB; use more GPUs or a smaller base, or shorten "
+        "training.sequence_tokens"
+    )
 
 
 def count_from_config(config: Any) -> int:

@@ -9,8 +9,14 @@ import torch
 from run_configs import run_config
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
+from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training.memory import choose_passes, count_from_config, estimate_memory
+from dcpt.training.memory import (
+    choose_passes,
+    count_from_config,
+    estimate_memory,
+    fewest_gpus,
+)
 
 
 def qwen(**fields: Any) -> Qwen2Config:
@@ -162,3 +168,21 @@ def test_several_gpus_hold_the_whole_state_where_it_fits() -> None:
     large = qwen(hidden_size=3584, num_hidden_layers=28, num_attention_heads=28)
     large.intermediate_size = 18_944
     assert not choose_passes(run, large, 80 * 2**30, 4).recorded.activation_checkpointing
+
+
+SEVEN = {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28}
+
+
+@pytest.mark.parametrize(("gib", "expected"), [(139, 2), (79, 3), (40, 8)])
+def test_a_run_takes_as_few_gpus_as_hold_its_base(gib: int, expected: int) -> None:
+    """A model of 7.6B takes 114 GiB for weights, gradients and moments alone."""
+    shape = qwen(**SEVEN, intermediate_size=18_944, tie_word_embeddings=False)
+    assert fewest_gpus(run_of(16, 4096), qwen(), gib * 2**30, 8) == 1
+    assert fewest_gpus(run_of(16, 4096), shape, gib * 2**30, 8) == expected
+    with pytest.raises(InputError, match=r"on 1 GPU, which has .* use more GPUs or"):
+        fewest_gpus(run_of(16, 4096), shape, gib * 2**30, 1)
+
+
+def test_each_gpu_passes_a_part_of_the_batch() -> None:
+    passes = choose_passes(run_of(32, 512), qwen(hidden_size=128, vocab_size=8192), 2**36, 4)
+    assert passes.recorded.micro_batch_sequences == 8

@@ -17,10 +17,12 @@ import torch
 
 from dcpt.errors import InputError
 from dcpt.processes import STOP_SIGNALS, block_signals, end_with_parent, ignore_signals
+from dcpt.runs.folders import RunFolder, add_stacks
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import train_stepwise
 from dcpt.training.sharded.ranks import Ranks, join_ranks
 from dcpt.training.watch import TrainingError, kind_of
+from dcpt.training.watchdog import WATCHDOG
 
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
@@ -42,6 +44,23 @@ class _Job:
     parent: int
 
 
+@dataclass(frozen=True)
+class _Links:
+    """What connects the processes of a run with the one that started them.
+
+    Attributes:
+        stop: An event that asks the run to save and end.
+        reached: A shared integer: tokens that the run has reached, -1 before its first step.
+        failures: Takes the kind, the words and the trace of an error.
+        stacks: Folder for the stacks of processes that make no progress.
+    """
+
+    stop: Any
+    reached: Any
+    failures: Any
+    stacks: Path
+
+
 def train_over(
     config: RunConfig,
     study: Path,
@@ -50,8 +69,10 @@ def train_over(
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
     note: str | None = None,
-) -> Iterator[None]:
-    """Train a run over several devices, a process for each; yields while they train.
+) -> Iterator[int | None]:
+    """Train a run over several devices, a process for each.
+
+    Yields several times a second: the tokens reached, None before the first step.
 
     Losses are those of ``train`` on a single device, and a run may go on with another number of
     devices. If a process ends, the others are ended too.
@@ -69,20 +90,20 @@ def train_over(
         TrainingError: As ``train``; its kind is ``killed`` if a process was.
     """
     context = multiprocessing.get_context("spawn")
-    stop, failures = context.Event(), context.SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="dcpt-") as folder:
+        links = _Links(context.Event(), context.Value("q", -1), context.SimpleQueue(), Path(folder))
         job = _Job(
             config,
             study,
             tuple(devices),
             stop_at_step,
             note,
-            threads=torch.get_num_threads(),
+            threads=max(1, torch.get_num_threads() // len(devices)),
             meeting_place=f"file://{folder}/meeting",
             parent=os.getpid(),
         )
         processes = [
-            context.Process(target=_train_rank, args=(job, index, stop, failures))
+            context.Process(target=_train_rank, args=(job, index, links))
             for index in range(len(devices))
         ]
         try:
@@ -91,11 +112,11 @@ def train_over(
                     process.start()
             while any(process.exitcode is None for process in processes):
                 wait([p.sentinel for p in processes if p.exitcode is None], timeout=_POLL_S)
-                _check(config, processes, failures)
+                _check(config, study, processes, links)
                 if must_stop():
-                    stop.set()
-                yield
-            _check(config, processes, failures)
+                    links.stop.set()
+                yield links.reached.value if links.reached.value >= 0 else None
+            _check(config, study, processes, links)
         finally:
             for process in processes:
                 if process.pid is not None:
@@ -103,7 +124,7 @@ def train_over(
                     process.join()
 
 
-def _check(config: RunConfig, processes: Sequence[Any], failures: Any) -> None:
+def _check(config: RunConfig, study: Path, processes: Sequence[Any], links: _Links) -> None:
     """Raise the error of the process that failed first."""
     codes = [process.exitcode for process in processes]
     if not any(codes):  # all run or ended well
@@ -116,35 +137,50 @@ def _check(config: RunConfig, processes: Sequence[Any], failures: Any) -> None:
                 "resume from the last checkpoint",
                 "killed",
             )
-    if failures.empty():
+    stacks = [path.read_text(encoding="utf-8") for path in sorted(links.stacks.glob("*.txt"))]
+    if any(stacks):
+        add_stacks(RunFolder.of(config, study / "runs"), "\n".join(stacks))
+        raise TrainingError(
+            f"{place}: a process made no progress and was ended; stacks.txt in the run's folder "
+            "shows where it stood; rerun to resume from the last checkpoint",
+            "killed",
+        )
+    if links.failures.empty():
         raise TrainingError(f"{place}: a process ended with exit codes {codes}", "killed")
-    kind, words, trace = failures.get()
+    kind, words, trace = links.failures.get()
     error = InputError(words) if kind == "input" else TrainingError(words, kind)
     error.add_note(trace)  # error.json shows where in the process it was raised
     raise error
 
 
-def _train_rank(job: _Job, index: int, stop: Any, failures: Any) -> None:
+def _train_rank(job: _Job, index: int, links: _Links) -> None:
     """The process of a rank."""
     ignore_signals(STOP_SIGNALS)
     end_with_parent(job.parent)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)  # a host's name may have no address
     torch.set_num_threads(job.threads)
     ranks, device = Ranks(index, len(job.devices)), job.devices[index]
-    with join_ranks(ranks, device, job.meeting_place):
+    with (
+        (links.stacks / f"{index}.txt").open("w", encoding="utf-8") as stacks,
+        join_ranks(ranks, device, job.meeting_place),
+    ):
+        WATCHDOG.start(stacks, on_accelerator=device != "cpu")
         try:
-            for _ in train_stepwise(
+            for n_tokens in train_stepwise(
                 job.config,
                 job.study,
                 device=device,
                 stop_at_step=job.stop_at_step,
-                must_stop=stop.is_set,
+                must_stop=links.stop.is_set,
                 note=job.note,
                 ranks=ranks,
             ):
-                pass
+                WATCHDOG.note_step()
+                if ranks.is_first:
+                    links.reached.value = n_tokens
         except Exception as error:
             words = str(error) or type(error).__name__
-            failures.put((kind_of(error), words, traceback.format_exc()))
+            links.failures.put((kind_of(error), words, traceback.format_exc()))
             # The others may never answer, so the group is not closed; they are ended from outside.
             os._exit(1)
+        WATCHDOG.pause()
