@@ -16,11 +16,11 @@ from dcpt.laws.fits.channel_fit import ChannelFit, picks
 from dcpt.laws.fits.coverage import PHASES, what_was_seen
 from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fits.folds import list_folds, predict_held_out, size_parameters
-from dcpt.laws.fits.horizon import Horizon, measure_horizon
+from dcpt.laws.fits.horizon import measure_horizons
 from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import find_run_off, flag_run_off
-from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
+from dcpt.laws.fits.stack import Candidate, compare_laws
 from dcpt.laws.fits.two_level_member import make_two_level
 from dcpt.laws.flags.design_flags import (
     flag_channels,
@@ -285,9 +285,7 @@ def _fit_channel(
         if not np.isfinite(fitted.objective):
             continue  # no start gives losses above 0 at every point
         fits[law.name] = fitted if few is data else replace(fitted, data=data_for(law, few))
-        held_out[law.name] = predict_held_out(
-            fits[law.name], few, folds, how.fixed, how.bounds, how.seed
-        )
+        held_out[law.name] = predict_held_out(fits[law.name], few, folds, how.fixed, how.bounds)
     lost = [law.name for law in laws if law.name not in fits]
     if lost and (not fits or not how.by_hand.isdisjoint(lost)):
         raise InputError(
@@ -315,24 +313,14 @@ def _fit_channel(
         errors=draw_errors(len(ranks), how.seed, stream),
         left_out=_left_out(data, fits),
         residuals=_residuals(fits),
-        horizons=_horizons(few, fits, comparisons, how),
+        horizons=measure_horizons(
+            few,
+            fits,
+            {phase: compared.whole for phase, compared in comparisons.items()},
+            how.fixed,
+            how.bounds,
+        ),
     )
-
-
-def _horizons(
-    data: ChannelData,
-    fits: Mapping[str, LawFit],
-    comparisons: Mapping[str, Comparison],
-    how: FitSettings,
-) -> dict[str, Horizon]:
-    """Errors of rolling-origin tests by phase."""
-    measured = {
-        phase: measure_horizon(
-            data, fits, compared.whole, PHASES[phase], how.fixed, how.bounds, how.seed
-        )
-        for phase, compared in comparisons.items()
-    }
-    return {phase: horizon for phase, horizon in measured.items() if horizon is not None}
 
 
 def _fit_without(

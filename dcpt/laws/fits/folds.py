@@ -12,7 +12,7 @@ from dcpt.laws.law import Law, evaluate
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import Points, distinct
 from dcpt.laws.solver.minimise import Problem
-from dcpt.laws.solver.search import LawFit, refine, search
+from dcpt.laws.solver.search import LawFit, refine
 from dcpt.laws.suitable import box, refusal
 
 Array = NDArray[np.float64]
@@ -27,9 +27,6 @@ fold."""
 FEWEST_RUNS = 2
 """A split that holds out fewer runs is not used: its error would be that of one run. With one run
 added at a new largest size, the intervals of a table shrank fivefold and held 3 of 23 points."""
-
-FOLD_STARTS = 32
-"""Random starts of a fold in which other parameters are free than in the fit."""
 
 FEWEST_LEFT = {"ratio": 3, "learning_rate": 2}
 """Fewest values of an axis that must remain when its lowest or highest value is held out."""
@@ -119,7 +116,6 @@ def predict_held_out(
     folds: Sequence[Fold],
     fixed: Mapping[str, float],
     bounds: Mapping[str, tuple[float, float]],
-    seed: int,
 ) -> list[Array]:
     """Predictions of a law for the points of each fold, fitted without them.
 
@@ -143,8 +139,9 @@ def predict_held_out(
             groups.setdefault((limits[0].tobytes(), limits[1].tobytes()), []).append(number)
     for (low, high), members in groups.items():
         problem = replace(fitted.problem, lower=np.frombuffer(low), upper=np.frombuffer(high))
-        weights = np.stack([~folds[i].held[index] for i in members]).astype(float)
-        values = _refit(problem, fitted, weights, seed)
+        kept = np.stack([~folds[i].held[index] for i in members])
+        distinct_kept, same = np.unique(kept, axis=0, return_inverse=True)
+        values = _refit(problem, fitted, distinct_kept.astype(float))[same.ravel()]
         with np.errstate(over="ignore", invalid="ignore"):
             losses = evaluate(law, used.points, values, fitted.references)
         for row, number in enumerate(members):
@@ -153,12 +150,15 @@ def predict_held_out(
     return results
 
 
-def _refit(problem: Problem, fitted: LawFit, weights: Array, seed: int) -> Array:
-    """Parameters under each row of weights, shape (G, P), from the fit to all points if it fits."""
-    same = (problem.lower == fitted.lower) & (problem.upper == fitted.upper)
-    if same.all():
-        return refine(problem, np.concatenate([fitted.values[None], fitted.rivals[:1]]), weights)
-    return search(problem, weights, n_starts=FOLD_STARTS, seed=seed)[0]
+def _refit(problem: Problem, fitted: LawFit, weights: Array) -> Array:
+    """Parameters under each row of weights, shape (G, P), from the fit to all points.
+
+    A fold may leave one size, and then parameters in N are fixed. In 212 such folds of 12 tables 32
+    random starts took twice as long. They ended over 0.1 % lower in 20 folds, in two of these also
+    after as many iterations. No weight of a law changed with them, held-out errors by at most 2 %.
+    """
+    starts = np.concatenate([fitted.values[None], fitted.rivals[:1]])
+    return refine(problem, starts, weights)
 
 
 def size_parameters(law: Law) -> set[str]:

@@ -7,12 +7,13 @@ is recorded against the factor in compute that was bridged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.laws.fits.coverage import PHASES
 from dcpt.laws.fits.folds import Fold, predict_held_out
 from dcpt.laws.fits.stack import Stack
 from dcpt.laws.points.channel_data import ChannelData
@@ -65,44 +66,57 @@ def compute_of(points: Points) -> Array:
     return tokens if points.n_params is None else tokens * points.n_params
 
 
-def measure_horizon(
+def measure_horizons(
     data: ChannelData,
     fits: Mapping[str, LawFit],
-    stack: Stack,
-    annealed: bool,
+    stacks: Mapping[str, Stack],
     fixed: Mapping[str, float],
     bounds: Mapping[str, tuple[float, float]],
-    seed: int,
-) -> Horizon | None:
-    """Run the rolling-origin tests of a channel and phase.
+) -> dict[str, Horizon]:
+    """Run the rolling-origin tests of a channel.
+
+    A law is fitted once to the cheaper points of a test, also if it describes both phases.
 
     Args:
         data: The channel's points.
         fits: Fitted laws by name.
-        stack: Stack of the phase.
-        annealed: Whether the phase is ``annealed``.
+        stacks: Stack by phase.
         fixed: Parameters fixed at a value, by name.
         bounds: Bounds that replace a parameter's own, by name.
-        seed: Seed of random starts.
 
     Returns:
-        The errors; None if no law can be fitted to a cheaper part of the points.
+        The errors by phase; a phase is absent if no law of its stack can be fitted to a cheaper
+        part of the points.
     """
     compute = compute_of(data.points)
-    in_phase = (data.points.get("annealed") > 0) == annealed
     folds = [
         Fold("compute", f"above {cut:.3g}", compute > cut * (1 + SAME))
         for cut in _cuts(data.points, compute)
         if (compute <= cut).any()
     ]
-    if not folds:
-        return None
-    names = [name for name in stack.weights if name in fits]
-    held_out = {n: predict_held_out(fits[n], data, folds, fixed, bounds, seed) for n in names}
+    names = dict.fromkeys(n for stack in stacks.values() for n in stack.weights if n in fits)
+    held_out = {n: predict_held_out(fits[n], data, folds, fixed, bounds) for n in names}
+    tested = {
+        phase: _test_phase(data, folds, stack, PHASES[phase], held_out)
+        for phase, stack in stacks.items()
+    }
+    return {phase: horizon for phase, horizon in tested.items() if horizon is not None}
+
+
+def _test_phase(
+    data: ChannelData,
+    folds: Sequence[Fold],
+    stack: Stack,
+    annealed: bool,
+    held_out: Mapping[str, Sequence[Array]],
+) -> Horizon | None:
+    """Errors of a stack at the held-out points of a phase; None with too few points."""
+    compute = compute_of(data.points)
+    in_phase = (data.points.get("annealed") > 0) == annealed
     bridged, errors = [], []
     for number, fold in enumerate(folds):
         asked = fold.held & in_phase
-        predicted = {n: by_fold[number] for n, by_fold in held_out.items()}
+        predicted = {n: held_out[n][number] for n in stack.weights if n in held_out}
         able = {n: losses for n, losses in predicted.items() if np.isfinite(losses[asked]).any()}
         if able:
             losses = np.stack(list(able.values()))

@@ -135,14 +135,29 @@ def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> 
     Returns:
         Fitted coordinates, shape (G, S, P), ordered by objective within a group.
     """
-    law = problem.law
-    amplitude = np.array([p.role == "amplitude" for p in law.parameters])
     low, high = problem.to_theta(problem.lower), problem.to_theta(problem.upper)
     theta = low + (high - low) * np.random.default_rng(seed).random((n_starts, len(low)))
-    values = problem.to_values(theta)
+    result, objective = with_amplitudes(problem, theta, weights)
+    order = np.argsort(objective, axis=1)
+    ordered: Array = np.take_along_axis(result, order[:, :, None], axis=1)
+    return ordered
+
+
+def with_amplitudes(problem: Problem, theta: Array, weights: Array) -> tuple[Array, Array]:
+    """Replace the amplitudes of starts by their least-squares values in each group of weights.
+
+    Args:
+        problem: The problem.
+        theta: Fitted coordinates of S starts, shape (S, P); their amplitudes are ignored.
+        weights: Weights of the points, >= 0, shape (G, M).
+
+    Returns:
+        Fitted coordinates, shape (G, S, P), and their objectives, shape (G, S).
+    """
+    amplitude = np.array([p.role == "amplitude" for p in problem.law.parameters])
     # With sizes over many decades a start may overflow. Its objective is NaN, which sorts last.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        offset, factors = _split(problem, values)
+        offset, factors = _split(problem, problem.to_values(theta))
         offset, factors = offset / problem.losses, factors / problem.losses
         solved = _solve_amplitudes(
             factors, 1.0 - offset, weights, problem.lower[amplitude], problem.upper[amplitude]
@@ -151,9 +166,7 @@ def start_values(problem: Problem, weights: Array, n_starts: int, seed: int) -> 
         objective = _objective(np.log(np.maximum(shares, 1e-9)), weights[:, None], problem.delta)
     result = np.repeat(theta[None], len(weights), axis=0)
     result[:, :, amplitude] = solved
-    order = np.argsort(objective, axis=1)
-    ordered: Array = np.take_along_axis(result, order[:, :, None], axis=1)
-    return ordered
+    return result, objective
 
 
 def _split(problem: Problem, values: Array) -> tuple[Array, Array]:

@@ -12,7 +12,12 @@ from dcpt.errors import InputError
 from dcpt.laws.law import Law, References, evaluate
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import Points
-from dcpt.laws.solver.minimise import Problem, minimise, start_values
+from dcpt.laws.solver.minimise import (
+    Problem,
+    minimise,
+    start_values,
+    with_amplitudes,
+)
 from dcpt.laws.suitable import box, data_for, references_of, refusal
 
 Array = NDArray[np.float64]
@@ -164,15 +169,22 @@ def refine(problem: Problem, starts: Array, weights: Array) -> Array:
 
     Args:
         problem: The problem.
-        starts: Parameters, shape (K, P), natural units.
+        starts: Parameters, shape (K, P), natural units. If any lies outside the bounds, all are
+            moved into them and their amplitudes are solved anew.
         weights: Weights of the points, >= 0, shape (G, M).
 
     Returns:
         Parameters, shape (G, P), natural units.
     """
-    theta = np.tile(problem.to_theta(starts), (len(weights), 1))
+    inside = np.clip(starts, problem.lower, problem.upper)
+    theta = np.repeat(problem.to_theta(inside)[None], len(weights), axis=0)
+    if not np.array_equal(inside, starts):
+        theta = with_amplitudes(problem, theta[0], weights)[0]
     theta, score = minimise(
-        problem, theta, np.repeat(weights, len(starts), axis=0), POLISH_ITERATIONS
+        problem,
+        theta.reshape(-1, theta.shape[-1]),
+        np.repeat(weights, len(starts), axis=0),
+        POLISH_ITERATIONS,
     )
     best = score.reshape(len(weights), len(starts)).argmin(axis=1)
     return problem.to_values(theta[best + len(starts) * np.arange(len(weights))])
