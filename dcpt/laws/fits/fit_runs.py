@@ -16,11 +16,11 @@ from dcpt.laws.fits.channel_fit import ChannelFit, picks
 from dcpt.laws.fits.coverage import PHASES, what_was_seen
 from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refit
 from dcpt.laws.fits.folds import list_folds, predict_held_out, size_parameters
-from dcpt.laws.fits.horizon import measure_horizons
+from dcpt.laws.fits.horizon import Horizon, measure_horizons
 from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import find_run_off, flag_run_off
-from dcpt.laws.fits.stack import Candidate, compare_laws
+from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
 from dcpt.laws.fits.two_level_member import make_two_level
 from dcpt.laws.flags.design_flags import (
     flag_channels,
@@ -270,8 +270,22 @@ def _laws_by_channel(
 
 
 def _fit_channel(
-    data: ChannelData, laws: Sequence[Law], how: FitSettings, stream: int
+    data: ChannelData,
+    laws: Sequence[Law],
+    how: FitSettings,
+    stream: int,
+    near: ChannelFit | None = None,
 ) -> ChannelFit:
+    """Fit, compare, weight and bootstrap the laws of a channel.
+
+    Args:
+        data: The channel's points.
+        laws: The laws.
+        how: Settings of the fit.
+        stream: Number of the channel, for random numbers of its own.
+        near: A fit to nearly the same points, from which the laws start. No rolling-origin tests
+            are run then: those of that fit are shown.
+    """
     fits: dict[str, LawFit] = {}
     held_out: dict[str, list[Array]] = {}
     few = _few_points(data, how.seed)
@@ -280,7 +294,13 @@ def _fit_channel(
         if law.name not in LAWS:
             check_formula(law, data_for(law, data).points, how.fixed)
         fitted = fit_law(
-            law, data, fixed=how.fixed, bounds=how.bounds, delta=how.delta, seed=how.seed
+            law,
+            data,
+            fixed=how.fixed,
+            bounds=how.bounds,
+            delta=how.delta,
+            seed=how.seed,
+            near=None if near is None else near.members[law.name].values,
         )
         if not np.isfinite(fitted.objective):
             continue  # no start gives losses above 0 at every point
@@ -313,14 +333,19 @@ def _fit_channel(
         errors=draw_errors(len(ranks), how.seed, stream),
         left_out=_left_out(data, fits),
         residuals=_residuals(fits),
-        horizons=measure_horizons(
-            few,
-            fits,
-            {phase: compared.whole for phase, compared in comparisons.items()},
-            how.fixed,
-            how.bounds,
-        ),
+        horizons={} if near is not None else _horizons(few, fits, comparisons, how),
     )
+
+
+def _horizons(
+    data: ChannelData,
+    fits: Mapping[str, LawFit],
+    comparisons: Mapping[str, Comparison],
+    how: FitSettings,
+) -> dict[str, Horizon]:
+    """Errors of rolling-origin tests by phase."""
+    stacks = {phase: compared.whole for phase, compared in comparisons.items()}
+    return measure_horizons(data, fits, stacks, how.fixed, how.bounds)
 
 
 def _fit_without(
@@ -343,7 +368,7 @@ def _fit_without(
         ]
         if not laws:
             return None
-        others[channel] = _fit_channel(rest, laws, few, stream)
+        others[channel] = _fit_channel(rest, laws, few, stream, near=fit)
         if others[channel].comparisons.keys() != fit.comparisons.keys():
             return None
     return WithoutRun(run, others)

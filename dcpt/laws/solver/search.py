@@ -240,6 +240,7 @@ def fit_law(
     bounds: Mapping[str, tuple[float, float]] | None = None,
     delta: float = 1e-3,
     seed: int = 0,
+    near: Array | None = None,
 ) -> LawFit:
     """Fit a law to a channel.
 
@@ -251,6 +252,8 @@ def fit_law(
         bounds: Bounds (low, high) that replace the law's own, natural units.
         delta: Threshold of the Huber loss, in log loss.
         seed: Seed of the starts.
+        near: Parameters, shape (P,), natural units, of a fit to nearly the same points. The fit
+            starts from them instead of at random.
 
     Returns:
         The law with its fitted parameters.
@@ -266,9 +269,13 @@ def fit_law(
     references = references_of(used.points)
     problem = Problem(law, used.points, used.losses, references, lower, upper, delta)
     weights = np.ones((1, len(used.losses)))
-    values, score, ends = search(
-        problem, weights, n_starts=n_starts, seed=seed, ranks=POLISHED_IN_FIT
-    )
+    if near is None:
+        values, score, ends = search(
+            problem, weights, n_starts=n_starts, seed=seed, ranks=POLISHED_IN_FIT
+        )
+    else:
+        values, score = _settle(problem, refine(problem, near[None], weights), weights)
+        ends = Ends(values[None], score[None])
     return LawFit(
         law=law,
         values=values[0],
