@@ -164,30 +164,32 @@ def search(
     return values, score, ends
 
 
-def refine(problem: Problem, starts: Array, weights: Array) -> Array:
+def refine(problem: Problem, starts: Array, weights: Array, new_bounds: bool = False) -> Array:
     """Fit a law for each group of weights, from starts that are near the answer.
 
     Args:
         problem: The problem.
-        starts: Parameters, shape (K, P), natural units. If any lies outside the bounds, all are
-            moved into them and their amplitudes are solved anew.
+        starts: Parameters, shape (K, P), natural units. They are moved into the bounds.
         weights: Weights of the points, >= 0, shape (G, M).
+        new_bounds: Whether the starts were fitted within other bounds. Then the same starts with
+            amplitudes solved anew are added: a start that was moved may give no loss above 0.
 
     Returns:
         Parameters, shape (G, P), natural units.
     """
-    inside = np.clip(starts, problem.lower, problem.upper)
-    theta = np.repeat(problem.to_theta(inside)[None], len(weights), axis=0)
-    if not np.array_equal(inside, starts):
-        theta = with_amplitudes(problem, theta[0], weights)[0]
+    inside = problem.to_theta(np.clip(starts, problem.lower, problem.upper))
+    theta = np.repeat(inside[None], len(weights), axis=0)
+    if new_bounds:
+        theta = np.concatenate([theta, with_amplitudes(problem, inside, weights)[0]], axis=1)
+    n_starts = theta.shape[1]
     theta, score = minimise(
         problem,
-        theta.reshape(-1, theta.shape[-1]),
-        np.repeat(weights, len(starts), axis=0),
+        theta.reshape(len(weights) * n_starts, -1),
+        np.repeat(weights, n_starts, axis=0),
         POLISH_ITERATIONS,
     )
-    best = score.reshape(len(weights), len(starts)).argmin(axis=1)
-    return problem.to_values(theta[best + len(starts) * np.arange(len(weights))])
+    best = score.reshape(len(weights), n_starts).argmin(axis=1)
+    return problem.to_values(theta[best + n_starts * np.arange(len(weights))])
 
 
 def _settle(problem: Problem, values: Array, weights: Array) -> tuple[Array, Array]:
@@ -274,7 +276,7 @@ def fit_law(
             problem, weights, n_starts=n_starts, seed=seed, ranks=POLISHED_IN_FIT
         )
     else:
-        values, score = _settle(problem, refine(problem, near[None], weights), weights)
+        values, score = _settle(problem, refine(problem, near[None], weights, True), weights)
         ends = Ends(values[None], score[None])
     return LawFit(
         law=law,
