@@ -1,4 +1,4 @@
-"""Runs over two GPUs train as runs on one, and go on with another number of GPUs."""
+"""Runs over two GPUs train as runs on one GPU, and go on with another number of GPUs."""
 
 from __future__ import annotations
 
@@ -63,13 +63,14 @@ def test_layouts_agree(medium: Made, tmp_path: Path, dtype: str) -> None:
         )
 
     train(at(), medium.study, device="cuda:0")
-    expected = points(medium, config)
+    expected, found = points(medium, config), {}
     for label, steps in {
-        "two GPUs": [(BOTH, at(), None)],
-        "two GPUs, micro-batches of 1, layers computed again": [
+        "two GPUs, sharded": [(BOTH, at(), None)],
+        "two GPUs, whole on each": [(BOTH, at(), None)],
+        "two GPUs, sharded, micro-batches of 1, layers computed again": [
             (BOTH, at(micro_batch_sequences=1, activation_checkpointing=True), None)
         ],
-        "two GPUs, then one, then two": [
+        "two GPUs, sharded, then one, then two": [
             (BOTH, at(), 6),
             (BOTH[:1], at(), 13),
             (BOTH, at(), None),
@@ -80,7 +81,9 @@ def test_layouts_agree(medium: Made, tmp_path: Path, dtype: str) -> None:
             if len(devices) == 1:
                 train(run, other.study, device=devices[0], stop_at_step=stop)
             else:
-                finish(train_over(run, other.study, devices, stop_at_step=stop))
-        found = points(other, config)
-        report(f"{dtype}, {label}", found, expected)
-        assert_close_points(found, expected, within=1e-3)
+                how = {"stop_at_step": stop, "always_shards": "sharded" in label}
+                finish(train_over(run, other.study, devices, **how))
+        found[label] = points(other, config)
+        report(f"{dtype}, {label}", found[label], expected)
+    for losses in found.values():
+        assert_close_points(losses, expected, within=1e-3)

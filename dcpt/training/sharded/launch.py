@@ -39,6 +39,7 @@ class _Job:
     devices: tuple[str, ...]
     stop_at_step: int | None
     note: str | None
+    always_shards: bool
     threads: int
     meeting_place: str
     parent: int
@@ -69,6 +70,7 @@ def train_over(
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
     note: str | None = None,
+    always_shards: bool = False,
 ) -> Iterator[int | None]:
     """Train a run over several devices, a process for each.
 
@@ -84,6 +86,7 @@ def train_over(
         stop_at_step: As in ``train``.
         must_stop: As in ``train_stepwise``.
         note: As in ``train_stepwise``.
+        always_shards: As in ``Ranks``.
 
     Raises:
         InputError: As ``train``.
@@ -98,6 +101,7 @@ def train_over(
             tuple(devices),
             stop_at_step,
             note,
+            always_shards,
             threads=max(1, torch.get_num_threads() // len(devices)),
             meeting_place=f"file://{folder}/meeting",
             parent=os.getpid(),
@@ -159,7 +163,8 @@ def _train_rank(job: _Job, index: int, links: _Links) -> None:
     end_with_parent(job.parent)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)  # a host's name may have no address
     torch.set_num_threads(job.threads)
-    ranks, device = Ranks(index, len(job.devices)), job.devices[index]
+    device = job.devices[index]
+    ranks = Ranks(index, len(job.devices), job.always_shards)
     with (
         (links.stacks / f"{index}.txt").open("w", encoding="utf-8") as stacks,
         join_ranks(ranks, device, job.meeting_place),

@@ -25,10 +25,12 @@ class Ranks:
     Attributes:
         index: Number of this process, from 0.
         count: Number of processes.
+        always_shards: Whether the model is sharded even where a device holds all of it.
     """
 
     index: int = 0
     count: int = 1
+    always_shards: bool = False
 
     @property
     def is_first(self) -> bool:
