@@ -25,6 +25,9 @@ from dcpt.training.recompute import Recompute
 Dtype = Literal["float32", "bfloat16"]
 Weights = dict[str, Tensor]
 
+STORED_LOGITS = 2**30
+"""Logits that an evaluation computes at a time where they are stored: 4 GiB in float32."""
+
 _forwards: dict[str, Forward] = {}
 
 
@@ -129,8 +132,22 @@ class Forward:
             The mean, a scalar to differentiate, and the losses in nats, shape (B, T), without
             gradient.
         """
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
         self._shell.train(training)
+        if self._head is None and not torch.is_grad_enabled():
+            return self._losses_in_parts(weights, tokens)
+        return self._losses(weights, tokens, checkpointing)
+
+    def _losses_in_parts(self, weights: Weights, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of an evaluation, whose batch is larger than that of a step may be."""
+        per_sequence = (tokens.shape[1] - 1) * self._shell.config.get_text_config().vocab_size
+        parts = torch.split(tokens, max(1, STORED_LOGITS // per_sequence))
+        losses = torch.cat([self._losses(weights, part, False)[1] for part in parts])
+        return losses.mean(), losses
+
+    def _losses(
+        self, weights: Weights, tokens: Tensor, checkpointing: bool
+    ) -> tuple[Tensor, Tensor]:
+        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
         hidden = self._hidden(weights, inputs, checkpointing).flatten(0, 1)
         if self._head is None:
             losses = functional.cross_entropy(hidden.float(), targets, reduction="none")

@@ -118,6 +118,22 @@ def test_concatenated_text_is_attended_without_a_mask(
     assert masks == [None] * 2
 
 
+def test_stored_logits_are_few_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS["logits are capped"]()
+    forward, weights = forward_of(model, "float32"), weights_of(model)
+    tokens = torch.randint(97, (5, 17))
+    expected = forward.losses(weights, tokens)
+    calls, call = [], forward._call
+    monkeypatch.setattr(
+        forward, "_call", lambda weights, ids: (calls.append(len(ids)), call(weights, ids))[1]
+    )
+    monkeypatch.setattr("dcpt.training.forward.STORED_LOGITS", 2 * 16 * 97)
+    with torch.no_grad():
+        found = forward.losses(weights, tokens)
+    assert calls == [2, 2, 1]
+    torch.testing.assert_close(found, tuple(x.detach() for x in expected))
+
+
 def test_models_of_one_shape_share_a_forward_pass() -> None:
     first_model, second_model = build_llama(ARCHITECTURE, seed=1), build_llama(ARCHITECTURE, seed=2)
     forward = forward_of(first_model, "float32")
