@@ -127,7 +127,7 @@ def fitted_to(device: str, config: RunConfig, study: Path, n_gpus: int = 1) -> R
         n_gpus: GPUs that share the run.
 
     Returns:
-        The run with both settings. The run's first steps show whether the estimate was right.
+        The run with both settings. The run's first step shows whether the estimate was right.
     """
     recorded = config.recorded
     is_set = None not in (recorded.micro_batch_sequences, recorded.activation_checkpointing)

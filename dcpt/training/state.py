@@ -221,6 +221,17 @@ def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.P
     return moments
 
 
+def allocate_moments(state: TrainingState) -> None:
+    """Allocate the moments that AdamW would allocate at the end of its first step, as zeros."""
+    for parameter in state.model.parameters():
+        if parameter not in state.optimizer.state:
+            state.optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
 def reset_moments(state: TrainingState) -> None:
     """Reset AdamW: its moments and step counts become zero."""
     for moments in state.optimizer.state.values():

@@ -13,7 +13,7 @@ from dcpt.runs.identity import Identity
 from dcpt.text.mixture import Batch
 from dcpt.training.compiling import compiled_on_cuda
 from dcpt.training.sharded.ranks import whole
-from dcpt.training.state import TrainingState
+from dcpt.training.state import TrainingState, allocate_moments
 
 FIRST_STEPS = 2
 """Steps before a graph is recorded: they compile, allocate, and choose kernels."""
@@ -31,6 +31,9 @@ class Step:
     graph, and each later step is a single launch. Steps whose sequence of kernels varies are not
     recorded: mixtures of experts, and dropout, whose noise depends on seed and step so that a
     resumed run draws the same noise; and steps of many micro-batches, whose passes are long.
+
+    Moments are allocated before the first step. So the first step needs as much memory as any
+    other, and if it finds too little, the weights have not changed yet.
 
     Args:
         state: Weights, moments, sums of losses by channel, and the step.
@@ -60,6 +63,7 @@ class Step:
         self._micro_batches_BT = torch.split(self._tokens_BT, micro_batch_sequences)
         self._graph: Any = None
         self._taken = 0
+        allocate_moments(state)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Train on a batch.

@@ -16,6 +16,9 @@ from test_resume import assert_same_weights, elsewhere
 from dcpt.runs.identity import RunConfig
 from dcpt.training.forward import Forward
 from dcpt.training.loop import train
+from dcpt.training.models import load_base
+from dcpt.training.state import start_state
+from dcpt.training.step import Step
 
 EVERY_STEP = tuple(range(1, 21))
 
@@ -151,6 +154,21 @@ def test_out_of_memory_again_says_what_to_set(
     error = made.folder(config).error()
     assert error is not None
     assert error["kind"] == "out_of_memory"
+
+
+def test_the_first_step_allocates_no_moments(made: Made) -> None:
+    """So a run that does not fit fails before it changes anything."""
+    config = made.trunk(4)
+    state = start_state(load_base(config, made.study), config.identity)
+    Step(state, config.identity, 4)
+    for parameter in state.model.parameters():
+        moments = state.optimizer.state[parameter]
+        assert {name: tuple(tensor.shape) for name, tensor in moments.items()} == {
+            "step": (),
+            "exp_avg": tuple(parameter.shape),
+            "exp_avg_sq": tuple(parameter.shape),
+        }
+        assert not any(tensor.any() for tensor in moments.values())
 
 
 def test_runs_side_by_side_keep_their_micro_batch(
