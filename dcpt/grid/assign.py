@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
-from dcpt.grid.slots import Slot
+from dcpt.grid.slots import SHARED_PARAMS, Slot
 from dcpt.grid.speeds import speed_on_h100
 
 COMPILE_S = 5.0
@@ -56,15 +56,16 @@ def has_room_for(place: Place, run: PlannedRun) -> bool:
     return len(place.busy_with) < place.slot.lanes_for(largest)
 
 
-def choose_place(run: PlannedRun, queue: RunQueue, places: Sequence[P]) -> P | None:
+def choose_place(run: PlannedRun, queue: RunQueue, places: Sequence[P], all_s: float) -> P | None:
     """Choose the worker for a run that is ready, None if it has to wait.
 
     Args:
         run: The run.
         queue: The runs of the call.
         places: The workers.
+        all_s: The queue's ``all_seconds_left``, the same for all runs that are ready.
     """
-    per_worker = queue.all_seconds_left() / len(places)
+    per_worker = all_s / len(places)
     fit = [
         place
         for place in places
@@ -117,6 +118,20 @@ def choose_move(queue: RunQueue, places: Sequence[P]) -> tuple[PlannedRun, P] | 
                 if before - after > gain:
                     best, gain = (run, place), before - after
     return best
+
+
+def choose_to_compile(queue: RunQueue, place: Place) -> PlannedRun | None:
+    """Choose a run whose model an idle worker compiles ahead of need; None if there is none.
+
+    A worker that compiles while it trains lets its other runs wait.
+    """
+    is_idle = place.slot.is_accelerator and len(place.slot.devices) == 1 and not place.busy_with
+    small = (
+        run
+        for run in queue.to_come()
+        if run.about_n_params not in place.sizes and 2 * run.about_n_params <= SHARED_PARAMS
+    )
+    return next(small, None) if is_idle else None
 
 
 def _delay_s(run: PlannedRun, added: PlannedRun, queue: RunQueue) -> float:

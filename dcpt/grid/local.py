@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError, Stopped
-from dcpt.grid.assign import Place, choose_group, choose_move, choose_place
-from dcpt.grid.messages import End, Progress, Ready, Release, Start, Stop
+from dcpt.grid.assign import Place, choose_group, choose_move, choose_place, choose_to_compile
+from dcpt.grid.messages import Compile, End, Progress, Ready, Release, Start, Stop
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
@@ -132,12 +132,12 @@ class LocalEngine:
     def _assign(self, queue: RunQueue, workers: list[_Worker]) -> None:
         """Send the runs that are ready to workers; move a run if a worker has nothing to do."""
         kept: list[_Worker] = []  # for a run that waits for several devices
-        ready = list(queue.ready())
+        ready, all_s = list(queue.ready()), queue.all_seconds_left()
         for run in ready:
             open_to = [worker for worker in workers if worker not in kept]
             if all(len(worker.busy_with) >= worker.slot.lanes for worker in open_to):
                 return
-            worker = choose_place(run, queue, open_to)
+            worker = choose_place(run, queue, open_to, all_s)
             if worker is not None and not self._send(run, worker, queue):
                 return  # the worker died: _collect replaces it
             if worker is None and run.n_devices > 1:
@@ -148,6 +148,16 @@ class LocalEngine:
             with suppress(OSError):
                 worker.connection.send(Release(moved.name))
                 queue.moving.add(moved.name)
+        self._compile_ahead(queue, workers)
+
+    def _compile_ahead(self, queue: RunQueue, workers: list[_Worker]) -> None:
+        """Let workers that have nothing to train compile a size that is still to come."""
+        for worker in workers:
+            run = choose_to_compile(queue, worker) if worker.is_ready else None
+            if run is not None:
+                with suppress(OSError):  # the worker died: _collect replaces it
+                    worker.connection.send(Compile(run.config.model_dump(mode="json")))
+                    worker.sizes.add(run.about_n_params)
 
     def _send(self, run: PlannedRun, worker: _Worker, queue: RunQueue) -> bool:
         """Send a run to a worker; returns False if the worker died."""

@@ -19,6 +19,17 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Compile:
+    """To a worker without runs: compile the model of a run that will be sent to some worker.
+
+    Attributes:
+        config: The run's configuration, as JSON holds it.
+    """
+
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Release:
     """To a worker: save this run and end it, since another worker takes it over.
 
@@ -65,5 +76,5 @@ class End:
     words: str = ""
 
 
-ToWorker = Start | Release | Stop
+ToWorker = Start | Compile | Release | Stop
 FromWorker = Ready | Progress | End

@@ -103,13 +103,13 @@ class RunQueue:
     def ready(self) -> Iterator[PlannedRun]:
         """The runs that can start now; first those with the longest chain of runs behind them."""
         now = time.monotonic()
-        for run in self._longest_first:
-            if (
-                run.name in self.pending
-                and self._can_start(run)
-                and now >= self.elsewhere.get(run.name, 0.0)
-            ):
+        for run in self.to_come():
+            if self._can_start(run) and now >= self.elsewhere.get(run.name, 0.0):
                 yield run
+
+    def to_come(self) -> Iterator[PlannedRun]:
+        """The runs that no worker trains; first those with the longest chain behind them."""
+        return (run for run in self._longest_first if run.name in self.pending)
 
     def _can_start(self, run: PlannedRun) -> bool:
         """Whether the states that the run starts from are on disk."""

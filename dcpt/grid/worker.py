@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from dcpt.grid.messages import End, FromWorker, Progress, Ready, Release, Start, Stop, ToWorker
+from dcpt.errors import InputError
+from dcpt.grid.messages import (
+    Compile,
+    End,
+    FromWorker,
+    Progress,
+    Ready,
+    Release,
+    Start,
+    Stop,
+    ToWorker,
+)
 from dcpt.grid.slots import Slot
 from dcpt.processes import STOP_SIGNALS, end_with_parent, ignore_signals
 from dcpt.runs.identity import RunConfig
@@ -72,7 +83,7 @@ def _train(connection: Connection, lanes: Lanes, slot: Slot) -> None:
         while not lanes.stopping and (not len(lanes) or connection.poll()):
             if not len(lanes):
                 WATCHDOG.pause()  # the next message may take hours
-            _follow(_receive(connection), lanes)
+            _follow(_receive(connection), lanes, slot)
         for ended in lanes.advance():
             _send(connection, End(ended.run, ended.state, ended.words))
             if ended.state == "failed" and slot.is_accelerator and len(slot.devices) == 1:
@@ -85,15 +96,27 @@ def _train(connection: Connection, lanes: Lanes, slot: Slot) -> None:
             reported, known = time.monotonic(), set(reached)
 
 
-def _follow(message: ToWorker, lanes: Lanes) -> None:
+def _follow(message: ToWorker, lanes: Lanes, slot: Slot) -> None:
     """Do what the engine says."""
     match message:
+        case Compile(config):
+            _compile(RunConfig.model_validate(config), lanes.study, slot.device)
         case Start(config):
             lanes.add(RunConfig.model_validate(config))
         case Release(run):
             lanes.release(run)
         case Stop():
             lanes.stop()
+
+
+def _compile(config: RunConfig, study: Path, device: str) -> None:
+    """Take a few steps of an untrained model, so that its code is compiled."""
+    from dcpt.training.timing import time_steps
+    from dcpt.training.watchdog import WATCHDOG
+
+    WATCHDOG.announce()
+    with suppress(InputError):  # it is reported when a run of this model starts
+        time_steps(config, study, device=device)
 
 
 def _receive(connection: Connection) -> ToWorker:

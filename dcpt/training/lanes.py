@@ -65,11 +65,12 @@ class Lanes:
         devices: The device that they train on, or several that each run is sharded over.
 
     Attributes:
+        study: The study's folder.
         stopping: Whether ``stop`` was called.
     """
 
     def __init__(self, study: Path, devices: Sequence[str]) -> None:
-        self._study, self._devices, self.stopping = study, devices, False
+        self.study, self._devices, self.stopping = study, devices, False
         self._released: set[str] = set()
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
@@ -123,7 +124,7 @@ class Lanes:
 
     def _train(self, config: RunConfig) -> Generator[int | None, None, Ended]:
         """Train a run under its lock, unless another process trains it."""
-        folder = RunFolder.of(config, self._study / "runs")
+        folder = RunFolder.of(config, self.study / "runs")
         try:
             with folder.lock() as mine:
                 if not mine:
@@ -156,13 +157,11 @@ class Lanes:
         """Train a run; yields the tokens that it has reached, None where they are not known."""
         must_stop = partial(self._must_stop, config)
         if len(self._devices) > 1:
-            yield from train_over(
-                config, self._study, self._devices, must_stop=must_stop, note=note
-            )
+            yield from train_over(config, self.study, self._devices, must_stop=must_stop, note=note)
         else:
             (device,) = self._devices
             yield from train_stepwise(
-                config, self._study, device=device, must_stop=must_stop, note=note
+                config, self.study, device=device, must_stop=must_stop, note=note
             )
 
     def _train_within_memory(self, config: RunConfig) -> Iterator[int | None]:
@@ -173,7 +172,7 @@ class Lanes:
         Raises:
             TrainingError: If memory does not suffice for the smaller passes either.
         """
-        note, config = None, fitted_to(self._devices[0], config, self._study, len(self._devices))
+        note, config = None, fitted_to(self._devices[0], config, self.study, len(self._devices))
         for is_last in (False, True):
             try:
                 yield from self._steps(config, note)

@@ -7,9 +7,10 @@ moved away or that takes it over stops for MOVE_S. A run alone on its GPU trains
 1.8M and 6 % slower at 91M than three side by side, as measured.
 
 Occupancy: tokens over the measured three-lane speed of their size, over GPUs x time after the first
-step. No schedule ends before all work is done at full speed, or before the longest chain of runs
-(base, trunk, branch) is done, each run alone on a GPU. The column "of bound" is the time of that
-bound over the simulated time.
+step. No schedule ends before all work is done at full speed, or before a base is trained alone on a
+GPU and then the longest chain behind it, or all runs behind it on all GPUs. The column "of bound"
+is the time of that bound over the simulated time; "idle" is the share of the time in which the
+worker with the least to do had no run.
 
 "before": runs with most parameters x tokens first, each to the worker with the fewest runs; a
 branch waits for the end of its trunk; no run moves.
@@ -30,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcpt.grid.assign import COMPILE_S, MOVE_S, Place, choose_move, choose_place
+from dcpt.grid.assign import COMPILE_S, MOVE_S, Place, choose_move, choose_place, choose_to_compile
 from dcpt.grid.planned import PlannedRun
-from dcpt.grid.queue import RunQueue, chain_seconds
+from dcpt.grid.queue import RunQueue, chain_seconds, seconds_behind
 from dcpt.grid.slots import GPU_LANES, Slot
 from dcpt.grid.speeds import speed_on_h100
 from dcpt.runs.identity import ChannelIdentity, Decay, Identity, Recorded, RunConfig
@@ -113,13 +114,15 @@ def make_run(
 
 
 def random_grid(chance: random.Random, n_gpus: int) -> list[PlannedRun]:
-    """A grid of one to four sizes; with many GPUs it has more trunks."""
-    sizes = chance.sample(SIZES, chance.randint(1, 4))
-    tokens = chance.choice([5e6, 10e6, 20e6, 40e6, 80e6])
-    most = 16 if n_gpus <= 8 else 100
-    trunks = {size: chance.randint(2, most) for size in sizes}
-    branches = [tokens * share for share in chance.choice([(), (0.25,), (0.25, 0.5)])]
-    return make_grid(trunks, tokens * chance.choice([1, 2, 4]), tokens, branches)
+    """A grid of one to four sizes that takes every GPU a minute or longer."""
+    while True:
+        sizes = chance.sample(SIZES, chance.randint(1, 4))
+        tokens = chance.choice([5e6, 10e6, 20e6, 40e6, 80e6])
+        trunks = {size: chance.randint(2, 16 if n_gpus <= 8 else 60) for size in sizes}
+        branches = [tokens * share for share in chance.choice([(), (0.25,), (0.25, 0.5)])]
+        grid = make_grid(trunks, tokens * chance.choice([1, 2, 4]), tokens, branches)
+        if sum(run.seconds for run in grid) >= 60 * n_gpus:
+            return grid
 
 
 class Simulation:
@@ -153,6 +156,8 @@ class Simulation:
 
     def _assign(self) -> None:
         for run in list(self.queue.ready()) if self.is_new else self._ready_before():
+            if all(len(place.busy_with) == GPU_LANES for place in self.places):
+                break
             place = self._choose(run)
             if place is not None:
                 self.queue.take(run)
@@ -169,10 +174,18 @@ class Simulation:
                 self.queue.end(run, "released")
                 self._block(place, MOVE_S / 2)
                 self._assign()
+        self._compile_ahead()
+
+    def _compile_ahead(self) -> None:
+        for place in self.places if self.is_new else ():
+            run = choose_to_compile(self.queue, place)
+            if run is not None and place.blocked_until <= self.now:
+                self._block(place, COMPILE_S)
+                place.sizes.add(run.about_n_params)
 
     def _choose(self, run: PlannedRun) -> SimulatedWorker | None:
         if self.is_new:
-            return choose_place(run, self.queue, self.places)
+            return choose_place(run, self.queue, self.places, self.queue.all_seconds_left())
         free = [p for p in self.places if len(p.busy_with) < p.slot.lanes_for(run.about_n_params)]
         return min(free, key=lambda place: len(place.busy_with), default=None)
 
@@ -228,14 +241,14 @@ class Simulation:
 
 
 def bound_s(runs: Sequence[PlannedRun], n_gpus: int) -> float:
-    """Seconds below which no schedule ends."""
-    alone = [slowdown(run.about_n_params, 1) * chain for run, chain in _chains(runs)]
-    return max(sum(run.seconds for run in runs) / n_gpus, *alone)
-
-
-def _chains(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, float]]:
-    chains = chain_seconds(runs)
-    return [(run, chains[run.identity_hash]) for run in runs if not run.needs]
+    """Seconds below which no schedule ends, without the time to compile and to start runs."""
+    chains, behind = chain_seconds(runs), seconds_behind(runs)
+    bounds = [sum(run.seconds for run in runs) / n_gpus]
+    for run in runs:
+        alone, key = slowdown(run.about_n_params, 1), run.identity_hash
+        after = max(alone * (chains[key] - run.seconds), behind[key] / n_gpus)
+        bounds.append(alone * run.seconds + after if not run.needs else 0.0)
+    return max(bounds)
 
 
 def measure(runs: list[PlannedRun], n_gpus: int, is_new: bool, folder: Path) -> dict[str, float]:

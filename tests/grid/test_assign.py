@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from run_configs import run_config
 
-from dcpt.grid.assign import Place, choose_group, choose_move, choose_place
+from dcpt.grid.assign import (
+    Place,
+    choose_group,
+    choose_move,
+    choose_place,
+    choose_to_compile,
+)
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue, chain_seconds
 from dcpt.grid.slots import Slot
@@ -35,6 +41,10 @@ def queue_of(folder: Path, *runs: PlannedRun) -> RunQueue:
 
 def gpus(n: int, *sizes: float) -> list[Place]:
     return [Place(slot=Slot((f"cuda:{i}",), lanes=3), sizes=set(sizes)) for i in range(n)]
+
+
+def place_of(run: PlannedRun, queue: RunQueue, places: list[Place]) -> Place | None:
+    return choose_place(run, queue, places, queue.all_seconds_left())
 
 
 def start(queue: RunQueue, run: PlannedRun, place: Place, reached: int = 10) -> None:
@@ -94,7 +104,7 @@ def test_a_run_goes_to_the_worker_with_the_least_work_left(tmp_path: Path) -> No
     start(queue, runs[0], places[0], 10)
     start(queue, runs[1], places[1], 9 * 10**7)
     start(queue, runs[2], places[1], 8 * 10**7)
-    assert choose_place(runs[3], queue, places) is places[1]  # Two runs, but less work.
+    assert place_of(runs[3], queue, places) is places[1]  # Two runs, but less work.
 
 
 def test_a_size_that_is_not_compiled_costs_time(tmp_path: Path) -> None:
@@ -102,11 +112,11 @@ def test_a_size_that_is_not_compiled_costs_time(tmp_path: Path) -> None:
     queue, places = queue_of(tmp_path, *runs), gpus(2)
     places[0].sizes.add(1e6)
     start(queue, runs[0], places[0], 99_000_000)
-    assert choose_place(runs[1], queue, places) is places[0]
+    assert place_of(runs[1], queue, places) is places[0]
     queue, places = queue_of(tmp_path, *runs), gpus(2)
     places[0].sizes.add(1e6)
     start(queue, runs[0], places[0])
-    assert choose_place(runs[1], queue, places) is places[1]
+    assert place_of(runs[1], queue, places) is places[1]
 
 
 def test_a_base_that_others_wait_for_keeps_its_device_to_itself(tmp_path: Path) -> None:
@@ -119,9 +129,9 @@ def test_a_base_that_others_wait_for_keeps_its_device_to_itself(tmp_path: Path) 
     queue, places = queue_of(tmp_path, base, *waiting, small), gpus(2, 1e6)
     start(queue, base, places[0])
     places[1].busy_with = {f"other {i}": trunk(20 + i) for i in range(3)}
-    assert choose_place(small, queue, places) is None
+    assert place_of(small, queue, places) is None
     places[1].busy_with.clear()
-    assert choose_place(small, queue, places) is places[1]
+    assert place_of(small, queue, places) is places[1]
 
 
 def test_a_run_moves_to_a_worker_that_has_none(tmp_path: Path) -> None:
@@ -163,12 +173,27 @@ def test_a_run_over_two_devices_takes_the_two_workers_with_the_least_work(tmp_pa
     runs = [trunk(seed, n_tokens=10**8) for seed in range(3)]
     wide = PlannedRun(run_config(n_tokens=10**8, seed=9), n_devices=2)
     queue, places = queue_of(tmp_path, *runs, wide), gpus(3, 1e6)
-    assert choose_place(wide, queue, places) is None
+    assert place_of(wide, queue, places) is None
     for run, place, reached in zip(runs, places, (10, 9 * 10**7, 8 * 10**7), strict=True):
         start(queue, run, place, reached)
     assert choose_group(wide, queue, places) == [places[1], places[2]]
     assert choose_group(wide, queue, places[:1]) == []
     both = Place(slot=Slot(("cuda:0", "cuda:1")))
-    assert choose_place(wide, queue, [*places, both]) is both
+    assert place_of(wide, queue, [*places, both]) is both
     queue.take(wide)
-    assert not any(choose_place(trunk(5), queue, [place]) for place in [both])
+    assert not any(place_of(trunk(5), queue, [place]) for place in [both])
+
+
+def test_an_idle_worker_compiles_the_size_of_the_longest_chain_to_come(tmp_path: Path) -> None:
+    base = trunk(0, 10**7, 29e6)
+    waiting = PlannedRun(run_config(n_tokens=10**8, seed=1), (base.identity_hash,), 29e6)
+    small, huge = trunk(2, 10**7, 1e6), trunk(3, 10**8, 7e9)
+    queue, (place, busy) = queue_of(tmp_path, base, waiting, small, huge), gpus(2)
+    start(queue, base, busy)
+    assert choose_to_compile(queue, busy) is None
+    assert choose_to_compile(queue, place) is waiting
+    place.sizes.add(29e6)
+    assert choose_to_compile(queue, place) is small
+    place.sizes.add(1e6)
+    assert choose_to_compile(queue, place) is None  # A model that fills the device compiles once.
+    assert choose_to_compile(queue, Place(slot=Slot())) is None
