@@ -37,6 +37,8 @@ RANK = (
     "minima_disagree",
     "constant_rate_losses",
     "phase_not_named",
+    "mix_not_read",
+    "mix_differs",
     "confounded",
     "learning_rate_at_edge",
     "learning_rate_by_rule",

@@ -31,6 +31,7 @@ from dcpt.laws.flags.design_flags import (
 )
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.law_flags import flag_law
+from dcpt.laws.flags.mix_flags import flag_mix
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law
 from dcpt.laws.menu import as_list, check_formula, laws_named, named_by_hand
@@ -145,6 +146,7 @@ def fit(
             [
                 *flag_units(runs),
                 *flag_settings(runs),
+                *flag_mix(runs),
                 *flag_channels(order),
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,

@@ -76,6 +76,17 @@ SENTENCES = {
         "{axes} changed together across the runs, so their effects cannot be separated. Add runs "
         "in which only one of them differs."
     ),
+    "mix_differs": (
+        "The mix of the general channels ({channels}) differs between runs, and no law reads it "
+        "(share_<channel>): laws know the share of domain text. Their answer is for the average "
+        "mix of the runs. To fit a single mix, give runs of other mixes a reason in the column "
+        "excluded."
+    ),
+    "mix_not_read": (
+        "The shares of {channels} differ between runs, and no law reads them (share_<channel>): "
+        "laws know the share of domain text, and the table has no column ratio. Add it; it equals "
+        "share_domain."
+    ),
     "epochs_follow_ratio": (
         "The {channel} text was repeated (more than two epochs) and its size is the same at every "
         "ratio, so the effects of repetition and ratio cannot be separated. Retrain one ratio with "

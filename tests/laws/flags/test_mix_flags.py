@@ -1,0 +1,50 @@
+"""Shares of single channels that no law reads are named."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from dcpt.laws.flags.mix_flags import flag_mix
+
+
+def table(en: list[float], **columns: object) -> pd.DataFrame:
+    """A run for each share of en in the general text, with half of domain text."""
+    frame = pd.DataFrame({"run": [f"r{i}" for i in range(len(en))], "n_tokens": 1e6, "ratio": 0.5})
+    frame["share_en"] = 0.5 * pd.Series(en)
+    frame["share_zh"] = 0.5 - frame["share_en"]
+    frame["share_domain"] = 0.5
+    return frame.assign(**columns)
+
+
+def test_runs_of_several_mixes_are_named() -> None:
+    (flag,) = flag_mix(table([0.2, 0.5, 0.8]))
+    assert flag.kind == "mix_differs"
+    assert "(en and zh)" in flag.sentence
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        table([0.5, 0.5, 0.52]),
+        table([0.2, 0.5], excluded=["another mix", None]),
+        table([0.2, 0.5]).drop(columns=["share_en", "share_zh"]),
+        table([0.5, 0.5], ratio=[0.2, 0.8], share_domain=[0.2, 0.8]),
+    ],
+    ids=["same", "excluded", "unknown", "the ratio alone"],
+)
+def test_runs_of_a_single_mix_are_not(runs: pd.DataFrame) -> None:
+    assert flag_mix(runs) == []
+
+
+def test_a_decay_with_its_own_mixture_does_not_count() -> None:
+    runs = pd.concat(
+        [table([0.5, 0.5], phase="constant"), table([0.9, 0.5], phase="annealed", n_tokens=2e6)]
+    )
+    assert flag_mix(runs) == []
+
+
+def test_a_table_without_ratio_names_the_column() -> None:
+    (flag,) = flag_mix(table([0.2, 0.5]).drop(columns="ratio"))
+    assert flag.kind == "mix_not_read"
+    assert "equals share_domain" in flag.sentence
