@@ -48,7 +48,7 @@ class Tracker(Protocol):
 class Wandb:
     """A run in W&B; offline runs are in the run's folder, below ``wandb``.
 
-    W&B keeps the first value of a step: values that a resumed run logs again are ignored.
+    W&B ignores values at steps before its last one, which a resumed run may log again.
     """
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
@@ -158,7 +158,11 @@ KINDS: dict[str, Callable[[RunConfig, RunFolder], Tracker]] = {
     "mlflow": MLflow,
     "trackio": Trackio,
 }
-"""How a run is opened, by the name in ``logging.trackers``; the name is that of the package."""
+"""How a run is opened, by the name in ``logging.trackers``; the name is that of the module."""
+
+_PACKAGES = {"mlflow": "mlflow-skinny sqlalchemy alembic"}
+"""What pip installs where that is not the module's name: ``mlflow`` itself would replace newer
+versions of pandas and pyarrow with older ones."""
 
 _FAILED: dict[str, str] = {}
 """Trackers that could not open a run in this process, and why: the runs after it do not wait."""
@@ -217,9 +221,10 @@ def check_installed(names: Sequence[str]) -> None:
     """
     missing = [name for name in names if not _is_installed(name)]
     if missing:
+        packages = " ".join(_PACKAGES.get(name, name) for name in missing)
         raise InputError(
             f"logging.trackers: {', '.join(missing)} cannot be imported; install what is missing "
-            f"with `pip install {' '.join(missing)}`, or remove the name from the study"
+            f"with `pip install {packages}`, or remove the name from the study"
         )
 
 

@@ -156,7 +156,10 @@ def test_a_missing_package_is_named_with_its_command(
 ) -> None:
     (tmp_path / "wandb").mkdir()  # a folder that W&B wrote is no package
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    for name in ("wandb", "mlflow"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     trackers.check_installed([])
     with pytest.raises(InputError, match=r"wandb cannot be imported.* `pip install wandb`"):
         trackers.check_installed(["wandb"])
+    with pytest.raises(InputError, match="`pip install mlflow-skinny sqlalchemy alembic`"):
+        trackers.check_installed(["mlflow"])
