@@ -30,6 +30,10 @@ from dcpt.processes import block_signals, note_signals
 from dcpt.runs.folders import ErrorKind, add_stacks, write_error
 from dcpt.study.folder import StudyFolder
 
+_PAUSE_S = 30.0
+"""Seconds between two looks at the workers after which this process itself was paused, by Ctrl-Z or
+a scheduler. Its workers were paused too, and their watchdogs fire when they go on."""
+
 _LEAVE_S = 5.0
 _SAVE_S = 10.0
 """Seconds that workers have to save their runs; Slurm kills 30 s after its SIGTERM."""
@@ -63,6 +67,7 @@ class LocalEngine:
         self.folder, self.slots = folder, list(slots)
         self.on_tick = on_tick or (lambda _: None)
         self._stacks, self._n_started = Path(), 0
+        self._looked, self._resumed = time.monotonic(), float("-inf")
 
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
         """Train all runs that are not done; a failed one does not stop the others.
@@ -204,6 +209,9 @@ class LocalEngine:
 
     def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
         """Receive the messages of the workers; replace workers that died."""
+        if time.monotonic() - self._looked > _PAUSE_S:
+            self._resumed = time.monotonic()
+        self._looked = time.monotonic()
         wait([worker.connection for worker in workers], timeout=0.2)
         for index, worker in enumerate(workers):
             if not self._receive(queue, worker):
@@ -235,10 +243,15 @@ class LocalEngine:
 
         Each run is retried once alone, which also shows which of several runs killed the process.
         A run whose process dies a second time fails. If the process ended because it made no
-        progress, each run's folder takes the stacks of its threads.
+        progress, each run's folder takes the stacks of its threads. After a pause of all processes
+        the runs just go on.
         """
+        was_paused = time.monotonic() - self._resumed < _PAUSE_S
         stacks = worker.stacks.read_text(encoding="utf-8") if worker.stacks.is_file() else ""
         for name, run in worker.busy_with.items():
+            if stacks and was_paused:
+                queue.end(run, "released")
+                continue
             if stacks:
                 add_stacks(queue.folders[name], stacks)
             if queue.is_done(run):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engines import Hanging, folders
 
+from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.pipeline.workspace import Workspace
 from dcpt.study.folder import StudyFolder
@@ -32,3 +33,16 @@ def test_a_run_that_makes_no_step_twice_fails(study: Path) -> None:
     assert error is not None
     assert error["kind"] == "hung"
     assert "wait_for_ever" in error["traceback"]
+
+
+def test_a_pause_of_all_processes_fails_no_run(study: Path) -> None:
+    runs = Workspace(study).planned
+    (study.parent / "hangs").write_text("2")
+
+    def pause(_: RunQueue) -> None:
+        engine._looked -= 1000  # As if this process had not run.
+
+    engine = Hanging(StudyFolder(study), [Slot()], pause)
+    outcome = engine.run(runs)
+    assert len(outcome.finished) == len(runs)
+    assert not list(study.parent.glob("runs/*/stacks.txt"))
