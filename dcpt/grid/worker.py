@@ -56,7 +56,7 @@ def work(connection: Connection, study: str, slot: Slot, parent: int, stacks: st
     from dcpt.training.watchdog import WATCHDOG
 
     torch.set_num_threads(slot.threads)
-    lanes = Lanes(Path(study), slot.devices)
+    lanes = Lanes(Path(study), slot.devices, slot.lanes_for)
     with open(stacks, "w", encoding="utf-8") as file:
         WATCHDOG.start(file, on_accelerator=slot.is_accelerator)
         _send(connection, Ready())

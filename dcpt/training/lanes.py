@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -63,14 +63,21 @@ class Lanes:
     Args:
         study: The study's folder.
         devices: The device that they train on, or several that each run is sharded over.
+        lanes_for: The number of runs that are trained side by side, by their parameters.
 
     Attributes:
         study: The study's folder.
         stopping: Whether ``stop`` was called.
     """
 
-    def __init__(self, study: Path, devices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        study: Path,
+        devices: Sequence[str],
+        lanes_for: Callable[[float], int] = lambda _: 1,
+    ) -> None:
         self.study, self._devices, self.stopping = study, devices, False
+        self._lanes_for = lanes_for
         self._released: set[str] = set()
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
@@ -172,7 +179,8 @@ class Lanes:
         Raises:
             TrainingError: If memory does not suffice for the smaller passes either.
         """
-        note, config = None, fitted_to(self._devices[0], config, self.study, len(self._devices))
+        device, n_gpus = self._devices[0], len(self._devices)
+        note, config = None, fitted_to(device, config, self.study, n_gpus, self._lanes_for)
         for is_last in (False, True):
             try:
                 yield from self._steps(config, note)

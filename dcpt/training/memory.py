@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -117,7 +118,13 @@ def estimate_memory(
     )
 
 
-def fitted_to(device: str, config: RunConfig, study: Path, n_gpus: int = 1) -> RunConfig:
+def fitted_to(
+    device: str,
+    config: RunConfig,
+    study: Path,
+    n_gpus: int = 1,
+    lanes_for: Callable[[float], int] = lambda _: 1,
+) -> RunConfig:
     """Choose the micro-batch and activation checkpointing where a run leaves them open.
 
     Args:
@@ -125,6 +132,8 @@ def fitted_to(device: str, config: RunConfig, study: Path, n_gpus: int = 1) -> R
         config: The run; its base must be planned, not trained.
         study: The study's folder.
         n_gpus: GPUs that share the run.
+        lanes_for: The number of runs that share a GPU, by their parameters; each has a part of the
+            memory.
 
     Returns:
         The run with both settings. The run's first step shows whether the estimate was right.
@@ -135,7 +144,7 @@ def fitted_to(device: str, config: RunConfig, study: Path, n_gpus: int = 1) -> R
         return config
     shape = build_untrained(config, study, "meta").config
     n_bytes = torch.cuda.get_device_properties(device).total_memory
-    return choose_passes(config, shape, n_bytes, n_gpus)
+    return choose_passes(config, shape, n_bytes // lanes_for(count_from_config(shape)), n_gpus)
 
 
 def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) -> RunConfig:

@@ -92,7 +92,7 @@ def time_steps(
     Raises:
         InputError: If the shape of the base is unknown, or the model does not fit into memory.
     """
-    config, began = fitted_to(device, config, study), time.monotonic()
+    config, began = fitted_to(device, config, study, 1, lambda _: lanes), time.monotonic()
     identity = config.identity
     on_cpu = device == "cpu"  # where nothing is compiled or asynchronous
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from made_runs import Made
 from run_configs import run_config
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
@@ -16,7 +18,9 @@ from dcpt.training.memory import (
     count_from_config,
     estimate_memory,
     fewest_gpus,
+    fitted_to,
 )
+from dcpt.training.models import load_base
 
 
 def qwen(**fields: Any) -> Qwen2Config:
@@ -152,6 +156,28 @@ def test_what_a_study_sets_is_not_chosen() -> None:
     n, checkpointing = chosen(run_of(128, 4096, activation_checkpointing=True), shape, 80)
     assert checkpointing
     assert n > chosen(run_of(128, 4096), shape, 80)[0]
+
+
+def test_runs_side_by_side_share_the_memory(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, n_params = [], []
+
+    def noted(config: RunConfig, _: Any, n_bytes: int, n_gpus: int) -> RunConfig:
+        seen.append((n_bytes, n_gpus))
+        return config
+
+    def lanes_for(n: float) -> int:
+        n_params.append(n)
+        return 3
+
+    gpu = SimpleNamespace(total_memory=90)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    monkeypatch.setattr("dcpt.training.memory.choose_passes", noted)
+    config = made.trunk(4)
+    fitted_to("cuda:0", config, made.study, 2)
+    fitted_to("cuda:0", config, made.study, 1, lanes_for)
+    assert seen == [(90, 2), (30, 1)]
+    assert n_params == [sum(p.numel() for p in load_base(config, made.study).parameters())]
+    assert fitted_to("cpu", config, made.study) is config
 
 
 def test_several_gpus_hold_the_whole_state_where_it_fits() -> None:
