@@ -35,7 +35,7 @@ def push(
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
-    """Send a fit, its runs table, the report and a card to a hub repository.
+    """Send a fit, its runs, the report and a card to a hub.
 
     It shows what will be sent and asks first. Texts and run folders are never sent.
 
