@@ -19,10 +19,11 @@ from dcpt.grid.speeds import speed_on_h100
 
 COMPILE_S = 5.0
 """Seconds that a worker on an accelerator needs before the first step of a size that it has not
-trained yet, between the measured 5 s with a warm compile cache and 12 to 23 s with a cold one."""
+trained yet: an estimate for a warm compile cache. With a cold one an H100 took 12 to 23 s
+(``experiments/benchmarks/train.md``)."""
 
 MOVE_S = 5.0
-"""Seconds to save a run in training and to go on with it in another worker."""
+"""Seconds to save a run in training and to go on with it in another worker: an estimate."""
 
 
 @dataclass(kw_only=True, eq=False)

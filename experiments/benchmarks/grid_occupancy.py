@@ -2,8 +2,8 @@
 
 Discrete events: the engine's own queue and assignment, with workers that train at the measured
 speeds of an H100 (``dcpt/grid/speeds.py``, ``train.md``). A worker that starts a run trains nothing
-for a second, and for COMPILE_S more if it has not trained that size yet; a worker whose run is
-moved away or that takes it over stops for MOVE_S. A run alone on its GPU trains 13 % slower at
+for START_S, and for COMPILE_S more if it has not trained that size yet; a worker whose run is
+moved away stops for half of MOVE_S. A run alone on its GPU trains 13 % slower at
 1.8M and 6 % slower at 91M than three side by side, as measured.
 
 Occupancy: tokens over the measured three-lane speed of their size, over GPUs x time after the first
@@ -16,7 +16,7 @@ worker with the least to do had no run.
 branch waits for the end of its trunk; no run moves.
 
     python experiments/benchmarks/grid_occupancy.py              # the grid of 108 runs; seconds
-    python experiments/benchmarks/grid_occupancy.py --random 3000  # and random grids; ~10 minutes
+    python experiments/benchmarks/grid_occupancy.py --random 600  # and random grids; 13 minutes
 
 Result in ``grid_occupancy.md``.
 """
