@@ -29,6 +29,9 @@ _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _POLL_S = 0.2
 """Seconds between two looks at the processes."""
 
+_MOST_LETTERS = 8000
+"""Letters of an error that are passed on: a pipe takes 64 kB before somebody reads it."""
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -183,9 +186,11 @@ def _train_rank(job: _Job, index: int, links: _Links) -> None:
                 WATCHDOG.note_step()
                 if ranks.is_first:
                     links.reached.value = n_tokens
+            ranks.gather(None)  # no process leaves before the first has written the result
         except Exception as error:
-            words = str(error) or type(error).__name__
-            links.failures.put((kind_of(error), words, traceback.format_exc()))
+            words = str(error)[:_MOST_LETTERS] or type(error).__name__
+            trace = traceback.format_exc()[-_MOST_LETTERS:]
+            links.failures.put((kind_of(error), words, trace))
             # The others may never answer, so the group is not closed; they are ended from outside.
             os._exit(1)
         WATCHDOG.pause()
