@@ -115,6 +115,28 @@ def test_stopped_runs_are_saved_where_they_are(made: Made, other: Made) -> None:
         assert_same_weights(made.folder(config).state(n), other.folder(config).state(n))
 
 
+def test_a_released_run_goes_on_elsewhere_and_the_others_stay(made: Made, other: Made) -> None:
+    moved, stays = made.trunk(12, points=(5,)), made.trunk(12, seed=5)
+    lanes, there = Lanes(made.study, ["cpu"]), Lanes(made.study, ["cpu"])
+    lanes.add(moved)
+    lanes.add(stays)
+    for _ in range(3):
+        assert lanes.advance() == []
+    assert lanes.reached() == {config.name: 3 * BATCH_TOKENS for config in (moved, stays)}
+    lanes.release(moved.name)
+    lanes.release("a run that ended")
+    assert [(e.run, e.state) for e in lanes.advance()] == [(moved.name, "released")]
+    assert len(lanes) == 1
+    assert read_step(made.folder(moved).checkpoint) == 3
+    there.add(moved)
+    while len(there):
+        there.advance()
+    train(moved, other.study)
+    assert points_of(made.folder(moved)) == points_of(other.folder(moved))
+    lanes.add(moved)  # It may come back.
+    assert [(e.run, e.state) for e in lanes.advance()] == [(moved.name, "finished")]
+
+
 def test_a_run_at_its_end_finishes_though_it_is_asked_to_stop(made: Made) -> None:
     config, lanes = made.trunk(2), Lanes(made.study, ["cpu"])
     lanes.add(config)
