@@ -34,12 +34,14 @@ SPLIT_HEADS = {
     "outer_ratios": "outer ratio",
     "learning_rate": "rate",
     "outer_rates": "outer rate",
+    "mixtures": "mixture",
 }
 LEGEND = (
     "RMSE on held-out points: the largest size, the last third of the token counts, single ratios "
-    "and learning rates inside the grid, and the lowest and highest of each. * marks the best "
-    "single law; weights are those of the stack of all laws. An empty cell means that the law "
-    "cannot be tested on this split; if other laws can, its weight is 0."
+    "and learning rates inside the grid, the lowest and highest of each, and quarters of the runs "
+    "where each has a mixture of its own. * marks the best single law; weights are those of the "
+    "stack of all laws. An empty cell means that the law cannot be tested on this split; if other "
+    "laws can, its weight is 0."
 )
 
 

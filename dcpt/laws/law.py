@@ -119,6 +119,8 @@ class Law:
         one_value: Fields that must have the same value in all points because the formula ignores
             them.
         holds_on: Ranges outside which points are not fitted and predictions are refused.
+        sources: Names of the sources whose shares the formula reads, in the order of the columns of
+            ``source_shares``; empty for a law of the share of domain text.
 
     Examples:
         >>> irreducible = dcpt.Parameter("E", "amplitude", 0.5, 5.0, "nats", "log", "floor")
@@ -149,6 +151,7 @@ class Law:
     axes: Mapping[str, int] = field(default_factory=dict)
     one_value: tuple[str, ...] = ()
     holds_on: tuple[Range, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def amplitudes(self) -> tuple[str, ...]:

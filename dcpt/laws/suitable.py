@@ -11,7 +11,7 @@ from dcpt.errors import InputError
 from dcpt.laws.law import Law, References
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.rate_rule import rule_of
-from dcpt.laws.points.record import Points, distinct, known
+from dcpt.laws.points.record import Points, distinct, has_mixtures, known
 
 Array = NDArray[np.float64]
 
@@ -23,6 +23,7 @@ COLUMNS = {
     "epochs": "unique_tokens_<channel>",
     "lr_area": "learning_rate with batch_tokens and warmup_tokens (or lr_area, or a schedule)",
     "anneal_area": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
+    "source_shares": "share_<channel> of every source",
     "drop_sizes": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
     "base_loss_general": (
         "the general side's loss at D = 0 (a row for every run or base_loss_<general channel>; "
@@ -146,6 +147,8 @@ def _axis_refusal(law: Law, points: Points, ignore: frozenset[str]) -> str | Non
                 f"it describes a single {_axis_name(name)} and the table has {len(values)} "
                 f"({_list_values(name, values)})"
             )
+    if "ratio" in law.one_value and has_mixtures(points):
+        return "it describes a single mixture of sources and the runs differ in theirs"
     for axis, fewest in law.axes.items():
         if axis in ignore:
             continue

@@ -23,6 +23,7 @@ _SPLIT_WORDS = {
     "outer_ratios": "outer shares",
     "learning_rate": "learning rates",
     "outer_rates": "outer rates",
+    "mixtures": "mixtures",
 }
 
 

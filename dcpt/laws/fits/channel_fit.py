@@ -209,6 +209,8 @@ class ChannelFit:
         inner = [e for s, e in stack.unit_errors.items() if s in ("ratios", "learning_rate")]
         among = INNER_ERROR * float(np.sqrt(np.mean(np.square(inner)))) if inner else 0.0
         square = (max(self._residual(points), among) * grown) ** 2
+        # A mixture that is asked for is none of the runs', as those held out are none of the rest.
+        square += (stack.unit_errors.get("mixtures", 0.0) * grown) ** 2
         for split, axis in AXES.items():
             steps = self.seen.remoteness(points, split, phase)
             is_slope = split == "longest_d" and self.side == "domain"

@@ -31,7 +31,7 @@ AXES = {
     "learning_rate": "learning_rate",
     "outer_rates": "learning_rate",
 }
-"""The axis along which each split holds points out."""
+"""The axis along which each split holds points out; mixtures of sources have none."""
 
 OUTER = {"outer_ratios": "ratios", "outer_rates": "learning_rate"}
 """Splits that hold out the lowest and the highest value of an axis, and those of the values
@@ -157,6 +157,8 @@ def _values(points: Points) -> dict[str, tuple[float, ...]]:
 def _steps(points: Points, folds: Sequence[Fold]) -> dict[str, float]:
     squares: dict[str, list[Array]] = {}
     for fold in folds:
+        if fold.split not in AXES:
+            continue
         kept = _values(points.take(~fold.held))
         around = Seen({"kept": kept}, {}, {}, {})
         away = around.distance(points.take(fold.held), AXES[fold.split], "kept")

@@ -28,6 +28,7 @@ from dcpt.laws.fits.two_level_files import read_two_level, two_level_arrays, two
 from dcpt.laws.fits.two_level_member import TWO_LEVEL, TwoLevelMember
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.coordinates import NOTATION
+from dcpt.laws.formulas.sources import MANY_SOURCES, WEIGHT, many_sources
 from dcpt.laws.law import Law, References
 from dcpt.laws.menu import laws_named
 from dcpt.laws.points.rate_rule import RateRule
@@ -197,7 +198,6 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     """
     place = Path(folder)
     place = place.parent if place.name == "fit.json" else place
-    there = {**LAWS, **(laws_named(laws) if laws else {})}
     try:
         record = read_record(place / "fit.json", REMEDY)
         if record is None:
@@ -219,11 +219,22 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             draws = {name: arrays[name] for name in arrays.files}
+        there = {**LAWS, **_law_of_sources(record), **(laws_named(laws) if laws else {})}
         return _read_fit(record, draws, there, place)
     except InputError:
         raise
     except (BadZipFile, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _unreadable(place / "fit.json", f"{type(error).__name__}: {error}") from error
+
+
+def _law_of_sources(record: Mapping[str, Any]) -> dict[str, Law]:
+    """The law of the sources that a fit's table had, by name; empty if the fit has none."""
+    fitted = [channel["laws"].get(MANY_SOURCES) for channel in record["channels"].values()]
+    parameters = next((law["parameters"] for law in fitted if law is not None), None)
+    if parameters is None:
+        return {}
+    names = [p["name"] for p in parameters if p["name"].startswith(WEIGHT)]
+    return {MANY_SOURCES: many_sources([name.removeprefix(WEIGHT) for name in names])}
 
 
 def _unreadable(file: Path, reason: str) -> DamagedFileError:

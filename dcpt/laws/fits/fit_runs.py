@@ -33,9 +33,15 @@ from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.flags.mix_flags import flag_mix
 from dcpt.laws.formulas import LAWS
+from dcpt.laws.formulas.sources import MANY_SOURCES, many_sources
 from dcpt.laws.law import Law
 from dcpt.laws.menu import as_list, check_formula, laws_named, named_by_hand
-from dcpt.laws.points.channel_data import ChannelData, find_general_channel, points_from_table
+from dcpt.laws.points.channel_data import (
+    ChannelData,
+    find_general_channel,
+    points_from_table,
+    sources_of,
+)
 from dcpt.laws.points.rate_rule import rule_of
 from dcpt.laws.points.record import distinct
 from dcpt.laws.solver.search import LawFit, fit_law
@@ -113,7 +119,11 @@ def fit(
     runs, size_column = choose_sizes(checked, size_column)
     laws = laws_named(law)
     by_hand = named_by_hand(law, laws)
+    mix_flags = flag_mix(runs)
+    if mix_flags and "auto" in as_list(law):
+        laws = {**laws, MANY_SOURCES: many_sources(sources_of(runs))}
     check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
+    _check_sources(laws, sources_of(runs))
     data = _data_by_channel(runs, laws, channels, schedules)
     several = flag_evaluations(runs, list(data))
     weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
@@ -146,7 +156,7 @@ def fit(
             [
                 *flag_units(runs),
                 *flag_settings(runs),
-                *flag_mix(runs),
+                *mix_flags,
                 *flag_channels(order),
                 *flag_phase(runs, has_schedules=schedules is not None),
                 *several,
@@ -191,6 +201,17 @@ def _check_arguments(
         problems.append(f"delta is {delta!r}; it must be a number above 0 (inf is least squares)")
     if problems:
         raise InputError(problems)
+
+
+def _check_sources(laws: Mapping[str, Law], sources: tuple[str, ...]) -> None:
+    """Refuse a law of other sources than those of the table."""
+    for law in laws.values():
+        if law.sources not in ((), sources):
+            raise InputError(
+                f"law {law.name} reads the shares of {', '.join(law.sources)}, and the table has "
+                f"those of {', '.join(sources) or 'no channel'} (share_<channel>); make the law "
+                "for the sources of this table"
+            )
 
 
 @dataclass(frozen=True)

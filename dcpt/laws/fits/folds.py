@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dcpt.laws.law import Law, evaluate
 from dcpt.laws.points.channel_data import ChannelData
-from dcpt.laws.points.record import Points, distinct
+from dcpt.laws.points.record import Points, distinct, has_mixtures
 from dcpt.laws.solver.minimise import Problem
 from dcpt.laws.solver.search import LawFit, refine
 from dcpt.laws.suitable import box, refusal
@@ -18,7 +18,10 @@ from dcpt.laws.suitable import box, refusal
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SPLITS = ("largest_n", "longest_d", "ratios", "outer_ratios", "learning_rate", "outer_rates")
+SPLITS = (
+    *("largest_n", "longest_d", "ratios", "outer_ratios", "learning_rate", "outer_rates"),
+    "mixtures",
+)
 
 MOST_FOLDS = 3
 """Largest number of inner ratios, and of inner learning rates, that are held out, each in its own
@@ -27,6 +30,9 @@ fold."""
 FEWEST_RUNS = 2
 """A split that holds out fewer runs is not used: its error would be that of one run. With one run
 added at a new largest size, the intervals of a table shrank fivefold and held 3 of 23 points."""
+
+MIXTURE_FOLDS = 4
+"""Parts of the runs that are held out in turn where each has a mixture of its own."""
 
 FEWEST_LEFT = {"ratio": 3, "learning_rate": 2}
 """Fewest values of an axis that must remain when its lowest or highest value is held out."""
@@ -56,7 +62,7 @@ def list_folds(data: ChannelData) -> list[Fold]:
     Questions lie at larger sizes, at more tokens, and often at the edge of the shares and rates, so
     these are held out as well as shares and rates from inside the grid. No split rests on one run.
     """
-    folds = [*_largest_size(data), *_last_tokens(data)]
+    folds = [*_largest_size(data), *_last_tokens(data), *_mixtures(data)]
     for name, inner, outer in (
         ("ratio", "ratios", "outer_ratios"),
         ("learning_rate", "learning_rate", "outer_rates"),
@@ -108,6 +114,18 @@ def _last_tokens(data: ChannelData) -> list[Fold]:
         if _n_runs(data, held) >= FEWEST_RUNS:
             return [Fold("longest_d", f"n_tokens > {cut:.4g}", held)]
     return []
+
+
+def _mixtures(data: ChannelData) -> list[Fold]:
+    """Random parts of the runs, where they have mixtures of sources and no share of domain text."""
+    runs = np.unique(data.runs)
+    if not has_mixtures(data.points) or len(runs) < FEWEST_RUNS * MIXTURE_FOLDS:
+        return []
+    part = np.random.default_rng(0).permutation(len(runs)) % MIXTURE_FOLDS
+    return [
+        Fold("mixtures", f"part {k + 1} of the runs", np.isin(data.runs, runs[part == k]))
+        for k in range(MIXTURE_FOLDS)
+    ]
 
 
 def predict_held_out(

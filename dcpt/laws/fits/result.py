@@ -206,6 +206,7 @@ class Fit:
                 of decisions.
             schedules: The schedules named in the column ``schedule``.
         """
+        laws = [member.law for member in self._channel(channel).members.values()]
         return ask_points(
             self._with_total(frame),
             channel,
@@ -214,10 +215,8 @@ class Fit:
             {"warmup_tokens": self.warmup_tokens, "batch_tokens": self.batch_tokens},
             self.phase_for_decisions,
             schedules,
-            with_history=any(
-                not HISTORY.isdisjoint(member.law.needs)
-                for member in self._channel(channel).members.values()
-            ),
+            with_history=any(not HISTORY.isdisjoint(law.needs) for law in laws),
+            sources=next((law.sources for law in laws if law.sources), ()),
         )
 
     def _with_total(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -77,15 +77,15 @@ SENTENCES = {
         "in which only one of them differs."
     ),
     "mix_differs": (
-        "The mix of the general channels ({channels}) differs between runs, and no law reads it "
-        "(share_<channel>): laws know the share of domain text. Their answer is for the average "
-        "mix of the runs. To fit a single mix, give runs of other mixes a reason in the column "
-        "excluded."
+        "The mix of the general channels ({channels}) differs between runs, and laws know the "
+        "share of domain text; only many-sources reads share_<channel>. A recommendation is for "
+        "the average mix of the runs. To fit a single mix, give runs of other mixes a reason in "
+        "the column excluded."
     ),
     "mix_not_read": (
-        "The shares of {channels} differ between runs, and no law reads them (share_<channel>): "
-        "laws know the share of domain text, and the table has no column ratio. Add it; it equals "
-        "share_domain."
+        "The shares of {channels} differ between runs and the table has no column ratio, so only "
+        "the law many-sources knows them and no share of domain text can be recommended. Add the "
+        "column; it equals share_domain."
     ),
     "epochs_follow_ratio": (
         "The {channel} text was repeated (more than two epochs) and its size is the same at every "

@@ -1,4 +1,4 @@
-"""Warnings about shares of single channels, which no law reads: laws know the domain's share."""
+"""Warnings about shares of single channels: most laws know the share of domain text alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import pandas as pd
 
 from dcpt.flags import Flag
 from dcpt.laws.flags.kinds import make_flag
+from dcpt.laws.points.channel_data import SHARE
 from dcpt.table.channels import DOMAIN
-
-SHARE = "share_"
 
 SAME_MIX = 0.05
 """Shares of the general text that differ by at most this much between runs are one mix: measured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,9 @@ from dcpt.table.channels import DOMAIN, GENERAL_TOTAL, channels
 from dcpt.table.columns import base_channels_of
 from dcpt.table.rate_histories import read_history
 from dcpt.table.schedules import Schedule
+
+SHARE = "share_"
+"""Begins the columns of the shares of single channels in training."""
 
 WARMUPS_LEFT_OUT = 2.5
 """Points before this many warmup lengths are not fitted: their loss still shows the re-warming."""
@@ -207,9 +210,25 @@ def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Poi
     points = points_from_columns(column, channel, side_of(channel), phases)
     return replace(
         points,
+        source_shares=shares_of_sources(column, sources_of(table)),
         n_tokens=table["n_tokens"].to_numpy(dtype=float),
         base_loss=_unknown_as_none(own_base_loss),
     )
+
+
+def sources_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """The sources with a share of training in the table (``share_<channel>``), by name."""
+    names = [name for name in map(str, table.columns) if name.startswith(SHARE)]
+    return tuple(sorted(n.removeprefix(SHARE) for n in names if table[n].notna().any()))
+
+
+def shares_of_sources(column: Callable[[str], Array | None], names: Sequence[str]) -> Array | None:
+    """Shares of named sources, shape (M, J); None if a source has none, or there is no source."""
+    columns = [column(SHARE + name) for name in names]
+    known_columns = [values for values in columns if values is not None]
+    if not names or len(known_columns) < len(names):
+        return None
+    return np.stack(known_columns, axis=1)
 
 
 def points_from_columns(

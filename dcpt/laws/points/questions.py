@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
-from dcpt.laws.points.channel_data import base_losses, points_from_columns
+from dcpt.laws.points.channel_data import SHARE, base_losses, points_from_columns, shares_of_sources
 from dcpt.laws.points.record import Points
 from dcpt.table.cells import show
 from dcpt.table.columns import KIND_RULES, known_column
@@ -48,8 +48,9 @@ def frame_from_keywords(keywords: Mapping[str, Any]) -> pd.DataFrame:
         InputError: If a keyword is not a column of a prediction request, a value is not a number,
             or the lengths differ.
     """
-    allowed = (*FIELDS, *TEXTS, "base_loss", "base_loss_<channel>", "unique_tokens_<channel>")
-    families = ("base_loss_", "unique_tokens_")
+    of_channels = ("base_loss_<channel>", "unique_tokens_<channel>", "share_<channel>")
+    allowed = (*FIELDS, *TEXTS, "base_loss", *of_channels)
+    families = ("base_loss_", "unique_tokens_", SHARE)
     wrong = [name for name in keywords if name not in allowed and not name.startswith(families)]
     if wrong:
         raise InputError(f"predict does not know {', '.join(wrong)}; it takes {', '.join(allowed)}")
@@ -89,7 +90,7 @@ def check_question(frame: pd.DataFrame) -> None:
         try:
             if name == "phase":
                 _phases(frame, name)
-            elif name in FIELDS or name.startswith(("base_loss", "unique_tokens_")):
+            elif name in FIELDS or name.startswith(("base_loss", "unique_tokens_", SHARE)):
                 problems += _broken_rules(name, _numbers(frame, name))
             elif name.startswith("loss_"):
                 problems += _broken_rules(name, _numbers(frame[at_base], name))
@@ -155,6 +156,7 @@ def ask_points(
     phase: str,
     schedules: Mapping[str, Schedule] | None = None,
     with_history: bool = True,
+    sources: Sequence[str] = (),
 ) -> Points:
     """Convert a frame to the points of a channel.
 
@@ -170,6 +172,7 @@ def ask_points(
         schedules: Schedules by the names used in the column ``schedule``.
         with_history: Whether to compute the history of the learning rate. It is slow for a target
             with many steps, so it is computed only for laws that need it.
+        sources: Sources whose shares a law reads (columns ``share_<channel>``).
 
     Returns:
         M points.
@@ -193,7 +196,13 @@ def ask_points(
     general_base_loss = own_base_loss if general is None else _base_loss(frame, general)
     if general_base_loss is None and side == "general":
         general_base_loss = _numbers_if_given(frame, "base_loss")
-    points = replace(points, base_loss=own_base_loss, base_loss_general=general_base_loss)
+    shares = shares_of_sources(lambda name: _numbers_if_given(frame, name), sources)
+    points = replace(
+        points,
+        base_loss=own_base_loss,
+        base_loss_general=general_base_loss,
+        source_shares=shares,
+    )
     if schedules is None and "schedule" in frame.columns and frame["schedule"].notna().any():
         raise InputError(
             f"schedule {frame['schedule'].dropna().iloc[0]!r} is named and no file of schedules is "

@@ -44,6 +44,8 @@ class Points:
         lr_area: S1, the sum of learning rates over the steps so far.
         anneal_area: S2 of arXiv 2408.11029: the sum of the drops so far, each of which decays with
             the steps since.
+        source_shares: Share of each of J sources of text in training (columns share_<channel>, in
+            the order of their names), shape (M, J).
         drop_sizes: Learning rate before a drop minus the rate after it, shape (M, J).
         drop_rates: Learning rate after the drop, shape (M, J).
         drop_areas: Sum of learning rates from the step of the drop to the point, both included,
@@ -64,6 +66,7 @@ class Points:
     unique_tokens: Array | None = None
     lr_area: Array | None = None
     anneal_area: Array | None = None
+    source_shares: Array | None = None
     drop_sizes: Array | None = None
     drop_rates: Array | None = None
     drop_areas: Array | None = None
@@ -117,7 +120,7 @@ class Points:
             name: Name of the field.
 
         Returns:
-            Shape (M,), or (M, J) for drops, in the unit of the field.
+            Shape (M,), or (M, J) for drops and shares of sources, in the unit of the field.
 
         Raises:
             InputError: If the field is missing.
@@ -149,6 +152,14 @@ def share_of(side: str, ratio: Array | None) -> Array | None:
 def annealed_of(phases: pd.Series) -> Array:
     """1.0 where a phase is ``annealed``, else 0.0, shape (M,)."""
     return np.asarray(phases == "annealed", dtype=np.float64)
+
+
+def has_mixtures(points: Points) -> bool:
+    """Whether points differ in the shares of their sources and have no share of domain text."""
+    if points.source_shares is None or points.ratio is not None:
+        return False
+    shares = points.source_shares[np.isfinite(points.source_shares).all(axis=1)]
+    return bool(np.ptp(shares, axis=0).max(initial=0.0) > SAME) if len(shares) else False
 
 
 def known(points: Points, needs: tuple[str, ...]) -> NDArray[np.bool_]:
