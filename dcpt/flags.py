@@ -37,7 +37,7 @@ RANK = (
     "minima_disagree",
     "constant_rate_losses",
     "phase_not_named",
-    "mix_not_read",
+    "mixtures_without_ratio",
     "mix_differs",
     "confounded",
     "learning_rate_at_edge",

@@ -263,6 +263,12 @@ def ask(fit: Fit, target: Target) -> Question:
 
 def _channels(fit: Fit) -> tuple[str, str]:
     """The channel that the limit is on, and the domain's."""
+    if any(flag.kind == "mixtures_without_ratio" for flag in fit.flags):
+        raise InputError(
+            "the runs have mixtures of their own and no share of domain text, so no share can be "
+            "recommended: fit a table with the column ratio, or ask the losses of a mixture with "
+            "fit.predict(share_<channel>=...)"
+        )
     if fit.domain_channel is None:
         raise InputError(
             f"the fit has no domain channel (channels: {', '.join(fit.channels)}): a share is "

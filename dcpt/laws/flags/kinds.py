@@ -82,7 +82,7 @@ SENTENCES = {
         "the average mix of the runs. To fit a single mix, give runs of other mixes a reason in "
         "the column excluded."
     ),
-    "mix_not_read": (
+    "mixtures_without_ratio": (
         "The shares of {channels} differ between runs and the table has no column ratio, so only "
         "the law many-sources knows them and no share of domain text can be recommended. Add the "
         "column; it equals share_domain."

@@ -41,4 +41,4 @@ def flag_mix(runs: pd.DataFrame) -> list[Flag]:
     names = [name.removeprefix(SHARE) for name in map(str, mix.columns)]
     more = len(names) - MOST_NAMED
     shown = names if more <= 0 else [*names[:MOST_NAMED], f"{more} more"]
-    return [make_flag("mix_differs" if has_ratio else "mix_not_read", channels=shown)]
+    return [make_flag("mix_differs" if has_ratio else "mixtures_without_ratio", channels=shown)]

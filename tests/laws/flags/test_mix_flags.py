@@ -46,5 +46,5 @@ def test_a_decay_with_its_own_mixture_does_not_count() -> None:
 
 def test_a_table_without_ratio_names_the_column() -> None:
     (flag,) = flag_mix(table([0.2, 0.5]).drop(columns="ratio"))
-    assert flag.kind == "mix_not_read"
+    assert flag.kind == "mixtures_without_ratio"
     assert "equals share_domain" in flag.sentence
