@@ -19,6 +19,14 @@ Place = Annotated[
     Path, typer.Argument(help="A study's YAML file, or a folder written by dcpt fit.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="With --dry-run: price the runs on GPUs that need not be here, as h100:8, h200 or "
+        "a100:4, from measured speeds.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

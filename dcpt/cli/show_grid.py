@@ -21,10 +21,9 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import GridStatus, RunStatus, seconds_left
-from dcpt.quantities import format_count, format_seconds
+from dcpt.quantities import format_seconds
 
 if TYPE_CHECKING:
-    from dcpt.grid.estimate import Estimate
     from dcpt.text.manifest import Prepared, SplitCounts
     from dcpt.text.near_duplicates.records import CleanText
 
@@ -220,41 +219,6 @@ def occupancy_words(outcome: Outcome) -> str | None:
             f"{outcome.occupancy:.0%} busy (100% is an H100 with three runs of a size side by side)"
         )
     return words
-
-
-def show_estimates(console: Console, estimates: Sequence[Estimate], n_workers: int) -> None:
-    """Print the estimated cost of every run, and of the whole grid."""
-    console.print(estimate_table(estimates))
-    console.print(estimate_words(estimates, n_workers))
-
-
-def estimate_table(estimates: Sequence[Estimate]) -> Table:
-    """The estimated cost of every run."""
-    rows = [
-        (
-            estimate.name,
-            format_count(estimate.n_params),
-            format_count(estimate.n_tokens),
-            f"{estimate.flops:.2e}",
-            f"{estimate.disk_bytes / 1e6:.1f} MB",
-            "done" if estimate.done else format_seconds(estimate.seconds),
-        )
-        for estimate in estimates
-    ]
-    return make_table("", ("run", "parameters", "tokens", "FLOPs", "disk", "time"), rows)
-
-
-def estimate_words(estimates: Sequence[Estimate], workers: int) -> str:
-    """The whole grid in estimate sentence."""
-    left = [estimate for estimate in estimates if not estimate.done]
-    seconds = sum(estimate.seconds for estimate in left) / workers
-    return (
-        f"{len(estimates)} runs, {len(estimates) - len(left)} done; left: "
-        f"{format_count(sum(estimate.n_tokens for estimate in left))} tokens, "
-        f"{sum(estimate.flops for estimate in left):.2e} FLOPs, "
-        f"{sum(estimate.disk_bytes for estimate in left) / 1e6:.1f} MB of disk, about "
-        f"{format_seconds(seconds)} with {workers} workers on this machine"
-    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpt.cli.options import Json, OwnLaws, StudyFile, Workers
+from dcpt.cli.options import Json, On, OwnLaws, StudyFile, Workers
 from dcpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def run_grid(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
     ] = False,
+    on: On = None,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
@@ -114,25 +115,28 @@ def run_grid(
 
     Runs that were interrupted continue. Runs that failed are tried again.
 
-    Example: dcpt run-grid study.yaml --dry-run
+    Example: dcpt run-grid study.yaml --dry-run --on h100:8
     """
     from dcpt.cli.console import as_json, note_all, note_damaged, open_console, print_line
-    from dcpt.cli.show_grid import occupancy_words, show_estimates, watch_grid
+    from dcpt.cli.show_cost import read_machine, show_cost
+    from dcpt.cli.show_grid import occupancy_words, watch_grid
     from dcpt.grid.planned import advise_on_sizes
     from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
-    from dcpt.pipeline.train import estimate_study, train_study
+    from dcpt.pipeline.cost import estimate_study
+    from dcpt.pipeline.train import train_study
     from dcpt.pipeline.workspace import Workspace
 
+    machine = read_machine(on, dry_run=dry_run, workers=workers)
     console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
     note_damaged(workspace.damaged)
     if dry_run:
         note_all(advise_on_sizes(workspace.planned))
-        estimates = estimate_study(workspace, slots[0])
+        cost = estimate_study(workspace, slots, machine)
         if json:
-            typer.echo(as_json([vars(estimate) for estimate in estimates]))
+            typer.echo(as_json([vars(run) for run in cost.runs]))
         else:
-            show_estimates(console, estimates, len(slots))
+            show_cost(console, cost)
         return
     with watch_grid(console, slots, "grid") as view:
         outcome = train_study(workspace, slots, on_tick=view.tick)
@@ -187,6 +191,7 @@ def verify(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
     ] = False,
+    on: On = None,
     workers: Workers = None,
     law: OwnLaws = None,
     json: Json = False,
@@ -196,19 +201,21 @@ def verify(
     Example: dcpt verify study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_damaged, open_console
-    from dcpt.cli.show_grid import show_estimates, watch_grid
+    from dcpt.cli.show_cost import read_machine, show_cost
+    from dcpt.cli.show_grid import watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.pipeline.verify import estimate_verification, verify_study
     from dcpt.pipeline.workspace import Workspace
 
+    machine = read_machine(on, dry_run=dry_run, workers=workers)
     console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
     note_damaged(workspace.damaged)
     if dry_run:
-        estimates = estimate_verification(workspace, slots[0])
+        cost = estimate_verification(workspace, slots, machine)
         if json:
-            typer.echo(as_json([vars(estimate) for estimate in estimates]))
+            typer.echo(as_json([vars(run) for run in cost.runs]))
         else:
-            show_estimates(console, estimates, len(slots))
+            show_cost(console, cost)
         return
     with watch_grid(console, slots, "verification") as view:
         checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())

@@ -1,4 +1,4 @@
-"""From text to trained runs: prepare, estimate, train, evaluate a base."""
+"""From text to trained runs: prepare, train, evaluate a base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from dcpt.runs.identity import Purpose
 from dcpt.study.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from dcpt.grid.estimate import Estimate
     from dcpt.grid.queue import Outcome, RunQueue
     from dcpt.grid.slots import Slot
     from dcpt.text.manifest import Prepared
@@ -97,13 +96,6 @@ def _resolve(path: str, folder: StudyFolder, must_exist: bool = True) -> str:
         return str(local)
     looks_local = "/" in path and local.parent.is_dir() and not Path(path).exists()
     return str(local) if looks_local else path
-
-
-def estimate_study(workspace: Workspace, slot: Slot) -> list[Estimate]:
-    """What every run of the study would cost on one worker of this machine."""
-    from dcpt.grid.estimate import estimate_runs
-
-    return estimate_runs(workspace.planned, workspace.folder, slot)
 
 
 def train_study(

@@ -14,9 +14,10 @@ from dcpt.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Recommendation, Verification
-    from dcpt.grid.estimate import Estimate
+    from dcpt.grid.machines import Machine
     from dcpt.grid.queue import Outcome
     from dcpt.grid.slots import Slot
+    from dcpt.pipeline.cost import GridCost
 
 
 def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[str, Trunk]:
@@ -52,20 +53,23 @@ def verification_trunks(workspace: Workspace, answer: Recommendation) -> dict[st
     return trunks
 
 
-def estimate_verification(workspace: Workspace, slot: Slot) -> list[Estimate]:
-    """What the runs that check the recommendation would cost on one worker of this machine.
+def estimate_verification(
+    workspace: Workspace, slots: Sequence[Slot], machine: Machine | None = None
+) -> GridCost:
+    """What the runs that check the recommendation would cost.
 
     Args:
         workspace: The study, with a recommendation.
-        slot: The device to time on.
+        slots: The workers of this machine; not used if a machine is given.
+        machine: GPUs that need not be there.
     """
     from dcpt.decide import read_recommendation
-    from dcpt.grid.estimate import estimate_runs
+    from dcpt.pipeline.cost import estimate_planned
 
     check_fit(workspace)
     trunks = verification_trunks(workspace, read_recommendation(workspace.fit_folder))
     planned = workspace.plan_trunks(list(trunks.values()), "verify")
-    return estimate_runs(planned, workspace.folder, slot)
+    return estimate_planned(workspace, planned, slots, machine)
 
 
 def verify_study(

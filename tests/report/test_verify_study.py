@@ -37,11 +37,11 @@ def estimated(monkeypatch: pytest.MonkeyPatch) -> list:
     """The runs that were estimated; nothing is timed."""
     runs: list = []
 
-    def estimate(planned, folder, slot):
+    def estimate(planned, folder, prices):
         runs.extend(planned)
         return [Estimate(run.config.name, 1, 10, 2.0, 3, 4.0, False) for run in planned]
 
-    monkeypatch.setattr("dcpt.grid.estimate.estimate_runs", estimate)
+    monkeypatch.setattr("dcpt.pipeline.cost.estimate_runs", estimate)
     return runs
 
 
