@@ -99,7 +99,7 @@ def _sources(cost: GridCost) -> list[str]:
         if len(used) > 1:
             shares += f" to {format_percent(used[-1])}"
         lines.append(
-            f"~ not measured on this GPU: {sizes}; extrapolated at {shares} of its "
+            f"~ not measured on this GPU: {sizes}; taken from others at {shares} of its "
             f"{cost.machine.gpu.flops / 1e12:g} TFLOP/s (6 N per token), a fourth less where "
             "layers are computed again"
         )

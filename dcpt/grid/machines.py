@@ -53,13 +53,14 @@ class Machine:
     def tokens_per_s(self, n_params: float) -> float:
         """Training speed of a GPU.
 
-        GPUs without measurements are as fast as an H100 in proportion to their FLOP/s.
+        Sizes that were measured on another GPU only are as fast in proportion to the FLOP/s.
         """
-        measured = SPEEDS.get(self.name)
-        if measured is not None:
-            return interpolate_speed(measured, n_params)
-        ratio = self.gpu.flops / GPUS["h100"].flops
-        return interpolate_speed(SPEEDS["h100"], n_params) * ratio
+        speeds = {
+            n: speed * self.gpu.flops / GPUS[other].flops
+            for other, measured in SPEEDS.items()
+            for n, speed in measured.items()
+        }
+        return interpolate_speed(speeds | SPEEDS.get(self.name, {}), n_params)
 
     def is_measured(self, n_params: float) -> bool:
         """Whether a size lies between those that were measured on this type of GPU."""

@@ -149,12 +149,14 @@ def test_options_that_do_not_go_together_end_with_code_2(
 
 
 def test_speeds_between_and_beyond_the_measured_sizes() -> None:
-    machine, speeds = Machine("h100", 1), SPEEDS["h100"]
-    largest = max(speeds)
-    for n_params, speed in speeds.items():
-        assert machine.tokens_per_s(n_params) == pytest.approx(speed)
-        assert machine.is_measured(n_params)
-    assert not machine.is_measured(2 * largest)
+    for name, speeds in SPEEDS.items():
+        machine = Machine(name, 1)
+        for n_params, speed in speeds.items():
+            assert machine.tokens_per_s(n_params) == pytest.approx(speed)
+            assert machine.is_measured(n_params)
+        assert not machine.is_measured(2 * max(speeds))
+    largest = max(n_params for speeds in SPEEDS.values() for n_params in speeds)
+    machine = Machine("h100", 1)
     assert machine.utilization(100 * largest) == pytest.approx(machine.utilization(largest))
 
 
