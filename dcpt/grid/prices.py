@@ -13,7 +13,7 @@ from dcpt.errors import InputError
 from dcpt.grid.estimate import Layout, Price, Prices
 from dcpt.grid.machines import GPUS, Machine
 from dcpt.grid.planned import PlannedRun
-from dcpt.grid.slots import SHARED_PARAMS, Slot
+from dcpt.grid.slots import GPU_LANES, SHARED_PARAMS, Slot
 from dcpt.quantities import format_count
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
@@ -109,6 +109,8 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
+    lanes = Slot(lanes=GPU_LANES).lanes_for(count_from_config(shape)) if n_gpus == 1 else 1
+    n_bytes //= lanes  # runs side by side share the memory
     fitted = choose_passes(config, shape, n_bytes, n_gpus)
     micro = min(fitted.micro_batch_sequences, -(-config.identity.batch_sequences // n_gpus))
     checkpointing = bool(fitted.recorded.activation_checkpointing)
