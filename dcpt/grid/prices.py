@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from dcpt.errors import InputError
 from dcpt.grid.estimate import Layout, Price, Prices
 from dcpt.grid.machines import GPUS, Machine
@@ -17,15 +15,6 @@ from dcpt.grid.slots import GPU_LANES, SHARED_PARAMS, Slot
 from dcpt.quantities import format_count
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
-from dcpt.training.memory import (
-    USABLE,
-    choose_passes,
-    count_from_config,
-    estimate_memory,
-    fewest_gpus,
-)
-from dcpt.training.models import build_untrained
-from dcpt.training.timing import time_steps
 
 EVALUATION_SPEED = 3.0
 """A forward pass computes a third of what a training step does."""
@@ -68,7 +57,9 @@ class TablePrices(Prices):
 
     def price(self, run: PlannedRun) -> Price:
         """The price of a size, by the speed in the table and the estimate of the memory."""
-        shape = build_untrained(run.config, self.folder.path, "meta").config
+        from dcpt.training.memory import count_from_config
+
+        shape = read_shape(run, self.folder)
         n_params = count_from_config(shape)
         layout, speed = self._lay_out(run, shape), self.machine.tokens_per_s(n_params)
         is_measured = self.machine.is_measured(n_params)
@@ -84,6 +75,8 @@ class TablePrices(Prices):
         )
 
     def _lay_out(self, run: PlannedRun, shape: Any) -> Layout:
+        from dcpt.training.memory import USABLE, fewest_gpus
+
         n_gpus, n_bytes = self.gpus_per_run, self.machine.gpu.n_bytes
         if n_gpus is None:
             most = self.machine.n_gpus if run.about_n_params > SHARED_PARAMS else 1
@@ -109,6 +102,8 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
+    from dcpt.training.memory import USABLE, choose_passes, count_from_config, estimate_memory
+
     lanes = Slot(lanes=GPU_LANES).lanes_for(count_from_config(shape)) if n_gpus == 1 else 1
     n_bytes //= lanes  # runs side by side share the memory
     fitted = choose_passes(config, shape, n_bytes, n_gpus)
@@ -147,7 +142,6 @@ class TimedPrices(Prices):
         self.slot, self.folder, self.gpus_per_run = slots[0], folder, gpus_per_run
         self.n_devices = len(slots)
         self.flops: float | None = None  # per second, of the largest size that was timed
-        torch.set_num_threads(self.slot.threads)
 
     @property
     def where(self) -> str:
@@ -156,8 +150,12 @@ class TimedPrices(Prices):
 
     def price(self, run: PlannedRun) -> Price:
         """The price of a size, from timed steps where they take no minutes."""
-        shape = build_untrained(run.config, self.folder.path, "meta").config
+        from dcpt.training.memory import count_from_config
+
+        shape = read_shape(run, self.folder)
         if self.slot.is_accelerator:
+            import torch
+
             n_bytes = torch.cuda.get_device_properties(self.slot.device).total_memory
             n_gpus = self._count_gpus(run, shape, n_bytes)
             if n_gpus > 1:
@@ -174,9 +172,11 @@ class TimedPrices(Prices):
 
     def check(self, run: PlannedRun) -> None:
         """Refuse a size whose state alone is larger than the memory of this machine."""
+        from dcpt.training.memory import count_from_config
+
         if self.slot.is_accelerator:
             return
-        n_params = count_from_config(build_untrained(run.config, self.folder.path, "meta").config)
+        n_params = count_from_config(read_shape(run, self.folder))
         needs, there = STATE_BYTES * n_params, memory_bytes()
         if there is not None and needs > there:
             raise InputError(
@@ -187,6 +187,11 @@ class TimedPrices(Prices):
             )
 
     def _time(self, run: PlannedRun, layout: Layout) -> Price:
+        import torch
+
+        from dcpt.training.timing import time_steps
+
+        torch.set_num_threads(self.slot.threads)
         device, identity = self.slot.device, run.config.identity
         if self.flops is None:  # the first call includes the start of torch
             time_steps(run.config, self.folder.path, device=device)
@@ -204,6 +209,8 @@ class TimedPrices(Prices):
         )
 
     def _count_gpus(self, run: PlannedRun, shape: Any, n_bytes: int) -> int:
+        from dcpt.training.memory import fewest_gpus
+
         if self.gpus_per_run is not None:
             return self.gpus_per_run
         most = self.n_devices if run.about_n_params > SHARED_PARAMS else 1
@@ -211,6 +218,8 @@ class TimedPrices(Prices):
 
     def _machine(self, run: PlannedRun) -> Machine:
         """The GPUs of this machine, as in the table."""
+        import torch
+
         name = torch.cuda.get_device_name(self.slot.device)
         known = next((gpu for gpu in GPUS if gpu in name.lower()), None)
         if known is None:
@@ -219,6 +228,13 @@ class TimedPrices(Prices):
                 f"is known of {name}; name a known GPU, such as --on h100:{self.n_devices}"
             )
         return Machine(known, self.n_devices)
+
+
+def read_shape(run: PlannedRun, folder: StudyFolder) -> Any:
+    """Configuration of a run's model (of ``transformers``), without its weights."""
+    from dcpt.training.models import build_untrained
+
+    return build_untrained(run.config, folder.path, "meta").config
 
 
 def memory_bytes() -> int | None:

@@ -106,7 +106,7 @@ def test_a_size_that_this_machine_cannot_hold_is_refused_before_any_is_timed(
     def time_steps(*_: object, **__: object) -> None:
         pytest.fail("a size was timed")
 
-    monkeypatch.setattr("dcpt.grid.prices.time_steps", time_steps)
+    monkeypatch.setattr("dcpt.training.timing.time_steps", time_steps)
     monkeypatch.setattr("dcpt.grid.prices.memory_bytes", lambda: 24 * 2**30)
     with pytest.raises(InputError, match=r"size 7B: .* take 108 GiB.*24 GiB; .*--on h100:8"):
         estimate_study(Workspace(large), [Slot()])
