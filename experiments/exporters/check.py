@@ -42,7 +42,7 @@ TOLERANCE = 0.005
 SUFFIXES = {"megatron": "", "olmo-core": ".npy"}
 """Ends of the paths of a source, where a trainer does not read JSON Lines."""
 
-SHORT = {"torchtitan": 64}
+SHORT = {"torchtitan": 16}
 """Tokens of a sequence where sequences are drawn and read slowly: only their number matters."""
 
 TRAINERS = sorted(file.stem for file in (HERE / "requirements").glob("*.txt"))
