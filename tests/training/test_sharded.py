@@ -52,6 +52,17 @@ def assert_close_runs(left: Made, right: Made, config: RunConfig, within: float 
     assert_close_points(found, expected, within=within)
 
 
+def report(what: str, found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Print the largest difference of losses (shown by ``pytest -s``)."""
+    worst = max(
+        abs(point[kind][name] - wanted[kind][name])
+        for point, wanted in zip(found, expected, strict=True)
+        for kind in ("loss", "train_loss")
+        for name in point[kind]
+    )
+    print(f"\n{what}: largest loss difference over 20 steps {worst:.2e}")
+
+
 @long
 @pytest.mark.parametrize(("dtype", "within"), [("float32", 1e-5), ("bfloat16", 1e-3)])
 def test_losses_and_model_are_those_of_a_single_process(
@@ -62,6 +73,9 @@ def test_losses_and_model_are_those_of_a_single_process(
     config = made.trunk(20, save_model=True, **how)
     train(config, made.study)
     finish(train_over(config, other.study, TWO))
+    report(
+        f"{dtype}, two processes", points_of(other.folder(config)), points_of(made.folder(config))
+    )
     assert_close_runs(made, other, config, within)
     models = [load_model(study.folder(config).model) for study in (made, other)]
     for name, tensor in models[0].state_dict().items():

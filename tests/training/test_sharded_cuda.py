@@ -10,7 +10,7 @@ import torch
 from made_runs import Made
 from test_micro_batches import EVERY_STEP, assert_close_points
 from test_resume import elsewhere
-from test_sharded import finish
+from test_sharded import finish, report
 
 from dcpt.runs.identity import Architecture
 from dcpt.training.loop import train
@@ -37,17 +37,6 @@ def medium(made: Made, tmp_path: Path) -> Made:
 
 def points(made: Made, config: Any) -> list[dict[str, Any]]:
     return made.folder(config).points()
-
-
-def report(what: str, found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """Print the largest difference of losses (shown by ``pytest -s``)."""
-    worst = max(
-        abs(point[kind][name] - wanted[kind][name])
-        for point, wanted in zip(found, expected, strict=True)
-        for kind in ("loss", "train_loss")
-        for name in point[kind]
-    )
-    print(f"\n{what}: largest loss difference over 20 steps {worst:.2e}")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
