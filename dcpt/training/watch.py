@@ -21,8 +21,7 @@ LOG_EVERY_S = 1.0
 """Seconds between two ``train`` lines."""
 
 LONGEST_BLIND_STEPS = 256
-"""Steps after which losses are read even within ``LOG_EVERY_S``, so that a NaN is noticed soon and
-few steps are queued on an accelerator."""
+"""Steps after which losses are read even within ``LOG_EVERY_S``, so that a NaN is noticed soon."""
 
 
 class TrainingError(RuntimeError):
