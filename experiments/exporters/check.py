@@ -139,8 +139,6 @@ NOT_CHECKED = """Not checked against the real package, or not to the end:
 
 - LLaMA-Factory 0.9.5: its reader took the file and loaded the sources. Five seeds of its sampler
   did not finish in 7 minutes on 2 cores of a crowded machine.
-- torchtitan 0.3.0: it built the data loader of the file and read from it. Five seeds did not finish
-  in 9 minutes there with longer sequences; those of `check.py` are shorter now, and were not tried.
 - ms-swift 4.6.0: its reader took the file and loaded the sources. The share was not measured.
 - axolotl 0.19.0: its data package imports numba and more, and was not installed. It has no weights:
   the file gives numbers of documents.
