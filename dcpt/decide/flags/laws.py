@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dcpt.decide.question import Question
 from dcpt.decide.records import Recommendation
 from dcpt.flags import Flag
-from dcpt.quantities import (
-    format_count,
-)
+from dcpt.quantities import format_count
 from dcpt.table.units import flag_base_loss
 
 
