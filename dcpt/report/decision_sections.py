@@ -251,7 +251,7 @@ def _frontier_picture(recommendation: Recommendation) -> Picture:
     roles = scale_roles(rates)
     finding = (
         "each line runs through all shares at one learning rate; lower and further left is better, "
-        "and the best pair is the lowest point left of the limit"
+        "and the recommended pair lies left of the limit by what its odds ask for"
     )
     return Picture(
         [

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dcpt.decide.records import Choice, Frontier, Recommendation, Verification, Verified
-from dcpt.decide.sentences import limit_binds
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.quantities import format_percent
 from dcpt.report.cells import channel_name, nats, percent, probability, rate, share_span, span
@@ -75,9 +74,6 @@ def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, st
     """The cells of a choice, for the terminal and the page."""
     general, domain = recommendation.general_channel, recommendation.domain_channel
     compared = choice.regret.value is not None and choice is not recommendation.best
-    within = "yes" if choice.within_limit else "no"
-    if choice is recommendation.best and limit_binds(recommendation):
-        within = "at the limit"
 
     def cell(channel: str, text: str) -> str:
         return BEYOND if channel in choice.beyond_laws else text
@@ -85,7 +81,7 @@ def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, st
     return {
         "domain share": percent(choice.ratio) + (OUTSIDE_MARK if choice.outside_runs else ""),
         "general rise": cell(general, nats(choice.general_rise.value, sign=True)),
-        "within limit": within,
+        "within limit": "yes" if choice.within_limit else "no",
         "chance of staying within the limit": probability(choice.probability),
         "domain loss": cell(domain, nats(choice.losses[domain].value)),
         "domain regret": nats(choice.regret.value, sign=True) if compared else "",

@@ -48,7 +48,7 @@ def test_a_limit_that_is_met_on_a_cliff_binds(on_a_cliff) -> None:
     assert best.general_rise.value < 0.03 * BASE_GENERAL - 1e-3
     assert limit_binds(on_a_cliff)
     assert "limit_does_not_bind" not in {flag.kind for flag in on_a_cliff.flags}
-    assert cells(choices_table(on_a_cliff))["recommended"]["within limit"] == "at the limit"
+    assert cells(choices_table(on_a_cliff))["recommended"]["within limit"] == "yes"
     assert "keeps the general loss below" in trade_off_section(on_a_cliff, {}).parts[2].caption
 
 
