@@ -19,6 +19,7 @@ from dcpt.cli.import_command import import_
 from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine
 from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
+from dcpt.cli.watch_command import watch
 from dcpt.errors import InputError, Stopped
 from dcpt.names import escape_controls
 from dcpt.processes import STOP_SIGNALS
@@ -104,6 +105,7 @@ COMMANDS = (
     next_runs,
     verify,
     refine,
+    watch,
     demo,
 )
 """The commands in the order of ``--help``."""

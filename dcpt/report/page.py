@@ -63,6 +63,7 @@ class Report:
         lead: The sentences below the answer.
         tiles: The most important numbers.
         sections: The sections, in order.
+        footer: The last line.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Report:
     lead: str
     tiles: list[Tile]
     sections: list[Section]
+    footer: str = "The same answer for programs is in report.json, as plain text in report.md."
 
 
 def write_report(
@@ -205,8 +207,13 @@ def how_made(fit: Fit) -> dict[str, str]:
     }
 
 
-def render_html(report: Report) -> str:
-    """The page as one HTML document without external references."""
+def render_html(report: Report, every_s: float | None = None) -> str:
+    """The page as one HTML document without external references.
+
+    Args:
+        report: Its content.
+        every_s: Seconds after which a browser loads it again; None never.
+    """
     environment = _environment()
     numbers = count(1)
     environment.filters["svg"] = lambda svg: Markup(number_ids(svg, next(numbers)))
@@ -214,7 +221,7 @@ def render_html(report: Report) -> str:
     for mode in ("light", "dark"):
         style = style.replace(f"{mode.upper()}_VARIABLES", css_variables(mode))
     page = environment.get_template("report.html.j2")
-    return page.render(**vars(report), style=Markup(style))
+    return page.render(**vars(report), style=Markup(style), every_s=every_s)
 
 
 def render_markdown(report: Report) -> str:

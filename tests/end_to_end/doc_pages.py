@@ -20,6 +20,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path, language: str = "bash") -> list[list[str]]:
     """Return the arguments of every ``dcpt`` line in the page's blocks of a language."""
-    lines = [line for block in blocks(page, language) for line in block.splitlines()]
+    whole = [block.replace("\\\n", " ") for block in blocks(page, language)]
+    lines = [line for block in whole for line in block.splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
     return [line[1:] for line in words if line and line[0] == "dcpt"]
