@@ -57,7 +57,7 @@ def export(
     unique_tokens: UniqueTokens = None,
     weight: Annotated[
         list[str] | None,
-        typer.Option(help=f"en=3 weighs a general channel of a table. {_REPEATABLE}"),
+        typer.Option(help=f"en=3 is the weight of a general channel of a table. {_REPEATABLE}"),
     ] = None,
     decay_mixture: Annotated[
         list[str] | None,
@@ -68,7 +68,9 @@ def export(
     ] = None,
     decay: Annotated[
         str | None,
-        typer.Option(help="Length of the decay, in tokens before it. Default: as in the runs."),
+        typer.Option(
+            help="Length of the decay, of the tokens before it: 10%. Default: as in the runs."
+        ),
     ] = None,
     batch_sequences: Annotated[
         int | None, typer.Option(min=1, help="Sequences of a step over all devices.")

@@ -136,7 +136,7 @@ def choose_to_compile(queue: RunQueue, place: Place) -> PlannedRun | None:
 
 
 def _delay_s(run: PlannedRun, added: PlannedRun, queue: RunQueue) -> float:
-    """Seconds by which a run ends later if another trains beside it, a step of each in turn."""
+    """Seconds by which a run ends later if another shares its worker, a step of each in turn."""
     steps = speed_on_h100(run.about_n_params) / speed_on_h100(added.about_n_params)
     return min(queue.seconds_left(added), queue.seconds_left(run) * steps)
 

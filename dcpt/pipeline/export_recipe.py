@@ -81,9 +81,14 @@ def _batch(place: Place, options: ExportOptions) -> tuple[int, int]:
 
 def _decay_share(place: Place, answer: Recommendation, options: ExportOptions) -> float:
     """The decay as a share of the whole run's steps; 0 if losses before a decay were compared."""
-    if answer.phase != "annealed":
-        return 0.0
     decay = options.decay
+    if answer.phase != "annealed":
+        if decay is not None:
+            raise InputError(
+                "--decay: the recommendation is for losses before a decay, so the run has none; "
+                "leave it out, or fit runs with decays"
+            )
+        return 0.0
     if decay is None and isinstance(place, Workspace):
         decay = place.study.branches.decay
     if decay is None:

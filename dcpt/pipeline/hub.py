@@ -142,7 +142,10 @@ def _explained(name: str) -> Iterator[None]:
         raise InputError(f"{name} is not a repository: {_line(error)}") from None
     except HfHubHTTPError as error:
         raise InputError(_refusal(hub, name, error.response.status_code, error)) from None
-    except Exception as error:  # httpx or httpx2, by version: what the library raises without net
+    except Exception as error:
+        # Without net the library raises errors of httpx or httpx2, by its version.
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
+            raise
         raise InputError(
             f"{hub} cannot be reached ({type(error).__name__}: {_line(error)}); check the network, "
             "and HF_ENDPOINT if it is set"

@@ -15,7 +15,7 @@ from dcpt.pipeline.workspace import Place, fit_folder
 def pack_fit(
     place: Place, repo: str, repo_type: RepoType, laws: Sequence[str] = ()
 ) -> dict[str, bytes]:
-    """Collect the files to send. The report is written anew, and texts are never among them.
+    """Collect the files to send. The report is written again, and texts are never among them.
 
     Args:
         place: A study, or a folder of a fit.

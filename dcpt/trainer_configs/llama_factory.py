@@ -43,7 +43,7 @@ def _write_stage(recipe: Recipe, stage: Stage) -> str:
     }
     if len(sources) == 1:  # probabilities are an error then
         del content["mix_strategy"], content["interleave_probs"]
-    more = ["dataset_dir is the folder of dataset_info.json, written beside this file."]
+    more = ["dataset_dir is the folder of dataset_info.json, written next to this file."]
     return head(recipe, *document_lines(recipe, stage), *more) + as_yaml(content)
 
 

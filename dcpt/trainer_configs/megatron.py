@@ -1,4 +1,4 @@
-"""Megatron-LM: a bash array of arguments. Its blend weighs sequences, so weights are shares."""
+"""Megatron-LM: a bash array of arguments. The weights of its blend are shares of sequences."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Trainer:
 
     Args:
         name: Its name on the command line.
-        draws_documents: Whether it weighs documents, so that their mean lengths must be known.
+        draws_documents: Whether its weights are of documents, whose mean lengths it needs.
         write: Writes its files: text by file name.
     """
 

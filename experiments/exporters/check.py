@@ -8,7 +8,7 @@ whose lengths differ 60-fold.
 
 It makes an environment for each trainer in ``FOLDER/<trainer>/environment``, with the packages of
 this one behind its own (torch among them) and without dependencies that its reader and its sampler
-do not need. It writes ``exporters.md`` beside this file, of all results in FOLDER. On 2 cores of a
+do not need. It writes ``exporters.md`` next to this file, of all results in FOLDER. On 2 cores of a
 crowded machine it takes one to ten minutes per trainer.
 """
 

@@ -172,7 +172,7 @@ def refine(problem: Problem, starts: Array, weights: Array, new_bounds: bool = F
         starts: Parameters, shape (K, P), natural units. They are moved into the bounds.
         weights: Weights of the points, >= 0, shape (G, M).
         new_bounds: Whether the starts were fitted within other bounds. Then the same starts with
-            amplitudes solved anew are added: a start that was moved may give no loss above 0.
+            amplitudes solved again are added: a start that was moved may give no loss above 0.
 
     Returns:
         Parameters, shape (G, P), natural units.
