@@ -132,6 +132,7 @@ def train_study(
     deletes = workspace.study.training.delete_states and trunks is None
     if deletes:
         on_tick = _both(StateCleaner(), on_tick)
+    outcome: Outcome | None = None
     try:
         spread = spread_runs(workspace, planned, slots)
         outcome = LocalEngine(workspace.folder, slots, on_tick).run(spread)
@@ -141,7 +142,8 @@ def train_study(
         if trackers:
             outcome.notes += failed_trackers(outcome.finished, planned, workspace.folder)
     finally:
-        workspace.forget_runs()
+        if outcome is None or outcome.finished or outcome.failed:  # the run folders have changed
+            workspace.forget_runs()
     if trunks is None and not outcome.failed:
         _measure_target_base(workspace, slots[0].device)
     return outcome

@@ -198,6 +198,7 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     """
     place = Path(folder)
     place = place.parent if place.name == "fit.json" else place
+    named = laws_named(laws) if laws else {}
     try:
         record = read_record(place / "fit.json", REMEDY)
         if record is None:
@@ -219,7 +220,7 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             draws = {name: arrays[name] for name in arrays.files}
-        there = {**LAWS, **_law_of_sources(record), **(laws_named(laws) if laws else {})}
+        there = {**LAWS, **_law_of_sources(record), **named}
         return _read_fit(record, draws, there, place)
     except InputError:
         raise

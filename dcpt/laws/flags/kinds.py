@@ -79,8 +79,8 @@ SENTENCES = {
     "mix_differs": (
         "The mix of the general channels ({channels}) differs between runs, and laws know the "
         "share of domain text; only many-sources reads share_<channel>. A recommendation is for "
-        "the average mix of the runs. To fit a single mix, give runs of other mixes a reason in "
-        "the column excluded."
+        "the average mix of the runs. To fit a single mix, add a reason in the column excluded "
+        "to the runs of other mixes."
     ),
     "mixtures_without_ratio": (
         "The shares of {channels} differ between runs and the table has no column ratio, so only "
