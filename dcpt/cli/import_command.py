@@ -57,6 +57,14 @@ def import_(
     for name, value in summary.items():
         typer.echo(f"{name}: {show_value(value)}")
     print_flags(open_console(), flags)
+    schedules = _schedules_of(mapping)
+    explained = f" --schedules {schedules}" if "schedule" in frame and schedules.exists() else ""
+    typer.echo(f"next: dcpt fit {out}{explained} --out fit")
+
+
+def _schedules_of(mapping: Path) -> Path:
+    """Where the draft of a mapping file puts the learning-rate schedules."""
+    return mapping.with_name(f"{mapping.stem}_schedules.yaml")
 
 
 def _draft(logs: list[Path], mapping: Path, json: bool) -> None:
@@ -68,7 +76,7 @@ def _draft(logs: list[Path], mapping: Path, json: bool) -> None:
     found, notes = read_logs(logs)
     draft, schedules = draft_mapping(found), None
     if draft.schedules is not None:
-        schedules = mapping.with_name(f"{mapping.stem}_schedules.yaml")
+        schedules = _schedules_of(mapping)
         _write_new(schedules, draft.schedules)
     _write_new(mapping, draft.mapping)
     note_all(notes)
