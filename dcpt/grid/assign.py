@@ -88,12 +88,19 @@ def choose_group(run: PlannedRun, queue: RunQueue, places: Sequence[P]) -> list[
     """Choose the workers whose devices a run over several devices takes together.
 
     Returns:
-        The workers of one device with the least work left; empty if there are too few. While one of
-        them still trains, they should take no other runs.
+        The workers of one device with the least work left, each of another GPU; empty if there are
+        too few. While one of them still trains, they should take no other runs.
     """
     single = [place for place in places if len(place.slot.devices) == 1]
     single.sort(key=lambda place: seconds_left(queue, place))
-    return single[: run.n_devices] if len(single) >= run.n_devices else []
+    # NCCL refuses two processes on a GPU, which --workers 4 on two GPUs would give.
+    group, taken = [], set()
+    for place in single:
+        device = place.slot.device
+        if not place.slot.is_accelerator or device not in taken:
+            taken.add(device)
+            group.append(place)
+    return group[: run.n_devices] if len(group) >= run.n_devices else []
 
 
 def choose_move(queue: RunQueue, places: Sequence[P]) -> tuple[PlannedRun, P] | None:

@@ -107,10 +107,11 @@ class LocalEngine:
 
     def _check_devices(self, pending: Sequence[PlannedRun]) -> None:
         most = max(pending, key=lambda run: run.n_devices, default=None)
-        if most is not None and most.n_devices > len(self.slots):
+        n_devices = len(self._accelerators) or len(self.slots)
+        if most is not None and most.n_devices > n_devices:
             raise InputError(
                 f"run {most.name} trains over {most.n_devices} devices, and there are "
-                f"{len(self.slots)}; lower training.gpus_per_run, or use a machine with more"
+                f"{n_devices}; lower training.gpus_per_run, or use a machine with more"
             )
 
     @property

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from dcpt.atomic_files import DamagedFileError
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
 from dcpt.runs.folders import RunFolder
@@ -38,8 +39,16 @@ def delete_unneeded(planned: Sequence[PlannedRun], folder: StudyFolder) -> None:
         folder: The study.
     """
     folders = find_folders(planned, folder.runs)
-    done = {run.identity_hash for run in planned if folders[run.name].is_done(run.config)}
+    done = {run.identity_hash for run in planned if _is_done(run, folders[run.name])}
     _delete(planned, folders, done)
+
+
+def _is_done(run: PlannedRun, folder: RunFolder) -> bool:
+    """Whether the run's folder is complete; a damaged one is not."""
+    try:
+        return folder.is_done(run.config)
+    except DamagedFileError:
+        return False
 
 
 def _delete(
@@ -58,10 +67,11 @@ def _delete(
 
 def _delete_own(run: PlannedRun, folder: RunFolder) -> None:
     """Delete the states that a run kept for its branches; other files stay where they are."""
-    kept = run.config.recorded.keep_state_at
-    own = [n for n in kept if _run_of(folder.state(n)) == run.identity_hash]
-    if own:
-        folder.delete_states(own)
+    with folder.lock() as is_ours:  # another call may delete them, or train the trunk further
+        kept = run.config.recorded.keep_state_at if is_ours else []
+        own = [n for n in kept if _run_of(folder.state(n)) == run.identity_hash]
+        if own and _is_done(run, folder):
+            folder.delete_states(own)
 
 
 def _run_of(path: Path) -> str | None:

@@ -23,12 +23,16 @@ _REARM_S = 5.0
 
 
 class Watchdog:
-    """Watches the process; does nothing until it is started."""
+    """Watches the process; does nothing until it is started.
+
+    Attributes:
+        limit_s: Seconds until the process is ended unless a step is noted; 0 if it is not watched.
+    """
 
     def __init__(self) -> None:
         self._file: IO[str] | None = None
         self._step_s = LONG_S
-        self._limit_s = self._renewed = self._last = self._longest = 0.0
+        self.limit_s = self._renewed = self._last = self._longest = 0.0
 
     def start(self, file: IO[str], *, on_accelerator: bool) -> None:
         """Start to watch.
@@ -43,7 +47,7 @@ class Watchdog:
     def pause(self) -> None:
         """Do not watch until something is announced: the process waits for work."""
         faulthandler.cancel_dump_traceback_later()
-        self._limit_s = self._last = 0.0
+        self.limit_s = self._last = 0.0
 
     def announce(self) -> None:
         """Announce work that may take long before the next step."""
@@ -57,16 +61,17 @@ class Watchdog:
         if self._file is None:
             return
         now = time.monotonic()
-        self._longest = max(self._longest, now - self._last)
+        if self._last:  # after a pause the time since the last step tells nothing
+            self._longest = max(self._longest, now - self._last)
         self._last = now
         self._renew(max(self._step_s, 4 * self._longest))
 
     def _renew(self, limit_s: float) -> None:
         now = time.monotonic()
-        if limit_s != self._limit_s or now - self._renewed >= min(_REARM_S, limit_s / 10):
+        if limit_s != self.limit_s or now - self._renewed >= min(_REARM_S, limit_s / 10):
             assert self._file is not None
             faulthandler.dump_traceback_later(limit_s, file=self._file, exit=True)
-            self._limit_s, self._renewed = limit_s, now
+            self.limit_s, self._renewed = limit_s, now
 
 
 WATCHDOG = Watchdog()

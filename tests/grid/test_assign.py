@@ -179,6 +179,10 @@ def test_a_run_over_two_devices_takes_the_two_workers_with_the_least_work(tmp_pa
         start(queue, run, place, reached)
     assert choose_group(wide, queue, places) == [places[1], places[2]]
     assert choose_group(wide, queue, places[:1]) == []
+    same_gpu = [Place(slot=Slot(("cuda:0",))), Place(slot=Slot(("cuda:0",)))]
+    assert choose_group(wide, queue, same_gpu) == []
+    on_cpu = [Place(slot=Slot()), Place(slot=Slot())]
+    assert choose_group(wide, queue, on_cpu) == on_cpu
     both = Place(slot=Slot(("cuda:0", "cuda:1")))
     assert place_of(wide, queue, [*places, both]) is both
     queue.take(wide)

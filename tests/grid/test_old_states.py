@@ -67,3 +67,13 @@ def test_a_state_of_another_run_stays(trained: Path) -> None:
     assert path.exists()
     assert not other.state(run.config.recorded.n_tokens).exists()
     assert folder.deleted_states() == []
+
+
+def test_states_of_a_trunk_that_another_process_holds_stay(trained: Path) -> None:
+    (run, folder), _ = trunks_of(trained)
+    path = folder.state(run.config.recorded.n_tokens)
+    with folder.lock() as is_ours:
+        assert is_ours
+        delete_unneeded(Workspace(trained).planned, StudyFolder(trained))
+    assert path.exists()
+    assert folder.deleted_states() == []
