@@ -43,12 +43,10 @@ TargetLimit = Annotated[
     str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
 ]
 TargetConfidence = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        min=0.5,
-        max=0.99,
-        help="Share of the bootstrap draws in which the pair keeps the limit. Default: the "
-        "study's, or 0.8.",
+        help="Share of the bootstrap draws in which the pair keeps the limit: 90%. Default: the "
+        "study's, or 80%."
     ),
 ]
 FixedRate = Annotated[float | None, typer.Option(help="Fix the learning rate at this value.")]

@@ -282,7 +282,7 @@ class TargetSection(Section):
     n_params: Count | None = None
     tokens: Count
     limit: Annotated[str, BeforeValidator(_check_limit)] = "+3%"
-    confidence: float = Field(default=0.8, ge=0.5, le=0.99)
+    confidence: Fraction = Field(default=0.8, ge=0.5, le=0.99)
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
     base_peak_learning_rate: Rate | None = None

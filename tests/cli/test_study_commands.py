@@ -90,6 +90,7 @@ def test_the_version_is_shown() -> None:
         ),
         (("recommend", "nothing", "--base-loss", "general"), "write it as general=2.775"),
         (("recommend", "nothing"), "give --n-params"),
+        (("recommend", "nothing", "--confidence", "90"), "--confidence 90: a share lies between 0"),
         (("laws", "d-ctp"), "did you mean 'd-cpt'?"),
         (("compare", "absent.csv"), "absent.csv does not exist"),
         (("predict", "nothing", "--law", "mine"), "law mine is not known"),
