@@ -344,10 +344,11 @@ def recommend(
 
     Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3%
     """
-    from dcpt.cli.console import as_json, note_damaged, open_console
+    from dcpt.cli.console import as_json, note_all, note_damaged, open_console
     from dcpt.cli.show_fit import show_answer
     from dcpt.cli.target_options import ask_target
     from dcpt.pipeline.answer import recommend_for
+    from dcpt.pipeline.target import note_other_target
     from dcpt.pipeline.workspace import damaged_files, open_place
 
     opened = open_place(place)
@@ -366,6 +367,7 @@ def recommend(
         unique_tokens=unique_tokens,
     )
     answer = recommend_for(opened, target, level, law or ())
+    note_all(note_other_target(opened, answer.target))
     if json:
         typer.echo(as_json(answer.as_dict()))
     else:

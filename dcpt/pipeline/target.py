@@ -39,6 +39,21 @@ def complete_target(place: Place, target: Target) -> tuple[Target, list[str]]:
     return completed, [_say_base(base)]
 
 
+def note_other_target(place: Place, target: Target) -> list[str]:
+    """Say that a study's recommendation was made for another target than the study names."""
+    if not isinstance(place, Workspace):
+        return []
+    names = ("n_params", "n_tokens", "limit", "confidence", "learning_rate")
+    own = read_target(place)
+    other = [name for name in names if getattr(own, name) != getattr(target, name)]
+    if not other:
+        return []
+    return [
+        f"recommendation.json is now for another {', '.join(other)} than the study names; report, "
+        f"verify and export follow it until `dcpt recommend {place}` is run again"
+    ]
+
+
 def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Complete a question to a fit.
 

@@ -96,3 +96,11 @@ def test_a_table_that_names_no_schedule_is_asked_for_it(tmp_path: Path) -> None:
     output = call("runs", tmp_path / "unnamed.csv")
     assert "name each run's schedule in the column schedule" in output.stderr
     assert "phases: not in the table" in output.stdout
+
+
+def test_a_recommendation_for_another_target_than_the_study_s_is_said(study: Path) -> None:
+    base = ("--base-loss", "general=2.98", "--base-peak-learning-rate", 2e-3)
+    assert "than the study names" not in call("recommend", study, *base).stderr
+    other = call("recommend", study, *base, "--limit", "+10%", "--confidence", "90%").stderr
+    assert "recommendation.json is now for another limit, confidence than the study names" in other
+    assert f"until `dcpt recommend {study}` is run again" in other
