@@ -139,8 +139,7 @@ class Forward:
 
     def _losses_in_parts(self, weights: Weights, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Losses of an evaluation, whose batch is larger than that of a step may be."""
-        per_sequence = (tokens.shape[1] - 1) * self._shell.config.get_text_config().vocab_size
-        parts = torch.split(tokens, max(1, STORED_LOGITS // per_sequence))
+        parts = split_by_logits(tokens, self._shell.config)
         losses = torch.cat([self._losses(weights, part, False)[1] for part in parts])
         return losses.mean(), losses
 
@@ -210,6 +209,18 @@ class Forward:
             result: Tensor = functional_call(module, own, (), arguments, tie_weights=False)[wanted]
         assert result.device == ids.device, "a weight of the empty shell was used"
         return result
+
+
+def split_by_logits(tokens: Tensor, shape: Any, n_ranks: int = 1) -> tuple[Tensor, ...]:
+    """Split sequences so that no process stores more than ``STORED_LOGITS`` logits.
+
+    Args:
+        tokens: Ids of shape (B, T + 1).
+        shape: Configuration of the model (of ``transformers``).
+        n_ranks: Processes that divide each part.
+    """
+    per_sequence = (tokens.shape[1] - 1) * shape.get_text_config().vocab_size
+    return torch.split(tokens, n_ranks * max(1, STORED_LOGITS // per_sequence))
 
 
 @torch.no_grad()

@@ -40,6 +40,7 @@ from dcpt.training.state import (
     save_state,
     start_state,
 )
+from dcpt.training.state_file import delete_partial_states
 from dcpt.training.step import Step
 from dcpt.training.watch import TrainingError, Watch
 from dcpt.training.watchdog import WATCHDOG
@@ -114,6 +115,7 @@ def _is_done(config: RunConfig, folder: RunFolder) -> bool:
         return True
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.set_damaged_aside(config)
+    delete_partial_states(folder.path)
     if folder.is_done(config):
         return True
     folder.write_config(config)
@@ -180,8 +182,8 @@ def _train(
             )
             if stops or saves:
                 watch.check_losses()
-                save_state(folder.checkpoint, state, identity, watch.wall_s)
-                watch.note_checkpoint()
+                with watch.checkpoint():
+                    save_state(folder.checkpoint, state, identity, watch.wall_s)
             if stops:
                 return
 
@@ -206,6 +208,7 @@ def _train(
         "tokens_per_s": speed,
         "device": device,
         "gpus": ranks.count,
+        "layout": state.layout,
         "versions": VERSIONS,
     }
     folder.write_result({**done, **about}, starting_points(config, folder))
@@ -220,7 +223,7 @@ def load_start(
         return start_state(load_base(config, study, device), identity, border_id)
     forward: Losses
     shape = build_untrained(config, study, "meta").config
-    if ranks.decide(lambda: fits_whole(config, shape, device)):
+    if not ranks.always_shards and ranks.decide(lambda: fits_whole(config, shape, device)):
         model = load_base(config, study, device)
         forward = ReplicatedForward(forward_of(model, identity.dtype, border_id), ranks)
     else:

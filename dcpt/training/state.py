@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,12 @@ class TrainingState:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+
+    @property
+    def layout(self) -> Literal["whole", "sharded"]:
+        """Whether each device holds the whole model or a part of its rows."""
+        sharded = any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+        return "sharded" if sharded else "whole"
 
     @property
     def weights(self) -> Weights:
@@ -170,14 +177,12 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
     Raises:
         DamagedFileError: If the file is damaged or of another run; the state is unchanged.
     """
+    # The whole file is checked before anything is overwritten, and before another process opens it:
+    # the first process renames a damaged file.
+    state.ranks.decide(lambda: _check_state(path, state, identity))
     with open_state(path) as (file, about):
-        source = about["identity"]
-        is_own, is_base = source == identity.hash, identity.base == f"run:{source}"
-        if not (is_own or is_base or source == identity.trunk):
-            raise DamagedFileError(path, f"it is of another run, {source}", REMEDY)
-        state.ranks.decide(lambda: check_content(path, file, about))
-        moments = _check_shapes(path, file, state)
-        # The whole file is checked before anything is overwritten.
+        is_own, is_base = _is_own(about, identity), _is_base(about, identity)
+        moments = _saved_moments(file, state)
         with torch.no_grad():
             for name, tensor in _weights(state.model).items():
                 copy_saved(tensor, file, f"model.{name}")
@@ -204,11 +209,34 @@ def copy_saved(tensor: Tensor, file: Any, name: str) -> None:
         tensor.to_local().copy_(file.get_slice(name)[rows])
 
 
-def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.Parameter]:
-    """Refuse a state that does not fit the model; returns the parameters with saved moments."""
+def _check_state(path: Path, state: TrainingState, identity: Identity) -> None:
+    """Refuse a state that is damaged, of another run or of another model."""
+    with open_state(path) as (file, about):
+        source = about["identity"]
+        known = _is_own(about, identity) or _is_base(about, identity) or source == identity.trunk
+        if not known:
+            raise DamagedFileError(path, f"it is of another run, {source}", REMEDY)
+        check_content(path, file, about)
+        _check_shapes(path, file, state)
+
+
+def _is_own(about: Mapping[str, str], identity: Identity) -> bool:
+    return about["identity"] == identity.hash
+
+
+def _is_base(about: Mapping[str, str], identity: Identity) -> bool:
+    return identity.base == f"run:{about['identity']}"
+
+
+def _saved_moments(file: Any, state: TrainingState) -> dict[str, nn.Parameter]:
+    """The parameters whose moments are in an open state."""
     there = set(file.keys())
-    parameters = dict(state.model.named_parameters())
-    moments = {name: p for name, p in parameters.items() if f"exp_avg.{name}" in there}
+    return {n: p for n, p in state.model.named_parameters() if f"exp_avg.{n}" in there}
+
+
+def _check_shapes(path: Path, file: Any, state: TrainingState) -> None:
+    """Refuse a state that does not fit the model."""
+    there, moments = set(file.keys()), _saved_moments(file, state)
     wanted = {f"model.{name}": list(t.shape) for name, t in _weights(state.model).items()}
     for key in ("exp_avg", "exp_avg_sq"):
         wanted |= {f"{key}.{name}": list(p.shape) for name, p in moments.items()}
@@ -218,7 +246,6 @@ def _check_shapes(path: Path, file: Any, state: TrainingState) -> dict[str, nn.P
             raise DamagedFileError(path, f"its {name} is missing or of another shape", REMEDY)
     if not {"loss_sum", "loss_tokens"} <= there:
         raise DamagedFileError(path, "it has no sums of losses", REMEDY)
-    return moments
 
 
 def allocate_moments(state: TrainingState) -> None:

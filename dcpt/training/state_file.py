@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ REMEDY = "`dcpt run-grid` sets it aside and resumes from the state before it"
 
 ALIGNMENT = 8
 """The content of a safetensors file begins at a multiple of so many bytes."""
+
+_PARTIAL_STATE = re.compile(r".+\.safetensors\.\d+\.partial")
+"""Name of a state that is being written (``dcpt.atomic_files.replace_file``)."""
 
 DTYPES = {
     torch.float64: "F64",
@@ -64,6 +68,16 @@ def write_state_file(
             file.write(content)
         file.seek(0)
         file.write(_header({**about, "sha256": digest.hexdigest()}, tensors)[0])
+
+
+def delete_partial_states(folder: Path) -> None:
+    """Delete what killed processes wrote of a state; the caller holds the run's lock.
+
+    A state of a 7B model takes 90 GB, and every killed save would leave as much.
+    """
+    for path in folder.iterdir():
+        if _PARTIAL_STATE.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _header(

@@ -20,6 +20,9 @@ from dcpt.training.state import TrainingState
 LOG_EVERY_S = 1.0
 """Seconds between two ``train`` lines."""
 
+SAVE_SPACING = 20
+"""Checkpoints are so many times as far apart as the last one took, or more: 5 % of the time."""
+
 LONGEST_BLIND_STEPS = 256
 """Steps after which losses are read even within ``LOG_EVERY_S``, so that a NaN is noticed soon."""
 
@@ -70,6 +73,7 @@ class Watch:
         self._config, self._state, self._spent_s = config, state, spent_s
         self._started = self._logged = self._saved = time.monotonic()
         self._first_step = self._logged_step = state.step
+        self._save_s = 0.0
         self._paused_s = self._logged_paused_s = 0.0
         self._unseen: list[Tensor] = []
         self._losses: list[float] = []
@@ -111,11 +115,16 @@ class Watch:
         """Whether to save the state after this step."""
         if self._state.step == self._first_step:
             return False
-        return time.monotonic() - self._saved >= self._config.recorded.checkpoint_every_s
+        spacing = max(self._config.recorded.checkpoint_every_s, SAVE_SPACING * self._save_s)
+        return time.monotonic() - self._saved >= spacing
 
-    def note_checkpoint(self) -> None:
-        """Note that the state was saved."""
+    @contextmanager
+    def checkpoint(self) -> Iterator[None]:
+        """Note that the state is saved inside, and how long it takes."""
+        began = time.monotonic()
+        yield
         self._saved = time.monotonic()
+        self._save_s = self._saved - began
 
     def note_reset(self) -> None:
         """Note that the sums of training losses are about to be reset.

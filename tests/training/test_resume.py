@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
+from dcpt.training import watch
 from dcpt.training.loop import train
 from dcpt.training.watch import TrainingError
 
@@ -201,3 +204,32 @@ def test_states_are_of_one_run_only(made: Made, other: Made) -> None:
     assert folder.checkpoint.with_name("checkpoint.safetensors.damaged").is_file()
     train(stranger, other.study)
     assert points_of(folder) == points_of(other.folder(stranger))
+
+
+def test_what_killed_saves_left_is_deleted(made: Made) -> None:
+    config = made.trunk(4)
+    train(config, made.study, stop_at_step=2)
+    folder = made.folder(config).path
+    left = [folder / f"{name}.safetensors.123.partial" for name in ("checkpoint", "state-64")]
+    foreign = folder / "notes.partial"
+    for path in (*left, foreign):
+        path.write_bytes(b"x")
+    train(config, made.study)
+    assert not any(path.exists() for path in left)
+    assert foreign.exists()
+
+
+def test_slow_saves_are_further_apart(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now))
+    zeros = torch.zeros(2, dtype=torch.float64)
+    state: Any = SimpleNamespace(step=0, loss_sum_C=zeros, loss_tokens_C=zeros)
+    kept = watch.Watch(made.trunk(4, checkpoint_every_s=60.0), state, 0.0)
+    state.step = 1
+    for seconds, spacing in ((0.0, 60), (10.0, 200), (1.0, 60)):
+        with kept.checkpoint():
+            now += seconds
+        now += spacing - 1
+        assert not kept.is_checkpoint_due()
+        now += 1
+        assert kept.is_checkpoint_due()

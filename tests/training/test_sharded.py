@@ -18,16 +18,19 @@ from test_micro_batches import EVERY_STEP, assert_close_points
 from test_resume import elsewhere
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training import loop
 from dcpt.training.loop import check_same_batches, open_data, train
 from dcpt.training.models import build_llama, build_shape, load_model, save_model
 from dcpt.training.sharded import launch
+from dcpt.training.sharded.forward import ShardedForward
 from dcpt.training.sharded.launch import train_over
 from dcpt.training.sharded.layout import can_keep_gathered
 from dcpt.training.sharded.load import compute_buffers, find_tensors
-from dcpt.training.sharded.ranks import Ranks
+from dcpt.training.sharded.ranks import ALONE, Ranks, join_ranks
+from dcpt.training.state import load_state, start_state
 from dcpt.training.watch import TrainingError
 from dcpt.training.work import find_work
 
@@ -80,7 +83,9 @@ def test_losses_and_model_are_those_of_a_single_process(
     models = [load_model(study.folder(config).model) for study in (made, other)]
     for name, tensor in models[0].state_dict().items():
         assert torch.allclose(tensor, models[1].state_dict()[name], atol=10 * within), name
-    assert other.folder(config).result()["gpus"] == 2  # type: ignore[index]
+    result = other.folder(config).result()
+    assert result is not None
+    assert (result["gpus"], result["layout"]) == (2, "sharded")
 
 
 def train_rank_whole(*how: Any) -> None:
@@ -102,6 +107,52 @@ def test_processes_that_hold_the_whole_state_train_as_a_single_one(
         finish(train_over(config, other.study, ("cpu",) * 3, stop_at_step=12))
     finish(train_over(config, other.study, TWO))  # the state is shared from here on
     assert_close_runs(made, other, config)
+
+
+@long
+@pytest.mark.parametrize(("always_shards", "layout"), [(False, "whole"), (True, "sharded")])
+def test_a_run_is_sharded_on_request_where_it_would_be_whole(
+    made: Made, monkeypatch: pytest.MonkeyPatch, always_shards: bool, layout: str
+) -> None:
+    config = made.trunk(2)
+    monkeypatch.setattr(launch, "_train_rank", train_rank_whole)
+    finish(train_over(config, made.study, TWO, always_shards=always_shards))
+    result = made.folder(config).result()
+    assert result is not None
+    assert result["layout"] == layout
+
+
+def test_a_damaged_state_is_renamed_before_another_process_opens_it(
+    made: Made, tmp_path: Path
+) -> None:
+    class Second(Ranks):
+        def decide(self, function: Any) -> Any:
+            raise DamagedFileError(tmp_path / "gone.safetensors", "found by the first", "rerun")
+
+    state = start_state(build_llama(ARCHITECTURE), made.trunk(4).identity, ranks=Second(1, 2))
+    with pytest.raises(DamagedFileError, match="found by the first"):
+        load_state(tmp_path / "gone.safetensors", state, made.trunk(4).identity)
+
+
+def test_an_evaluation_without_a_plain_head_stores_the_logits_of_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single process of a sharded model, with room for the logits of two sequences."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", launch._LOOPBACK)
+    monkeypatch.setattr("dcpt.training.forward.STORED_LOGITS", 2 * 8 * ARCHITECTURE.vocab_size)
+    tokens = torch.arange(5 * 9).view(5, 9)
+    with join_ranks(ALONE, "cpu", f"file://{tmp_path}/meeting"):
+        model = build_llama(ARCHITECTURE)
+        forward = ShardedForward(model, "float32", ALONE, "cpu", keep_gathered=False)
+        with torch.no_grad():
+            forward.examine(None)
+            _, expected = forward.losses({}, tokens)  # by the chunked loss
+            forward._head, shapes = None, []
+            model.register_forward_hook(lambda *how: shapes.append(how[2]["logits"].shape[0]))
+            mean, losses = forward.losses({}, tokens)
+    assert shapes == [2, 2, 1]
+    assert torch.allclose(losses, expected, atol=1e-5)
+    assert mean.item() == pytest.approx(expected.mean().item())
 
 
 @long

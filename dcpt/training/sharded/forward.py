@@ -14,7 +14,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from dcpt.training.compiling import compiled_on_cuda
-from dcpt.training.forward import Dtype, Weights, check_borders, document_positions
+from dcpt.training.forward import (
+    Dtype,
+    Weights,
+    check_borders,
+    document_positions,
+    split_by_logits,
+)
 from dcpt.training.losses import mean_loss
 from dcpt.training.probes import draws_random_numbers, is_static, plain_head
 from dcpt.training.sharded.divided import divided_losses
@@ -106,6 +112,14 @@ class ShardedForward:
         del weights
         self._model.train(training)
         self._checkpointing = checkpointing
+        if self._head is not None or torch.is_grad_enabled():
+            return self._divided_losses(tokens)
+        # An evaluation, whose batch is larger than that of a step may be.
+        parts = split_by_logits(tokens, self._model.config, self._ranks.count)
+        losses = torch.cat([self._divided_losses(part)[1] for part in parts])
+        return losses.mean(), losses
+
+    def _divided_losses(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return divided_losses(
             tokens, self._ranks, lambda own: self._apply(lambda _: self._own_losses(own))
         )
