@@ -42,10 +42,10 @@ def watch(
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
-    """Compare a large run that is training with its prediction, and forecast its end.
+    """Compare a large run in training with its prediction.
 
-    The target is that of the last recommendation. Ends with exit code 3 when a channel is forecast
-    to break its limit.
+    The end of the run is forecast. The target is that of the last recommendation. Ends with exit
+    code 3 when a channel is forecast to break its limit.
 
     Example: dcpt watch fit --log large.csv --page watch.html
     """
