@@ -102,11 +102,14 @@ def train(torch: Any, transformers: Any, folder: Path) -> Sequence[dict[str, flo
 
 
 @pytest.mark.slow
-def test_an_offline_run_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offline_run_of_wandb(tmp_path: Path) -> None:
     wandb = pytest.importorskip("wandb")
-    monkeypatch.chdir(tmp_path)
     run = wandb.init(
-        project="p", name="r0.3", mode="offline", config={"data": {"ratio": 0.3}, "n_params": 5}
+        project="p",
+        name="r0.3",
+        mode="offline",
+        dir=str(tmp_path),
+        config={"data": {"ratio": 0.3}, "n_params": 5},
     )
     for step in range(0, 3000, 10):
         run.log({"eval/loss": 3.0 - step / 1e4, "nested": {"a": step}}, step=step)
