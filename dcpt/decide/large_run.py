@@ -10,7 +10,7 @@ missed there does not carry over (``experiments/watch.md`` has the errors on kno
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -327,15 +327,10 @@ class _Curve:
         self.measured = seen[f"loss_{channel}"].to_numpy(dtype=float)
         phases = seen["phase"] if "phase" in seen else pd.Series("constant", seen.index)
         decided = question.phase
-        frame = pd.concat(
-            [
-                _frame(question, pair, n_tokens, phase)
-                for n_tokens, phase in [
-                    *zip(self.tokens, phases, strict=True),
-                    *((end, decided) for end in ends),
-                ]
-            ],
-            ignore_index=True,
+        n_tokens = np.concatenate([self.tokens, ends])
+        share, rate = (np.full(len(n_tokens), value) for value in pair)
+        frame = question.frame(share, rate).assign(
+            n_tokens=n_tokens, phase=[*phases, *[decided] * len(ends)]
         )
         points, n_seen = question.fit.points(channel, frame), len(seen)
         central = question.fit.central(channel, points)
@@ -376,15 +371,6 @@ class _Curve:
     def _interval(self, value: float, draws: Array) -> Interval:
         low, high = self._limits(draws)
         return Interval(float(value), float(low), float(high))
-
-
-def _frame(
-    question: Question, pair: tuple[float, float], n_tokens: float, phase: str
-) -> pd.DataFrame:
-    """A row of the question at other tokens, in a phase."""
-    ratio, rate = np.array(pair[:1]), np.array(pair[1:])
-    at = replace(question, target=replace(question.target, n_tokens=n_tokens), phase=phase)
-    return at.frame(ratio, rate)
 
 
 def _left_at(points: list[WatchedPoint]) -> float | None:

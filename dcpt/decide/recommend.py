@@ -62,6 +62,7 @@ class Surface:
         domain: Central predictions of the domain loss, shape (L, R).
         general_draws: Bootstrap draws of the general loss, shape (n_draws, L, R).
         domain_draws: Bootstrap draws of the domain loss, shape (n_draws, L, R).
+        kept: General loss that the asked share of the draws does not exceed, shape (L, R).
     """
 
     ratio: Array
@@ -70,10 +71,7 @@ class Surface:
     domain: Array
     general_draws: Array
     domain_draws: Array
-
-    def general_at(self, confidence: float) -> Array:
-        """General loss that the given share of the draws does not exceed, shape (L, R)."""
-        return np.quantile(self.general_draws, confidence, axis=0, method="inverted_cdf")
+    kept: Array
 
     def row(self, rate: float) -> int:
         """Index of a learning rate of the grid."""
@@ -106,16 +104,15 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")
     question = ask(fit, target)
     surface = _surface(question)
-    kept = surface.general_at(target.confidence)
-    shares, losses = best_share(surface.ratio, kept, surface.domain, question.allowed)
-    best = _best_pair(question, surface, kept)
-    central = _best_pair(question, surface, surface.general)
+    at_odds = best_share(surface.ratio, surface.kept, surface.domain, question.allowed)
+    at_center = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
+    best, central = (_best_pair(question, surface, *found) for found in (at_odds, at_center))
     row = _row_of_habits(question, surface, best or central)
     rate = float(surface.rates[row])
     draw_shares, draw_losses = best_share(
         surface.ratio, surface.general_draws, surface.domain_draws, question.allowed
     )
-    named = _alternatives(question, surface, shares, losses)
+    named = _alternatives(question, surface, *at_odds)
     chosen = {"recommended": best, "central": central}
     labelled = [
         *((label, pair) for label, pair in chosen.items() if pair),
@@ -133,7 +130,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         best=recommended,
         central=at_even_odds,
         ratio_interval=_interval(
-            _central_share(question, surface, row),
+            _or_none(round_down(at_center[0][row])),
             np.nan_to_num(draw_shares[:, row], nan=0.0),
             level,
         ),
@@ -190,7 +187,8 @@ def _with_twice_the_text(question: Question, recommendation: Recommendation) -> 
     more = {**target.unique_tokens, domain: 2 * unique}
     other = ask(question.fit, replace(target, unique_tokens=more))
     surface = _surface(other)
-    pair = _best_pair(other, surface, surface.general_at(target.confidence))
+    found = best_share(surface.ratio, surface.kept, surface.domain, other.allowed)
+    pair = _best_pair(other, surface, *found)
     if pair is None:
         return None
     level = recommendation.level
@@ -215,15 +213,15 @@ def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:
     return np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
 
 
-def _best_pair(question: Question, surface: Surface, general: Array) -> Pair | None:
+def _best_pair(question: Question, surface: Surface, shares: Array, losses: Array) -> Pair | None:
     """The pair with the lowest domain loss within the limit; None if no share meets it.
 
     Args:
         question: The target and its fit.
         surface: Its predicted losses.
-        general: General losses that must be within the limit, shape (L, R).
+        shares: The best share at each rate, as ``best_share`` gives it, shape (L,).
+        losses: Domain losses there, shape (L,).
     """
-    shares, losses = best_share(surface.ratio, general, surface.domain, question.allowed)
     losses = np.where(_choosable(question, surface), losses, np.inf)
     row = int(losses.argmin())
     if not np.isfinite(losses[row]):
@@ -239,26 +237,21 @@ def _row_of_habits(question: Question, surface: Surface, pair: Pair | None) -> i
     return int(np.where(_choosable(question, surface), lowest, np.inf).argmin())
 
 
-def _central_share(question: Question, surface: Surface, row: int) -> float | None:
-    """The best share at a rate by the central predictions; None if none meets the limit."""
-    share, _ = best_share(
-        surface.ratio, surface.general[row], surface.domain[row], question.allowed
-    )
-    return None if np.isnan(share) else round_down(float(share))
-
-
 def _surface(question: Question) -> Surface:
     ratio, rates = ratio_grid(), question.rates
     shape = (len(rates), len(ratio))
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
     general, domain = question.general, question.domain
+    general_draws = question.draws(general, *pairs).reshape(-1, *shape)
+    confidence = question.target.confidence
     return Surface(
         ratio=ratio,
         rates=rates,
         general=question.central(general, *pairs).reshape(shape),
         domain=question.central(domain, *pairs).reshape(shape),
-        general_draws=question.draws(general, *pairs).reshape(-1, *shape),
+        general_draws=general_draws,
         domain_draws=question.draws(domain, *pairs).reshape(-1, *shape),
+        kept=np.quantile(general_draws, confidence, axis=0, method="inverted_cdf"),
     )
 
 
@@ -367,13 +360,12 @@ def _alternatives(
 def _frontiers(question: Question, surface: Surface, rate: float, level: float) -> list[Frontier]:
     """A frontier for each learning rate of the runs and for the recommended rate."""
     rows = sorted({surface.row(seen) for seen in question.seen} | {surface.row(rate)})
-    kept = surface.general_at(question.target.confidence)
     frontiers = []
     for row in rows:
         general, domain = surface.general_draws[:, row], surface.domain_draws[:, row]
         top = float(largest_share(surface.ratio, surface.general[row], question.allowed))
         tops = np.nan_to_num(largest_share(surface.ratio, general, question.allowed), nan=0.0)
-        kept_top = float(largest_share(surface.ratio, kept[row], question.allowed))
+        kept_top = float(largest_share(surface.ratio, surface.kept[row], question.allowed))
         general_low, general_high = _limits(general[:, ::2], level)
         domain_low, domain_high = _limits(domain[:, ::2], level)
         frontiers.append(
