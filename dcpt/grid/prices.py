@@ -58,8 +58,9 @@ class TablePrices(Prices):
     def price(self, run: PlannedRun) -> Price:
         """The price of a size, by the speed in the table and the estimate of the memory."""
         from dcpt.training.memory import count_from_config
+        from dcpt.training.models import shape_of
 
-        shape = read_shape(run, self.folder)
+        shape = shape_of(run.config, self.folder.path)
         n_params = count_from_config(shape)
         layout, speed = self._lay_out(run, shape), self.machine.tokens_per_s(n_params)
         is_measured = self.machine.is_measured(n_params)
@@ -75,12 +76,10 @@ class TablePrices(Prices):
         )
 
     def _lay_out(self, run: PlannedRun, shape: Any) -> Layout:
-        from dcpt.training.memory import USABLE, fewest_gpus
+        from dcpt.training.memory import USABLE
 
-        n_gpus, n_bytes = self.gpus_per_run, self.machine.gpu.n_bytes
-        if n_gpus is None:
-            most = self.machine.n_gpus if run.about_n_params > SHARED_PARAMS else 1
-            n_gpus = fewest_gpus(run.config, shape, n_bytes, most)
+        n_bytes = self.machine.gpu.n_bytes
+        n_gpus = self.gpus_per_run or count_gpus(run, shape, n_bytes, self.machine.n_gpus)
         layout = lay_out(run.config, shape, n_bytes, n_gpus)
         assert layout.memory_bytes is not None
         if layout.memory_bytes > USABLE * n_bytes:
@@ -102,7 +101,7 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
-    from dcpt.training.memory import USABLE, choose_passes, count_from_config, estimate_memory
+    from dcpt.training.memory import USABLE, choose_passes, count_from_config, memory_of
 
     lanes = Slot(lanes=GPU_LANES).lanes_for(count_from_config(shape)) if n_gpus == 1 else 1
     n_bytes //= lanes  # runs side by side share the memory
@@ -110,18 +109,12 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
     micro = min(fitted.micro_batch_sequences, -(-config.identity.batch_sequences // n_gpus))
     checkpointing = bool(fitted.recorded.activation_checkpointing)
 
-    def memory(shared: int) -> int:
-        return estimate_memory(
-            shape,
-            config.identity.sequence_tokens,
-            micro,
-            checkpointing=checkpointing,
-            n_gpus=shared,
-            dtype=config.identity.dtype,
-        ).n_bytes
-
-    whole = memory(1)  # the state is shared only where it has to be
-    held = whole if whole <= USABLE * n_bytes else memory(n_gpus)
+    whole, shared = (
+        memory_of(config, shape, micro, checkpointing=checkpointing, n_gpus=n).n_bytes
+        for n in (1, n_gpus)
+    )
+    # The state is shared only where it has to be.
+    held = whole if whole <= USABLE * n_bytes else shared
     return Layout(n_gpus, micro, checkpointing, held)
 
 
@@ -151,13 +144,14 @@ class TimedPrices(Prices):
     def price(self, run: PlannedRun) -> Price:
         """The price of a size, from timed steps where they take no minutes."""
         from dcpt.training.memory import count_from_config
+        from dcpt.training.models import shape_of
 
-        shape = read_shape(run, self.folder)
+        shape = shape_of(run.config, self.folder.path)
         if self.slot.is_accelerator:
             import torch
 
             n_bytes = torch.cuda.get_device_properties(self.slot.device).total_memory
-            n_gpus = self._count_gpus(run, shape, n_bytes)
+            n_gpus = self.gpus_per_run or count_gpus(run, shape, n_bytes, self.n_devices)
             if n_gpus > 1:
                 table = TablePrices(self._machine(run), self.folder, n_gpus)
                 return replace(table.price(run), source="extrapolated")
@@ -173,10 +167,11 @@ class TimedPrices(Prices):
     def check(self, run: PlannedRun) -> None:
         """Refuse a size whose state alone is larger than the memory of this machine."""
         from dcpt.training.memory import count_from_config
+        from dcpt.training.models import shape_of
 
         if self.slot.is_accelerator:
             return
-        n_params = count_from_config(read_shape(run, self.folder))
+        n_params = count_from_config(shape_of(run.config, self.folder.path))
         needs, there = STATE_BYTES * n_params, memory_bytes()
         if there is not None and needs > there:
             raise InputError(
@@ -208,14 +203,6 @@ class TimedPrices(Prices):
             source="timed",
         )
 
-    def _count_gpus(self, run: PlannedRun, shape: Any, n_bytes: int) -> int:
-        from dcpt.training.memory import fewest_gpus
-
-        if self.gpus_per_run is not None:
-            return self.gpus_per_run
-        most = self.n_devices if run.about_n_params > SHARED_PARAMS else 1
-        return fewest_gpus(run.config, shape, n_bytes, most)
-
     def _machine(self, run: PlannedRun) -> Machine:
         """The GPUs of this machine, as in the table."""
         import torch
@@ -230,11 +217,24 @@ class TimedPrices(Prices):
         return Machine(known, self.n_devices)
 
 
-def read_shape(run: PlannedRun, folder: StudyFolder) -> Any:
-    """Configuration of a run's model (of ``transformers``), without its weights."""
-    from dcpt.training.models import build_untrained
+def count_gpus(run: PlannedRun, shape: Any, n_bytes: int, most: int) -> int:
+    """Number of GPUs of a run whose study does not set it: as few as hold its base.
 
-    return build_untrained(run.config, folder.path, "meta").config
+    Args:
+        run: The run.
+        shape: Configuration of its model (of ``transformers``).
+        n_bytes: Memory of a GPU.
+        most: GPUs there are.
+
+    Raises:
+        InputError: If not even all of them are enough.
+    """
+    from dcpt.training.memory import fewest_gpus
+
+    # Runs of small bases share a GPU, so none takes several.
+    return fewest_gpus(
+        run.config, shape, n_bytes, most if run.about_n_params > SHARED_PARAMS else 1
+    )
 
 
 def memory_bytes() -> int | None:

@@ -46,7 +46,7 @@ def _fewest_gpus(workspace: Workspace, size: str, gpus: set[str]) -> int:
     import torch
 
     from dcpt.training.memory import fewest_gpus
-    from dcpt.training.models import build_untrained
+    from dcpt.training.models import shape_of
 
     # The shape of a base that the study trains itself is that of its pre-training run.
     config = next(
@@ -54,6 +54,6 @@ def _fewest_gpus(workspace: Workspace, size: str, gpus: set[str]) -> int:
         for run in workspace.planned
         if run.config.recorded.size == size and not run.config.identity.base.startswith("run:")
     )
-    shape = build_untrained(config, workspace.folder.path, "meta").config
+    shape = shape_of(config, workspace.folder.path)
     n_bytes = min(torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus)
     return fewest_gpus(config, shape, n_bytes, len(gpus))

@@ -9,8 +9,7 @@ from typing import Any
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.text.manifest import load_prepared
-from dcpt.training.evaluate import count_ids, describe_evaluation, open_validation
-from dcpt.training.forward import forward_of
+from dcpt.training.evaluate import count_ids, describe_base, open_validation
 from dcpt.training.models import check_vocabulary, load_model
 from dcpt.training.state import load_state, start_state
 
@@ -52,9 +51,4 @@ def evaluate_trained(
     start = run.recorded.base_n_tokens
     if start is not None and start < run.recorded.n_tokens:
         load_state(folder.state(start), start_state(model, identity), identity)
-    forward = forward_of(model, identity.dtype, validation.border_id)
-    return {
-        "n_tokens": 0,
-        "phase": "base",
-        **describe_evaluation(model, validation, forward),
-    }
+    return describe_base(model, validation, identity.dtype)

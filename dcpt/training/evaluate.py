@@ -275,5 +275,10 @@ def evaluate_model(
     model = load_model(path, device)
     check_positions(model, sequence_tokens, f"checkpoint {path}")
     check_vocabulary(model, count_ids(prepared, channels), f"checkpoint {path}")
+    return describe_base(model, validation, dtype)
+
+
+def describe_base(model: nn.Module, validation: Validation, dtype: Dtype) -> dict[str, Any]:
+    """Evaluate a base: the point at D = 0 of a run that starts from it."""
     forward = forward_of(model, dtype, validation.border_id)
     return {"n_tokens": 0, "phase": "base", **describe_evaluation(model, validation, forward)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
@@ -134,25 +135,17 @@ class Forward:
         """
         self._shell.train(training)
         if self._head is None and not torch.is_grad_enabled():
-            return self._losses_in_parts(weights, tokens)
-        return self._losses(weights, tokens, checkpointing)
-
-    def _losses_in_parts(self, weights: Weights, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of an evaluation, whose batch is larger than that of a step may be."""
-        parts = split_by_logits(tokens, self._shell.config)
-        losses = torch.cat([self._losses(weights, part, False)[1] for part in parts])
-        return losses.mean(), losses
+            compute = partial(self._losses, weights, checkpointing=False)
+            return losses_in_parts(tokens, self._shell.config, compute)
+        return self._losses(weights, tokens, checkpointing=checkpointing)
 
     def _losses(
-        self, weights: Weights, tokens: Tensor, checkpointing: bool
+        self, weights: Weights, tokens: Tensor, *, checkpointing: bool
     ) -> tuple[Tensor, Tensor]:
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
-        hidden = self._hidden(weights, inputs, checkpointing).flatten(0, 1)
-        if self._head is None:
-            losses = functional.cross_entropy(hidden.float(), targets, reduction="none")
-            return losses.mean(), losses.detach().view_as(inputs)
-        mean, losses = mean_loss(hidden.to(self._dtype), weights[self._head], targets)
-        return mean, losses.view_as(inputs)
+        inputs = tokens[:, :-1].contiguous()
+        hidden = self._hidden(weights, inputs, checkpointing)
+        head = None if self._head is None else weights[self._head]
+        return losses_of_targets(hidden, head, tokens[:, 1:], self._dtype)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Nothing is to be summed on a single device."""
@@ -211,16 +204,50 @@ class Forward:
         return result
 
 
-def split_by_logits(tokens: Tensor, shape: Any, n_ranks: int = 1) -> tuple[Tensor, ...]:
-    """Split sequences so that no process stores more than ``STORED_LOGITS`` logits.
+def losses_of_targets(
+    hidden: Tensor, head: Tensor | None, targets: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Compute the cross entropy of targets, in float32.
+
+    Args:
+        hidden: Last hidden states of shape (B, T, width), or logits if there is no head.
+        head: The weight of a plain head; None if the model computes its logits itself.
+        targets: Ids of shape (B, T).
+        dtype: Dtype of the product with the head.
+
+    Returns:
+        The mean, a scalar to differentiate, and the losses in nats, shape (B, T), without gradient.
+    """
+    rows, ids = hidden.flatten(0, 1), targets.flatten()
+    if head is None:
+        losses = functional.cross_entropy(rows.float(), ids, reduction="none")
+        return losses.mean(), losses.detach().view_as(targets)
+    mean, losses = mean_loss(rows.to(dtype), head, ids)
+    return mean, losses.view_as(targets)
+
+
+def losses_in_parts(
+    tokens: Tensor,
+    shape: Any,
+    compute: Callable[[Tensor], tuple[Tensor, Tensor]],
+    n_ranks: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Compute the losses of an evaluation, whose batch may be larger than that of a step.
 
     Args:
         tokens: Ids of shape (B, T + 1).
         shape: Configuration of the model (of ``transformers``).
-        n_ranks: Processes that divide each part.
+        compute: Mean and losses of some sequences; stores all their logits.
+        n_ranks: Processes that divide each part; none stores more than ``STORED_LOGITS`` logits,
+            or those of one sequence.
+
+    Returns:
+        The mean, and the losses of shape (B, T).
     """
     per_sequence = (tokens.shape[1] - 1) * shape.get_text_config().vocab_size
-    return torch.split(tokens, n_ranks * max(1, STORED_LOGITS // per_sequence))
+    parts = torch.split(tokens, n_ranks * max(1, STORED_LOGITS // per_sequence))
+    losses = torch.cat([compute(part)[1] for part in parts])
+    return losses.mean(), losses
 
 
 @torch.no_grad()

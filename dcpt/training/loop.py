@@ -24,10 +24,10 @@ from dcpt.training.forward import Losses, forward_of
 from dcpt.training.journal import Journal, SilentJournal
 from dcpt.training.models import (
     base_state,
-    build_untrained,
     check_vocabulary,
     load_base,
     save_model,
+    shape_of,
 )
 from dcpt.training.sharded.divided import ReplicatedForward
 from dcpt.training.sharded.layout import fits_whole
@@ -222,7 +222,7 @@ def load_start(
     if ranks.count == 1:
         return start_state(load_base(config, study, device), identity, border_id)
     forward: Losses
-    shape = build_untrained(config, study, "meta").config
+    shape = shape_of(config, study)
     if not ranks.always_shards and ranks.decide(lambda: fits_whole(config, shape, device)):
         model = load_base(config, study, device)
         forward = ReplicatedForward(forward_of(model, identity.dtype, border_id), ranks)

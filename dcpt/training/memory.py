@@ -18,7 +18,7 @@ import torch
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.losses import rows_at_a_time
-from dcpt.training.models import build_untrained
+from dcpt.training.models import shape_of
 
 FLOAT = 4
 """Bytes of a float32 number: weights, gradients, moments and the residual stream."""
@@ -118,6 +118,28 @@ def estimate_memory(
     )
 
 
+def memory_of(
+    config: RunConfig, shape: Any, micro_batch: int, *, checkpointing: bool, n_gpus: int = 1
+) -> Memory:
+    """Estimate the memory of a step of a run; see :func:`estimate_memory`.
+
+    Args:
+        config: The run.
+        shape: Configuration of its model (of ``transformers``).
+        micro_batch: Sequences that a GPU passes at a time.
+        checkpointing: Whether the backward pass computes each layer again from its input.
+        n_gpus: GPUs that share weights, gradients and moments.
+    """
+    return estimate_memory(
+        shape,
+        config.identity.sequence_tokens,
+        micro_batch,
+        checkpointing=checkpointing,
+        n_gpus=n_gpus,
+        dtype=config.identity.dtype,
+    )
+
+
 def fitted_to(
     device: str,
     config: RunConfig,
@@ -142,7 +164,7 @@ def fitted_to(
     is_set = None not in (recorded.micro_batch_sequences, recorded.activation_checkpointing)
     if is_set or not device.startswith("cuda"):
         return config
-    shape = build_untrained(config, study, "meta").config
+    shape = shape_of(config, study)
     n_bytes = torch.cuda.get_device_properties(device).total_memory
     return choose_passes(config, shape, n_bytes // lanes_for(count_from_config(shape)), n_gpus)
 
@@ -175,9 +197,7 @@ def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) 
     ]
 
     def fits(n: int, checkpointing: bool, shared: int) -> bool:
-        memory = estimate_memory(
-            shape, tokens, n, checkpointing=checkpointing, n_gpus=shared, dtype=identity.dtype
-        )
+        memory = memory_of(config, shape, n, checkpointing=checkpointing, n_gpus=shared)
         return memory.n_bytes <= USABLE * n_bytes
 
     chosen = parts[-1], ways[-1][0]
@@ -204,17 +224,12 @@ def fewest_gpus(config: RunConfig, shape: Any, n_bytes: int, most: int) -> int:
     Raises:
         InputError: If not even all of them are enough.
     """
-    identity, recorded = config.identity, config.recorded
-    needs = 0
+    recorded, needs = config.recorded, 0
+    micro_batch = recorded.micro_batch_sequences or 1
+    checkpointing = recorded.activation_checkpointing is not False
     for n_gpus in range(1, most + 1):
-        needs = estimate_memory(
-            shape,
-            identity.sequence_tokens,
-            recorded.micro_batch_sequences or 1,
-            checkpointing=recorded.activation_checkpointing is not False,
-            n_gpus=n_gpus,
-            dtype=identity.dtype,
-        ).n_bytes
+        memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing, n_gpus=n_gpus)
+        needs = memory.n_bytes
         if needs <= USABLE * n_bytes:
             return n_gpus
     there = "on 1 GPU, which has" if most == 1 else f"on each of {most} GPUs, which have"

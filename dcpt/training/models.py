@@ -171,6 +171,15 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
     return build_shape(locate_checkpoint(path, study), device)
 
 
+def shape_of(config: RunConfig, study: Path) -> Any:
+    """Configuration of a run's model (of ``transformers``), without its weights.
+
+    Raises:
+        InputError: As ``build_untrained``.
+    """
+    return build_untrained(config, study, "meta").config
+
+
 def build_shape(path: str | Path, device: str = "meta") -> nn.Module:
     """Build a model of the shape of a checkpoint, without its weights.
 

@@ -190,9 +190,7 @@ def load_state(path: Path, state: TrainingState, identity: Identity) -> None:
                 state.loss_sum_C.copy_(file.get_tensor("loss_sum"))
                 state.loss_tokens_C.copy_(file.get_tensor("loss_tokens"))
             for name, parameter in moments.items():
-                moment = state.optimizer.state[parameter]
-                moment["step"] = torch.zeros((), device=parameter.device)
-                moment |= {key: torch.empty_like(parameter) for key in MOMENTS[1:]}
+                moment = state.optimizer.state[parameter] = _new_moments(parameter)
                 for key, tensor in moment.items():
                     copy_saved(tensor, file, f"{key}.{name}")
     state.step = 0 if is_base else int(about["step"])
@@ -252,11 +250,16 @@ def allocate_moments(state: TrainingState) -> None:
     """Allocate the moments that AdamW would allocate at the end of its first step, as zeros."""
     for parameter in state.model.parameters():
         if parameter not in state.optimizer.state:
-            state.optimizer.state[parameter] = {
-                "step": torch.zeros((), device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+            state.optimizer.state[parameter] = _new_moments(parameter)
+
+
+def _new_moments(parameter: nn.Parameter) -> dict[str, Tensor]:
+    """AdamW's step and moments of a parameter at the start, as zeros."""
+    step, *moments = MOMENTS
+    return {
+        step: torch.zeros((), device=parameter.device),
+        **{key: torch.zeros_like(parameter) for key in moments},
+    }
 
 
 def reset_moments(state: TrainingState) -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from dcpt.training.compiling import compiled_on_cuda
@@ -19,9 +18,9 @@ from dcpt.training.forward import (
     Weights,
     check_borders,
     document_positions,
-    split_by_logits,
+    losses_in_parts,
+    losses_of_targets,
 )
-from dcpt.training.losses import mean_loss
 from dcpt.training.probes import draws_random_numbers, is_static, plain_head
 from dcpt.training.sharded.divided import divided_losses
 from dcpt.training.sharded.ranks import Ranks
@@ -114,10 +113,7 @@ class ShardedForward:
         self._checkpointing = checkpointing
         if self._head is not None or torch.is_grad_enabled():
             return self._divided_losses(tokens)
-        # An evaluation, whose batch is larger than that of a step may be.
-        parts = split_by_logits(tokens, self._model.config, self._ranks.count)
-        losses = torch.cat([self._divided_losses(part)[1] for part in parts])
-        return losses.mean(), losses
+        return losses_in_parts(tokens, self._model.config, self._divided_losses, self._ranks.count)
 
     def _divided_losses(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return divided_losses(
@@ -128,14 +124,9 @@ class ShardedForward:
         """FSDP sums them in the backward pass."""
 
     def _own_losses(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
-        hidden = self._hidden(inputs).flatten(0, 1)
-        if self._head is None:
-            losses = functional.cross_entropy(hidden.float(), targets, reduction="none")
-            return losses.mean(), losses.view_as(inputs)
-        head = self._model.get_parameter(self._head)
-        mean, losses = mean_loss(hidden.to(self._dtype), head, targets)
-        return mean, losses.view_as(inputs)
+        hidden = self._hidden(tokens[:, :-1].contiguous())
+        head = None if self._head is None else self._model.get_parameter(self._head)
+        return losses_of_targets(hidden, head, tokens[:, 1:], self._dtype)
 
     def _hidden(self, ids: Tensor) -> Tensor:
         """Last hidden states if the model has a plain head, else logits."""

@@ -8,7 +8,7 @@ import torch
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training.memory import USABLE, count_from_config, estimate_memory
+from dcpt.training.memory import USABLE, count_from_config, memory_of
 
 
 def fits_whole(config: RunConfig, shape: Any, device: str) -> bool:
@@ -22,13 +22,8 @@ def fits_whole(config: RunConfig, shape: Any, device: str) -> bool:
     """
     if not device.startswith("cuda"):
         return False
-    memory = estimate_memory(
-        shape,
-        config.identity.sequence_tokens,
-        config.micro_batch_sequences,
-        checkpointing=bool(config.recorded.activation_checkpointing),
-        dtype=config.identity.dtype,
-    )
+    checkpointing = bool(config.recorded.activation_checkpointing)
+    memory = memory_of(config, shape, config.micro_batch_sequences, checkpointing=checkpointing)
     return memory.n_bytes <= USABLE * torch.cuda.get_device_properties(device).total_memory
 
 
@@ -45,14 +40,9 @@ def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) 
         InputError: If not even weights, gradients and moments fit.
     """
     identity = config.identity
-    memory = estimate_memory(
-        shape,
-        identity.sequence_tokens,
-        min(config.micro_batch_sequences, -(-identity.batch_sequences // n_gpus)),
-        checkpointing=bool(config.recorded.activation_checkpointing),
-        n_gpus=n_gpus,
-        dtype=identity.dtype,
-    )
+    micro_batch = min(config.micro_batch_sequences, -(-identity.batch_sequences // n_gpus))
+    checkpointing = bool(config.recorded.activation_checkpointing)
+    memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing, n_gpus=n_gpus)
     fixed = memory.weights + memory.gradients + memory.moments
     if fixed > n_bytes:
         raise InputError(
