@@ -148,7 +148,7 @@ class LocalEngine:
                 return  # the worker died: _collect replaces it
             if worker is None and run.n_devices > 1:
                 kept += self._make_room(run, queue, workers, open_to)
-        self._split(workers, ready)
+        self._split(workers, queue, ready)
         if not kept and not queue.moving and (move := choose_move(queue, workers)) is not None:
             moved, worker = move
             with suppress(OSError):
@@ -192,9 +192,14 @@ class LocalEngine:
         self._replace(workers, group, [Slot(devices, threads)])
         return []
 
-    def _split(self, workers: list[_Worker], ready: Sequence[PlannedRun]) -> None:
-        """Replace idle workers of several devices by workers of one, if no ready run needs them."""
-        needed = {run.n_devices for run in ready}
+    def _split(self, workers: list[_Worker], queue: RunQueue, ready: Sequence[PlannedRun]) -> None:
+        """Replace idle workers of several devices by workers of one, if no run needs them.
+
+        If no run is ready, runs that another process trains count too: they are tried again every
+        second, and each time new workers would be started.
+        """
+        retried = [run for run in queue.to_come() if run.name in queue.elsewhere]
+        needed = {run.n_devices for run in ready or retried}
         for worker in list(workers):
             devices = worker.slot.devices
             if len(devices) > 1 and not worker.busy_with and len(devices) not in needed:

@@ -173,7 +173,7 @@ class RunFolder:
         # Noted first: a killed process leaves a state too many, never one that is missed.
         write_record(self.path / "result.json", {**result, "deleted_states": deleted})
         for n_tokens in tokens:
-            self.state(n_tokens).unlink()
+            self.state(n_tokens).unlink(missing_ok=True)
 
     def error(self) -> dict[str, Any] | None:
         """``error.json``: message and traceback of a failure, or the message that it is damaged."""

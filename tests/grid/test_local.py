@@ -252,6 +252,26 @@ def test_a_run_over_two_devices_trains_between_runs_on_one(study: Path) -> None:
     assert result["gpus"] == 2
 
 
+def test_a_worker_of_two_devices_stays_for_a_run_that_another_process_trains(study: Path) -> None:
+    base, first = Workspace(study).planned[:2]
+    wide = replace(base, n_devices=2)
+    queue = RunQueue([wide, first], StudyFolder(study))
+    queue.take(wide)
+    queue.end(wide, "elsewhere")
+    replaced: list[_Worker] = []
+
+    class Noting(LocalEngine):
+        def _replace(self, workers: list[_Worker], old: object, slots: object) -> None:
+            replaced.extend(workers)
+
+    worker = _Worker(process=None, connection=Sent(), slot=Slot(("cpu", "cpu")))
+    engine = Noting(StudyFolder(study), [Slot(), Slot()])
+    engine._split([worker], queue, [])
+    assert not replaced
+    engine._split([worker], queue, [first])  # It can start now, on one of the two devices.
+    assert replaced == [worker]
+
+
 def test_a_run_over_more_devices_than_there_are_is_refused(study: Path) -> None:
     base, *others = Workspace(study).planned
     engine = LocalEngine(StudyFolder(study), [Slot()])

@@ -77,3 +77,11 @@ def test_states_of_a_trunk_that_another_process_holds_stay(trained: Path) -> Non
         delete_unneeded(Workspace(trained).planned, StudyFolder(trained))
     assert path.exists()
     assert folder.deleted_states() == []
+
+
+def test_a_state_that_is_already_gone_is_noted_as_deleted(trained: Path) -> None:
+    (run, folder), _ = trunks_of(trained)
+    end = run.config.recorded.n_tokens
+    folder.state(end).unlink()
+    folder.delete_states([end])
+    assert folder.deleted_states() == [end]

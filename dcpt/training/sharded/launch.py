@@ -95,6 +95,7 @@ def train_over(
         InputError: As ``train``.
         TrainingError: As ``train``; its kind is ``killed`` if a process was.
     """
+    WATCHDOG.announce()  # the processes load torch before the first look at them
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="dcpt-") as folder:
         links = _Links(context.Event(), context.Value("q", -1), context.SimpleQueue(), Path(folder))
@@ -168,29 +169,28 @@ def _train_rank(job: _Job, index: int, links: _Links) -> None:
     torch.set_num_threads(job.threads)
     device = job.devices[index]
     ranks = Ranks(index, len(job.devices), job.always_shards)
-    with (
-        (links.stacks / f"{index}.txt").open("w", encoding="utf-8") as stacks,
-        join_ranks(ranks, device, job.meeting_place),
-    ):
-        WATCHDOG.start(stacks, on_accelerator=device != "cpu")
-        try:
-            for n_tokens in train_stepwise(
-                job.config,
-                job.study,
-                device=device,
-                stop_at_step=job.stop_at_step,
-                must_stop=links.stop.is_set,
-                note=job.note,
-                ranks=ranks,
-            ):
-                WATCHDOG.note_step()
-                if ranks.is_first:
-                    links.reached.value = n_tokens
-            ranks.gather(None)  # no process leaves before the first has written the result
-        except Exception as error:
-            words = str(error)[:_MOST_LETTERS] or type(error).__name__
-            trace = traceback.format_exc()[-_MOST_LETTERS:]
-            links.failures.put((kind_of(error), words, trace))
-            # The others may never answer, so the group is not closed; they are ended from outside.
-            os._exit(1)
-        WATCHDOG.pause()
+    with (links.stacks / f"{index}.txt").open("w", encoding="utf-8") as stacks:
+        with join_ranks(ranks, device, job.meeting_place):
+            WATCHDOG.start(stacks, on_accelerator=device != "cpu")
+            try:
+                for n_tokens in train_stepwise(
+                    job.config,
+                    job.study,
+                    device=device,
+                    stop_at_step=job.stop_at_step,
+                    must_stop=links.stop.is_set,
+                    note=job.note,
+                    ranks=ranks,
+                ):
+                    WATCHDOG.note_step()
+                    if ranks.is_first:
+                        links.reached.value = n_tokens
+                ranks.gather(None)  # no process leaves before the first has written the result
+            except Exception as error:
+                words = str(error)[:_MOST_LETTERS] or type(error).__name__
+                trace = traceback.format_exc()[-_MOST_LETTERS:]
+                links.failures.put((kind_of(error), words, trace))
+                # The others may never answer, so the group is not closed; they are ended from
+                # outside.
+                os._exit(1)
+        WATCHDOG.pause()  # only now: leaving the group may wait for the others
