@@ -8,12 +8,12 @@ measured, or the interval is too wide to act on. Losses are in nats per token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from dcpt.decide.question import Question
-from dcpt.decide.records import Evidence, Level, Reason, Recommendation
+from dcpt.decide.records import Evidence, Interval, Level, Reason, Recommendation
 from dcpt.flags import Flag
 from dcpt.laws.points.record import SAME
 from dcpt.quantities import (
@@ -130,42 +130,67 @@ def judge_evidence(question: Question, recommendation: Recommendation) -> Eviden
         question: The target and its fit.
         recommendation: The answer, its evidence not yet filled in.
     """
-    return judge(find_facts(question, recommendation))
+    best = recommendation.best
+    facts = find_facts(question, recommendation.flags)
+    pair = None if best is None else best.pair
+    return judge(facts_of_answer(facts, question, pair, recommendation.ratio_interval))
 
 
-def find_facts(question: Question, recommendation: Recommendation) -> Facts:
-    """Collect what the level depends on from the fit and the answer."""
-    target, best = question.target, recommendation.best
-    asked: dict[str, float | None] = {
-        "n_params": target.n_params,
-        "n_tokens": target.n_tokens,
-        "learning_rate": best.learning_rate if best is not None else target.learning_rate,
-    }
-    known = {
-        axis: value
-        for axis, value in asked.items()
-        if value is not None and axis in recommendation.extrapolation
-    }
-    ranges = question.ranges
-    low, high = recommendation.ratio_interval.low, recommendation.ratio_interval.high
+def find_facts(question: Question, flags: Iterable[Flag]) -> Facts:
+    """Collect what the level depends on from the fit and the target, the answer apart."""
     fit, phase = question.fit, question.phase
     decisive = [*(question.parts or [question.general]), question.domain]
     covered = [fit.by_channel[name].seen.values.get(phase, {}) for name in decisive]
     return Facts(
-        extrapolation={axis: recommendation.extrapolation[axis] for axis in known},
-        target=known,
-        nearest={axis: min(max(v, ranges[axis][0]), ranges[axis][1]) for axis, v in known.items()},
+        extrapolation={},
+        target={},
+        nearest={},
         n_runs=min(_count_runs(fit.by_channel[name], phase) for name in decisive),
         n_sizes=min(len(values.get("n_params", ())) for values in covered),
         shares=min((values.get("ratio", ()) for values in covered), key=len),
-        share=None if best is None else best.ratio,
-        interval=None if best is None or low is None or high is None else (low, high),
+        share=None,
+        interval=None,
         at_bounds={name: _part_at_bounds(fit.by_channel[name], phase) for name in decisive},
         not_held_out=tuple(
             name for name in decisive if not _is_held_out(fit.by_channel[name], phase)
         ),
         decayed=phase == "annealed",
-        doubtful=tuple(flag for flag in recommendation.flags if flag.kind in DOUBTFUL),
+        doubtful=tuple(flag for flag in flags if flag.kind in DOUBTFUL),
+    )
+
+
+def facts_of_answer(
+    facts: Facts,
+    question: Question,
+    pair: tuple[float, float | None] | None,
+    interval: Interval,
+) -> Facts:
+    """Add what the level depends on from an answer.
+
+    Args:
+        facts: What it depends on otherwise (:func:`find_facts`).
+        question: The target and its fit.
+        pair: The share and the learning rate of the answer; None without one.
+        interval: The interval of the share.
+    """
+    share, rate = (None, question.target.learning_rate) if pair is None else pair
+    extrapolation, ranges = question.extrapolation(rate), question.ranges
+    asked: dict[str, float | None] = {
+        "n_params": question.target.n_params,
+        "n_tokens": question.target.n_tokens,
+        "learning_rate": rate,
+    }
+    known = {
+        axis: value for axis, value in asked.items() if value is not None and axis in extrapolation
+    }
+    low, high = interval.low, interval.high
+    return replace(
+        facts,
+        extrapolation={axis: extrapolation[axis] for axis in known},
+        target=known,
+        nearest={axis: min(max(v, ranges[axis][0]), ranges[axis][1]) for axis, v in known.items()},
+        share=share,
+        interval=None if share is None or low is None or high is None else (low, high),
     )
 
 

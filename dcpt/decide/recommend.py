@@ -106,7 +106,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     surface = _surface(question)
     at_odds = best_share(surface.ratio, surface.kept, surface.domain, question.allowed)
     at_center = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
-    best, central = (_best_pair(question, surface, *found) for found in (at_odds, at_center))
+    best, central = (best_pair(question, surface.rates, *found) for found in (at_odds, at_center))
     row = _row_of_habits(question, surface, best or central)
     rate = float(surface.rates[row])
     draw_shares, draw_losses = best_share(
@@ -129,7 +129,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         level=level,
         best=recommended,
         central=at_even_odds,
-        ratio_interval=_interval(
+        ratio_interval=interval_of(
             _or_none(round_down(at_center[0][row])),
             np.nan_to_num(draw_shares[:, row], nan=0.0),
             level,
@@ -188,7 +188,7 @@ def _with_twice_the_text(question: Question, recommendation: Recommendation) -> 
     other = ask(question.fit, replace(target, unique_tokens=more))
     surface = _surface(other)
     found = best_share(surface.ratio, surface.kept, surface.domain, other.allowed)
-    pair = _best_pair(other, surface, *found)
+    pair = best_pair(other, surface.rates, *found)
     if pair is None:
         return None
     level = recommendation.level
@@ -208,25 +208,25 @@ def _horizon(question: Question) -> list[str]:
     return say_horizon(there, size * target.n_tokens)
 
 
-def _choosable(question: Question, surface: Surface) -> NDArray[np.bool_]:
+def _choosable(question: Question, rates: Array) -> NDArray[np.bool_]:
     """Which learning rates of the grid the decision may choose, shape (L,)."""
-    return np.isin(surface.rates, question.choosable) | np.isnan(surface.rates)
+    return np.isin(rates, question.choosable) | np.isnan(rates)
 
 
-def _best_pair(question: Question, surface: Surface, shares: Array, losses: Array) -> Pair | None:
+def best_pair(question: Question, rates: Array, shares: Array, losses: Array) -> Pair | None:
     """The pair with the lowest domain loss within the limit; None if no share meets it.
 
     Args:
         question: The target and its fit.
-        surface: Its predicted losses.
+        rates: Learning rates, shape (L,); a NaN alone if the runs have none.
         shares: The best share at each rate, as ``best_share`` gives it, shape (L,).
         losses: Domain losses there, shape (L,).
     """
-    losses = np.where(_choosable(question, surface), losses, np.inf)
+    losses = np.where(_choosable(question, rates), losses, np.inf)
     row = int(losses.argmin())
     if not np.isfinite(losses[row]):
         return None
-    return round_down(shares[row]), float(surface.rates[row])
+    return round_down(shares[row]), float(rates[row])
 
 
 def _row_of_habits(question: Question, surface: Surface, pair: Pair | None) -> int:
@@ -234,7 +234,7 @@ def _row_of_habits(question: Question, surface: Surface, pair: Pair | None) -> i
     if pair is not None:
         return surface.row(pair[1])
     lowest = surface.general.min(axis=1)
-    return int(np.where(_choosable(question, surface), lowest, np.inf).argmin())
+    return int(np.where(_choosable(question, surface.rates), lowest, np.inf).argmin())
 
 
 def _surface(question: Question) -> Surface:
@@ -316,8 +316,8 @@ def _possible(
         less: What is subtracted from the central prediction.
         less_draws: What is subtracted from the draws.
     """
-    low, high = _limits(draws, level)
-    ends = _limits(draws - less_draws, level)
+    low, high = limits_of(draws, level)
+    ends = limits_of(draws - less_draws, level)
     return Interval(
         float(loss - less) if _is_possible(loss) else None,
         float(ends[0]) if _is_possible(low) else None,
@@ -366,8 +366,8 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
         top = float(largest_share(surface.ratio, surface.general[row], question.allowed))
         tops = np.nan_to_num(largest_share(surface.ratio, general, question.allowed), nan=0.0)
         kept_top = float(largest_share(surface.ratio, surface.kept[row], question.allowed))
-        general_low, general_high = _limits(general[:, ::2], level)
-        domain_low, domain_high = _limits(domain[:, ::2], level)
+        general_low, general_high = limits_of(general[:, ::2], level)
+        domain_low, domain_high = limits_of(domain[:, ::2], level)
         frontiers.append(
             Frontier(
                 learning_rate=_or_none(surface.rates[row]),
@@ -378,7 +378,7 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
                 domain=_listed(surface.domain[row, ::2]),
                 domain_low=_listed(domain_low),
                 domain_high=_listed(domain_high),
-                largest_ratio=_interval(None if np.isnan(top) else round_down(top), tops, level),
+                largest_ratio=interval_of(None if np.isnan(top) else round_down(top), tops, level),
                 kept_ratio=None if np.isnan(kept_top) else round_down(kept_top),
             )
         )
@@ -398,23 +398,25 @@ def _ratio_by_law(question: Question, surface: Surface, rate: float) -> dict[str
 def _rate_interval(
     question: Question, surface: Surface, draw_losses: Array, chosen: float | None, level: float
 ) -> Interval | None:
-    choosable = _choosable(question, surface)
+    choosable = _choosable(question, surface.rates)
     rates, losses = surface.rates[choosable], draw_losses[:, choosable]
     if len(rates) < 2:
         return None
     has_choice = np.isfinite(losses).any(axis=1)
     if not has_choice.any():
         return Interval(chosen, None, None)
-    return _interval(chosen, rates[losses[has_choice].argmin(axis=1)], level)
+    return interval_of(chosen, rates[losses[has_choice].argmin(axis=1)], level)
 
 
-def _limits(draws: Array, level: float) -> Array:
+def limits_of(draws: Array, level: float) -> Array:
+    """Both ends of the interval of draws, shape (n_draws, ...); the result has shape (2, ...)."""
     limits: Array = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return limits
 
 
-def _interval(value: float | None, draws: Array, level: float) -> Interval:
-    low, high = _limits(draws, level)
+def interval_of(value: float | None, draws: Array, level: float) -> Interval:
+    """A value with the interval of its bootstrap draws, shape (n_draws,)."""
+    low, high = limits_of(draws, level)
     return Interval(None if value is None else float(value), float(low), float(high))
 
 
