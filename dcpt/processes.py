@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -82,3 +83,19 @@ def end_with_parent(parent: int, grace_s: float = 0.0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def run_and_exit(function: Callable[..., object], *arguments: object) -> None:
+    """Be a whole process: call the function, then end without Python's own end.
+
+    Threads of torch still run when Python ends, and abort the process where they then need Python:
+    4 of 17 runs over three sharded processes on two busy cores ended with signal 6 after all work.
+
+    Args:
+        function: What the process does. If it raises, the process ends as usual, with exit code 1.
+        arguments: Its arguments.
+    """
+    function(*arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -120,6 +121,16 @@ def test_a_run_is_sharded_on_request_where_it_would_be_whole(
     result = made.folder(config).result()
     assert result is not None
     assert result["layout"] == layout
+
+
+def abort_at_pythons_end(*_: Any) -> None:
+    atexit.register(os.abort)
+
+
+def test_a_process_ends_without_pythons_end(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of torch sometimes abort a process there."""
+    monkeypatch.setattr(launch, "_train_rank", abort_at_pythons_end)
+    finish(train_over(made.trunk(2), made.study, TWO))
 
 
 def test_a_damaged_state_is_renamed_before_another_process_opens_it(

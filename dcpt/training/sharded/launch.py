@@ -16,7 +16,13 @@ from typing import Any
 import torch
 
 from dcpt.errors import InputError
-from dcpt.processes import STOP_SIGNALS, block_signals, end_with_parent, ignore_signals
+from dcpt.processes import (
+    STOP_SIGNALS,
+    block_signals,
+    end_with_parent,
+    ignore_signals,
+    run_and_exit,
+)
 from dcpt.runs.folders import RunFolder, add_stacks
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import train_stepwise
@@ -111,7 +117,7 @@ def train_over(
             parent=os.getpid(),
         )
         processes = [
-            context.Process(target=_train_rank, args=(job, index, links))
+            context.Process(target=run_and_exit, args=(_train_rank, job, index, links))
             for index in range(len(devices))
         ]
         try:
