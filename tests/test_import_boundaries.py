@@ -25,7 +25,7 @@ LAYERS = (
     {"runs", "text"},
     {"study", "table", "training"},
     {"laws", "grid", "bundled", "trainer_logs"},
-    {"decide", "diagnosis"},
+    {"decide", "diagnosis", "engines"},
     {"report", "trainer_configs"},
     {"pipeline"},
     {"cli"},
@@ -34,7 +34,7 @@ LAYERS = (
 
 TORCH = {"torch", "transformers", "tokenizers", "safetensors", "datasets", "tensorboard"}
 FITTING = {"scipy", "matplotlib"}
-TRAINING_HALF = {"dcpt.text", "dcpt.training", "dcpt.grid"}
+TRAINING_HALF = {"dcpt.text", "dcpt.training", "dcpt.grid", "dcpt.engines"}
 FITTING_HALF = {"dcpt.laws", "dcpt.decide", "dcpt.diagnosis", "dcpt.report"}
 
 NEVER_REACHED = {
@@ -43,6 +43,7 @@ NEVER_REACHED = {
     "text": FITTING,
     "training": FITTING,
     "grid": FITTING | FITTING_HALF,
+    "engines": FITTING | FITTING_HALF,
     "table": TORCH | FITTING | TRAINING_HALF,
     "bundled": TORCH | FITTING | TRAINING_HALF,
     "trainer_logs": TORCH | FITTING | TRAINING_HALF | {"wandb", "google"},
@@ -64,6 +65,7 @@ HEAVY = TORCH | FITTING | {"numpy", "pandas", "pyarrow"}
 NEVER_LOADED = {
     "cli.entry": HEAVY | {"pydantic", "yaml", "dcpt.pipeline"},
     "grid": TORCH,
+    "engines": TORCH | {"submitit"},
     "pipeline": TORCH | FITTING | {"pandas"},
 }
 """What importing a package may not load; functions in it may import it."""

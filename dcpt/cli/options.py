@@ -33,6 +33,10 @@ Workers = Annotated[
         min=1, help="Number of parallel processes. Default: one per GPU, or one per core."
     ),
 ]
+EngineKind = Annotated[
+    str | None,
+    typer.Option("--engine", help="Where to train: local. Default: that of the study, or local."),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="n_params=N reads the table's column N as n_params. Repeatable."),

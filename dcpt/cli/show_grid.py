@@ -66,6 +66,10 @@ class GridView(ABC):
     def begin(self, queue: RunQueue) -> None:  # noqa: B027 (a view may show nothing here)
         """Show the planned work."""
 
+    def say(self, sentence: str) -> None:
+        """Print a sentence of the engine; it stays above a live view."""
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     @abstractmethod
     def show(self, queue: RunQueue, status: GridStatus) -> None:
         """Show changes since the last call."""
@@ -138,7 +142,7 @@ class LogView(GridView):
     def begin(self, queue: RunQueue) -> None:
         """Print the number of runs to train."""
         n_done = len(queue.planned) - len(queue.pending) - len(queue.running)
-        self._print(
+        self.say(
             f"{self.title}: {len(queue.planned) - n_done} runs to train, {n_done} done, "
             f"{len(self.slots)} workers"
         )
@@ -153,21 +157,18 @@ class LogView(GridView):
         for run in status.update():
             name = run.planned.name
             words = queue.outcome.failed.get(name)
-            self._print(f"failed {name}: {words}" if words else f"finished {name}: {_end(run)}")
+            self.say(f"failed {name}: {words}" if words else f"finished {name}: {_end(run)}")
         if totals_are_due:
             self.last_totals = time.monotonic()
-            self._print(self.totals(status))
+            self.say(self.totals(status))
 
     def finish(self) -> None:
         """Print the final totals."""
         if self.status is None:
-            self._print(f"{self.title}: nothing left to train")
+            self.say(f"{self.title}: nothing left to train")
         else:
             self.status.update()
-            self._print(self.totals(self.status))
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.say(self.totals(self.status))
 
 
 @contextmanager

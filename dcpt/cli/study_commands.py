@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpt.cli.options import Json, On, OwnLaws, StudyFile, Workers
+from dcpt.cli.options import EngineKind, Json, On, OwnLaws, StudyFile, Workers
 from dcpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def run_grid(
     ] = False,
     on: On = None,
     workers: Workers = None,
+    engine: EngineKind = None,
     json: Json = False,
 ) -> None:
     """Train the runs of the study that are not done yet.
@@ -120,15 +121,17 @@ def run_grid(
     from dcpt.cli.console import as_json, note_all, note_damaged, open_console, print_line
     from dcpt.cli.show_cost import read_machine, show_cost
     from dcpt.cli.show_grid import occupancy_words, watch_grid
+    from dcpt.engines.choose import override_kind, slots_of
     from dcpt.grid.planned import advise_on_sizes
-    from dcpt.grid.slots import choose_slots
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.cost import estimate_study
     from dcpt.pipeline.train import train_study
     from dcpt.pipeline.workspace import Workspace
 
     machine = read_machine(on, dry_run=dry_run, workers=workers)
-    console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
+    console, workspace = open_console(json), Workspace(study)
+    section = override_kind(workspace.study.engine, engine)
+    slots = slots_of(section, workers)
     note_damaged(workspace.damaged)
     if dry_run:
         note_all(advise_on_sizes(workspace.planned))
@@ -139,7 +142,7 @@ def run_grid(
             show_cost(console, cost)
         return
     with watch_grid(console, slots, "grid") as view:
-        outcome = train_study(workspace, slots, on_tick=view.tick)
+        outcome = train_study(workspace, slots, on_tick=view.tick, engine=section, say=view.say)
     if json:
         typer.echo(as_json(vars(outcome)))
     else:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from dcpt.engines.engine import Tick
 from dcpt.grid.planned import Trunk, unfinished
 from dcpt.pipeline.answer import (
     FitOptions,
@@ -29,7 +30,7 @@ from dcpt.pipeline.next_runs import (
 )
 from dcpt.pipeline.rounds import Goal, Refined, Round
 from dcpt.pipeline.target import complete_target
-from dcpt.pipeline.train import Tick, train_study
+from dcpt.pipeline.train import train_study
 from dcpt.pipeline.verify import verify_study
 from dcpt.pipeline.workspace import Workspace
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpt.atomic_files import DamagedFileError, set_aside, write_record
+from dcpt.engines.engine import Say, Tick
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun, Trunk, find_folders
 from dcpt.pipeline.bases import (
@@ -19,14 +20,13 @@ from dcpt.pipeline.bases import (
 )
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import Purpose
+from dcpt.study.engine import EngineSection
 from dcpt.study.folder import StudyFolder
 
 if TYPE_CHECKING:
     from dcpt.grid.queue import Outcome, RunQueue
     from dcpt.grid.slots import Slot
     from dcpt.text.manifest import Prepared
-
-Tick = Callable[["RunQueue"], None]
 
 
 def prepare_study(
@@ -105,6 +105,8 @@ def train_study(
     trunks: Sequence[Trunk] | None = None,
     purpose: Purpose = "grid",
     on_tick: Tick | None = None,
+    engine: EngineSection | None = None,
+    say: Say = print,
 ) -> Outcome:
     """Train all runs of the study, or only those of some trunks, that are not done.
 
@@ -114,12 +116,14 @@ def train_study(
         trunks: Only these trunks; None takes all runs that the study asks for.
         purpose: Why the trunks are trained.
         on_tick: Called with the queue while runs are in training.
+        engine: Where to train; None takes the study's section ``engine``.
+        say: Called with sentences about what the engine waits for.
 
     Raises:
         InputError: If the package of a tracker is missing, or a run needs more devices than there
             are.
     """
-    from dcpt.grid.local import LocalEngine
+    from dcpt.engines.choose import open_engine
     from dcpt.grid.old_states import StateCleaner, delete_unneeded
     from dcpt.pipeline.gpus import spread_runs
     from dcpt.training.trackers import check_installed
@@ -135,7 +139,8 @@ def train_study(
     outcome: Outcome | None = None
     try:
         spread = spread_runs(workspace, planned, slots)
-        outcome = LocalEngine(workspace.folder, slots, on_tick).run(spread)
+        section = engine or workspace.study.engine
+        outcome = open_engine(section, workspace.folder, slots, on_tick, say).run(spread)
         if deletes:
             # Also those of runs that an earlier call trained.
             delete_unneeded(planned, workspace.folder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dcpt.engines.engine import Tick
 from dcpt.errors import InputError
 from dcpt.grid.planned import Trunk
 from dcpt.pipeline.answer import check_target, collect_runs
 from dcpt.pipeline.bases import check_fit, known_base
-from dcpt.pipeline.train import Tick, train_study
+from dcpt.pipeline.train import train_study
 from dcpt.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:

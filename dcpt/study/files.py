@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from dcpt.errors import InputError
 from dcpt.study.lent_bases import find_lent, lender_of, name_lent
-from dcpt.study.schema import Included, Section, Study
+from dcpt.study.schema import Included, Study
+from dcpt.study.section import Section
 from dcpt.yaml_files import explain_problem, read_yaml
 
 Kind = TypeVar("Kind", bound=Section)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dcpt.errors import InputError, did_you_mean
 from dcpt.limit import Limit
@@ -13,6 +13,8 @@ from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.quantities import Count
 from dcpt.runs.identity import Optimizer, Packing
 from dcpt.runs.records import EvaluatedText
+from dcpt.study.engine import EngineSection
+from dcpt.study.section import Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
 ChannelName = Annotated[str, AfterValidator(read_channel_name)]
@@ -54,12 +56,6 @@ def _check_limit(value: object) -> str:
     if wrong is not None:
         raise ValueError(wrong.removeprefix("limit "))
     return str(value)
-
-
-class Section(BaseModel):
-    """A section of the study; unknown keys and numbers that are not finite are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Channel(Section):
@@ -310,6 +306,7 @@ class Study(Section):
     tokens: Count
     branches: Branches = Branches()
     training: Training = Training()
+    engine: EngineSection = EngineSection()
     logging: Logging = Logging()
     evaluation: Evaluation = Evaluation()
     target: TargetSection | None = None

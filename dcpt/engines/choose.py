@@ -1,0 +1,58 @@
+"""Choose the engine of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from dcpt.engines.engine import Engine, Say, Tick
+from dcpt.errors import InputError, did_you_mean
+from dcpt.grid.slots import Slot, choose_slots
+from dcpt.study.engine import EngineSection, Kind
+from dcpt.study.folder import StudyFolder
+
+
+def override_kind(section: EngineSection, kind: str | None) -> EngineSection:
+    """The section with another kind of engine; None keeps that of the study.
+
+    Raises:
+        InputError: If there is no such engine.
+    """
+    if kind is None:
+        return section
+    kinds = get_args(Kind)
+    if kind not in kinds:
+        raise InputError(
+            f"--engine {kind}: there is no such engine; name one of {', '.join(kinds)}"
+            + did_you_mean(kind, kinds)
+        )
+    return EngineSection.model_validate({**section.model_dump(), "kind": kind})
+
+
+def slots_of(section: EngineSection, workers: int | None) -> list[Slot]:
+    """The places where runs train at the same time, as the views and the prices count them."""
+    return choose_slots(workers)
+
+
+def open_engine(
+    section: EngineSection,
+    folder: StudyFolder,
+    slots: Sequence[Slot],
+    on_tick: Tick | None = None,
+    say: Say = print,
+) -> Engine:
+    """Open the engine that a study asks for.
+
+    Args:
+        section: The study's section ``engine``.
+        folder: The study.
+        slots: From :func:`slots_of`.
+        on_tick: See :data:`Tick`.
+        say: See :data:`Say`.
+
+    Raises:
+        InputError: If its package is missing.
+    """
+    from dcpt.grid.local import LocalEngine
+
+    return LocalEngine(folder, slots, on_tick)
