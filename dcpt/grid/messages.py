@@ -68,7 +68,7 @@ class End:
     Attributes:
         run: Its name.
         state: A state of ``dcpt.training.lanes.Ended``.
-        words: Why it failed.
+        words: Why it failed, or why another process has it now.
     """
 
     run: str

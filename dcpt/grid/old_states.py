@@ -67,8 +67,11 @@ def _delete(
 
 def _delete_own(run: PlannedRun, folder: RunFolder) -> None:
     """Delete the states that a run kept for its branches; other files stay where they are."""
-    with folder.lock() as is_ours:  # another call may delete them, or train the trunk further
-        kept = run.config.recorded.keep_state_at if is_ours else []
+    kept = [n for n in run.config.recorded.keep_state_at if folder.state(n).exists()]
+    if not kept:  # taking a lease writes a file
+        return
+    with folder.lock() as lease:  # another call may delete them, or train the trunk further
+        kept = kept if lease else []
         own = [n for n in kept if _run_of(folder.state(n)) == run.identity_hash]
         if own and _is_done(run, folder):
             folder.delete_states(own)

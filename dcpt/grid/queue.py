@@ -169,12 +169,13 @@ class RunQueue:
         Args:
             run: A run that was taken.
             state: A state of ``dcpt.training.lanes.Ended``, or ``died``.
-            words: Why it failed.
+            words: Why it failed, or why another process has it now.
         """
         self.moving.discard(run.name)
         if state in ("elsewhere", "crowded", "died", "stopped", "released"):
             self.put_back(run)
         if state == "elsewhere":
+            self.outcome.notes += [words] if words else []
             self.elsewhere[run.name] = time.monotonic() + _RETRY_ELSEWHERE_S
         elif state in ("crowded", "died"):
             self.alone.add(run.name)

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from filelock import lock_descriptor
-
 from dcpt.atomic_files import (
     DamagedFileError,
     make_room,
@@ -22,11 +20,15 @@ from dcpt.atomic_files import (
     write_record,
 )
 from dcpt.file_hashes import file_sha256, file_state
+from dcpt.leases import Lease, hold, is_held
 from dcpt.runs.identity import RunConfig, drifted_fields, hash_record
 from dcpt.runs.records import check_result, first_problem, read_events, read_lines, readable_lines
 
 REMEDY = "`dcpt run-grid` (or `verify`) sets it aside and trains what is missing"
 """Ends the message about a damaged file of a run."""
+
+LEASE = "lease"
+"""Name of the files in a run's folder that say which process owns it, see ``dcpt.leases``."""
 
 NAME = re.compile(r"-([0-9a-f]{8})$")
 """The end of the name of a run's folder: its hash."""
@@ -37,9 +39,18 @@ _SOUND: dict[Path, tuple[list[list[int]], dict[str, str]]] = {}
 the result. Unchanged files are not read again."""
 
 ErrorKind = Literal[
-    "not_finite", "out_of_memory", "device", "disk", "killed", "hung", "input", "other"
+    "not_finite",
+    "out_of_memory",
+    "device",
+    "disk",
+    "killed",
+    "hung",
+    "input",
+    "lease_lost",
+    "other",
 ]
-"""Why a run failed, in ``error.json``; files of older versions do not have it."""
+"""Why a run failed, in ``error.json``; files of older versions do not have it. A run whose lease
+was lost goes on in another process and has no such file."""
 
 
 class RunFolder:
@@ -320,7 +331,7 @@ class RunFolder:
                 self._set_metrics_aside()
             elif damaged.path == self.path:  # the files belong to another run
                 for path in sorted(self.path.iterdir()):
-                    if path.name != "lock" and ".damaged" not in path.name:
+                    if path.stem != LEASE and ".damaged" not in path.name:
                         set_aside(path)
             else:
                 set_aside(self.model if damaged.path.parent == self.model else damaged.path)
@@ -343,36 +354,17 @@ class RunFolder:
         if kept:
             write_bytes(self.metrics, kept)
 
-    # -------------------------------------------------------------------- locks
+    # --------------------------------------------------------------------- owner
     @contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Hold the run's lock; yields False if another process holds it. Exit releases it."""
+    def lock(self) -> Iterator[Lease | None]:
+        """Own the run; yields None if another process does. Exit releases it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        make_room(self.path / "lock")
-        with (self.path / "lock").open("a") as handle:
-            yield lock_descriptor(handle.fileno(), blocking=False)
+        with hold(self.path / LEASE) as lease:
+            yield lease
 
     def is_locked(self) -> bool:
         """Whether a process is training the run now; needs only read permission."""
-        try:
-            with (self.path / "lock").open() as handle:
-                return _is_held(handle)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return False
-
-
-def _is_held(handle: IO[str]) -> bool:
-    """Whether another process holds the lock of a file that is open for reading."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return not lock_descriptor(handle.fileno(), blocking=False)
-    try:
-        # A shared lock: readers do not block each other, and NFS grants it to readers.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
+        return is_held(self.path / LEASE)
 
 
 def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:

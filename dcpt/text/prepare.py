@@ -14,16 +14,15 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from filelock import lock_descriptor
-
 from dcpt.atomic_files import sync_folder, write_text
 from dcpt.errors import InputError
 from dcpt.file_hashes import hash_file
+from dcpt.leases import wait_and_hold
 from dcpt.own_folders import is_marked, mark_folder
 from dcpt.text.bases import StudyBase, check_bases, sample_documents
 from dcpt.text.channel_writer import ChannelWriter
@@ -259,7 +258,7 @@ class _Work:
         self.folder.mkdir(parents=True, exist_ok=True)
         if read_record(self.folder) is None and not is_marked(self.folder):
             mark_folder(self.folder)
-        with _lock(self.folder):
+        with wait_and_hold(self.folder / ".lease") as lease:
             if done := self.find_done(sequence_tokens, bases):  # another process was faster
                 return done
             damaged = list(self.find_damaged())
@@ -295,6 +294,7 @@ class _Work:
                 near_duplicates=found,
                 warnings=tuple(warnings),
             )
+            lease.check()
             self.put_in_place(
                 prepared, {TOKENIZER_FOLDER: tokenizer, **places, CLEAN_FOLDER: clean}
             )
@@ -479,11 +479,3 @@ def _find_template(tokenizer: str | int) -> str:
 
 def _report_nothing(name: str, done: int, total: int) -> None:
     """The progress of callers that asked for none."""
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time prepare a folder; others wait."""
-    with (folder / ".lock").open("a") as file:
-        lock_descriptor(file.fileno())
-        yield

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from dcpt.atomic_files import set_aside
+from dcpt.leases import no_owner
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.trackers import Trackers
@@ -20,9 +21,17 @@ class Journal:
         folder: The run's folder.
         config: The run.
         n_tokens: Tokens already logged. Later TensorBoard events are purged and rewritten.
+        check_owner: Called before each line; raises an error if another process owns the run.
     """
 
-    def __init__(self, folder: RunFolder, config: RunConfig, n_tokens: int) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        n_tokens: int,
+        check_owner: Callable[[], None] = no_owner,
+    ) -> None:
+        self._check_owner = check_owner
         channels = config.identity.channels
         self._weights = {c.name: c.weight for c in channels if c.side == "general"}
         # Imported here: 0.15 s that `dcpt evaluate` and timing do not need.
@@ -83,6 +92,7 @@ class Journal:
         self._write("note", {"words": words, "tracker": tracker, "reason": reason})
 
     def _write(self, event: str, content: Mapping[str, Any]) -> None:
+        self._check_owner()
         # Each line is a single write, so a killed process truncates at most the last line.
         self._metrics.write(json.dumps({"event": event, **content}, allow_nan=False) + "\n")
 

@@ -16,10 +16,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 
+from dcpt.leases import Lease
 from dcpt.runs.folders import RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
@@ -37,16 +38,22 @@ class Ended:
 
     Args:
         run: Name of the run.
-        state: ``finished``, ``failed``, ``elsewhere`` (another process has the lock), ``crowded``
+        state: ``finished``, ``failed``, ``elsewhere`` (another process owns it), ``crowded``
             (too little memory next to the other runs), ``stopped`` or ``released`` (saved, to be
             resumed later or by another worker), or ``died`` (a process of a run over several
             devices was killed or made no progress).
-        words: Why it failed.
+        words: Why it failed, or why another process has it now.
     """
 
     run: str
     state: State
     words: str = ""
+
+
+class _How(TypedDict):
+    must_stop: Callable[[], bool]
+    check_owner: Callable[[], None]
+    note: str | None
 
 
 @dataclass
@@ -130,26 +137,26 @@ class Lanes:
         return self.stopping or config.name in self._released
 
     def _train(self, config: RunConfig) -> Generator[int | None, None, Ended]:
-        """Train a run under its lock, unless another process trains it."""
+        """Train a run under its lease, unless another process trains it."""
         folder = RunFolder.of(config, self.study / "runs")
         try:
-            with folder.lock() as mine:
-                if not mine:
+            with folder.lock() as lease:
+                if lease is None:
                     return Ended(config.name, "elsewhere")
-                return (yield from self._train_locked(config, folder))
-        except Exception as error:  # an error of the lock, such as a folder that cannot be created
+                return (yield from self._train_owned(config, folder, lease))
+        except Exception as error:  # an error of the lease, such as a folder that cannot be created
             return _failed(config, folder, error)
 
-    def _train_locked(
-        self, config: RunConfig, folder: RunFolder
+    def _train_owned(
+        self, config: RunConfig, folder: RunFolder, lease: Lease
     ) -> Generator[int | None, None, Ended]:
-        """Train a run unless it is done; a failure is recorded while the lock is held."""
+        """Train a run unless it is done; a failure is recorded while the run is ours."""
         try:
             if not folder.is_done(config):
                 if self._must_stop(config):  # before it began
                     return Ended(config.name, "stopped" if self.stopping else "released")
                 folder.clear_error()
-                yield from self._train_within_memory(config)
+                yield from self._train_within_memory(config, lease)
                 if self._must_stop(config) and not folder.is_done(config):
                     return Ended(config.name, "stopped" if self.stopping else "released")
         except Exception as error:  # an error of a run must not affect the others
@@ -157,21 +164,24 @@ class Lanes:
                 return Ended(config.name, "crowded", str(error))
             if kind_of(error) == "killed":
                 return Ended(config.name, "died", str(error))
+            if kind_of(error) == "lease_lost":
+                return Ended(config.name, "elsewhere", str(error))
             return _failed(config, folder, error)
         return Ended(config.name, "finished")
 
-    def _steps(self, config: RunConfig, note: str | None) -> Iterator[int | None]:
+    def _steps(self, config: RunConfig, lease: Lease, note: str | None) -> Iterator[int | None]:
         """Train a run; yields the tokens that it has reached, None where they are not known."""
-        must_stop = partial(self._must_stop, config)
+        how: _How = {
+            "must_stop": partial(self._must_stop, config),
+            "check_owner": lease.check,
+            "note": note,
+        }
         if len(self._devices) > 1:
-            yield from train_over(config, self.study, self._devices, must_stop=must_stop, note=note)
+            yield from train_over(config, self.study, self._devices, **how)
         else:
-            (device,) = self._devices
-            yield from train_stepwise(
-                config, self.study, device=device, must_stop=must_stop, note=note
-            )
+            yield from train_stepwise(config, self.study, device=self._devices[0], **how)
 
-    def _train_within_memory(self, config: RunConfig) -> Iterator[int | None]:
+    def _train_within_memory(self, config: RunConfig, lease: Lease) -> Iterator[int | None]:
         """Train a run; if it is alone and memory does not suffice, once in smaller passes.
 
         The second attempt resumes from the last saved state.
@@ -183,7 +193,7 @@ class Lanes:
         note, config = None, fitted_to(device, config, self.study, n_gpus, self._lanes_for)
         for is_last in (False, True):
             try:
-                yield from self._steps(config, note)
+                yield from self._steps(config, lease, note)
                 return
             except Exception as error:
                 if kind_of(error) != "out_of_memory" or len(self) > 1:

@@ -15,6 +15,7 @@ import transformers
 from safetensors import SafetensorError
 
 from dcpt.atomic_files import DamagedFileError, set_aside
+from dcpt.leases import no_owner
 from dcpt.runs.course import learning_rate_at
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Identity, RunConfig
@@ -82,14 +83,16 @@ def train_stepwise(
     device: str = "cpu",
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
+    check_owner: Callable[[], None] = no_owner,
     note: str | None = None,
     ranks: Ranks = ALONE,
 ) -> Iterator[int]:
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
     On CUDA all parts must run in the same stream, which is not the default stream. The run saves a
-    checkpoint and stops at the first step before which ``must_stop`` is true. ``note`` is a
-    sentence for the run's journal. With several ``ranks`` each process calls this for its device;
+    checkpoint and stops at the first step before which ``must_stop`` is true. ``check_owner`` is
+    called before a file is written and raises an error if another process owns the run. ``note`` is
+    a sentence for the run's journal. With several ``ranks`` each process calls this for its device;
     the first writes the files.
 
     Yields:
@@ -100,7 +103,9 @@ def train_stepwise(
     try:
         if ranks.decide(lambda: _is_done(config, folder)):
             return
-        yield from _train(config, study, folder, device, stop_at_step, must_stop, note, ranks)
+        yield from _train(
+            config, study, folder, device, stop_at_step, must_stop, check_owner, note, ranks
+        )
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"run {config.name}: a file cannot be read or written ({error}); check the disk and "
@@ -136,6 +141,7 @@ def _train(
     device: str,
     stop_at_step: int | None,
     must_stop: Callable[[], bool],
+    check_owner: Callable[[], None],
     note: str | None,
     ranks: Ranks,
 ) -> Iterator[int]:
@@ -154,7 +160,9 @@ def _train(
     watch = Watch(config, state, spent_s=max(state.wall_s, before.get("wall_s", 0.0)))
 
     logged = max(state.step, *work.known, 0) * identity.batch_tokens
-    with Journal(folder, config, logged) if ranks.is_first else SilentJournal() as journal:
+    with (
+        Journal(folder, config, logged, check_owner) if ranks.is_first else SilentJournal()
+    ) as journal:
         for words in [*notes, *([note] if note else [])]:
             journal.write_note(words)
         while True:
@@ -174,6 +182,7 @@ def _train(
                     reset_moments(state)
             if state.step in work.states:
                 watch.check_losses()
+                check_owner()
                 save_state(folder.state(n_tokens), state, identity, watch.wall_s)
             if state.step == work.end:
                 break
@@ -182,6 +191,7 @@ def _train(
             )
             if stops or saves:
                 watch.check_losses()
+                check_owner()
                 with watch.checkpoint():
                     save_state(folder.checkpoint, state, identity, watch.wall_s)
             if stops:
@@ -197,6 +207,7 @@ def _train(
                 journal.write_training(watch.describe_training())
             yield state.step * identity.batch_tokens
 
+    check_owner()
     if work.end == work.run_end and must_save_model(config):
         save_whole_model(state, data.tokenizer, folder.model)
     if not ranks.is_first:

@@ -18,9 +18,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from dcpt.errors import InputError
+from dcpt.leases import wait_and_hold
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 
@@ -92,7 +91,7 @@ class MLflow:
         from mlflow import MlflowClient
 
         # Two workers that create a database or an experiment at the same time fail.
-        with FileLock(folder.path.parent / "mlflow.lock"):
+        with wait_and_hold(folder.path.parent / "mlflow.lease"):
             self._client = MlflowClient()
             self._id = self._open(config)
 

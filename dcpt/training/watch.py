@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dcpt.errors import InputError
+from dcpt.leases import LeaseLostError
 from dcpt.runs.course import learning_rate_at
 from dcpt.runs.folders import ErrorKind
 from dcpt.runs.identity import RunConfig
@@ -44,6 +45,8 @@ def kind_of(error: Exception) -> ErrorKind:
     """The kind of an error of training."""
     if isinstance(error, TrainingError):
         return error.kind
+    if isinstance(error, LeaseLostError):
+        return "lease_lost"
     if isinstance(error, InputError):
         return "input"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

@@ -79,6 +79,27 @@ def test_what_is_done_or_under_way_elsewhere_is_not_trained(made: Made) -> None:
     assert not made.folder(locked).metrics.exists()
 
 
+def test_a_run_that_another_process_took_over_ends_without_a_trace(made: Made) -> None:
+    config = made.trunk(12)
+    folder = made.folder(config)
+    lanes = Lanes(made.study, ["cpu"])
+    lanes.add(config)
+    for _ in range(2):
+        assert lanes.advance() == []
+    (lease,) = folder.path.glob("lease.*")
+    lease.unlink()
+    (folder.path / "lease.2").write_text("the lease of another process")
+    before = folder.metrics.read_bytes()
+    lanes.stop()  # it would save a checkpoint now
+    (ended,) = lanes.advance()
+    assert (ended.run, ended.state) == (config.name, "elsewhere")
+    assert "another process took over" in ended.words
+    assert not folder.checkpoint.exists()
+    assert folder.error() is None
+    assert folder.metrics.read_bytes() == before
+    assert (folder.path / "lease.2").read_text() == "the lease of another process"
+
+
 def test_a_run_whose_folder_cannot_be_made_fails_alone(made: Made) -> None:
     blocked, sound = made.trunk(4, seed=5), made.trunk(4)
     made.runs.mkdir()

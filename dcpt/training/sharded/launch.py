@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dcpt.errors import InputError
+from dcpt.leases import no_owner
 from dcpt.processes import (
     STOP_SIGNALS,
     block_signals,
@@ -47,6 +48,7 @@ class _Job:
     study: Path
     devices: tuple[str, ...]
     stop_at_step: int | None
+    check_owner: Callable[[], None]
     note: str | None
     always_shards: bool
     threads: int
@@ -78,6 +80,7 @@ def train_over(
     *,
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
+    check_owner: Callable[[], None] = no_owner,
     note: str | None = None,
     always_shards: bool = False,
 ) -> Iterator[int | None]:
@@ -94,6 +97,7 @@ def train_over(
         devices: A device for each process: ``cuda:0``, ``cuda:1``, or ``cpu`` several times.
         stop_at_step: As in ``train``.
         must_stop: As in ``train_stepwise``.
+        check_owner: As in ``train_stepwise``; it is sent to the processes.
         note: As in ``train_stepwise``.
         always_shards: As in ``Ranks``.
 
@@ -110,6 +114,7 @@ def train_over(
             study,
             tuple(devices),
             stop_at_step,
+            check_owner,
             note,
             always_shards,
             threads=max(1, torch.get_num_threads() // len(devices)),
@@ -185,6 +190,7 @@ def _train_rank(job: _Job, index: int, links: _Links) -> None:
                     device=device,
                     stop_at_step=job.stop_at_step,
                     must_stop=links.stop.is_set,
+                    check_owner=job.check_owner,
                     note=job.note,
                     ranks=ranks,
                 ):

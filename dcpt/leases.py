@@ -1,0 +1,338 @@
+"""Leases: which process owns a folder, also on file systems whose locks do not work.
+
+Shared file systems of clusters refuse every ``flock`` or grant every ``flock``. A lease needs only
+that a file is created by one process alone (``O_EXCL``), which NFS and Lustre keep.
+
+The leases of a folder are numbered files, ``lease.1``, ``lease.2``; the highest counts. Whoever
+finds it released, or its owner gone, creates the next number, which one process alone can do. It
+then deletes the lower numbers. A file is never taken over, renamed or created again for another
+owner, so no process can end the lease of another by mistake. A process that was slow and created a
+number below the highest withdraws it.
+
+An owner on this machine is gone when its process is: its id and start time tell. An owner elsewhere
+is gone when its heartbeat, a counter in the file, has stood still for ``SILENT_S`` on the clock of
+the process that watches: clocks of different hosts are never compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from dcpt.errors import InputError
+
+BEAT_S = 5.0
+"""Seconds between two heartbeats of a lease."""
+
+SILENT_S = 120.0
+"""Seconds without a heartbeat after which an owner whose process cannot be seen is gone. Shorter,
+and a busy file server would cost runs their owner; longer, and the runs of a lost node wait."""
+
+_LONGEST_LOOK_S = 2 * BEAT_S
+"""Most seconds of silence that two looks in a row tell. After an outage of the file server the
+watcher may read before the owner could write its next heartbeat."""
+
+_WAIT_S = 0.5
+_RELEASED = "released"
+
+
+class LeaseLostError(InputError):
+    """Another process owns what this process was working on."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease.
+
+    Args:
+        token: A random name of this lease.
+        host: Name of its machine.
+        pid: Id of its process.
+        started: When the process started, in the kernel's ticks; None where that is not known.
+        space: The machine since its last start, and the container: where ``pid`` has a meaning.
+    """
+
+    token: str
+    host: str
+    pid: int
+    started: int | None
+    space: str
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that a process holds; it can be sent to the other processes of a run.
+
+    Args:
+        path: Its file.
+        owner: The process.
+    """
+
+    path: Path
+    owner: Owner
+
+    def check(self) -> None:
+        """Check that the lease still holds.
+
+        Raises:
+            LeaseLostError: If another process took over.
+        """
+        try:
+            found = read_owner(self.path)
+        except FileNotFoundError:
+            found = None
+        if found != self.owner:
+            raise LeaseLostError(
+                f"{self.path.parent}: another process took over, since this one gave no sign of "
+                f"life for {SILENT_S:.0f} s (it was paused, or the file system was away); this "
+                "process stops here, and the other goes on from the last saved state"
+            )
+
+
+def no_owner() -> None:
+    """The check of work that needs no owner, such as that of a caller with a folder to itself."""
+
+
+@contextmanager
+def hold(stem: Path) -> Iterator[Lease | None]:
+    """Hold a lease inside the ``with`` statement; yields None if another process holds it.
+
+    Args:
+        stem: Folder and name of its files, without the number. The folder must exist.
+    """
+    lease = _take(stem)
+    try:
+        yield lease
+    finally:
+        if lease is not None:
+            _HEART.release(lease)
+
+
+@contextmanager
+def wait_and_hold(stem: Path) -> Iterator[Lease]:
+    """Hold a lease inside the ``with`` statement, once no other process holds it."""
+    while (lease := _take(stem)) is None:
+        time.sleep(_WAIT_S)
+    try:
+        yield lease
+    finally:
+        _HEART.release(lease)
+
+
+def is_held(stem: Path) -> bool:
+    """Whether a process holds the lease; needs only permission to read.
+
+    Of an owner whose process cannot be seen this is known only after ``SILENT_S`` of looking.
+    """
+    number = _highest(stem)
+    return number is not None and not _is_free(_numbered(stem, number))
+
+
+def holder(stem: Path) -> Owner | None:
+    """The owner of a lease that is not released, whether its process is alive or not."""
+    number = _highest(stem)
+    if number is None:
+        return None
+    with suppress(FileNotFoundError):
+        return read_owner(_numbered(stem, number))
+    return None
+
+
+def read_owner(path: Path) -> Owner | None:
+    """The owner that a lease names; None if it is released, or is being written.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+    """
+    record, _, beat = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+    if beat.startswith(_RELEASED):
+        return None
+    try:
+        return Owner(**json.loads(record))
+    except (ValueError, TypeError):
+        return None
+
+
+def _take(stem: Path) -> Lease | None:
+    """Create the next lease; None if the highest is held, or another process was faster."""
+    highest = _highest(stem)
+    if highest is not None and not _is_free(_numbered(stem, highest)):
+        return None
+    number = (highest or 0) + 1
+    owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid(), *_this_process())
+    lease = Lease(_numbered(stem, number), owner)
+    try:
+        descriptor = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return None
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{json.dumps(asdict(owner))}\n{_beat(0)}\n")
+    # Higher numbers may have come and the one created here may have been deleted since the look.
+    numbers = _numbers(stem)
+    if max(numbers, default=number) > number:
+        lease.path.unlink(missing_ok=True)
+        return None
+    for lower in numbers:
+        if lower < number:
+            _numbered(stem, lower).unlink(missing_ok=True)
+    _HEART.add(lease)
+    return lease
+
+
+def _numbered(stem: Path, number: int) -> Path:
+    return stem.with_name(f"{stem.name}.{number}")
+
+
+def _numbers(stem: Path) -> list[int]:
+    """Numbers of the leases that are there."""
+    name = re.compile(re.escape(stem.name) + r"\.(\d+)")
+    try:
+        found = map(name.fullmatch, os.listdir(stem.parent))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [int(match[1]) for match in found if match is not None]
+
+
+def _highest(stem: Path) -> int | None:
+    return max(_numbers(stem), default=None)
+
+
+def _beat(count: int) -> str:
+    """The second line of a lease; all have the same length, since they are written in place."""
+    return f"{count:012d}"
+
+
+class _Heart:
+    """Writes the heartbeats of all leases of this process, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Lease] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._count = 0
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._held
+
+    def add(self, lease: Lease) -> None:
+        with self._lock:
+            self._held[lease.owner.token] = lease
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                self._thread.start()
+
+    def release(self, lease: Lease) -> None:
+        """Mark a lease as released, unless another process has taken over."""
+        with self._lock:
+            del self._held[lease.owner.token]
+            with suppress(FileNotFoundError):
+                if read_owner(lease.path) == lease.owner:
+                    _write_beat(lease, f"{_RELEASED:<12}")
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(BEAT_S)
+            self.beat()
+
+    def beat(self) -> None:
+        with self._lock:
+            self._count += 1
+            for lease in self._held.values():
+                # A beat that cannot be written comes 5 s later; `check` sees a lost lease.
+                with suppress(OSError):
+                    _write_beat(lease, _beat(self._count))
+
+
+def _write_beat(lease: Lease, beat: str) -> None:
+    """Replace the second line. A file system of a cluster sends it to the others on closing."""
+    with lease.path.open("r+b") as file:  # this mode creates no file
+        file.seek(len(json.dumps(asdict(lease.owner))) + 1)
+        file.write(beat.encode())
+
+
+_HEART = _Heart()
+
+_SEEN: dict[Path, tuple[bytes, float, float]] = {}
+"""What was last read from the leases of owners that cannot be seen, when, and for how long it has
+not changed, in seconds."""
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a lease is released or its owner gone; one that is not there has a successor."""
+    try:
+        content = path.read_bytes()
+        owner = read_owner(path)
+    except FileNotFoundError:
+        return False
+    if owner is None and content.rstrip().endswith(_RELEASED.encode()):
+        return True
+    alive = None if owner is None else _is_alive(owner)
+    return _is_silent(path, content) if alive is None else not alive
+
+
+def _is_silent(path: Path, content: bytes) -> bool:
+    """Whether the content has not changed for ``SILENT_S`` of this process's clock."""
+    now = time.monotonic()
+    known, looked, silent_s = _SEEN.get(path, (b"", now, 0.0))
+    silent_s = silent_s + min(now - looked, _LONGEST_LOOK_S) if known == content else 0.0
+    _SEEN[path] = content, now, silent_s
+    return silent_s >= SILENT_S
+
+
+def _is_alive(owner: Owner) -> bool | None:
+    """Whether the owner's process is alive; None if that cannot be seen from here."""
+    if owner.token in _HEART:
+        return True
+    if owner.space != _this_process()[1] or os.name == "nt":
+        return None
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is there, of another user
+        pass
+    state, started = _process(owner.pid)
+    if state in ("Z", "X"):  # killed, and not yet noticed by its parent
+        return False
+    if started is None or owner.started is None:
+        return None
+    return started == owner.started  # else the id belongs to a later process
+
+
+@cache
+def _this_process() -> tuple[int | None, str]:
+    """When this process started, and the space of its id."""
+    return _process(os.getpid())[1], _space()
+
+
+def _process(pid: int) -> tuple[str | None, int | None]:
+    """A process's state and start, in ticks since the machine's start; None where not known."""
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no Linux, or the process is hidden from other users
+        return None, None
+    fields = about.rpartition(")")[2].split()  # the name before it may hold anything
+    return fields[0], int(fields[19])
+
+
+def _space() -> str:
+    """Where process ids mean what they mean here: this start of this machine, in this container."""
+    if sys.platform != "linux":
+        return f"{socket.gethostname()} {uuid.getnode()}"
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # then only heartbeats count
+        return secrets.token_hex(8)

@@ -1,0 +1,265 @@
+"""Leases: one process owns a folder, whatever the locks of its file system do."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcpt import leases
+from dcpt.leases import SILENT_S, LeaseLostError, hold, holder, is_held, wait_and_hold
+
+
+class Clock:
+    """A clock that a test sets forward."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the process that watches."""
+    clock = Clock()
+    monkeypatch.setattr(leases.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(leases, "_SEEN", {})
+    return clock
+
+
+@pytest.fixture
+def stem(tmp_path: Path) -> Path:
+    return tmp_path / "lease"
+
+
+def files(stem: Path) -> list[str]:
+    return sorted(path.name for path in stem.parent.glob("lease.*"))
+
+
+def write_lease(stem: Path, number: int = 1, **changed: Any) -> Path:
+    """Write the lease of another process: of one on another host, unless told otherwise."""
+    owner = {"token": "t", "host": "node-7", "pid": 1, "started": 5, "space": "elsewhere"}
+    path = stem.with_name(f"lease.{number}")
+    path.write_text(json.dumps({**owner, **changed}) + "\n000000000000\n")
+    return path
+
+
+def beat(path: Path, count: int) -> None:
+    record, _ = path.read_text().splitlines()
+    path.write_text(f"{record}\n{count:012d}\n")
+
+
+def watch(stem: Path, clock: Clock, seconds: float) -> bool:
+    """Look every second for some time; returns whether the lease was held at the last look."""
+    for _ in range(int(seconds)):
+        is_held(stem)
+        clock.now += 1
+    return is_held(stem)
+
+
+def child(stem: Path, body: str) -> subprocess.Popen[str]:
+    """Another process of this machine, which holds the lease as ``lease`` and does the body."""
+    code = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom dcpt.leases import hold\n"
+        f"with hold(Path(sys.argv[1])) as lease:\n    print(bool(lease), flush=True)\n    {body}"
+    )
+    command = [sys.executable, "-c", code, str(stem)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_lease_is_held_by_one_and_released(stem: Path) -> None:
+    with hold(stem) as lease:
+        assert lease is not None
+        lease.check()
+        assert is_held(stem)
+        with hold(stem) as again:
+            assert again is None
+        owner = holder(stem)
+        assert owner == lease.owner
+    assert not is_held(stem)
+    assert holder(stem) is None
+    with hold(stem) as lease:
+        assert lease is not None
+    assert files(stem) == ["lease.2"]
+
+
+def flock_fails(*_: object) -> None:
+    raise OSError(38, "Function not implemented")
+
+
+@pytest.mark.parametrize("flock", [flock_fails, lambda *_: None], ids=["fails", "always succeeds"])
+def test_ownership_needs_no_flock(stem: Path, monkeypatch: pytest.MonkeyPatch, flock: Any) -> None:
+    for name in ("flock", "lockf", "fcntl"):
+        monkeypatch.setattr(fcntl, name, flock)
+    other = child(stem, "time.sleep(60)")
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        with hold(stem) as lease:
+            assert lease is None
+        other.kill()
+    with hold(stem) as lease:
+        assert lease is not None
+
+
+def test_the_lease_of_a_killed_process_is_free_even_before_its_parent_noticed(stem: Path) -> None:
+    with child(stem, "os.kill(os.getpid(), 9)") as other:
+        assert other.stdout is not None
+        assert other.stdout.read() == "True\n"
+        # The process is a zombie: nobody has waited for it.
+        leases.os.waitid(leases.os.P_PID, other.pid, leases.os.WEXITED | leases.os.WNOWAIT)
+        assert not is_held(stem)
+        with hold(stem) as lease:
+            assert lease is not None
+
+
+def test_a_process_with_the_id_of_a_dead_owner_is_another(stem: Path) -> None:
+    started, space = leases._this_process()
+    assert started is not None
+    write_lease(stem, pid=leases.os.getpid(), started=started, space=space)
+    assert is_held(stem)
+    write_lease(stem, pid=leases.os.getpid(), started=started - 1, space=space)
+    assert not is_held(stem)
+
+
+def test_a_suspended_process_of_this_machine_keeps_its_lease(stem: Path, clock: Clock) -> None:
+    started, space = leases._this_process()
+    write_lease(stem, pid=leases.os.getpid(), started=started, space=space)
+    assert watch(stem, clock, 10 * SILENT_S)
+
+
+def test_an_owner_elsewhere_is_gone_when_its_heartbeat_stands_still(
+    stem: Path, clock: Clock
+) -> None:
+    path = write_lease(stem)
+    assert watch(stem, clock, SILENT_S - 1)
+    beat(path, 1)
+    assert watch(stem, clock, SILENT_S - 1)
+    assert not watch(stem, clock, 2)
+    with hold(stem) as lease:
+        assert lease is not None
+    assert files(stem) == ["lease.2"]
+
+
+@pytest.mark.parametrize("skew_s", [-86_400.0, 86_400.0])
+def test_clocks_of_other_hosts_do_not_count(stem: Path, clock: Clock, skew_s: float) -> None:
+    path = write_lease(stem)
+    for count in range(100):
+        beat(path, count)
+        leases.os.utime(path, (skew_s, path.stat().st_mtime + skew_s))
+        assert is_held(stem)
+        clock.now += 5
+
+
+def test_an_outage_of_the_file_system_is_no_silence(stem: Path, clock: Clock) -> None:
+    write_lease(stem)
+    assert is_held(stem)
+    clock.now += 3600  # no look came through
+    assert is_held(stem)
+    assert not watch(stem, clock, SILENT_S)
+
+
+def test_a_lease_that_was_never_written_is_free_after_a_while(stem: Path, clock: Clock) -> None:
+    stem.with_name("lease.1").touch()
+    assert is_held(stem)
+    assert not watch(stem, clock, SILENT_S)
+
+
+def test_who_lost_the_lease_notices_and_leaves_the_successor_alone(stem: Path) -> None:
+    with hold(stem) as lease:
+        assert lease is not None
+        lease.path.unlink()
+        successor = write_lease(stem, number=2)
+        before = successor.read_bytes()
+        leases._HEART.beat()
+        with pytest.raises(LeaseLostError, match="another process took over") as lost:
+            lease.check()
+        assert str(stem.parent) in str(lost.value)
+    assert successor.read_bytes() == before
+    assert files(stem) == ["lease.2"]
+
+
+def test_a_heartbeat_moves_the_counter(stem: Path) -> None:
+    with hold(stem) as lease:
+        assert lease is not None
+        before = lease.path.read_bytes()
+        leases._HEART.beat()
+        after = lease.path.read_bytes()
+        assert before != after
+        assert len(before) == len(after)
+        lease.check()
+
+
+def test_a_slow_process_withdraws_a_number_that_is_too_low(
+    stem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: Iterator[list[int]] = iter([[], [1, 3]])  # 1 to 3 came and went since the first look
+    monkeypatch.setattr(leases, "_numbers", lambda _: next(looks))
+    write_lease(stem, number=3)
+    with hold(stem) as lease:
+        assert lease is None
+    assert files(stem) == ["lease.3"]
+
+
+RACER = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from dcpt.leases import hold
+folder, n = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+with ExitStack() as held:
+    won = [i for i in range(n) if held.enter_context(hold(folder / f"{i}.lease"))]
+    print(*won, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "a dead owner"])
+def test_two_processes_that_race_for_200_runs_never_both_own_one(
+    tmp_path: Path, before: str
+) -> None:
+    n, space = 200, leases._this_process()[1]
+    if before == "a dead owner":
+        for i in range(n):
+            path = write_lease(tmp_path / "lease", pid=2**22 - 1, space=space)
+            path.rename(tmp_path / f"{i}.lease.1")
+    command = [sys.executable, "-c", RACER, str(tmp_path), str(n)]
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        racers = [
+            stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+            for _ in range(2)
+        ]
+        won: Counter[str] = Counter()
+        for line in ("ready\n", None):
+            for racer in racers:
+                assert racer.stdout is not None
+                found = racer.stdout.readline()
+                assert line in (None, found)
+                won.update(found.split() if line is None else ())
+            for racer in racers:
+                assert racer.stdin is not None
+                racer.stdin.write("go\n")
+                racer.stdin.flush()
+    assert sorted(won, key=int) == [str(i) for i in range(n)]
+    assert set(won.values()) == {1}
+
+
+def test_waiting_ends_when_the_owner_is_gone(stem: Path) -> None:
+    with child(stem, "time.sleep(0.3)") as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        with wait_and_hold(stem) as lease:
+            lease.check()
