@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcpt.errors import InputError
 from dcpt.trainer_configs.records import Recipe, Stage
 
 
@@ -45,15 +44,6 @@ def resume_arguments(stage: Stage) -> dict[str, Any]:
 
 
 def batch_arguments(recipe: Recipe) -> dict[str, int]:
-    """Batch of a device and accumulation, whose product over all devices is the batch.
-
-    Raises:
-        InputError: If the batch cannot be divided among the devices.
-    """
-    accumulated, rest = divmod(recipe.batch_sequences, recipe.devices)
-    if rest:
-        raise InputError(
-            f"a batch of {recipe.batch_sequences} sequences cannot be divided among "
-            f"{recipe.devices} devices; give --batch-sequences as a multiple of --devices"
-        )
+    """Batch of a device and accumulation, whose product over all devices is the batch."""
+    accumulated = recipe.batch_sequences // recipe.devices
     return {"per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulated}

@@ -31,6 +31,7 @@ def _write_stage(recipe: Recipe, stage: Stage) -> str:
         "max_length": recipe.sequence_tokens,
         "truncation_strategy": "split",  # by default, documents longer than a sequence are deleted
         "packing": True,
+        "attn_impl": "flash_attn",  # packing is refused without it
         **schedule_arguments(recipe, stage),
         **batch_arguments(recipe),
         **resume_arguments(stage),

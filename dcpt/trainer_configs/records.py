@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dcpt.errors import InputError
 from dcpt.quantities import format_count, format_rate
 from dcpt.runs.identity import Side
 
@@ -92,6 +93,10 @@ class Recipe:
         sequence_tokens: Tokens of a sequence.
         devices: Number of data-parallel devices.
         about: Lines about the recommendation and the command, for the head of each file.
+
+    Raises:
+        InputError: If the batch cannot be divided among the devices. Each trainer requires it: its
+            batch is sequences of a device x devices x accumulation.
     """
 
     sources: dict[str, Source]
@@ -103,6 +108,17 @@ class Recipe:
     sequence_tokens: int
     devices: int = 1
     about: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        batch, devices = self.batch_sequences, self.devices
+        below = batch - batch % devices
+        if below == batch:
+            return
+        nearest = f"{below} or {below + devices}" if below else str(devices)
+        raise InputError(
+            f"--devices {devices}: a batch of {batch} sequences cannot be divided among {devices} "
+            f"devices; give --batch-sequences {nearest}, or another number of devices"
+        )
 
     @property
     def n_steps(self) -> int:

@@ -114,12 +114,19 @@ def test_ms_swift_draws_documents_by_weight() -> None:
     assert found["interleave_prob"] == pytest.approx([1 - LAW, LAW])
     assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] * 8 == 64
     assert found["truncation_strategy"] == "split"
+    assert found["attn_impl"] == "flash_attn"  # it refuses packing otherwise
     assert "resume_from_checkpoint" not in found
 
 
-def test_a_batch_is_divided_among_the_devices_or_refused() -> None:
-    with pytest.raises(InputError, match="64 sequences cannot be divided among 7 devices"):
-        write("llama-factory", make_recipe(devices=7))
+def test_a_batch_that_the_devices_cannot_divide_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError) as error:
+        make_recipe(devices=7)
+    assert str(error.value) == (
+        "--devices 7: a batch of 64 sequences cannot be divided among 7 devices; give "
+        "--batch-sequences 63 or 70, or another number of devices"
+    )
+    with pytest.raises(InputError, match="give --batch-sequences 100, or"):
+        make_recipe(devices=100)
 
 
 def test_llama_factory_declares_its_sources() -> None:
