@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from dcpt.atomic_files import write_text
 from dcpt.cli.console import print_line
 from dcpt.cli.show_fit import law_table, show_answer
-from dcpt.cli.show_grid import prepared_table, watch_grid, watch_progress
+from dcpt.cli.show_grid import watch_grid
+from dcpt.cli.show_text import prepared_table, watch_progress
 from dcpt.decide.budget import Budget
 from dcpt.errors import InputError
 from dcpt.own_folders import is_marked, mark_folder

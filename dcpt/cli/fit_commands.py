@@ -213,6 +213,7 @@ def fit(
     """
     from dcpt.cli.console import as_json, note_chosen, note_damaged, note_left_out, open_console
     from dcpt.cli.show_fit import fit_record, show_fit
+    from dcpt.cli.show_text import note_changed_text
     from dcpt.pipeline.answer import collect_runs, fit_runs, set_aside
     from dcpt.pipeline.workspace import (
         Workspace,
@@ -223,6 +224,7 @@ def fit(
     )
 
     place = open_place(table)
+    note_changed_text(place)
     note_left_out(left_out_runs(place))
     note_damaged(damaged_files(place))
     note_chosen(chosen_runs(place))
@@ -346,12 +348,14 @@ def recommend(
     """
     from dcpt.cli.console import as_json, note_all, note_damaged, open_console
     from dcpt.cli.show_fit import show_answer
+    from dcpt.cli.show_text import note_changed_text
     from dcpt.cli.target_options import ask_target
     from dcpt.pipeline.answer import recommend_for
     from dcpt.pipeline.target import note_other_target
     from dcpt.pipeline.workspace import damaged_files, open_place
 
     opened = open_place(place)
+    note_changed_text(opened)
     note_damaged(damaged_files(opened))
     target = ask_target(
         opened,
@@ -389,10 +393,12 @@ def report(
     Example: dcpt report study.yaml
     """
     from dcpt.cli.console import as_json, note_damaged
+    from dcpt.cli.show_text import note_changed_text
     from dcpt.pipeline.answer import report_on
     from dcpt.pipeline.workspace import damaged_files, open_place
 
     opened = open_place(place)
+    note_changed_text(opened)
     note_damaged(damaged_files(opened))
     pages = report_on(opened, out=out, title=title, laws=law or ())
     typer.echo(as_json({"files": pages}) if json else "\n".join(map(str, pages)))

@@ -1,18 +1,15 @@
-"""The output of the commands on a study: prepared text, costs, and training progress."""
+"""The output of the commands that train: progress, run by run and in all."""
 
 from __future__ import annotations
 
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import Progress, TaskID
-from rich.table import Table
 from rich.text import Text
 
 from dcpt.cli.console import make_table, print_line
@@ -22,10 +19,6 @@ from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import GridStatus, RunStatus, seconds_left
 from dcpt.quantities import format_seconds
-
-if TYPE_CHECKING:
-    from dcpt.text.manifest import Prepared, SplitCounts
-    from dcpt.text.near_duplicates.records import CleanText
 
 SLOW_BFLOAT16 = (
     "training.dtype is bfloat16 and the runs train on a CPU, where it is usually slower than "
@@ -220,79 +213,3 @@ def occupancy_words(outcome: Outcome) -> str | None:
             f"{outcome.occupancy:.0%} busy (100% is an H100 with three runs of a size side by side)"
         )
     return words
-
-
-@contextmanager
-def watch_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of each channel: bars in a terminal, else a line each."""
-    if not console.is_terminal:
-        with _log_progress(console) as note:
-            yield note
-        return
-    with Progress(console=console, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(channel: str, done: int, total: int) -> None:
-            if channel not in tasks:
-                tasks[channel] = bars.add_task(channel, total=total or None)
-            bars.update(tasks[channel], completed=done)
-
-        yield show
-
-
-@contextmanager
-def _log_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Print a line a minute, and one when a channel ends: when the next begins, or at the end."""
-    current, n_bytes, started = "", 0, time.monotonic()
-    said = started
-
-    def note(channel: str, done: int, total: int) -> None:
-        nonlocal current, n_bytes, started, said
-        if channel != current:
-            say_finished()
-            current, started = channel, time.monotonic()
-            said = started
-        n_bytes = done
-        if time.monotonic() - said >= _TOTALS_EVERY_S:
-            said = time.monotonic()
-            share = f"{done / total:.0%}" if total else f"{done / 1e6:.1f} MB"
-            say(f"{channel}: {share} after {format_seconds(said - started)}")
-
-    def say_finished() -> None:
-        if current:
-            seconds = format_seconds(time.monotonic() - started)
-            say(f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}")
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    yield note
-    say_finished()
-
-
-def prepared_table(prepared: Prepared) -> Table:
-    """Documents, tokens and bytes of every channel; without near-copies where there are any."""
-    rows = []
-    for name, manifest in prepared.channels.items():
-        texts: dict[str, SplitCounts | CleanText] = {
-            "train": manifest.train,
-            "valid": manifest.valid,
-        }
-        if (clean := prepared.evaluated(name)) is not manifest.valid:
-            texts["valid, clean"] = clean
-        rows += [
-            (
-                f"{name} {split}",
-                f"{counts.documents:,}",
-                f"{counts.tokens:,}",
-                f"{counts.text_bytes / 1e6:.2f} MB",
-                counts.sha256[:8],
-            )
-            for split, counts in texts.items()
-        ]
-    return make_table("", ("channel", "documents", "tokens", "text", "sha256"), rows)
-
-
-def prepared_record(prepared: Prepared) -> dict[str, Any]:
-    """The prepared text, for programs."""
-    return {**prepared.model_dump(mode="json"), "did_nothing": prepared.did_nothing}

@@ -57,23 +57,23 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
     Example: dcpt prepare study.yaml
     """
     from dcpt.cli.console import as_json, open_console, print_line
-    from dcpt.cli.show_grid import prepared_record, prepared_table, watch_progress
+    from dcpt.cli.show_text import prepared_record, prepared_table, watch_progress
     from dcpt.grid.slots import count_cores
+    from dcpt.pipeline.text_changes import flag_runs_of_other_text
     from dcpt.pipeline.train import prepare_study
     from dcpt.pipeline.workspace import Workspace
 
-    console = open_console(json)
+    console, workspace = open_console(json), Workspace(study)
     with watch_progress(console) as progress:
-        prepared = prepare_study(
-            Workspace(study), workers=workers or count_cores(), progress=progress
-        )
+        prepared = prepare_study(workspace, workers=workers or count_cores(), progress=progress)
+    flags = flag_runs_of_other_text(workspace, prepared)
     if json:
-        typer.echo(as_json(prepared_record(prepared)))
+        typer.echo(as_json(prepared_record(prepared, flags)))
         return
     if prepared.did_nothing:
         console.print("nothing to do: the texts are prepared and unchanged")
     console.print(prepared_table(prepared))
-    for warning in prepared.warnings:
+    for warning in (*prepared.warnings, *(flag.sentence for flag in flags)):
         print_line(console, f"note: {warning}", "yellow")
 
 
@@ -125,6 +125,7 @@ def run_grid(
     from dcpt.grid.planned import advise_on_sizes
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.cost import estimate_study
+    from dcpt.pipeline.text_changes import check_text
     from dcpt.pipeline.train import train_study
     from dcpt.pipeline.workspace import Workspace
 
@@ -132,6 +133,7 @@ def run_grid(
     console, workspace = open_console(json), Workspace(study)
     section = override_kind(workspace.study.engine, engine)
     slots = slots_of(section, workers)
+    check_text(workspace)  # the plan is of the prepared text, and may not be possible with it
     note_damaged(workspace.damaged)
     if dry_run:
         note_all(advise_on_sizes(workspace.planned))
@@ -174,10 +176,12 @@ def status(
         status_table,
         total_line,
     )
+    from dcpt.cli.show_text import note_changed_text
     from dcpt.grid.status import read_status
     from dcpt.pipeline.workspace import Workspace
 
     workspace = Workspace(study)
+    note_changed_text(workspace)
     statuses = read_status(workspace.planned, workspace.folder)
     if json:
         typer.echo(as_json([status_record(run) for run in statuses]))

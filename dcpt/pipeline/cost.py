@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dcpt.grid.estimate import Estimate, estimate_runs, wall_seconds
 from dcpt.grid.planned import PlannedRun
+from dcpt.pipeline.text_changes import check_text
 from dcpt.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ def estimate_study(
         machine: GPUs that need not be there.
 
     Raises:
-        InputError: If a base fits on no layout of the devices.
+        InputError: If a base fits on no layout of the devices, or settings of the text were changed
+            after it was prepared.
     """
+    check_text(workspace)
     return estimate_planned(workspace, workspace.planned, slots, machine)
 
 

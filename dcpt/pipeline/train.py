@@ -18,6 +18,7 @@ from dcpt.pipeline.bases import (
     pretraining_of,
     read_measured,
 )
+from dcpt.pipeline.text_changes import check_text, text_settings
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import Purpose
 from dcpt.study.engine import EngineSection
@@ -66,6 +67,7 @@ def prepare_study(
         progress=progress,
         add_bos=study.add_bos,
         near_duplicates=study.near_duplicates,
+        settings=text_settings(study),
         bases=[
             StudyBase(f"bases.checkpoints.{label}", place, checkpoint.model)
             for label, checkpoint in study.bases.checkpoints.items()
@@ -120,14 +122,15 @@ def train_study(
         say: Called with sentences about what the engine waits for.
 
     Raises:
-        InputError: If the package of a tracker is missing, or a run needs more devices than there
-            are.
+        InputError: If settings of the text were changed after it was prepared, the package of a
+            tracker is missing, or a run needs more devices than there are.
     """
     from dcpt.engines.choose import open_engine
     from dcpt.grid.old_states import StateCleaner, delete_unneeded
     from dcpt.pipeline.gpus import spread_runs
     from dcpt.training.trackers import check_installed
 
+    check_text(workspace)
     trackers = workspace.study.logging.trackers
     check_installed(trackers)
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks, purpose)
@@ -234,7 +237,8 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
         The row; that of a base of the study is kept in ``bases/<label>.json`` for recommending.
 
     Raises:
-        InputError: If the label is no base of the study, or the model does not fit the text.
+        InputError: If the label is no base of the study, the model does not fit the text, or
+            settings of the text were changed after it was prepared.
     """
     from dcpt.grid.slots import choose_slots
     from dcpt.training.checkpoints import locate_checkpoint
@@ -246,6 +250,7 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
     if label is None:
         found = study.bases.checkpoints.items()
         label = next((name for name, base in found if base.model == model), None)
+    check_text(workspace)
     channels = [channel.name for channel in study.channels]
     row = evaluate_model(
         locate_checkpoint(model, folder.path),

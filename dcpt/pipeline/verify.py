@@ -10,6 +10,7 @@ from dcpt.errors import InputError
 from dcpt.grid.planned import Trunk
 from dcpt.pipeline.answer import check_target, collect_runs
 from dcpt.pipeline.bases import check_fit, known_base
+from dcpt.pipeline.text_changes import check_text
 from dcpt.pipeline.train import train_study
 from dcpt.pipeline.workspace import Workspace
 
@@ -67,6 +68,7 @@ def estimate_verification(
     from dcpt.decide import read_recommendation
     from dcpt.pipeline.cost import estimate_planned
 
+    check_text(workspace)
     check_fit(workspace)
     trunks = verification_trunks(workspace, read_recommendation(workspace.fit_folder))
     planned = workspace.plan_trunks(list(trunks.values()), "verify")

@@ -16,6 +16,7 @@ from dcpt.errors import InputError
 from dcpt.file_hashes import file_sha256, remembered_digest
 from dcpt.text.input_files import InputFile
 from dcpt.text.near_duplicates.records import CleanText, NearDuplicates
+from dcpt.text.settings import TextSettings
 
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, Split] = ("train", "valid")
@@ -127,6 +128,8 @@ class Prepared(_Record):
         overlaps: One for each pair of channels that shares documents.
         near_duplicates: What the screen for near-duplicates found; None where an earlier version
             prepared the text.
+        settings: The study's settings that it was prepared with; None where an earlier version
+            prepared it, or a program that gave none.
         warnings: What a person should know, a sentence each.
         did_nothing: Whether all of it was there already.
     """
@@ -137,6 +140,7 @@ class Prepared(_Record):
     tokenizer_files: dict[str, str] = {}
     overlaps: tuple[Overlap, ...]
     near_duplicates: NearDuplicates | None = None
+    settings: TextSettings | None = None
     warnings: tuple[str, ...]
     did_nothing: bool = Field(default=False, exclude=True)
 

@@ -25,6 +25,7 @@ from dcpt.file_hashes import hash_file
 from dcpt.leases import wait_and_hold
 from dcpt.own_folders import is_marked, mark_folder
 from dcpt.text.bases import StudyBase, check_bases, sample_documents
+from dcpt.text.changed_settings import keep_settings
 from dcpt.text.channel_writer import ChannelWriter
 from dcpt.text.chats import read_template
 from dcpt.text.manifest import (
@@ -49,6 +50,7 @@ from dcpt.text.near_duplicates.summary import summarize
 from dcpt.text.output import UNFINISHED, check_output, own_places, remove_folder
 from dcpt.text.pool import start_pool
 from dcpt.text.prepare_warnings import find_warnings, note_earlier_version
+from dcpt.text.settings import TextSettings
 from dcpt.text.shards import encode_documents
 from dcpt.text.sizes import check_clean_sizes, check_sizes
 from dcpt.text.sources import (
@@ -107,6 +109,7 @@ def prepare(
     own_folders: Sequence[Path] = (),
     add_bos: bool | None = None,
     near_duplicates: float | Literal[False] | None = None,
+    settings: TextSettings | None = None,
 ) -> Prepared:
     """Tokenise the text of all channels into a folder, unless it is there already.
 
@@ -128,6 +131,7 @@ def prepare(
         near_duplicates: Jaccard similarity from which two documents are near-copies; False leaves
             the screen for them out. None takes ``DEFAULT_THRESHOLD``, and keeps what an earlier
             version prepared without the screen.
+        settings: What the study says of its text, to be recorded with it.
 
     Returns:
         What is in the folder.
@@ -154,11 +158,13 @@ def prepare(
         add_bos,
         template,
         near_duplicates,
+        settings,
         workers,
         report,
     )
     try:
-        return work.find_done(sequence_tokens, bases) or work.do(sequence_tokens, bases)
+        done = work.find_done(sequence_tokens, bases)
+        return work.do(sequence_tokens, bases) if done is None else work.keep_settings(done)
     except OSError as error:
         remedy = "choose another folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -181,6 +187,7 @@ class _Work:
     add_bos: bool | None
     chat_template: str | None
     near_duplicates: float | Literal[False] | None
+    settings: TextSettings | None
     workers: int
     progress: Progress
 
@@ -211,6 +218,13 @@ class _Work:
                 "did_nothing": True,
             }
         )
+
+    def keep_settings(self, done: Prepared) -> Prepared:
+        """Record the settings where they have changed and give the same text."""
+        if self.settings is None or done.settings == self.settings:
+            return done
+        with _lock(self.folder):
+            return keep_settings(done, self.settings)
 
     def is_screened(self, known: Prepared) -> bool:
         """Whether the folder's text was screened for near-duplicates as requested."""
@@ -292,6 +306,7 @@ class _Work:
                 },
                 overlaps=overlaps,
                 near_duplicates=found,
+                settings=self.settings,
                 warnings=tuple(warnings),
             )
             lease.check()

@@ -29,6 +29,9 @@ TOKENIZER_FILES = (
 )
 """The files of a tokenizer folder."""
 
+FOLDER = "a folder"
+"""A tokenizer of which only the hash of its files is recorded."""
+
 _CONFIGS = ("config.json", "generation_config.json")
 """These give the id of the end-of-sequence token if no file of the tokenizer names the token."""
 
@@ -72,6 +75,18 @@ def name_tokenizer(spec: str | int) -> str:
             "1024 to train a tokenizer"
         )
     return f"hub {spec}"
+
+
+def read_tokenizer_name(name: str) -> str | int:
+    """The tokenizer that was requested, of its description by :func:`name_tokenizer`.
+
+    Returns:
+        A vocabulary size, a hub id, or ``FOLDER``: the description has no path.
+    """
+    kind, about = name.split(maxsplit=1)
+    if kind == "bpe":
+        return int(about.split()[0])
+    return about if kind == "hub" else FOLDER
 
 
 def find_tokenizer(spec: str, *, download: bool = True) -> Path | None:

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from dcpt.cli.show_grid import LiveView, LogView, _end_live, time, watch_progress
+from dcpt.cli.show_grid import LiveView, LogView, _end_live, time
+from dcpt.cli.show_text import watch_progress
 from dcpt.errors import Stopped
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot

@@ -35,7 +35,7 @@ def make_old(folder: Path) -> None:
     for marker in folder.rglob(MARKER):
         marker.unlink()
     record = json.loads((folder / "prepared.json").read_text())
-    del record["tokenizer_files"], record["near_duplicates"]
+    del record["tokenizer_files"], record["near_duplicates"], record["settings"]
     if (folder / "_clean").exists():
         shutil.rmtree(folder / "_clean")
     (folder / "prepared.json").write_text(json.dumps(record))
