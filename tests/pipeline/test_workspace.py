@@ -107,7 +107,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         (["recommend"], WITH_ROWS),
         (["report"], WITH_ROWS),
         (["diagnose"], WITH_ROWS),
-        (["prepare"], {"study read": 1}),
+        (["prepare"], {"study read": 1, "pass over the run folders": 1}),
     ],
 )
 def test_a_command_opens_its_study_once(
