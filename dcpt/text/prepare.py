@@ -223,7 +223,7 @@ class _Work:
         """Record the settings where they have changed and give the same text."""
         if self.settings is None or done.settings == self.settings:
             return done
-        with _lock(self.folder):
+        with wait_and_hold(self.folder / ".lease"):
             return keep_settings(done, self.settings)
 
     def is_screened(self, known: Prepared) -> bool:
