@@ -8,6 +8,9 @@ from typing import Literal
 
 from dcpt.errors import InputError
 
+NO_LIMIT = "none"
+"""Written in place of a limit, it asks for the lowest domain loss alone."""
+
 _MOST = {"percent": 100.0, "nats": 1.0}
 
 
@@ -41,10 +44,19 @@ class Limit:
             raise InputError(
                 f"limit {text!r} is not understood: write a share of the base's general loss such "
                 "as +3%, or nats per token such as +0.05; +3% each is a limit on every general "
-                "channel"
+                "channel, none is no limit"
             )
         unit: Literal["percent", "nats"] = "percent" if match[2] == "%" else "nats"
         return cls(float(match[1]), unit, each=match[3] is not None)
+
+    @classmethod
+    def read(cls, text: object) -> Limit | None:
+        """Read a limit as :meth:`parse` does, or ``none``.
+
+        Raises:
+            InputError: If the text is neither.
+        """
+        return None if str(text).strip() == NO_LIMIT else cls.parse(text)
 
     def problem(self) -> str | None:
         """A sentence on what is wrong with its size; None if it is valid."""

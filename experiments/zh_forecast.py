@@ -196,6 +196,7 @@ def decide(fit: Fit, base: Base, limit: int) -> dict[str, Any]:
     """Return the recommendation under a limit, for the record."""
     target = replace(target_of({**base, **SHARED}, AT_44M, f"+{limit}%"), confidence=SAFE)
     found = dcpt.recommend(fit, target, LEVEL)
+    assert found.allowed_general_loss is not None  # there is a limit
     return {
         "limit": f"+{limit} %",
         "allowed_general_loss": nats(found.allowed_general_loss),

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcpt.errors import InputError
+from dcpt.limit import NO_LIMIT, Limit
 from dcpt.names import read_channel_name
 
 if TYPE_CHECKING:
+    from dcpt.pipeline.answer import LimitFields
     from dcpt.table.schedules import Schedule
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file.")]
@@ -43,8 +45,13 @@ Columns = Annotated[
 ]
 TargetSize = Annotated[str | None, typer.Option(help="Parameters of the target, e.g. 7B.")]
 TargetTokens = Annotated[str | None, typer.Option(help="CPT tokens of the target, decay included.")]
-TargetLimit = Annotated[
-    str | None, typer.Option(help="Largest rise of the general loss: +3%, +0.05 (nats), -5%.")
+TargetLimits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        help="Largest rise of the general loss: +3%, +0.05 (nats), -5%; none for no limit. "
+        "web=3% limits a channel. Repeatable: all must be kept.",
+    ),
 ]
 TargetConfidence = Annotated[
     str | None,
@@ -151,6 +158,20 @@ def read_unique_tokens(pairs: list[str] | None) -> dict[str, float]:
     found = _read_pairs(option, pairs, "domain=200M")
     counts = {name: read_count(f"{option} {name}", text) for name, text in found.items()}
     return {_read_channel(option, name): float(n) for name, n in counts.items() if n is not None}
+
+
+def read_limits(texts: list[str] | None) -> LimitFields:
+    """Limits such as ``+3%``, ``none`` or ``web=3%`` as fields of a target; empty without any."""
+    if not texts:
+        return {}
+    option, whole = "--limit", [text for text in texts if "=" not in text]
+    if len(whole) > 1:
+        raise InputError(f"{option} {' and '.join(whole)}: give one limit for all channels")
+    pairs = _read_pairs(option, [text for text in texts if "=" in text], "web=3%")
+    if pairs and NO_LIMIT in whole:
+        raise InputError(f"{option} {NO_LIMIT} contradicts the limits on {', '.join(pairs)}")
+    of_channels = {_read_channel(option, name): Limit.parse(text) for name, text in pairs.items()}
+    return {"limit": whole[0] if whole else NO_LIMIT, "channel_limits": of_channels}
 
 
 def read_channel_texts(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:

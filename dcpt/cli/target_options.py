@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dcpt.cli.options import read_base_losses, read_count, read_share, read_unique_tokens
+from dcpt.cli.options import (
+    read_base_losses,
+    read_count,
+    read_limits,
+    read_share,
+    read_unique_tokens,
+)
 
 if TYPE_CHECKING:
     from dcpt.decide.records import Target
@@ -16,7 +22,7 @@ def ask_target(
     *,
     n_params: str | None,
     n_tokens: str | None,
-    limit: str | None,
+    limit: list[str] | None,
     confidence: str | None,
     base_loss: list[str] | None,
     base_peak_learning_rate: float | None,
@@ -38,7 +44,7 @@ def ask_target(
         place,
         n_params=read_count("--n-params", n_params),
         n_tokens=read_count("--n-tokens", n_tokens),
-        limit=limit,
+        **read_limits(limit),
         confidence=None if confidence is None else read_share("--confidence", confidence),
         base_losses=read_base_losses(base_loss),
         base_peak_learning_rate=base_peak_learning_rate,

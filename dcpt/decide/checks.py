@@ -19,7 +19,7 @@ TOTAL_OFF = 0.005
 """Nats per token by which a given total may differ from the weighted mean of its parts."""
 
 
-def named_losses(fit: Fit, target: Target, general: str) -> Target:
+def named_losses(fit: Fit, target: Target, general: str | None) -> Target:
     """Give the losses ``general`` and ``domain`` their channels' names and fill in the total.
 
     Raises:
@@ -30,13 +30,14 @@ def named_losses(fit: Fit, target: Target, general: str) -> Target:
     for side, channel in (("general", general), ("domain", fit.domain_channel)):
         if channel is not None and channel not in losses and side in losses:
             losses[channel] = losses.pop(side)
-    unknown = [name for name in losses if name not in {*fit.channels, *weights, general, "domain"}]
+    known = {*fit.channels, *weights, general, fit.general_channel, "domain"}
+    unknown = [name for name in losses if name not in known]
     if unknown:
         raise InputError(
             f"target base loss of {', '.join(unknown)}: the fit has no such channel; its channels "
             f"are {', '.join(fit.channels)}"
         )
-    if weights and all(name in losses for name in weights):
+    if general is not None and weights and all(name in losses for name in weights):
         total = weighted_total(losses, weights)
         given = losses.setdefault(general, total)
         if abs(given - total) > TOTAL_OFF:
@@ -48,7 +49,7 @@ def named_losses(fit: Fit, target: Target, general: str) -> Target:
 
 
 def with_unique_tokens(
-    fit: Fit, target: Target, general: str
+    fit: Fit, target: Target, general: str | None
 ) -> tuple[Target, dict[str, float], list[str]]:
     """Complete the unique tokens of the channels whose laws need them.
 
@@ -110,9 +111,14 @@ def impossible(target: Target) -> list[str]:
             f"target n_tokens {target.n_tokens:g} is not above 0: write the tokens of the whole "
             "run, such as 10B"
         )
-    wrong = target.limit.problem()
-    if wrong is not None:
-        problems.append(f"target {wrong}")
+    limits = {"": target.limit, **{f"{n}: ": of for n, of in target.channel_limits.items()}}
+    wrong = {name: limit.problem() for name, limit in limits.items() if limit is not None}
+    problems += [f"target {name}{said}" for name, said in wrong.items() if said is not None]
+    problems += [
+        f"target limit {name}={limit}: each is for the limit on all channels; leave it out"
+        for name, limit in target.channel_limits.items()
+        if limit.each
+    ]
     if not LEAST_CONFIDENCE <= target.confidence <= MOST_CONFIDENCE:
         problems.append(
             f"target confidence {target.confidence:g} is not between {LEAST_CONFIDENCE:g} and "
@@ -150,14 +156,13 @@ def impossible(target: Target) -> list[str]:
     return problems
 
 
-def missing(fit: Fit, target: Target, general: str, domain: str, parts: Sequence[str]) -> list[str]:
+def missing(fit: Fit, target: Target, limited: Sequence[str], domain: str) -> list[str]:
     """List the values that the laws need and the target lacks, one sentence each."""
     problems = []
-    limited = (general, *parts)
     without = [channel for channel in limited if channel not in target.base_losses]
     for channel in fit.channels:
         needs = _needs(fit, channel)
-        if not needs & {"ratio", "share"} and channel in (general, domain):
+        if not needs & {"ratio", "share"} and channel in (*limited, domain):
             problems.append(
                 f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) do not "
                 "depend on the share, so no share can be chosen: fit a table with at least three "

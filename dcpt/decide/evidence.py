@@ -139,7 +139,7 @@ def judge_evidence(question: Question, recommendation: Recommendation) -> Eviden
 def find_facts(question: Question, flags: Iterable[Flag]) -> Facts:
     """Collect what the level depends on from the fit and the target, the answer apart."""
     fit, phase = question.fit, question.phase
-    decisive = [*(question.parts or [question.general]), question.domain]
+    decisive = question.decisive
     covered = [fit.by_channel[name].seen.values.get(phase, {}) for name in decisive]
     return Facts(
         extrapolation={},

@@ -18,7 +18,6 @@ import pandas as pd
 
 from dcpt.decide.question import Array, Question, ask
 from dcpt.decide.records import Interval, Target
-from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.errors import InputError
 from dcpt.laws.points.record import SAME
 from dcpt.quantities import (
@@ -155,11 +154,12 @@ class Watched:
     def _verdict(self) -> str:
         names = ", ".join(channel.channel for channel in self.breaking)
         if names:
-            return f"the limit {self.target.limit} will be broken ({names})"
+            return f"the limit {self.target.limits_in_words} will be broken ({names})"
         left = [channel.channel for channel in self.channels if channel.left_at is not None]
         if left:
             names = ", ".join(left)
-            return f"on track for the limit {self.target.limit}, but {names} left the band"
+            limits = self.target.limits_in_words
+            return f"on track for the limit {limits}, but {names} left the band"
         return f"on track, every channel inside its {format_percent(self.level)} band"
 
     def _say(self, channel: WatchedChannel) -> str:
@@ -274,12 +274,8 @@ def watch_run(
 
 def _limits(question: Question) -> Mapping[str, float]:
     """The largest allowed loss of every channel that has a limit, nats per token."""
-    target = question.target
-    return {
-        name: target.limit.on(target.base_losses[name])
-        for name in question.parts or (question.general,)
-        if name != GENERAL_WORST
-    }
+    losses = question.target.base_losses
+    return {name: limit.on(losses[name]) for name, limit in question.limits.items()}
 
 
 def _judged_rows(runs: pd.DataFrame, question: Question) -> pd.DataFrame:

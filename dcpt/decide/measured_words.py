@@ -19,7 +19,9 @@ from dcpt.quantities import (
 def measured_headline(recommendation: Recommendation, verification: Verification) -> str:
     """State in one line whether the recommended pair met the limit, and the best trained pair."""
     main, best = verification.main, verification.best
-    limit = recommendation.target.limit
+    if verification.limit_held is None:
+        return _headline_without_limit(recommendation, verification)
+    limit = recommendation.target.limits_in_words
     margin = verification.limit_margin
     verdict = f"Measured: {describe_pair(main)} keeps the limit of {limit}"
     if not verification.limit_held:
@@ -32,6 +34,15 @@ def measured_headline(recommendation: Recommendation, verification: Verification
     if best is main:
         return f"{verdict} and is the best of the trained pairs."
     return f"{verdict}. The best trained pair within the limit is {describe_pair(best)}."
+
+
+def _headline_without_limit(recommendation: Recommendation, verification: Verification) -> str:
+    main, best, domain = verification.main, verification.best, recommendation.domain_channel
+    words = f"Measured: {describe_pair(main)} gives a domain loss of"
+    words += f" {format_loss(main.measured[domain])}"
+    if best is None or best is main:
+        return f"{words}, the lowest of the trained pairs."
+    return f"{words}. The lowest of the trained pairs is that of {describe_pair(best)}."
 
 
 def verification_words(recommendation: Recommendation, verification: Verification) -> list[str]:
@@ -63,7 +74,7 @@ def verification_findings(recommendation: Recommendation, verification: Verifica
         recommendation: What was recommended.
         verification: Its verification.
     """
-    words = [_limit_words(recommendation, verification)]
+    words = _limit_words(recommendation, verification)
     words += _direction_words(recommendation, verification)
     if verification.fitted:
         words.append(
@@ -71,6 +82,8 @@ def verification_findings(recommendation: Recommendation, verification: Verifica
             f"{len(verification.runs)} runs, so they do not test its predictions."
         )
     words.append(_best_words(verification, recommendation.domain_channel))
+    if verification.limit_held is None:
+        return words
     ratio, interval = verification.measured_ratio, recommendation.ratio_interval
     if ratio is None:
         words.append(
@@ -87,10 +100,12 @@ def verification_findings(recommendation: Recommendation, verification: Verifica
     return words
 
 
-def _limit_words(recommendation: Recommendation, verification: Verification) -> str:
-    main, limit = verification.main, recommendation.target.limit
+def _limit_words(recommendation: Recommendation, verification: Verification) -> list[str]:
+    """Whether the limit was kept, in one sentence; empty without a limit."""
+    main = verification.main
     general = most_risen(recommendation, main.measured)
-    allowed = limit.on(general.base)
+    if general is None or general.allowed is None:
+        return []
     rise = general.loss - general.base
     verdict = "held" if verification.limit_held else "did NOT hold"
     noise = verification.limit_within_noise
@@ -98,11 +113,11 @@ def _limit_words(recommendation: Recommendation, verification: Verification) -> 
         error = main.standard_errors.get(general.channel)
         known = "" if error is None else f" (standard error {format_loss(error)})"
         verdict += f", within noise{known}" if noise else f", beyond noise{known}"
-    return (
+    return [
         f"The limit {verdict}: at {format_share(main.ratio)} domain text {general.name} "
         f"{'rose' if rise >= 0 else 'fell'} by {format_loss(abs(rise))} to "
-        f"{format_loss(general.loss)}, and the limit allows {format_loss(allowed)}."
-    )
+        f"{format_loss(general.loss)}, and the limit allows {format_loss(general.allowed)}."
+    ]
 
 
 def _direction_words(recommendation: Recommendation, verification: Verification) -> list[str]:
@@ -149,15 +164,17 @@ def _best_words(verification: Verification, domain: str) -> str:
     main, best = verification.main, verification.best
     if best is None:
         return "None of the trained runs is within the limit."
+    which = "Of the trained runs"
+    which += "" if verification.limit_held is None else " within the limit"
     if best is main:
-        return (
-            "Of the trained runs within the limit, the recommendation has the lowest domain loss."
-        )
+        return f"{which}, the recommendation has the lowest domain loss."
     gain = main.measured[domain] - best.measured[domain]
     start = (
-        f"Of the trained runs within the limit, the {best.label} ({format_share(best.ratio)}) has "
+        f"{which}, the {best.label} ({format_share(best.ratio)}) has "
         f"the lowest domain loss, {format_loss(abs(gain))} nats "
     )
+    if verification.limit_held is None:
+        return f"{start}below the recommendation's."
     if verification.limit_held:
         return f"{start}below the recommendation's: the recommendation was too cautious."
     side = "below" if gain > 0 else "above"

@@ -12,12 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
+from dcpt.decide.limited_channels import find_limits
 from dcpt.decide.records import LARGEST_RATIO, Target
-from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
+from dcpt.decide.worst_channel import GENERAL_WORST, as_worst, limit_of_worst
 from dcpt.errors import InputError
 from dcpt.laws.points.rate_rule import RateRule, rate_rule
 from dcpt.laws.points.record import SAME, Points
-from dcpt.table.channels import GENERAL_TOTAL
+from dcpt.limit import Limit
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
@@ -43,10 +44,12 @@ class Question:
         fit: The fitted laws.
         target: The target, checked; its base losses are keyed by the fit's channels.
         phase: ``annealed`` where the runs have such points, else ``constant``.
-        general: Channel that the limit is on; ``general_worst`` if it is on each general channel.
-        parts: The general channels if ``general`` is ``general_worst``, else empty.
+        general: Channel that the limit is on; ``general_worst`` if limits are on several; without
+            a limit the general channel, None if the fit has none.
+        limits: Limits by channel; empty without a limit.
         domain: Channel whose loss is minimized.
-        allowed: Largest allowed general loss, nats per token.
+        allowed: Largest allowed loss of ``general``, nats per token; infinite without a limit.
+        ratio: Shares of domain text that are compared, ascending, shape (R,).
         rates: Learning rates of the grid, ascending, shape (L,); a NaN alone if the runs have none.
         seen: Those of ``rates`` that runs were trained at (or the NaN alone).
         choosable: The rates that the decision may choose; a single rate if it is fixed.
@@ -56,10 +59,11 @@ class Question:
     fit: Fit
     target: Target
     phase: str
-    general: str
-    parts: tuple[str, ...]
+    general: str | None
+    limits: Mapping[str, Limit]
     domain: str
     allowed: float
+    ratio: Array
     rates: Array
     seen: Array
     choosable: Array
@@ -67,8 +71,18 @@ class Question:
 
     @property
     def base_loss(self) -> float:
-        """The base's own general loss, nats per token."""
-        return self.target.base_losses[self.general]
+        """The base's own loss of ``general``, nats per token; NaN where it is not known."""
+        return self.target.base_losses.get(self.general or "", math.nan)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The limited channels if ``general`` is ``general_worst``, else empty."""
+        return tuple(self.limits) if self.general == GENERAL_WORST else ()
+
+    @property
+    def decisive(self) -> list[str]:
+        """The channels that decide the answer: the limited ones and the domain."""
+        return [*self.limits, self.domain]
 
     def points(self, channel: str, ratio: Array, rate: Array) -> Points:
         """Build the target's points at pairs of ratio and learning rate, for a channel's laws.
@@ -137,24 +151,22 @@ class Question:
 
     def weights(self, channel: str, rate: float) -> dict[str, float]:
         """Weights of the laws that predict the target at a learning rate."""
-        ratio = ratio_grid()
-        points = self.points(channel, ratio, np.full(len(ratio), rate))
+        points = self.points(channel, self.ratio, np.full(len(self.ratio), rate))
         return self.fit.weights_at(channel, points)
 
     @property
     def channels(self) -> list[str]:
-        """The channels predicted: the fit's, and ``general_worst`` if the limit is on each."""
-        return [*self.fit.channels, *([self.general] if self.parts else [])]
+        """The channels predicted: the fit's, and ``general_worst`` if several have limits."""
+        return [*self.fit.channels, *([GENERAL_WORST] if self.parts else [])]
 
     def worst(self, losses: Mapping[str, Array]) -> Array:
-        """Compute ``general_worst`` from the losses of the general channels."""
-        risen = [self.risen(part, losses[part]) for part in self.parts]
-        return np.asarray(np.max(risen, axis=0), dtype=np.float64)
+        """Compute ``general_worst`` from the losses of the limited channels."""
+        worst = [self.as_worst(part, losses[part]) for part in self.parts]
+        return np.asarray(np.max(worst, axis=0), dtype=np.float64)
 
-    def risen(self, part: str, losses: Array) -> Array:
-        """The general loss if every general channel had risen as much as ``part``."""
-        target = self.target
-        return risen_as(losses, target.base_losses[part], self.base_loss, target.limit)
+    def as_worst(self, part: str, losses: Array) -> Array:
+        """The loss of a limited channel, expressed as ``general_worst``."""
+        return as_worst(losses, part, self.limits, self.target.base_losses)
 
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Central predictions of a channel at pairs, nats per token, shape (M,)."""
@@ -170,7 +182,7 @@ class Question:
         """
         if channel == GENERAL_WORST:
             return {
-                f"{law} ({part})": self.risen(part, losses)
+                f"{law} ({part})": self.as_worst(part, losses)
                 for part in self.parts
                 for law, losses in self.by_law(part, ratio, rate).items()
             }
@@ -219,23 +231,17 @@ def ask(fit: Fit, target: Target) -> Question:
         InputError: With all problems, one sentence each.
     """
     general, domain = _channels(fit)
+    limits = find_limits(fit, target, general)
     target = named_losses(fit, target, general)
-    parts = tuple(fit.general_channels) if target.limit.each else ()
-    parts = tuple(part for part in parts if part != GENERAL_TOTAL)
     target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general)
     problems = [
         *impossible(target),
-        *missing(fit, target, general, domain, parts),
+        *missing(fit, target, list(limits), domain),
         *unknown_texts,
     ]
     if problems:
         raise InputError(problems)
-    if len(parts) > 1:
-        base = target.base_losses[general]
-        general = GENERAL_WORST
-        target = replace(target, base_losses={**target.base_losses, general: base})
-    else:
-        parts = ()  # with a single general channel the limit is on that channel anyway
+    general, allowed, target = _on_one_channel(target, limits, general)
     seen = _seen_rates(fit, target)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
@@ -251,9 +257,10 @@ def ask(fit: Fit, target: Target) -> Question:
         target=target,
         phase=fit.phase_for_decisions,
         general=general,
-        parts=parts,
+        limits=limits,
         domain=domain,
-        allowed=target.limit.on(target.base_losses[general]),
+        allowed=allowed,
+        ratio=ratio_grid() if limits else _measured_shares(fit),
         rates=rates,
         seen=seen,
         choosable=choosable,
@@ -261,8 +268,35 @@ def ask(fit: Fit, target: Target) -> Question:
     )
 
 
-def _channels(fit: Fit) -> tuple[str, str]:
-    """The channel that the limit is on, and the domain's."""
+def _on_one_channel(
+    target: Target, limits: Mapping[str, Limit], general: str | None
+) -> tuple[str | None, float, Target]:
+    """Express the limits as one, on a channel or on ``general_worst``.
+
+    Returns:
+        That channel, its largest allowed loss, and the target with the base's loss of it.
+    """
+    losses = target.base_losses
+    if not limits:
+        return general, math.inf, target
+    if len(limits) == 1:
+        ((channel, limit),) = limits.items()
+        return channel, limit.on(losses[channel]), target
+    base = losses.get(general or "", float(np.mean([losses[name] for name in limits])))
+    target = replace(target, base_losses={**losses, GENERAL_WORST: base})
+    return GENERAL_WORST, limit_of_worst(limits, losses, base), target
+
+
+def _measured_shares(fit: Fit) -> Array:
+    """The shares of the grid up to the largest of the runs: without a limit only those compare."""
+    grid = ratio_grid()
+    _, highest = fit.ranges_in(fit.phase_for_decisions).get("ratio", (0.0, LARGEST_RATIO))
+    below: Array = grid[grid <= max(highest, grid[0]) + SAME]
+    return below
+
+
+def _channels(fit: Fit) -> tuple[str | None, str]:
+    """The fitted channel of the general side, None if there is none, and the domain's."""
     if any(flag.kind == "mixtures_without_ratio" for flag in fit.flags):
         raise InputError(
             "the runs have mixtures of their own and no share of domain text, so no share can be "
@@ -274,14 +308,8 @@ def _channels(fit: Fit) -> tuple[str, str]:
             f"the fit has no domain channel (channels: {', '.join(fit.channels)}): a share is "
             "chosen for its domain loss; fit a table with a column loss_domain"
         )
-    general = list(fit.general_channels)
-    if fit.general_channel is None or fit.general_channel not in general:
-        raise InputError(
-            f"the fit has {len(general)} general channels ({', '.join(general) or 'none'}) and no "
-            "weighted total, so the limit has no channel: fit a table with weight_<channel> "
-            "columns, or one general channel"
-        )
-    return fit.general_channel, fit.domain_channel
+    fitted = fit.general_channel in fit.general_channels
+    return fit.general_channel if fitted else None, fit.domain_channel
 
 
 def _seen_rates(fit: Fit, target: Target) -> Array:

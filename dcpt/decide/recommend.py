@@ -2,14 +2,15 @@
 
 The pair has the lowest domain loss among those that keep the limit in the asked share of the
 bootstrap draws. Beside it stands the central pair, which only the central predictions choose: it
-keeps the limit with about even odds. Both come from the same surface: general and domain losses
-over shares x learning rates at the target, in the phase that it ends in (annealed, where the runs
-have such points). ``trade_off`` defines which shares are within a limit.
+keeps the limit with about even odds. Without a limit both are the pair with the lowest domain loss
+among the shares up to the largest that was measured. Both come from the same surface: general and
+domain losses over shares x learning rates at the target, in the phase that it ends in (annealed,
+where the runs have such points). ``trade_off`` defines which shares are within a limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from dcpt.decide.checks import depends_on_text
 from dcpt.decide.evidence import judge_evidence
 from dcpt.decide.flags import add_answer_without, find_flags
-from dcpt.decide.question import Array, Question, ask, ratio_grid
+from dcpt.decide.question import Array, Question, ask
 from dcpt.decide.records import (
     HABITS,
     Choice,
@@ -58,7 +59,7 @@ class Surface:
     Args:
         ratio: Shares of domain text, shape (R,).
         rates: Learning rates, shape (L,).
-        general: Central predictions of the general loss, shape (L, R).
+        general: Central predictions of the general loss, shape (L, R); 0 if there is none.
         domain: Central predictions of the domain loss, shape (L, R).
         general_draws: Bootstrap draws of the general loss, shape (n_draws, L, R).
         domain_draws: Bootstrap draws of the domain loss, shape (n_draws, L, R).
@@ -137,13 +138,14 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         learning_rate_interval=_rate_interval(
             question, surface, draw_losses, rate if best else None, level
         ),
-        allowed_general_loss=question.allowed,
+        allowed_general_loss=question.allowed if question.limits else None,
         habits=choices[: len(HABITS)],
         frontiers=_frontiers(question, surface, rate, level),
         extrapolation=question.extrapolation(recommended.learning_rate if recommended else None),
         flags=[],
         laws={channel: question.weights(channel, rate) for channel in fit.channels},
         general_channel=question.general,
+        limits=dict(question.limits),
         domain_channel=question.domain,
         runs_sha256=fit.table_sha256,
         fit_sha256=fit.sha256,
@@ -201,9 +203,8 @@ def _with_twice_the_text(question: Question, recommendation: Recommendation) -> 
 def _horizon(question: Question) -> list[str]:
     """What rolling-origin tests say about the target, for the channels that decide."""
     target = question.target
-    decisive = [*(question.parts or [question.general]), question.domain]
     measured = question.fit.horizons(question.phase)
-    there = {name: measured[name] for name in decisive if name in measured}
+    there = {name: measured[name] for name in question.decisive if name in measured}
     size = 1.0 if question.fit.size_column is None else target.n_params
     return say_horizon(there, size * target.n_tokens)
 
@@ -238,19 +239,23 @@ def _row_of_habits(question: Question, surface: Surface, pair: Pair | None) -> i
 
 
 def _surface(question: Question) -> Surface:
-    ratio, rates = ratio_grid(), question.rates
+    ratio, rates = question.ratio, question.rates
     shape = (len(rates), len(ratio))
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
     general, domain = question.general, question.domain
-    general_draws = question.draws(general, *pairs).reshape(-1, *shape)
+    domain_draws = question.draws(domain, *pairs).reshape(-1, *shape)
+    central, general_draws = np.zeros(shape), np.zeros_like(domain_draws)
+    if general is not None:
+        central = question.central(general, *pairs).reshape(shape)
+        general_draws = question.draws(general, *pairs).reshape(-1, *shape)
     confidence = question.target.confidence
     return Surface(
         ratio=ratio,
         rates=rates,
-        general=question.central(general, *pairs).reshape(shape),
+        general=central,
         domain=question.central(domain, *pairs).reshape(shape),
         general_draws=general_draws,
-        domain_draws=question.draws(domain, *pairs).reshape(-1, *shape),
+        domain_draws=domain_draws,
         kept=np.quantile(general_draws, confidence, axis=0, method="inverted_cdf"),
     )
 
@@ -277,7 +282,6 @@ def describe_choices(
     channels = question.channels
     central = {channel: question.central(channel, ratio, rate) for channel in channels}
     draws = {channel: question.draws(channel, ratio, rate) for channel in channels}
-    general, general_draws = central[question.general], draws[question.general]
     domain, domain_draws = central[question.domain], draws[question.domain]
     choices = []
     for i, label in enumerate(labels):
@@ -290,18 +294,44 @@ def describe_choices(
                 ratio=float(ratio[i]),
                 learning_rate=_or_none(rate[i]),
                 losses={c: _possible(central[c][i], draws[c][:, i], level) for c in channels},
-                general_rise=_possible(
-                    general[i], general_draws[:, i], level, question.base_loss, question.base_loss
-                ),
-                probability=float((general_draws[:, i] <= question.allowed).mean()),
+                general_rise=_rise(question, central, draws, i, level),
+                probability=_kept(question, draws, i),
                 regret=regret,
-                within_limit=bool(general[i] <= question.allowed + LIMIT_TOLERANCE),
+                within_limit=_within(question, central, i),
                 label=label,
                 outside_runs=question.outside_shares(float(ratio[i])) > 0,
                 beyond_laws=[c for c in channels if not _is_possible(central[c][i])],
             )
         )
     return choices
+
+
+def _rise(
+    question: Question,
+    central: Mapping[str, Array],
+    draws: Mapping[str, Array],
+    i: int,
+    level: float,
+) -> Interval:
+    """The general loss at pair i minus the base's own; unknown where one of them is."""
+    general, base = question.general, question.base_loss
+    if general is None or np.isnan(base):
+        return Interval(None, None, None)
+    return _possible(central[general][i], draws[general][:, i], level, base, base)
+
+
+def _kept(question: Question, draws: Mapping[str, Array], i: int) -> float | None:
+    """Share of the draws in which pair i keeps the limit; None without one."""
+    if question.general is None or not question.limits:
+        return None
+    return float((draws[question.general][:, i] <= question.allowed).mean())
+
+
+def _within(question: Question, central: Mapping[str, Array], i: int) -> bool | None:
+    """Whether the central prediction at pair i is within the limit; None without one."""
+    if question.general is None or not question.limits:
+        return None
+    return bool(central[question.general][i] <= question.allowed + LIMIT_TOLERANCE)
 
 
 def _possible(
@@ -330,9 +360,9 @@ def _is_possible(loss: float) -> bool:
     return bool(np.isfinite(loss) and loss <= LARGEST_LOSS)
 
 
-def _listed(losses: Array) -> list[float | None]:
-    """Losses for a record: None where they are beyond what the laws can predict."""
-    return [float(loss) if _is_possible(loss) else None for loss in losses]
+def _listed(losses: Array, is_known: bool = True) -> list[float | None]:
+    """Losses for a record: None where they are not known or beyond what the laws can predict."""
+    return [float(loss) if is_known and _is_possible(loss) else None for loss in losses]
 
 
 def _alternatives(
@@ -363,6 +393,7 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
     frontiers = []
     for row in rows:
         general, domain = surface.general_draws[:, row], surface.domain_draws[:, row]
+        has_general = question.general is not None
         top = float(largest_share(surface.ratio, surface.general[row], question.allowed))
         tops = np.nan_to_num(largest_share(surface.ratio, general, question.allowed), nan=0.0)
         kept_top = float(largest_share(surface.ratio, surface.kept[row], question.allowed))
@@ -372,9 +403,9 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
             Frontier(
                 learning_rate=_or_none(surface.rates[row]),
                 ratio=surface.ratio[::2].tolist(),
-                general=_listed(surface.general[row, ::2]),
-                general_low=_listed(general_low),
-                general_high=_listed(general_high),
+                general=_listed(surface.general[row, ::2], has_general),
+                general_low=_listed(general_low, has_general),
+                general_high=_listed(general_high, has_general),
                 domain=_listed(surface.domain[row, ::2]),
                 domain_low=_listed(domain_low),
                 domain_high=_listed(domain_high),
@@ -387,6 +418,8 @@ def _frontiers(question: Question, surface: Surface, rate: float, level: float) 
 
 def _ratio_by_law(question: Question, surface: Surface, rate: float) -> dict[str, float]:
     """Largest share that each general law allows alone at the rate; 0 where it allows none."""
+    if question.general is None or not question.limits:
+        return {}
     rates = np.full(len(surface.ratio), rate)
     alone = question.by_law(question.general, surface.ratio, rates)
     return {

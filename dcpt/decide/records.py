@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dcpt.flags import Flag
-from dcpt.limit import Limit
+from dcpt.limit import NO_LIMIT, Limit
 
 HABITS = (0.95, 0.9, 0.8, 0.75, 0.67, 0.5)
 """Shares people choose without evidence: 5 to 50 % general text. Source: practice."""
@@ -26,7 +26,7 @@ class Target:
     Args:
         n_params: Parameters in all.
         n_tokens: CPT tokens of the whole run, its final decay included.
-        limit: How much the general loss may rise.
+        limit: How much the general loss may rise; None if it has no limit.
         base_losses: Loss of the base on each channel, nats per token.
         confidence: Share of the bootstrap draws in which the recommended pair keeps the limit, 0.5
             to 0.99. At held-out sizes of public domains the pair at even odds used 83 to 102 % of
@@ -39,6 +39,7 @@ class Target:
         unique_tokens: Unique tokens of a channel's text, where known; laws of repeated text need
             them to compute epochs.
         section_sha256: Hash of the study's target section that it was completed from, if any.
+        channel_limits: How much the losses of single channels may rise. All limits must be kept.
 
     Examples:
         >>> dcpt.Target(7e9, 2e10, "+3%", base_losses={"general": 1.9}).limit
@@ -47,7 +48,7 @@ class Target:
 
     n_params: float
     n_tokens: float
-    limit: Limit
+    limit: Limit | None
     base_losses: dict[str, float]
     confidence: float = 0.8
     base_peak_learning_rate: float | None = None
@@ -57,11 +58,24 @@ class Target:
     base: str | None = None
     unique_tokens: dict[str, float] = field(default_factory=dict)
     section_sha256: str | None = None
+    channel_limits: dict[str, Limit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Parse a limit given as text, such as ``+3%``."""
-        if not isinstance(self.limit, Limit | dict):
-            object.__setattr__(self, "limit", Limit.parse(self.limit))
+        """Parse limits given as text, such as ``+3%``."""
+        if not isinstance(self.limit, Limit | dict | None):
+            object.__setattr__(self, "limit", Limit.read(self.limit))
+        limits = {
+            name: limit if isinstance(limit, Limit | dict) else Limit.parse(limit)
+            for name, limit in self.channel_limits.items()
+        }
+        object.__setattr__(self, "channel_limits", limits)
+
+    @property
+    def limits_in_words(self) -> str:
+        """The limits as one text: ``+3%``, ``web +3%, code +1%``, ``none``."""
+        of_channels = [f"{name} {limit}" for name, limit in self.channel_limits.items()]
+        whole = [] if self.limit is None else [str(self.limit)]
+        return ", ".join([*whole, *of_channels]) or NO_LIMIT
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,11 @@ class Choice:
         ratio: Share of domain text, 0 to 1.
         learning_rate: Peak learning rate; None where the runs have none.
         losses: Predicted loss of each channel (and ``general_total`` where weighted).
-        general_rise: General loss minus the base's own.
-        probability: Share of the bootstrap draws in which the general loss stays within the limit.
+        general_rise: General loss minus the base's own; its values are None where one is unknown.
+        probability: Share of the bootstrap draws in which every limit is kept; None without one.
         regret: Domain loss minus that at the recommendation, nats per token; negative means a
             lower domain loss. Its values are None where there is no recommendation.
-        within_limit: Whether the central prediction of the general loss is within the limit.
+        within_limit: Whether the central predictions are within every limit; None without one.
         label: ``recommended``, ``habit`` or the name of an alternative.
         outside_runs: Whether no run had a share as low or as high as this one.
         beyond_laws: Channels whose predicted loss is beyond what the laws can predict.
@@ -104,9 +118,9 @@ class Choice:
     learning_rate: float | None
     losses: dict[str, Interval]
     general_rise: Interval
-    probability: float
+    probability: float | None
     regret: Interval
-    within_limit: bool
+    within_limit: bool | None
     label: str = ""
     outside_runs: bool = False
     beyond_laws: list[str] = field(default_factory=list)
@@ -127,15 +141,15 @@ class Frontier:
     Args:
         learning_rate: The learning rate; None where the runs have none.
         ratio: Shares of domain text, ascending.
-        general: Central general losses.
+        general: Central general losses; None also where the table has no general channel.
         general_low: Lower ends of their intervals.
         general_high: Upper ends of their intervals.
         domain: Central domain losses.
         domain_low: Lower ends of their intervals.
         domain_high: Upper ends of their intervals.
         largest_ratio: Largest share within the limit by the central prediction, whatever the domain
-            loss. Its value is None if no share meets the limit; a draw without such a share counts
-            as 0.
+            loss; without a limit the largest share compared. Its value is None if no share meets
+            the limit; a draw without such a share counts as 0.
         kept_ratio: Largest share that keeps the limit in the asked share of the draws (the target's
             ``confidence``); None if no share does.
     """
@@ -216,7 +230,8 @@ class Recommendation:
         learning_rate_interval: Interval of the learning rate when share and rate are both optimized
             again in each bootstrap draw that has a feasible share; None if the rate was fixed or
             the runs have a single rate.
-        allowed_general_loss: Largest general loss within the limit, nats per token.
+        allowed_general_loss: Largest loss of ``general_channel`` within the limit, nats per token;
+            None without a limit.
         habits: Common shares at the recommended learning rate.
         frontiers: Losses over the shares, for each learning rate.
         extrapolation: Factor by which the target lies outside the runs, for each axis that they
@@ -224,7 +239,9 @@ class Recommendation:
         flags: Warnings, the most important first.
         laws: Weights of the laws that predict the target, by channel; laws that do not apply there
             have no weight.
-        general_channel: Channel that the limit is on, or ``general_worst``.
+        general_channel: Channel that the limit is on; ``general_worst`` if limits are on several;
+            without a limit the general channel, None if the table has none.
+        limits: Limits by channel; empty without a limit.
         domain_channel: Channel whose loss is minimized.
         runs_sha256: Hash of the runs table.
         fit_sha256: Hash of the fit.
@@ -245,13 +262,14 @@ class Recommendation:
     central: Choice | None
     ratio_interval: Interval
     learning_rate_interval: Interval | None
-    allowed_general_loss: float
+    allowed_general_loss: float | None
     habits: list[Choice]
     frontiers: list[Frontier]
     extrapolation: dict[str, float]
     flags: list[Flag]
     laws: dict[str, dict[str, float]]
-    general_channel: str
+    general_channel: str | None
+    limits: dict[str, Limit]
     domain_channel: str
     runs_sha256: str
     fit_sha256: str
@@ -300,13 +318,15 @@ class Verification:
         runs: The trained runs, the recommendation first.
         recommendation_held: Whether all losses measured at the recommendation are in their
             intervals.
-        limit_held: Whether the measured general loss at the recommendation is within the limit.
+        limit_held: Whether the measured general loss at the recommendation is within the limit;
+            None without one.
         best_measured: Label of the run with the lowest domain loss within the limit, if any is.
         words: The result in sentences.
         measured_ratio: The share at which the measured general losses cross the limit, interpolated
             between the runs; None where they do not cross it.
         ratio_held: Whether that share lies in the recommendation's interval.
-        limit_margin: Allowed minus measured general loss at the recommendation, nats per token.
+        limit_margin: Allowed minus measured general loss at the recommendation, nats per token;
+            None without a limit.
         limit_within_noise: Whether that margin is at most two standard errors of the measured
             loss; None where the standard error is not known.
         one_sided: Mean of measured minus predicted loss, nats per token, of each channel that all
@@ -317,7 +337,7 @@ class Verification:
     level: float
     runs: list[Verified]
     recommendation_held: bool
-    limit_held: bool
+    limit_held: bool | None
     best_measured: str | None
     words: list[str]
     measured_ratio: float | None = None

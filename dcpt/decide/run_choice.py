@@ -19,7 +19,7 @@ from dcpt.decide.posterior import Posterior
 from dcpt.decide.question import Question, ratio_grid
 from dcpt.decide.records import LARGEST_RATIO
 from dcpt.decide.trade_off import best_share
-from dcpt.decide.worst_channel import GENERAL_WORST
+from dcpt.errors import InputError
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,15 @@ def find_crossings(question: Question) -> list[Crossing]:
     """The crossings of the limits, by the central predictions.
 
     Where no share meets a limit, the smallest counts; where a limit does not bind, the best share.
+
+    Raises:
+        InputError: If the target has no limit.
     """
+    if question.general is None or not question.limits:
+        raise InputError(
+            "without a limit there is no share at which the general loss crosses it, which is what "
+            "the next runs would narrow: give a limit such as +3% (--limit)"
+        )
     ratio, rates = ratio_grid(), question.choosable
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
     shape = len(rates), len(ratio)
@@ -115,13 +123,13 @@ def find_crossings(question: Question) -> list[Crossing]:
 
 
 def _deciding_channel(question: Question, ratio: float, rate: float) -> str:
-    """The general channel that rises most, if the limit is on each of them."""
-    if question.general != GENERAL_WORST:
-        return question.general
+    """The limited channel that is nearest to its limit, or exceeds it most."""
+    if len(question.limits) == 1:
+        return next(iter(question.limits))
     at = np.array([ratio]), np.array([rate])
     return max(
         question.parts,
-        key=lambda part: float(question.risen(part, question.central(part, *at))[0]),
+        key=lambda part: float(question.as_worst(part, question.central(part, *at))[0]),
     )
 
 

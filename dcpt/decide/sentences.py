@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcpt.decide.limited_channels import GENERAL
 from dcpt.decide.records import LARGEST_RATIO, Choice, Recommendation, Verified
-from dcpt.decide.worst_channel import GENERAL_WORST, risen_as
+from dcpt.decide.worst_channel import as_worst
 from dcpt.flags import Flag, show_flags
+from dcpt.limit import Limit
 from dcpt.quantities import (
     format_chance,
     format_count,
@@ -65,10 +67,12 @@ def headline(recommendation: Recommendation) -> str:
     if evidence.level == "not enough evidence":
         needed = "; ".join(dict.fromkeys(reason.needed for reason in evidence.reasons))
         return f"Not enough evidence to recommend a share of domain text: first {needed}."
-    limit = recommendation.target.limit
     if best is None:
-        text = f"no share of domain text keeps the general loss within {limit} of the base's"
-        text += _at_odds(recommendation)
+        limit = recommendation.target.limit
+        keeps = f"the limits {recommendation.target.limits_in_words}"
+        if limit is not None and len(recommendation.limits) == 1:
+            keeps = f"the general loss within {limit} of the base's"
+        text = f"no share of domain text keeps {keeps}{_at_odds(recommendation)}"
     else:
         text = f"train with {describe_pair(best)}."
     return f"Tentative: {text}" if evidence.level == "tentative" else text[0].upper() + text[1:]
@@ -95,22 +99,39 @@ def expectation(recommendation: Recommendation) -> list[str]:
         central = recommendation.central
         return said if central is None else [*said, price_of_certainty(recommendation, central)]
     domain = best.losses[recommendation.domain_channel]
-    general = binding_channel(recommendation, best)
-    rise = general.loss - general.base
-    limit = recommendation.target.limit
-    within = f"{limit}" if limit.each else _limit(recommendation)
     losses = (
         f"the domain loss is predicted to be {format_loss(domain.value)} nats per token "
-        f"{_moment(recommendation)}, and {general.name} {'rises' if rise >= 0 else 'falls'} by "
-        f"{format_loss(abs(rise))} to {format_loss(general.loss)}; the limit is {within}."
+        f"{_moment(recommendation)}{_general_words(recommendation, best)}."
     )
     start = f"For {_size(recommendation)}"
     if weak:
-        return [
-            f"Estimate, not a recommendation: {describe_pair(best)}. {start} {losses}",
-            odds(recommendation, best),
-        ]
-    return [f"{start} {losses}", odds(recommendation, best)]
+        start = f"Estimate, not a recommendation: {describe_pair(best)}. {start}"
+    return [f"{start} {losses}", *odds(recommendation, best)]
+
+
+def _general_words(recommendation: Recommendation, best: Choice) -> str:
+    """The end of a sentence: what becomes of the general loss, and its limit."""
+    general = binding_channel(recommendation, best)
+    if general is None:
+        return "; no general loss is known, so neither is what the model forgets"
+    rise = general.loss - general.base
+    words = (
+        f", and {general.name} {'rises' if rise >= 0 else 'falls'} by {format_loss(abs(rise))} to "
+        f"{format_loss(general.loss)}"
+    )
+    if general.limit is None:
+        return f"{words}; no limit was asked for"
+    if len(recommendation.limits) == 1:
+        return f"{words}; the limit is {_limit(recommendation)}"
+    if is_limit_on_each(recommendation):
+        return f"{words}; the limit is {general.limit}"
+    return f"{words}; the limits are {recommendation.target.limits_in_words}"
+
+
+def is_limit_on_each(recommendation: Recommendation) -> bool:
+    """Whether a single limit holds for every general channel."""
+    limit = recommendation.target.limit
+    return limit is not None and limit.each
 
 
 def _at_odds(recommendation: Recommendation) -> str:
@@ -132,7 +153,7 @@ def _moment(recommendation: Recommendation) -> str:
 
 def _limit(recommendation: Recommendation) -> str:
     allowed = format_loss(recommendation.allowed_general_loss)
-    return f"{recommendation.target.limit} (general loss {allowed})"
+    return f"{recommendation.target.limits_in_words} (general loss {allowed})"
 
 
 def reasons(recommendation: Recommendation) -> list[str]:
@@ -154,41 +175,54 @@ class General:
         name: Its name in a sentence.
         loss: Its loss, nats per token.
         base: The base's own loss of it, nats per token.
+        limit: Its limit; None without one.
     """
 
     channel: str
     name: str
     loss: float
     base: float
+    limit: Limit | None
+
+    @property
+    def allowed(self) -> float | None:
+        """The largest loss within its limit, nats per token; None without one."""
+        return None if self.limit is None else self.limit.on(self.base)
 
 
-def binding_channel(recommendation: Recommendation, choice: Choice) -> General:
-    """The general loss; under a limit on each channel, that of the channel that rises most."""
+def binding_channel(recommendation: Recommendation, choice: Choice) -> General | None:
+    """The general loss; with limits on several channels, that of the binding channel."""
     losses = {name: interval.value for name, interval in choice.losses.items()}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     return most_risen(recommendation, known)
 
 
-def most_risen(recommendation: Recommendation, losses: dict[str, float]) -> General:
-    """Pick the general loss; under a limit on each channel, the loss that rises most.
+def most_risen(recommendation: Recommendation, losses: dict[str, float]) -> General | None:
+    """Pick the general loss; with limits on several channels, the loss nearest to its limit.
 
     Args:
-        recommendation: The recommendation, for its base losses and limit.
+        recommendation: The recommendation, for its base losses and limits.
         losses: Predicted or measured losses by channel, nats per token.
+
+    Returns:
+        None where there is no general loss, or that of the base is not known.
     """
-    known, limit = recommendation.target.base_losses, recommendation.target.limit
-    channel = recommendation.general_channel
-    name = "the general loss"
-    if channel == GENERAL_WORST:
-        apart = {recommendation.domain_channel, GENERAL_WORST, GENERAL_TOTAL}
-        risen = {
-            part: float(risen_as(np.array(loss), known[part], known[channel], limit))
-            for part, loss in losses.items()
-            if part not in apart and part in known
+    known, limits = recommendation.target.base_losses, recommendation.limits
+    channel, name = recommendation.general_channel, "the general loss"
+    if len(limits) > 1:
+        nearness = {
+            part: float(as_worst(np.array(losses[part]), part, limits, known))
+            for part in limits
+            if part in losses
         }
-        channel = max(risen, key=lambda part: risen[part])
-        name = f"the loss of {channel}, which rises most of the general channels,"
-    return General(channel, name, losses.get(channel, known[channel]), known[channel])
+        channel = max(nearness, key=lambda part: nearness[part])
+        name = f"the loss of {channel}, the binding channel,"
+    elif limits and channel not in (GENERAL, GENERAL_TOTAL) and recommendation.target.limit is None:
+        name = f"the loss of {channel}"
+    if channel is None or channel not in known:
+        return None
+    loss = losses.get(channel, known[channel])
+    return General(channel, name, loss, known[channel], limits.get(channel))
 
 
 def limit_binds(recommendation: Recommendation) -> bool:
@@ -198,7 +232,7 @@ def limit_binds(recommendation: Recommendation) -> bool:
     0.001 before the share at which it crosses it.
     """
     best = recommendation.best
-    if best is None or best.ratio >= LARGEST_RATIO - 1e-6:
+    if best is None or not recommendation.limits or best.ratio >= LARGEST_RATIO - 1e-6:
         return False
     for frontier in recommendation.frontiers:
         if frontier.learning_rate == best.learning_rate:
@@ -207,8 +241,10 @@ def limit_binds(recommendation: Recommendation) -> bool:
     return False
 
 
-def odds(recommendation: Recommendation, best: Choice) -> str:
-    """The chance of staying within the limit, and what even odds would give."""
+def odds(recommendation: Recommendation, best: Choice) -> list[str]:
+    """The chance of staying within the limit, and what even odds would give; empty without one."""
+    if best.probability is None:
+        return []
     chance, asked = (
         format_chance(best.probability),
         format_percent(recommendation.target.confidence),
@@ -219,12 +255,13 @@ def odds(recommendation: Recommendation, best: Choice) -> str:
         words = f"The chance of staying within the limit is {chance}."
     central = recommendation.central
     if central is None or central.pair == best.pair:
-        return words
-    return f"{words} {price_of_certainty(recommendation, central)}"
+        return [words]
+    return [f"{words} {price_of_certainty(recommendation, central)}"]
 
 
 def price_of_certainty(recommendation: Recommendation, central: Choice) -> str:
     """The pair that the central predictions choose, its odds, and what it gains in domain loss."""
+    assert central.probability is not None  # there is a price where there is a limit
     gain, chance = central.regret.value, format_chance(central.probability)
     words = f"By the central predictions alone the best pair is {describe_pair(central)}, with a "
     words += f"chance of {chance}"
@@ -241,10 +278,10 @@ def _certainty(recommendation: Recommendation) -> list[str]:
         return []
     share, rise = recommendation.ratio_interval, best.general_rise
     domain = best.losses[recommendation.domain_channel]
+    general = f", general rise {format_differences(rise.low, rise.high)}"
     words = [
         f"{percent} intervals: best share {format_shares(share.low, share.high)}, domain loss "
-        f"{format_losses(domain.low, domain.high)}, general rise "
-        f"{format_differences(rise.low, rise.high)}.",
+        f"{format_losses(domain.low, domain.high)}{general if rise.value is not None else ''}."
     ]
     rates = recommendation.learning_rate_interval
     if rates and rates.low is not None and rates.high is not None and rates.low < rates.high:

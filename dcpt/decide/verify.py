@@ -67,8 +67,9 @@ def plan_verification(recommendation: Recommendation) -> list[Planned]:
     """
     if recommendation.best is None:
         raise InputError(
-            f"there is nothing to verify: no share meets the limit {recommendation.target.limit}; "
-            "run `dcpt recommend` with a higher limit first"
+            "there is nothing to verify: no share meets the limit "
+            f"{recommendation.target.limits_in_words}; run `dcpt recommend` with a higher limit "
+            "first"
         )
     rate = recommendation.best.learning_rate
     ratio = recommendation.best.ratio
@@ -173,7 +174,7 @@ def _verified(
     }
     if question.parts and all(part in measured for part in question.parts):
         parts = {part: np.array(measured[part]) for part in question.parts}
-        measured[question.general] = float(question.worst(parts))
+        measured[GENERAL_WORST] = float(question.worst(parts))
     predicted = {channel: choice.losses[channel] for channel in measured}
     held = {channel: _inside(predicted[channel], loss) for channel, loss in measured.items()}
     return Verified(
@@ -219,29 +220,31 @@ def _judged(
 ) -> Verification:
     """Judge the recommendation by the measured losses."""
     general, domain, allowed = question.general, question.domain, question.allowed
+    limited = general if question.limits else None
     missing = [
         f"run {run.run!r} ({run.label}) has no loss_{channel} at its end: evaluate it on that "
         "channel"
         for run in verified
-        for channel in (general, domain)
-        if channel not in run.measured
+        for channel in (limited, domain)
+        if channel is not None and channel not in run.measured
     ]
     if missing:
         raise InputError(missing)
     main = next(run for run in verified if run.label == "recommendation")
-    within = [run for run in verified if run.measured[general] <= allowed]
+    within = [run for run in verified if limited is None or run.measured[limited] <= allowed]
     best = min(within, key=lambda run: run.measured[domain]) if within else None
-    ratio = _measured_ratio(verified, general, allowed)
+    ratio = None if limited is None else _measured_ratio(verified, limited, allowed)
+    margin = None if limited is None else allowed - main.measured[limited]
     result = Verification(
         level=recommendation.level,
         runs=verified,
         recommendation_held=all(main.inside.values()),
-        limit_held=main.measured[general] <= allowed,
+        limit_held=None if margin is None else margin >= 0,
         best_measured=best.label if best else None,
         words=[],
         measured_ratio=ratio,
         ratio_held=_inside(recommendation.ratio_interval, ratio),
-        limit_margin=allowed - main.measured[general],
+        limit_margin=margin,
         limit_within_noise=_within_noise(recommendation, main),
         one_sided=_one_sided(verified),
         fitted=fitted,
@@ -252,11 +255,10 @@ def _judged(
 def _within_noise(recommendation: Recommendation, main: Verified) -> bool | None:
     """Whether the measured loss is too close to the limit to be distinguished from it."""
     general = most_risen(recommendation, main.measured)
-    error = main.standard_errors.get(general.channel)
-    if error is None:
+    if general is None or general.allowed is None:
         return None
-    margin = recommendation.target.limit.on(general.base) - general.loss
-    return abs(margin) <= NOISE * error
+    error = main.standard_errors.get(general.channel)
+    return None if error is None else abs(general.allowed - general.loss) <= NOISE * error
 
 
 def _one_sided(verified: list[Verified]) -> dict[str, float]:

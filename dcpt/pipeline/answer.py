@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from dcpt.atomic_files import make_room
 from dcpt.errors import InputError
-from dcpt.limit import Limit
+from dcpt.limit import NO_LIMIT, Limit
 from dcpt.own_folders import check_files, claim_files, record_files
 from dcpt.pipeline.bases import check_fit, hash_section, study_target
 from dcpt.pipeline.workspace import Place, Workspace, fit_folder
@@ -87,12 +87,24 @@ class FitOptions(TypedDict, total=False):
     size_column: str | None
 
 
-class TargetFields(TypedDict, total=False):
+OF_ANY_SIZE = (
+    *("n_tokens", "limit", "channel_limits", "confidence", "learning_rate", "unique_tokens"),
+)
+"""Fields of a study's target that hold for a target of another size too."""
+
+
+class LimitFields(TypedDict, total=False):
+    """Limits of a target; where one of them is given, both replace those of the study."""
+
+    limit: Limit | str | float | None
+    channel_limits: Mapping[str, Limit]
+
+
+class TargetFields(LimitFields, total=False):
     """Fields of :class:`dcpt.decide.records.Target`; None is not given."""
 
     n_params: float | None
     n_tokens: float | None
-    limit: Limit | str | float | None
     confidence: float | None
     base_losses: Mapping[str, float] | None
     base_peak_learning_rate: float | None
@@ -144,10 +156,13 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
     check_fit(place)
     known = study_target(place) if isinstance(place, Workspace) else {}
     given = {name: value for name, value in fields.items() if value is not None}
+    if "limit" in given:
+        known = {**known, "channel_limits": {}}
+    elif "channel_limits" in given:
+        known = {**known, "limit": NO_LIMIT}
     if given.get("n_params", known.get("n_params")) != known.get("n_params"):
         # Another size is another base, so nothing measured on the study's own base applies.
-        kept = ("n_tokens", "limit", "confidence", "learning_rate", "unique_tokens")
-        known = {name: known[name] for name in kept if name in known}
+        known = {name: known[name] for name in OF_ANY_SIZE if name in known}
     merged = {**known, **given}
     merged["base_losses"] = known.get("base_losses", {}) | dict(fields.get("base_losses") or {})
     texts = dict(fields.get("unique_tokens") or {})
@@ -156,7 +171,7 @@ def read_target(place: Place, **fields: Unpack[TargetFields]) -> Target:
         if merged.get(name) is None:
             option = name.replace("_", "-")
             raise InputError(f"{place}: the target's {name} is not known; give --{option}")
-    return Target(**{**merged, "limit": Limit.parse(merged["limit"])})
+    return Target(**merged)
 
 
 def recommend_for(
@@ -185,7 +200,8 @@ def check_target(place: Place, answer: Recommendation) -> None:
         raise InputError(
             f"{place}: the target section has changed since recommendation.json was made (for "
             f"{format_count(answer.target.n_params)} parameters, "
-            f"{format_count(answer.target.n_tokens)} tokens and the limit {answer.target.limit}); "
+            f"{format_count(answer.target.n_tokens)} tokens and the limit "
+            f"{answer.target.limits_in_words}); "
             f"run `dcpt recommend {place}` again"
         )
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dcpt.atomic_files import DamagedFileError, read_record
 from dcpt.errors import InputError
+from dcpt.limit import NO_LIMIT
 from dcpt.pipeline.workspace import Place, Workspace
 from dcpt.runs.identity import Identity, RunConfig, hash_record
 from dcpt.runs.names import bases_by_size, table_names
@@ -27,10 +28,12 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
     known = known_base(workspace, section.base) if section.base is not None else {}
     names = table_names(study.channels)
     given = {names.get(name, name): loss for name, loss in section.base_losses.items()}
+    of_channels = {} if isinstance(section.limit, str) else section.limit
     return {
         "n_params": section.n_params or known.get("n_params"),
         "n_tokens": section.tokens,
-        "limit": section.limit,
+        "limit": section.limit if isinstance(section.limit, str) else NO_LIMIT,
+        "channel_limits": {names.get(name, name): limit for name, limit in of_channels.items()},
         "confidence": section.confidence,
         "base_losses": {**table_losses(workspace, known), **given},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),

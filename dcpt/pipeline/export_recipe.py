@@ -33,8 +33,8 @@ def make_recipe(
 
     if answer.best is None:
         raise InputError(
-            f"{place}: no share meets the limit {answer.target.limit}, so there is nothing to "
-            "export; run `dcpt recommend` with a higher limit first"
+            f"{place}: no share meets the limit {answer.target.limits_in_words}, so there is "
+            "nothing to export; run `dcpt recommend` with a higher limit first"
         )
     sources = find_sources(place, answer.target, fitted, options)
     batch, sequence = _batch(place, options)
@@ -206,7 +206,7 @@ def _about(answer: Recommendation, options: ExportOptions) -> list[str]:
         "Mixture and learning rate of a continual pre-training run, as dcpt recommends them.",
         f"Command: {options.command}",
         f"Target: {format_count(target.n_params)} parameters, {format_count(target.n_tokens)} "
-        f"tokens, limit {target.limit} on the general loss.",
+        f"tokens, limit on the general loss: {target.limits_in_words}.",
         f"Share of domain text: {format_share(best.ratio)} of the tokens; {level} interval "
         f"{format_shares(interval.low, interval.high)}. Evidence: {answer.evidence.level}.",
     ]

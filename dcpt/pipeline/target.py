@@ -43,13 +43,14 @@ def note_other_target(place: Place, target: Target) -> list[str]:
     """Say that a study's recommendation was made for another target than the study names."""
     if not isinstance(place, Workspace):
         return []
-    names = ("n_params", "n_tokens", "limit", "confidence", "learning_rate")
+    names = ("n_params", "n_tokens", "limit", "channel_limits", "confidence", "learning_rate")
     own = read_target(place)
     other = [name for name in names if getattr(own, name) != getattr(target, name)]
     if not other:
         return []
     return [
-        f"recommendation.json is now for another {', '.join(other)} than the study names; report, "
+        f"recommendation.json is now for another "
+        f"{', '.join(name.replace('_', ' ') for name in other)} than the study names; report, "
         f"verify and export follow it until `dcpt recommend {place}` is run again"
     ]
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from dcpt.decide.records import Recommendation, Verification
+from dcpt.limit import NO_LIMIT
 from dcpt.report.decision_sections import (
     answer_sentence,
     answer_tiles,
@@ -28,7 +29,12 @@ FILES = {
 }
 """Files of a fit in a repository, and what they hold."""
 
-_OPTIONS = {"base_losses": "base-loss", "base": None, "section_sha256": None}
+_OPTIONS = {
+    "base_losses": "base-loss",
+    "channel_limits": "limit",
+    "base": None,
+    "section_sha256": None,
+}
 """Options of ``dcpt recommend`` for fields of a target; others have the name of their field, and
 None has no option: a fit folder has no bases and no study."""
 
@@ -78,6 +84,8 @@ def render_card(
 def recommend_command(recommendation: Recommendation, laws: Sequence[str] = ()) -> list[str]:
     """The words of the command that gives a recommendation again, from a fit in ``fit``."""
     words = [f"--level={recommendation.level}"]
+    if not recommendation.limits:
+        words.append(f"--limit={NO_LIMIT}")
     for name, value in vars(recommendation.target).items():
         option = _OPTIONS.get(name, name.replace("_", "-"))
         if value is None or option is None:

@@ -50,16 +50,16 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def base_general_loss(recommendation: Recommendation) -> float:
-    """The general loss of the base, nats per token; the limit is relative to it."""
-    target = recommendation.target
-    known = target.base_losses.get(recommendation.general_channel)
-    if known is not None:
-        return known
+def base_general_loss(recommendation: Recommendation) -> float | None:
+    """The general loss of the base, nats per token; None where it is not known."""
+    channel = recommendation.general_channel
+    return None if channel is None else recommendation.target.base_losses.get(channel)
+
+
+def _allowed_rise(recommendation: Recommendation, base: float) -> float | None:
+    """The largest rise of the general loss within the limit; None without a limit."""
     allowed = recommendation.allowed_general_loss
-    if target.limit.unit == "percent":
-        return allowed / (1 + target.limit.amount / 100)
-    return allowed - target.limit.amount
+    return None if allowed is None else allowed - base
 
 
 def frontier_at(recommendation: Recommendation) -> Frontier | None:
@@ -93,11 +93,14 @@ def plot_trade_off(recommendation: Recommendation, axes: Sequence[Axes] | None =
 
 
 def plot_general_rise(recommendation: Recommendation, ax: Axes | None = None) -> Figure:
-    """Draw the rise of the general loss against the share, with limit, r*, interval and habits."""
+    """Draw the rise of the general loss against the share, with limit, r*, interval and habits.
+
+    The base's general loss has to be known.
+    """
     ax = dress(ax or new_axes())
     frontier = frontier_at(recommendation)
-    base = base_general_loss(recommendation)
-    allowed = recommendation.allowed_general_loss - base
+    base = _number(base_general_loss(recommendation))
+    allowed = _allowed_rise(recommendation, base)
     if frontier is not None:
         shares = 100 * np.asarray(frontier.ratio)
         middle, low, high = (
@@ -107,18 +110,19 @@ def plot_general_rise(recommendation: Recommendation, ax: Axes | None = None) ->
         high = np.where(np.isnan(high), LARGEST_LOSS - base, high)  # beyond the figure's edge
         ax.fill_between(shares, low, high, color=GENERAL, alpha=0.16, linewidth=0)
         ax.plot(shares, middle, color=GENERAL, linewidth=2)
-        ax.set_ylim(*_rise_window(recommendation, frontier, allowed))
+        ax.set_ylim(*_rise_window(recommendation, frontier, allowed or 0.0))
         _draw_habits(ax, shares, middle, _at_rate(recommendation, frontier), GENERAL)
     ax.axhline(0, color=MUTED, linewidth=0.8)
-    ax.axhline(allowed, color=INK, linewidth=1.2, linestyle=(0, (5, 3)))
-    ax.annotate(
-        f"limit {recommendation.target.limit}",
-        (0.015, allowed),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        color=INK,
-    )
+    if allowed is not None:
+        ax.axhline(allowed, color=INK, linewidth=1.2, linestyle=(0, (5, 3)))
+        ax.annotate(
+            f"limit {recommendation.target.limits_in_words}",
+            (0.015, allowed),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=INK,
+        )
     best = recommendation.best
     if best is not None:
         _draw_pick(ax, recommendation, best.general_rise.value)
@@ -153,7 +157,7 @@ def _rise_window(
     recommendation: Recommendation, frontier: Frontier, allowed: float
 ) -> tuple[float, float]:
     """Axis limits of the rise: they include the answer, not the cliff near share 1."""
-    base = base_general_loss(recommendation)
+    base = _number(base_general_loss(recommendation))
     low = _extreme(np.fmin, frontier.general_low, base) - base
     high = _extreme(np.fmax, frontier.general_high, base) - base
     best = recommendation.best
@@ -243,8 +247,8 @@ def _label_shares(ax: Axes, label: str) -> None:
 def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Figure:
     """Draw domain loss against general rise: a line per learning rate, the recommended pair."""
     ax = dress(ax or new_axes())
-    base = base_general_loss(recommendation)
-    allowed = recommendation.allowed_general_loss - base
+    base = _number(base_general_loss(recommendation))
+    allowed = _allowed_rise(recommendation, base)
     frontiers = recommendation.frontiers
     roles = scale_roles([frontier.learning_rate for frontier in frontiers])
     chosen = frontier_at(recommendation)
@@ -252,7 +256,7 @@ def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Fig
     seen: list[Array] = []
     lines: list[tuple[Array, Array, Frontier]] = []
     for frontier in frontiers:
-        window = _rise_window(recommendation, frontier, allowed)
+        window = _rise_window(recommendation, frontier, allowed or 0.0)
         rise, domain = _numbers(frontier.general) - base, _numbers(frontier.domain)
         visible = (rise <= window[1]) & (np.asarray(frontier.ratio) >= 0.1) & ~np.isnan(domain)
         windows.append((float(np.fmin.reduce(rise, initial=0.0)), window[1]))
@@ -266,16 +270,17 @@ def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Fig
         ax.set_ylim(float(heights.min()) - pad, float(heights.max()) + pad)
     for i, (rise, domain, frontier) in enumerate(lines):
         _draw_frontier(ax, rise, domain, frontier, roles, frontier is chosen, i % 3 * 0.22)
-    ax.axvline(allowed, color=INK, linewidth=1.2, linestyle=(0, (5, 3)))
-    ax.annotate(
-        f"limit {recommendation.target.limit}",
-        (allowed, 0.985),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="top",
-        color=INK,
-    )
+    if allowed is not None:
+        ax.axvline(allowed, color=INK, linewidth=1.2, linestyle=(0, (5, 3)))
+        ax.annotate(
+            f"limit {recommendation.target.limits_in_words}",
+            (allowed, 0.985),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="top",
+            color=INK,
+        )
     best = recommendation.best
     if best is not None:
         ax.plot(

@@ -54,10 +54,14 @@ def question_line(recommendation: Recommendation) -> str:
     """The question: size, tokens and limit of the large run."""
     target = recommendation.target
     base = f"{target.base}, " if target.base else ""
-    return (
-        f"{base}{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} "
-        f"tokens, general loss at most {target.limit}"
+    words = (
+        f"{base}{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} tokens"
     )
+    if not recommendation.limits:
+        return f"{words}, lowest domain loss without a limit on the general loss"
+    if len(recommendation.limits) > 1:
+        return f"{words}, limits {target.limits_in_words}"
+    return f"{words}, general loss at most {target.limits_in_words}"
 
 
 def lead_sentences(recommendation: Recommendation, verification: Verification | None) -> str:
@@ -93,18 +97,10 @@ def verification_sentence(recommendation: Recommendation, verification: Verifica
 
 def answer_tiles(recommendation: Recommendation) -> list[Tile]:
     """The most important numbers."""
-    best, base = recommendation.best, base_general_loss(recommendation)
-    level = format_percent(recommendation.level)
-    limit = recommendation.target.limit
-    bound = Tile(
-        "Limit on the general loss",
-        nats(recommendation.allowed_general_loss),
-        f"{limit} from the base's {nats(base)}",
-    )
-    if recommendation.general_channel == GENERAL_WORST:
-        bound = Tile("Limit on each general channel", f"{limit}", "from the base's own loss of it")
+    best, level = recommendation.best, format_percent(recommendation.level)
     if best is None:
-        return [Tile("Share of domain text", "none", "no share meets the limit"), bound]
+        none = Tile("Share of domain text", "none", "no share meets the limit")
+        return [none, _limit_tile(recommendation)]
     rates = recommendation.learning_rate_interval
     if rates is None or rates.low is None or rates.high is None:
         about_rate = "fixed, not chosen"
@@ -122,18 +118,32 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
             f"{level} interval of the best share {share_span(recommendation.ratio_interval)}",
         ),
         Tile("Learning rate (peak)", rate(best.learning_rate), about_rate),
-        _general_tile(recommendation, best),
+        *_general_tile(recommendation, best),
         Tile(
             "Domain loss, predicted",
             nats(domain.value),
             f"{span(domain)}; base {nats(before)}",
         ),
-        Tile(
-            "Chance of staying within the limit",
-            probability(best.probability),
-            _about_the_odds(recommendation),
-        ),
+        *_odds_tile(recommendation, best),
     ]
+
+
+def _limit_tile(recommendation: Recommendation) -> Tile:
+    """The limit, on the general loss or on several channels."""
+    words, base = recommendation.target.limits_in_words, base_general_loss(recommendation)
+    if recommendation.general_channel == GENERAL_WORST:
+        return Tile("Limits on channels", words, "from the base's own losses of them")
+    allowed = recommendation.allowed_general_loss
+    return Tile("Limit on the general loss", nats(allowed), f"{words} from the base's {nats(base)}")
+
+
+def _odds_tile(recommendation: Recommendation, best: Choice) -> list[Tile]:
+    """The chance of staying within the limit; empty without one."""
+    if best.probability is None:
+        return []
+    chance = probability(best.probability)
+    words = _about_the_odds(recommendation)
+    return [Tile("Chance of staying within the limit", chance, words)]
 
 
 def _about_the_odds(recommendation: Recommendation) -> str:
@@ -142,18 +152,21 @@ def _about_the_odds(recommendation: Recommendation) -> str:
     asked = f"{format_percent(recommendation.target.confidence)} asked"
     if best is None or central is None or best.pair == central.pair:
         return asked
+    assert central.probability is not None  # there are odds where there is a limit
     at = "" if central.learning_rate is None else f" at {rate(central.learning_rate)}"
     return f"{asked}; {probability(central.probability)} at {percent(central.ratio)}{at}"
 
 
-def _general_tile(recommendation: Recommendation, best: Choice) -> Tile:
-    """The general loss; under a limit on each channel, that of the channel that rises most."""
+def _general_tile(recommendation: Recommendation, best: Choice) -> list[Tile]:
+    """The general loss; with limits on several channels, that of the binding channel."""
     general = binding_channel(recommendation, best)
+    if general is None:
+        return []
     name = "General loss, predicted"
     if recommendation.general_channel == GENERAL_WORST:
-        name = f"Loss of {general.channel}, predicted (rises most)"
+        name = f"Loss of {general.channel}, predicted (nearest to its limit)"
     interval = best.losses[general.channel]
-    return Tile(name, nats(interval.value), f"{span(interval)}; base {nats(general.base)}")
+    return [Tile(name, nats(interval.value), f"{span(interval)}; base {nats(general.base)}")]
 
 
 def trade_off_section(
@@ -177,7 +190,9 @@ def trade_off_section(
             )
         )
     if recommendation.frontiers:
-        parts += [_trade_off_picture(recommendation), _frontier_picture(recommendation)]
+        parts.append(_trade_off_picture(recommendation))
+    if recommendation.frontiers and base_general_loss(recommendation) is not None:
+        parts.append(_frontier_picture(recommendation))
     return Section("trade-off", "The trade-off", parts)
 
 
@@ -188,31 +203,20 @@ def _trade_off_picture(recommendation: Recommendation) -> Picture:
     if frontier is not None and frontier.learning_rate is not None:
         at = f" at learning rate {rate(frontier.learning_rate)}"
     finding = _trade_off_finding(recommendation)
-    return Picture(
-        [
-            Group(
-                [
-                    to_svg(
-                        plot_general_rise(recommendation),
-                        f"Rise of the general loss against the share of domain text{at}: "
-                        f"{finding}.",
-                    ),
-                    to_svg(
-                        plot_domain_cost(recommendation),
-                        f"Domain loss against the share of domain text{at}.",
-                    ),
-                ]
-            )
-        ],
-        f"What to see: {finding}.",
-        [
-            ("general loss", "general"),
-            ("domain loss", "domain"),
-            ("recommended share r*; strip: interval of the central share", "pick"),
-            ("circles: shares that people often choose", ""),
-            ("dashed: the limit", ""),
-        ],
-    )
+    drawn = f"Domain loss against the share of domain text{at}."
+    panels = [to_svg(plot_domain_cost(recommendation), drawn)]
+    legend = [
+        ("domain loss", "domain"),
+        ("recommended share r*; strip: interval of the central share", "pick"),
+        ("circles: shares that people often choose", ""),
+    ]
+    if base_general_loss(recommendation) is not None:
+        drawn = f"Rise of the general loss against the share of domain text{at}: {finding}."
+        panels.insert(0, to_svg(plot_general_rise(recommendation), drawn))
+        legend.insert(0, ("general loss", "general"))
+    if recommendation.limits:
+        legend.append(("dashed: the limit", ""))
+    return Picture([Group(panels)], f"What to see: {finding}.", legend)
 
 
 def _trade_off_finding(recommendation: Recommendation) -> str:
@@ -220,12 +224,14 @@ def _trade_off_finding(recommendation: Recommendation) -> str:
     best, frontier = recommendation.best, frontier_at(recommendation)
     if best is None or frontier is None:
         return "the general loss stays above the dashed limit at every share"
-    met = (
-        f"{percent(best.ratio)} domain text keeps the general loss below the dashed limit in "
-        f"{probability(best.probability)} of the bootstrap draws"
-        if limit_binds(recommendation)
-        else f"the general loss is below the dashed limit at {percent(best.ratio)} domain text"
-    )
+    met = f"the domain loss is lowest at {percent(best.ratio)} domain text"
+    if best.probability is not None:
+        met = f"the general loss is below the dashed limit at {percent(best.ratio)} domain text"
+        if limit_binds(recommendation):
+            met = (
+                f"{percent(best.ratio)} domain text keeps the general loss below the dashed limit "
+                f"in {probability(best.probability)} of the bootstrap draws"
+            )
     more = min(best.ratio + 0.1, frontier.ratio[-1])
     general, domain = (
         float(
@@ -250,9 +256,10 @@ def _frontier_picture(recommendation: Recommendation) -> Picture:
     rates = [frontier.learning_rate for frontier in recommendation.frontiers]
     roles = scale_roles(rates)
     finding = (
-        "each line runs through all shares at one learning rate; lower and further left is better, "
-        "and the recommended pair lies left of the limit by what its odds ask for"
+        "each line runs through all shares at one learning rate; lower and further left is better"
     )
+    if recommendation.limits:
+        finding += ", and the recommended pair lies left of the limit by what its odds ask for"
     return Picture(
         [
             Group(
@@ -298,26 +305,29 @@ def other_shares_section(recommendation: Recommendation) -> Section:
 def learning_rate_section(recommendation: Recommendation) -> Section:
     """The largest share at each learning rate."""
     target = recommendation.target
-    held, odds = target.learning_rate is not None, format_percent(target.confidence)
-    parts: list[Part] = [
-        Text(
-            "A higher learning rate learns the domain faster and forgets more, so share and rate "
-            "are chosen together. "
-            + (
-                "Here the rate was fixed by the target."
-                if held
-                else "For each rate: the largest share that keeps the limit in "
-                f"{odds} of the bootstrap draws, the domain loss there, and the largest share "
-                "within the limit by the central prediction, with its interval."
-            )
-        ),
-        Tabled(rates_table(recommendation), "Largest share within the limit at each learning rate"),
-    ]
+    odds = format_percent(target.confidence)
+    words = (
+        "A higher learning rate learns the domain faster and forgets more, so share and rate are "
+        "chosen together. "
+    )
+    if target.learning_rate is not None:
+        words += "Here the rate was fixed by the target."
+    elif recommendation.limits:
+        words += (
+            f"For each rate: the largest share that keeps the limit in {odds} of the bootstrap "
+            "draws, the domain loss there, and the largest share within the limit by the central "
+            "prediction, with its interval."
+        )
+    parts: list[Part] = [Text(words)]
+    if recommendation.limits:
+        title = "Largest share within the limit at each learning rate"
+        parts.append(Tabled(rates_table(recommendation), title))
     others = alternatives_table(recommendation)
     if others is not None:
-        parts.append(
-            Tabled(others, f"Other pairs that keep the limit in {odds} of the bootstrap draws")
-        )
+        title = "Best pairs at other learning rates"
+        if recommendation.limits:
+            title = f"Other pairs that keep the limit in {odds} of the bootstrap draws"
+        parts.append(Tabled(others, title))
     return Section("learning-rate", "Learning rate", parts)
 
 

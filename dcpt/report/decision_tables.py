@@ -78,11 +78,14 @@ def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, st
     def cell(channel: str, text: str) -> str:
         return BEYOND if channel in choice.beyond_laws else text
 
+    cells = {"domain share": percent(choice.ratio) + (OUTSIDE_MARK if choice.outside_runs else "")}
+    if general is not None:
+        cells["general rise"] = cell(general, nats(choice.general_rise.value, sign=True))
+    if choice.probability is not None:
+        cells["within limit"] = "yes" if choice.within_limit else "no"
+        cells["chance of staying within the limit"] = probability(choice.probability)
     return {
-        "domain share": percent(choice.ratio) + (OUTSIDE_MARK if choice.outside_runs else ""),
-        "general rise": cell(general, nats(choice.general_rise.value, sign=True)),
-        "within limit": "yes" if choice.within_limit else "no",
-        "chance of staying within the limit": probability(choice.probability),
+        **cells,
         "domain loss": cell(domain, nats(choice.losses[domain].value)),
         "domain regret": nats(choice.regret.value, sign=True) if compared else "",
         f"{format_percent(recommendation.level)} interval": (

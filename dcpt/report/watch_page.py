@@ -56,7 +56,7 @@ def _report(watched: Watched) -> Report:
         title=watched.run,
         answer=verdict[0].upper() + verdict[1:],
         question=f"{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} "
-        f"tokens, limit {target.limit}, {percent(watched.ratio)} domain text at "
+        f"tokens, limit {target.limits_in_words}, {percent(watched.ratio)} domain text at "
         f"{rate(watched.learning_rate)}",
         lead=" ".join(watched.advice),
         tiles=[_tile(channel) for channel in watched.channels],

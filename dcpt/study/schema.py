@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dcpt.errors import InputError, did_you_mean
-from dcpt.limit import Limit
+from dcpt.limit import NO_LIMIT, Limit
 from dcpt.names import read_channel_name, same_but_case, shorten
 from dcpt.quantities import Count
 from dcpt.runs.identity import Optimizer, Packing
@@ -47,8 +47,20 @@ Threshold = Annotated[
 Seed = Annotated[int, Field(ge=0, lt=2**40)]
 
 
-def _check_limit(value: object) -> str:
-    """Accept a limit; YAML reads ``+0.05`` as a number."""
+def _check_limit(value: object) -> str | dict[str, str]:
+    """Accept a limit, or limits by channel; YAML reads ``+0.05`` as a number."""
+    if isinstance(value, dict):
+        return {str(name): _check_channel_limit(limit) for name, limit in value.items()}
+    return NO_LIMIT if value == NO_LIMIT else _check_single_limit(value)
+
+
+def _check_channel_limit(value: object) -> str:
+    if str(value).strip().endswith("each"):
+        raise ValueError(f"{value!r}: each is for the limit on all channels; leave it out")
+    return _check_single_limit(value)
+
+
+def _check_single_limit(value: object) -> str:
     try:
         wrong = Limit.parse(value).problem()
     except InputError as error:
@@ -277,7 +289,7 @@ class TargetSection(Section):
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
-    limit: Annotated[str, BeforeValidator(_check_limit)] = "+3%"
+    limit: Annotated[str | dict[ChannelName, str], BeforeValidator(_check_limit)] = "+3%"
     confidence: Fraction = Field(default=0.8, ge=0.5, le=0.99)
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}

@@ -105,7 +105,7 @@ def test_a_channel_that_no_model_has_is_shown_nowhere(known_fit, target) -> None
     tiles = {tile.name: tile for tile in answer_tiles(answer)}
     assert "General loss, predicted" not in tiles
     # The known fit gives both channels one loss, so that of the lower base rises most.
-    assert tiles["Loss of en, predicted (rises most)"].more.endswith("base 3.100")
+    assert tiles["Loss of en, predicted (nearest to its limit)"].more.endswith("base 3.100")
     assert [row[0] for row in losses_table(answer, {}).rows] == [
         "en",
         "zh",

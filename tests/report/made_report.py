@@ -177,6 +177,7 @@ def make_recommendation(ratio: float | None = 0.312) -> Recommendation:
         ],
         laws={"general": {"joint-general": 1.0}, "domain": {"annealed-domain": 1.0}},
         general_channel="general",
+        limits={"general": Limit.parse("+3%")},
         domain_channel="domain",
         runs_sha256="0" * 64,
         fit_sha256="1" * 64,

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from dcpt.decide.records import Interval
 from dcpt.report.decision_figures import (
-    base_general_loss,
     frontier_at,
     plot_frontier,
     plot_trade_off,
@@ -89,11 +88,6 @@ def test_figures_draw_where_no_learning_rate_is_known(recommendation):
     for figure in (plot_trade_off(unknown), plot_frontier(unknown)):
         assert "None" not in words_in(figure)
         assert "nan" not in words_in(figure)
-
-
-def test_base_loss_comes_from_the_limit_where_the_target_does_not_name_it(recommendation):
-    target = replace(recommendation.target, base_losses={"domain": 10.0})
-    assert base_general_loss(replace(recommendation, target=target)) == pytest.approx(2.775)
 
 
 def test_verification_names_a_miss_in_the_figure():

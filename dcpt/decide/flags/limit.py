@@ -8,7 +8,7 @@ import numpy as np
 
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
-from dcpt.decide.sentences import binding_channel, limit_binds
+from dcpt.decide.sentences import binding_channel, is_limit_on_each, limit_binds
 from dcpt.flags import Flag
 from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
 from dcpt.quantities import (
@@ -29,17 +29,14 @@ RESOLUTION = 0.03
 
 def about_the_limit(question: Question, recommendation: Recommendation) -> Iterator[Flag]:
     """A limit that does not determine the share, or that no share meets."""
-    best, limit = recommendation.best, question.target.limit
+    best, limit = recommendation.best, question.target.limits_in_words
     frontier = _chosen_frontier(recommendation)
+    if not question.limits:
+        if best is not None:
+            yield _about_no_limit(question, best)
+        return
     if question.parts:
-        binding = None if best is None else binding_channel(recommendation, best).channel
-        where = "" if binding is None else f" ({binding} at the recommendation)"
-        yield Flag(
-            "limit_on_each",
-            f"The limit is on each of {', '.join(question.parts)}. The general rise in tables is "
-            f"that of the channel that rises most{where}.",
-            values={"channels": list(question.parts), "binding": binding},
-        )
+        yield _about_several(question, recommendation)
     if best is None and recommendation.central is not None:
         yield _about_the_odds(question, recommendation.central)
     elif best is None:
@@ -64,13 +61,58 @@ def about_the_limit(question: Question, recommendation: Recommendation) -> Itera
     yield from _about_a_small_limit(question)
 
 
+def _about_no_limit(question: Question, best: Choice) -> Flag:
+    """What decides the share where no limit does."""
+    top = float(question.ratio[-1])
+    if best.ratio < top - 1e-6:
+        why = "the share with the lowest domain loss was chosen"
+    elif top < LARGEST_RATIO - 1e-6:
+        why = (
+            f"the domain loss falls up to the largest share of the runs, {format_share(top)}, "
+            "which was chosen: more domain text may be better still"
+        )
+    else:
+        why = f"the domain loss falls up to {format_share(top)}, above which nothing is recommended"
+    rise = best.general_rise.value
+    general = (
+        "What the model forgets is not known."
+        if rise is None
+        else f"The general loss is predicted to move by {format_difference(rise)} nats."
+    )
+    return Flag(
+        "no_limit",
+        f"No limit was asked for, and {why}. {general}",
+        values={"share": best.ratio, "largest": top, "general_rise": rise},
+    )
+
+
+def _about_several(question: Question, recommendation: Recommendation) -> Flag:
+    """Limits on several channels: which of them decides."""
+    best, parts = recommendation.best, question.parts
+    binding = None if best is None else binding_channel(recommendation, best)
+    where = "" if binding is None else f" ({binding.channel} at the recommendation)"
+    words = f"The limits {question.target.limits_in_words} must all be kept."
+    if is_limit_on_each(recommendation):
+        words = f"The limit is on each of {', '.join(parts)}."
+    return Flag(
+        "limit_on_each",
+        f"{words} The general rise in tables is that of the channel nearest to its limit{where}.",
+        values={
+            "channels": list(parts),
+            "binding": None if binding is None else binding.channel,
+        },
+    )
+
+
 def _about_the_odds(question: Question, central: Choice) -> Flag:
     """A limit that the central predictions meet and too few draws keep."""
     target = question.target
     odds = format_percent(target.confidence)
+    assert central.probability is not None  # the target has a limit
     return Flag(
         "limit_not_kept_at_odds",
-        f"No share keeps the limit {target.limit} in {odds} of the bootstrap draws. The best pair "
+        f"No share keeps the limit {target.limits_in_words} in {odds} of the bootstrap draws. The "
+        f"best pair "
         f"by the central predictions, {format_share(central.ratio)} domain text, keeps it in "
         f"{format_percent(central.probability)}. Raise the limit, add runs near that share, or "
         "lower the confidence.",
@@ -88,7 +130,7 @@ def _about_the_share(
     question: Question, recommendation: Recommendation, best: Choice, frontier: Frontier
 ) -> Iterator[Flag]:
     """A share that the limit does not decide, or that lies where losses change fast."""
-    limit, allowed_rise = question.target.limit, question.allowed - question.base_loss
+    limit, allowed_rise = question.target.limits_in_words, question.allowed - question.base_loss
     if best.ratio >= LARGEST_RATIO - 1e-6:
         yield Flag(
             "limit_does_not_bind",
@@ -133,7 +175,7 @@ def _about_a_fall(question: Question, frontier: Frontier) -> Iterator[Flag]:
     falls = {
         channel: float(1 - question.central(channel, ratio, rate).min() / base)
         for channel, base in question.target.base_losses.items()
-        if channel in (question.parts or [question.general])
+        if channel in question.limits
     }
     falls = {channel: fall for channel, fall in falls.items() if fall > GENERAL_FALL}
     if falls:
@@ -145,9 +187,9 @@ def _about_a_fall(question: Question, frontier: Frontier) -> Iterator[Flag]:
             "general_falls",
             f"With less domain text the predicted loss falls below the base's: {said}. This "
             "general text differs from what the base was trained on, so within the limit "
-            f"{question.target.limit} the base may forget what this text does not measure. Measure "
-            "the general loss on text like the base's, or set a limit below the base's loss, such "
-            "as -5%.",
+            f"{question.target.limits_in_words} the base may forget what this text does not "
+            "measure. Measure the general loss on text like the base's, or set a limit below the "
+            "base's loss, such as -5%.",
             values=falls,
         )
 
@@ -158,7 +200,7 @@ def _about_a_small_limit(question: Question) -> Iterator[Flag]:
     by_channel = question.fit.by_channel
     missed = max(
         by_channel[channel].comparisons[question.phase].spread.get("ratios", 0.0)
-        for channel in question.parts or (question.general,)
+        for channel in question.limits
     )
     if abs(allowed_rise) >= max(EVALUATION_NOISE, missed):
         return

@@ -67,7 +67,7 @@ def test_a_limit_on_each_channel_is_that_of_the_one_that_rises_most(
     (flag,) = (flag for flag in each.flags if flag.kind == "limit_on_each")
     assert "(en at the recommendation)" in flag.sentence
     said = " ".join(summarise(each))
-    assert "the loss of en, which rises most of the general channels," in said
+    assert "the loss of en, the binding channel," in said
     assert "and the general loss rises by" in " ".join(summarise(total))
     # In draws, the worst of both is never within the limit where one of them is not.
     assert each.best.probability <= total.best.probability

@@ -1,0 +1,83 @@
+"""The channels that a target limits, and by how much."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dcpt.decide.records import Target
+from dcpt.errors import InputError, did_you_mean
+from dcpt.limit import Limit
+from dcpt.table.channels import GENERAL_TOTAL
+
+if TYPE_CHECKING:
+    from dcpt.laws.fits.result import Fit
+
+GENERAL = "general"
+"""Names the general side where the table has no channel of that name: the only general channel, or
+the weighted total of several."""
+
+
+def find_limits(fit: Fit, target: Target, general: str | None) -> dict[str, Limit]:
+    """The limit of each limited channel.
+
+    Args:
+        fit: The fit.
+        target: The target.
+        general: The fitted channel that represents the general side; None if there is none.
+
+    Returns:
+        Limits by channel; empty where the target has no limit.
+
+    Raises:
+        InputError: With all limits that are on no channel of the fit, or on the domain.
+    """
+    limits: dict[str, Limit] = {}
+    problems = []
+    if target.limit is not None:
+        names = [general] if general is not None else []
+        if target.limit.each:
+            names = [name for name in fit.general_channels if name != GENERAL_TOTAL]
+        limits = dict.fromkeys(names, target.limit)
+        if not limits:
+            problems.append(_without_channel(fit, target.limit))
+    for given, limit in target.channel_limits.items():
+        known = given in fit.channels or general is None
+        name = general if given == GENERAL and not known and general is not None else given
+        if name in limits:
+            problems.append(f"limit {given}={limit}: this channel has a limit already; give one")
+        elif name not in fit.channels or name == fit.domain_channel:
+            problems.append(_not_limited(fit, given, limit))
+        else:
+            limits[name] = limit
+    if problems:
+        raise InputError(problems)
+    return limits
+
+
+def _without_channel(fit: Fit, limit: Limit) -> str:
+    """The table has no channel that a limit on the general side could be on."""
+    names = list(fit.general_channels)
+    if not names:
+        return (
+            f"limit {limit}: the fit has no general channel, so there is nothing to limit: ask "
+            "without a limit (--limit none), or measure a general loss in the runs"
+        )
+    return (
+        f"limit {limit}: the fit has {len(names)} general channels ({', '.join(names)}) and no "
+        "weighted total: limit each channel (--limit +3% each, or "
+        f"{' '.join(f'--limit {name}=3%' for name in names)}), or fit a table with "
+        "weight_<channel> columns"
+    )
+
+
+def _not_limited(fit: Fit, name: str, limit: Limit) -> str:
+    """A limit on the domain, or on a channel that the fit lacks."""
+    if name == fit.domain_channel:
+        return (
+            f"limit {name}={limit}: the loss of the domain channel is minimized and takes no limit"
+        )
+    others = [channel for channel in fit.channels if channel != fit.domain_channel]
+    return (
+        f"limit {name}={limit}: the fit has no such channel; it can limit {', '.join(others)}"
+        + did_you_mean(name, others)
+    )
