@@ -40,6 +40,9 @@ from dcpt.cli.options import (
     read_unique_tokens,
 )
 
+NO_ANSWER = 2
+"""Exit code where no share keeps the limits, as for input that cannot be used."""
+
 
 def runs(
     table: Table,
@@ -342,7 +345,8 @@ def recommend(
     """Recommend the share of domain text and the learning rate.
 
     Options override the study's target; a fit folder needs them. The base's losses are taken from
-    the rows at n_tokens = 0 of its size if the table has them.
+    the rows at n_tokens = 0 of its size if the table has them. Ends with exit code 2 where no share
+    keeps the limits.
 
     Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3%
     """
@@ -376,6 +380,8 @@ def recommend(
         typer.echo(as_json(answer.as_dict()))
     else:
         show_answer(open_console(), answer)
+    if answer.best is None:
+        raise typer.Exit(NO_ANSWER)
 
 
 def report(

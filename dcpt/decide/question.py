@@ -288,11 +288,11 @@ def _on_one_channel(
 
 
 def _measured_shares(fit: Fit) -> Array:
-    """The shares of the grid up to the largest of the runs: without a limit only those compare."""
+    """The shares up to the largest of the runs, which are compared where there is no limit."""
     grid = ratio_grid()
     _, highest = fit.ranges_in(fit.phase_for_decisions).get("ratio", (0.0, LARGEST_RATIO))
-    below: Array = grid[grid <= max(highest, grid[0]) + SAME]
-    return below
+    top = min(max(highest, SMALLEST_RATIO), LARGEST_RATIO)
+    return np.unique([*grid[grid < top], top])
 
 
 def _channels(fit: Fit) -> tuple[str | None, str]:

@@ -45,14 +45,14 @@ def make_runs(sizes: tuple[float, ...] = SIZES, shares: tuple[float, ...] = SHAR
     return runs
 
 
-def call(*words: object) -> str:
+def call(*words: object, exit_code: int = 0) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_code, result.output
     return result.stdout
 
 
-def call_json(*words: object) -> Any:
-    return json.loads(call(*words, "--json"))
+def call_json(*words: object, exit_code: int = 0) -> Any:
+    return json.loads(call(*words, "--json", exit_code=exit_code))
 
 
 def kinds(record: Any) -> set[str]:
@@ -237,7 +237,7 @@ def test_a_base_loss_that_contradicts_the_runs_is_questioned(
 
 def test_a_target_of_a_few_tokens_has_not_enough_evidence(folder: Path) -> None:
     asked = ("--n-params", "1B", "--n-tokens", "32", "--limit", "+3%")
-    answer = call_json("recommend", folder, *asked, "--base-loss", "general=2.131")
+    answer = call_json("recommend", folder, *asked, "--base-loss", "general=2.131", exit_code=2)
     reasons = answer["evidence"]["reasons"]
     assert answer["evidence"]["level"] == "not enough evidence"
     assert any(reason["subject"] == {"axis": "n_tokens"} for reason in reasons)

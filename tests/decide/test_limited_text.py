@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,18 @@ def test_the_share_follows_the_amount_of_text(limited_fit: Fit) -> None:
     assert plenty.best is not None
     assert plenty.best.ratio > 0.9
     assert plenty.twice_the_text is None
+
+
+@pytest.mark.long
+def test_without_a_limit_repetition_decides_the_share(limited_fit: Fit) -> None:
+    asked = replace(target(domain=2e6), limit=None)
+    shares = np.linspace(0.01, 0.9, 179)
+    true = [domain_loss(SIZES[-1], TARGET_TOKENS, share, 2e6) for share in shares]
+    answer = dcpt.recommend(limited_fit, asked)
+    assert answer.best is not None
+    assert answer.best.ratio == pytest.approx(shares[np.argmin(true)], abs=0.03)
+    (flag,) = (flag for flag in answer.flags if flag.kind == "no_limit")
+    assert "the share with the lowest domain loss was chosen" in flag.sentence
 
 
 @pytest.mark.long

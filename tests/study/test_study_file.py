@@ -210,8 +210,19 @@ def test_limits_as_people_write_them(tmp_path: Path, written: str, meant: str) -
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [("none", "none"), ("{web: 3%, code: 0.05}", {"web": "3%", "code": "0.05"})],
+)
+def test_no_limit_and_limits_by_channel(tmp_path: Path, written: str, meant: object) -> None:
+    study = load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
+    assert study.target.limit == meant
+
+
+@pytest.mark.parametrize(
     ("written", "says"),
     [
+        ("{web: 3% each}", r"target\.limit.*each is for the limit on all channels"),
+        ("{web: none}", r"target\.limit.*'none' is not understood"),
         ("-200%", r"target\.limit: .*-200% is not above minus 100 percent"),
         ("5", r"target\.limit: .*\+5 nats is above 1 nats.* such as \+3%"),
     ],
