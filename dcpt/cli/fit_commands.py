@@ -391,6 +391,13 @@ def report(
         typer.Option(help="Folder to write to. Default: report, in the folder of the fit."),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    sliders: Annotated[
+        bool,
+        typer.Option(
+            help="Sliders for other sizes, tokens, limits and odds. Their answers take some "
+            "seconds to compute."
+        ),
+    ] = True,
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
@@ -406,7 +413,7 @@ def report(
     opened = open_place(place)
     note_changed_text(opened)
     note_damaged(damaged_files(opened))
-    pages = report_on(opened, out=out, title=title, laws=law or ())
+    pages = report_on(opened, out=out, title=title, laws=law or (), sliders=sliders)
     typer.echo(as_json({"files": pages}) if json else "\n".join(map(str, pages)))
 
 

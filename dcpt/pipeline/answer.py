@@ -239,16 +239,19 @@ def report_on(
     out: Path | None = None,
     title: str | None = None,
     laws: Sequence[str] = (),
+    sliders: bool = True,
 ) -> list[Path]:
     """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
 
-    A person's own laws in the fit are named in ``laws``.
+    A person's own laws in the fit are named in ``laws``. With ``sliders`` the page has the answers
+    at other settings too, which take some seconds to compute.
 
     Raises:
         InputError: If the recommendation was made from another fit, or for another target than the
             study names.
     """
     from dcpt.decide import plan_verification, read_verification
+    from dcpt.decide.settings import answer_settings
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
@@ -275,6 +278,7 @@ def report_on(
         recommendation=answer,
         verification=checked,
         own_decays=[] if study is None else study.rows.own_decays,
+        settings=answer_settings(fitted, answer) if sliders else None,
         title=title or (folder.name if study is None else study.study.name),
         notes=notes,
     )

@@ -43,9 +43,11 @@ from dcpt.report.fit_tables import bytes_per_token
 from dcpt.report.markdown import code_span, escape_markdown
 from dcpt.report.own_decays import own_decay_record, own_decays_section
 from dcpt.report.parts import Bullets, Section, Text, Tile
+from dcpt.report.sliders import settings_section
 from dcpt.report.theme import css_variables, number_ids
 
 if TYPE_CHECKING:
+    from dcpt.decide.settings import Settings
     from dcpt.laws.fits.result import Fit
     from dcpt.table.study_rows import OwnDecay
 
@@ -83,6 +85,7 @@ def write_report(
     recommendation: Recommendation,
     verification: Verification | None = None,
     own_decays: Sequence[OwnDecay] = (),
+    settings: Settings | None = None,
     title: str,
     notes: Sequence[str] = (),
 ) -> list[Path]:
@@ -95,6 +98,7 @@ def write_report(
         recommendation: The answer.
         verification: Results of the verification runs, if any were trained.
         own_decays: Results of decays with mixtures of their own, if the study has any.
+        settings: Answers at other settings (:func:`dcpt.decide.answer_settings`), for sliders.
         title: Title of the page.
         notes: Sentences about how the runs were made.
 
@@ -112,7 +116,9 @@ def write_report(
     place = Path(folder)
     names = ("report.html", "report.md", "report.json")
     made = how_made(fit)
-    report = compose(runs, fit, recommendation, verification, own_decays, title, notes, made)
+    report = compose(
+        runs, fit, recommendation, verification, own_decays, settings, title, notes, made
+    )
     record = {
         "title": title,
         "answer": report.answer,
@@ -147,6 +153,7 @@ def compose(
     recommendation: Recommendation,
     verification: Verification | None,
     own_decays: Sequence[OwnDecay],
+    settings: Settings | None,
     title: str,
     notes: Sequence[str],
     made: Mapping[str, str],
@@ -159,12 +166,14 @@ def compose(
         recommendation: The answer.
         verification: Results of the verification runs, if any.
         own_decays: Results of decays with mixtures of their own; no section if empty.
+        settings: Answers at other settings; no sliders if None.
         title: Title of the page.
         notes: Sentences about how the runs were made.
         made: Versions and hashes, by name.
     """
     sections = [
         trade_off_section(recommendation, bytes_per_token(runs)),
+        *([] if settings is None else [settings_section(settings)]),
         other_shares_section(recommendation),
         learning_rate_section(recommendation),
         verification_section(recommendation, verification),
@@ -217,11 +226,18 @@ def render_html(report: Report, every_s: float | None = None) -> str:
     environment = _environment()
     numbers = count(1)
     environment.filters["svg"] = lambda svg: Markup(number_ids(svg, next(numbers)))
-    style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
+    style = _source(environment, "style.css")
     for mode in ("light", "dark"):
         style = style.replace(f"{mode.upper()}_VARIABLES", css_variables(mode))
     page = environment.get_template("report.html.j2")
-    return page.render(**vars(report), style=Markup(style), every_s=every_s)
+    script = _source(environment, "sliders.js")
+    return page.render(**vars(report), style=Markup(style), script=script, every_s=every_s)
+
+
+def _source(environment: Environment, name: str) -> str:
+    """A file of the templates as it is."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
 
 
 def render_markdown(report: Report) -> str:

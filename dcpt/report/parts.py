@@ -129,7 +129,38 @@ class Picture:
         return max(len(group.panels) for group in self.groups)
 
 
-Part = Text | Heading | Bullets | Warned | Tabled | Picture
+@dataclass(frozen=True)
+class Slider:
+    """A control that takes one of a few values.
+
+    Args:
+        name: Stable name, for the script.
+        label: Its name for people.
+        labels: Its values, ascending.
+        start: Place of the value that it shows first.
+    """
+
+    name: str
+    label: str
+    labels: list[str]
+    start: int
+
+
+@dataclass(frozen=True)
+class Sliders:
+    """Sliders with the answers at all their positions.
+
+    Args:
+        sliders: The sliders.
+        data: The answers, JSON for the script of the page.
+    """
+
+    kind: ClassVar[str] = "sliders"
+    sliders: list[Slider]
+    data: str
+
+
+Part = Text | Heading | Bullets | Warned | Tabled | Picture | Sliders
 
 
 @dataclass(frozen=True)

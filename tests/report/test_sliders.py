@@ -1,0 +1,208 @@
+"""The sliders of the page: their answers are those of recommend, in Python and in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dcpt.decide.recommend import recommend
+from dcpt.decide.records import Recommendation, Target
+from dcpt.decide.settings import Answer, Settings, answer_settings, base_losses_at, find_stops
+from dcpt.laws.fits.result import Fit
+from dcpt.limit import Limit
+from dcpt.report.page import write_report
+
+SHARE, LOSS = 0.005, 0.001
+"""How far the page may be from Python: share, and nats per token."""
+
+LARGEST_PAGE = 5_000_000
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+ASK = """
+<script>
+const said = [];
+for (const position of POSITIONS) {
+  for (const [name, value] of Object.entries(position)) {
+    const input = document.getElementById("slider-" + name);
+    input.value = value;
+    input.dispatchEvent(new Event("input"));
+  }
+  const answer = document.querySelector("#what-if-answer .verdict");
+  const curves = document.querySelectorAll("#what-if-curves svg").length;
+  said.push({ ...answer.dataset, curves, text: answer.textContent });
+}
+const box = document.createElement("pre");
+box.id = "said";
+box.textContent = JSON.stringify(said);
+document.body.append(box);
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(fit: Fit) -> Recommendation:
+    bases = {"general": dict(fit.bases["general"])[1.8e6] - 0.3}
+    known = {"base_losses": bases, "base_peak_learning_rate": 2e-3, "base_n_tokens": 120e6}
+    return recommend(fit, Target(8e6, 6e6, "+3%", confidence=0.75, **known))
+
+
+@pytest.fixture(scope="module")
+def settings(fit: Fit, asked: Recommendation) -> Settings:
+    return answer_settings(fit, asked)
+
+
+@pytest.fixture(scope="module")
+def page(
+    fit: Fit,
+    runs: pd.DataFrame,
+    asked: Recommendation,
+    settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("sliders")
+    known = {"runs": runs, "fit": fit, "recommendation": asked, "settings": settings}
+    return write_report(folder, title="Verse", **known)[0]
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Open a page in a browser without a window, and give its content after its scripts ran."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def dump(file: Path) -> str:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        return subprocess.run(
+            [browser, *flags, "--dump-dom", file.as_uri()],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        ).stdout
+
+    return dump
+
+
+def positions(settings: Settings, count: int) -> Iterator[tuple[dict[str, int], Target, Answer]]:
+    """Random positions of the sliders, the target there, and the answer of the page's data."""
+    rng, stops = np.random.default_rng(0), settings.stops
+    for _ in range(count):
+        cell, limit, odds = (
+            int(rng.integers(len(of))) for of in (settings.cells, stops.limits, stops.confidences)
+        )
+        size, tokens = divmod(cell, len(stops.n_tokens))
+        place = {"n_params": size, "n_tokens": tokens, "limit": limit, "confidence": odds}
+        target = replace(
+            settings.cells[cell].target,
+            limit=stops.limits[limit],
+            confidence=stops.confidences[odds],
+        )
+        yield place, target, settings.cells[cell].answers[limit][odds]
+
+
+def ask_page(page: Path, browse: Callable[[Path], str], places: list[dict[str, int]]) -> list:
+    """What the page says at positions of its sliders."""
+    script = ASK.replace("POSITIONS", json.dumps(places))
+    copy = page.with_name("asked.html")
+    copy.write_text(page.read_text("utf-8").replace("</body>", script + "</body>"), "utf-8")
+    found = re.search(r'<pre id="said">(.*?)</pre>', browse(copy), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+
+
+def test_answers_are_those_of_recommend(fit: Fit, settings: Settings) -> None:
+    for _, target, answer in positions(settings, 12):
+        expected = recommend(fit, target)
+        assert answer.evidence.level == expected.evidence.level
+        if expected.best is None:
+            assert answer.choice is None
+            continue
+        assert answer.choice.pair == expected.best.pair
+        assert answer.interval.low == expected.ratio_interval.low
+        assert answer.interval.high == expected.ratio_interval.high
+        for channel, interval in expected.best.losses.items():
+            assert answer.choice.losses[channel].value == pytest.approx(interval.value, abs=1e-6)
+            assert answer.choice.losses[channel].low == pytest.approx(interval.low, abs=LOSS)
+
+
+def test_the_sliders_start_at_the_recommendation(settings: Settings, asked: Recommendation) -> None:
+    stops, target = settings.stops, asked.target
+    size, tokens = stops.n_params.index(8e6), stops.n_tokens.index(6e6)
+    cell = settings.cells[size * len(stops.n_tokens) + tokens]
+    answer = cell.answers[stops.limits.index(target.limit)][stops.confidences.index(0.75)]
+    assert answer.choice == asked.best
+    assert answer.evidence == asked.evidence
+
+
+def test_a_base_of_another_size_lies_on_the_line_through_the_known_ones(
+    fit: Fit, asked: Recommendation
+) -> None:
+    target, known = asked.target, dict(fit.bases["general"])
+    smallest = min(known)
+    assert base_losses_at(fit, target, smallest)["general"] == pytest.approx(known[smallest])
+    assert base_losses_at(fit, target, 8e6)["general"] == target.base_losses["general"]
+    sizes = sorted({*known, 8e6})
+    further = base_losses_at(fit, target, 16e6)["general"]
+    losses = [*(known[size] for size in sizes[:-1]), target.base_losses["general"]]
+    slope = np.log(losses[-1] / losses[-2]) / np.log(sizes[-1] / sizes[-2])
+    assert further == pytest.approx(losses[-1] * 2**slope)
+
+
+def test_own_values_are_among_the_stops(fit: Fit, asked: Recommendation) -> None:
+    odd = replace(asked.target, limit=Limit(2.7, "percent"), n_tokens=6_123_456.0)
+    stops = find_stops(fit, replace(asked, target=odd))
+    assert odd.limit in stops.limits
+    assert odd.n_tokens in stops.n_tokens
+    for values in (stops.n_params, stops.n_tokens, stops.confidences):
+        assert list(values) == sorted(values)
+
+
+def test_a_refused_target_says_why(
+    fit: Fit, asked: Recommendation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcpt.decide.settings.FACTORS", (0.25, 1.0))
+    tiny = replace(asked, target=replace(asked.target, n_params=3000.0))
+    refused = [cell for cell in answer_settings(fit, tiny).cells if cell.refusal]
+    assert refused
+    assert all("below 1,000" in cell.refusal for cell in refused)
+
+
+def test_the_page_is_small_and_needs_nothing_from_elsewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert page.stat().st_size < LARGEST_PAGE
+    # The name of SVG elements is the only address; nothing is loaded from it.
+    assert set(re.findall(r"https?://[^\"' ]*", text)) <= {"http://www.w3.org/2000/svg"}
+    for word in ("src=", "@import", "fetch(", "XMLHttpRequest", "import("):
+        assert word not in text
+
+
+def test_the_page_says_what_python_says(
+    page: Path, settings: Settings, browse: Callable[[Path], str]
+) -> None:
+    chosen = list(positions(settings, 200))
+    found = ask_page(page, browse, [place for place, _, _ in chosen])
+    for said, (_, target, answer) in zip(found, chosen, strict=True):
+        choice = answer.choice
+        if choice is None:
+            assert said["text"] == "No share of domain text keeps the limit at these odds."
+            assert said["curves"] == 0
+            continue
+        assert said["curves"] == 2
+        assert float(said["share"]) == pytest.approx(choice.ratio, abs=SHARE)
+        assert float(said["share_low"]) == pytest.approx(answer.interval.low, abs=SHARE)
+        for side in ("general", "domain"):
+            interval = choice.losses[side]
+            for end, value in (("", interval.value), ("_low", interval.low)):
+                assert float(said[side + end]) == pytest.approx(value, abs=LOSS), target
