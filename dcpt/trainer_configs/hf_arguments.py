@@ -24,6 +24,8 @@ def schedule_arguments(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     if recipe.decay_steps and stage is recipe.stages[-1]:
         arguments["lr_scheduler_type"] = "warmup_stable_decay"
         arguments["lr_scheduler_kwargs"] = {
+            # Without it, LLaMA-Factory starts the decay after a third of the steps.
+            "num_stable_steps": recipe.stable_steps,
             "num_decay_steps": recipe.decay_steps,
             "decay_type": "linear",
             "min_lr_ratio": 0.0,

@@ -135,6 +135,8 @@ def test_llama_factory_declares_its_sources() -> None:
     probabilities = [float(text) for text in found["interleave_probs"].split(",")]
     assert probabilities == pytest.approx([1 - LAW, LAW])
     assert found["dataset"] == "web,law"
+    # Without it, LLaMA-Factory starts the decay after a third of the steps.
+    assert found["lr_scheduler_kwargs"]["num_stable_steps"] == 1000 - 50 - 100
     assert {name: of["file_name"] for name, of in json.loads(declared).items()} == {
         "web": "web.jsonl",
         "law": "law.jsonl",
@@ -215,6 +217,7 @@ def test_the_module_for_datasets_mixes_documents() -> None:
     assert sum(name == "web" for name in decay) >= 300  # every source is read completely
 
 
+@pytest.mark.filterwarnings("ignore:.*num_stable_steps will be used")
 def test_rates_of_transformers_are_those_of_the_run() -> None:
     """Both stages together are one schedule: warmup, constant rate, linear decay to 0."""
     import torch
