@@ -41,11 +41,13 @@ class Stopped(BaseException):
         words: What was saved, and how to resume.
 
     Attributes:
+        number: The signal.
         exit_code: The conventional one, 128 + the signal's number.
     """
 
     def __init__(self, number: int, words: str) -> None:
         super().__init__(words)
+        self.number = number
         self.exit_code = 128 + number
 
 

@@ -1,4 +1,4 @@
-"""Handle stop signals (SIGINT, SIGTERM, SIGHUP), and end child processes in order."""
+"""Handle stop signals (SIGINT, SIGTERM, SIGHUP, SIGUSR2), and end child processes in order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from types import FrameType
 
 STOP_SIGNALS = tuple(
     signal.Signals[name]
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if name in signal.Signals.__members__  # Windows has no SIGHUP
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+    if name in signal.Signals.__members__  # Windows has neither SIGHUP nor SIGUSR2
 )
+"""Batch systems send SIGUSR2 to every process of a job before its time is up."""
 
 
 @contextmanager

@@ -37,7 +37,10 @@ Workers = Annotated[
 ]
 EngineKind = Annotated[
     str | None,
-    typer.Option("--engine", help="Where to train: local. Default: that of the study, or local."),
+    typer.Option(
+        "--engine",
+        help="Where to train: local or slurm. Default: that of the study, or local.",
+    ),
 ]
 Columns = Annotated[
     list[str] | None,

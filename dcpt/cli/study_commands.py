@@ -121,7 +121,7 @@ def run_grid(
     from dcpt.cli.console import as_json, note_all, note_damaged, open_console, print_line
     from dcpt.cli.show_cost import read_machine, show_cost
     from dcpt.cli.show_grid import occupancy_words, watch_grid
-    from dcpt.engines.choose import override_kind, slots_of
+    from dcpt.engines.choose import gpus_of, override_kind, slots_of
     from dcpt.grid.planned import advise_on_sizes
     from dcpt.grid.status import repeated_text
     from dcpt.pipeline.cost import estimate_study
@@ -137,7 +137,7 @@ def run_grid(
     note_damaged(workspace.damaged)
     if dry_run:
         note_all(advise_on_sizes(workspace.planned))
-        cost = estimate_study(workspace, slots, machine)
+        cost = estimate_study(workspace, slots, machine or gpus_of(section))
         if json:
             typer.echo(as_json([vars(run) for run in cost.runs]))
         else:

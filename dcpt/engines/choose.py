@@ -7,6 +7,7 @@ from typing import get_args
 
 from dcpt.engines.engine import Engine, Say, Tick
 from dcpt.errors import InputError, did_you_mean
+from dcpt.grid.machines import Machine
 from dcpt.grid.slots import Slot, choose_slots
 from dcpt.study.engine import EngineSection, Kind
 from dcpt.study.folder import StudyFolder
@@ -31,7 +32,18 @@ def override_kind(section: EngineSection, kind: str | None) -> EngineSection:
 
 def slots_of(section: EngineSection, workers: int | None) -> list[Slot]:
     """The places where runs train at the same time, as the views and the prices count them."""
+    from dcpt.engines.slurm.times import job_slots
+
+    if section.kind == "slurm":
+        return job_slots(section.slurm) * section.slurm.parallel_jobs
     return choose_slots(workers)
+
+
+def gpus_of(section: EngineSection) -> Machine | None:
+    """The GPUs that the engine takes elsewhere; None for this machine and for jobs on the CPU."""
+    from dcpt.engines.slurm.times import machine_of
+
+    return machine_of(section.slurm) if section.kind == "slurm" else None
 
 
 def open_engine(
@@ -53,6 +65,11 @@ def open_engine(
     Raises:
         InputError: If its package is missing.
     """
+    if section.kind == "slurm":
+        from dcpt.engines.slurm.engine import SlurmEngine
+        from dcpt.engines.slurm.submit import Submitter
+
+        return SlurmEngine(Submitter(folder, section.slurm), on_tick, say)
     from dcpt.grid.local import LocalEngine
 
     return LocalEngine(folder, slots, on_tick)

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dcpt.engines.choose import gpus_of
 from dcpt.grid.planned import PlannedRun, unfinished
 from dcpt.grid.slots import SHARED_PARAMS, Slot
+from dcpt.study.engine import EngineSection
 
 if TYPE_CHECKING:
     from dcpt.pipeline.workspace import Workspace
 
 
 def spread_runs(
-    workspace: Workspace, planned: Sequence[PlannedRun], slots: Sequence[Slot]
+    workspace: Workspace,
+    planned: Sequence[PlannedRun],
+    slots: Sequence[Slot],
+    engine: EngineSection,
 ) -> list[PlannedRun]:
     """Set the number of devices of planned runs.
 
@@ -25,6 +30,7 @@ def spread_runs(
         workspace: The study.
         planned: The runs.
         slots: The workers of one device each.
+        engine: Where they train.
 
     Raises:
         InputError: If a base does not fit on all GPUs together.
@@ -32,19 +38,30 @@ def spread_runs(
     given = workspace.study.training.gpus_per_run
     if given is not None:
         return [replace(run, n_devices=given) for run in planned]
-    gpus = {slot.device for slot in slots if slot.is_accelerator}
+    n_gpus, n_bytes = _gpus_of_a_run(slots, engine)
     large = [run for run in planned if run.about_n_params > SHARED_PARAMS]
-    if not gpus or not large:
+    if not n_gpus or not large:
         return list(planned)
     sizes = {run.config.recorded.size for run in unfinished(large, workspace.folder)}
-    fewest = {size: _fewest_gpus(workspace, size, gpus) for size in sorted(sizes)}
+    fewest = {size: _fewest_gpus(workspace, size, n_gpus, n_bytes) for size in sorted(sizes)}
     return [replace(run, n_devices=fewest.get(run.config.recorded.size, 1)) for run in planned]
 
 
-def _fewest_gpus(workspace: Workspace, size: str, gpus: set[str]) -> int:
-    """GPUs that runs of a size need."""
+def _gpus_of_a_run(slots: Sequence[Slot], engine: EngineSection) -> tuple[int, int]:
+    """Most GPUs that a run can take, and the bytes of the smallest; 0 and 0 on the CPU."""
+    gpus = {slot.device for slot in slots if slot.is_accelerator}
+    if not gpus:
+        return 0, 0
+    machine = gpus_of(engine)
+    if machine is not None:
+        return len(gpus), machine.gpu.n_bytes
     import torch
 
+    return len(gpus), min(torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus)
+
+
+def _fewest_gpus(workspace: Workspace, size: str, n_gpus: int, n_bytes: int) -> int:
+    """GPUs that runs of a size need."""
     from dcpt.training.memory import fewest_gpus
     from dcpt.training.models import shape_of
 
@@ -55,5 +72,4 @@ def _fewest_gpus(workspace: Workspace, size: str, gpus: set[str]) -> int:
         if run.config.recorded.size == size and not run.config.identity.base.startswith("run:")
     )
     shape = shape_of(config, workspace.folder.path)
-    n_bytes = min(torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus)
-    return fewest_gpus(config, shape, n_bytes, len(gpus))
+    return fewest_gpus(config, shape, n_bytes, n_gpus)

@@ -127,11 +127,12 @@ def train_study(
     """
     from dcpt.engines.choose import open_engine
     from dcpt.grid.old_states import StateCleaner, delete_unneeded
+    from dcpt.grid.slots import choose_slots
     from dcpt.pipeline.gpus import spread_runs
     from dcpt.training.trackers import check_installed
 
     check_text(workspace)
-    trackers = workspace.study.logging.trackers
+    section, trackers = engine or workspace.study.engine, workspace.study.logging.trackers
     check_installed(trackers)
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks, purpose)
     workspace.planner.settle_warmup()
@@ -141,8 +142,7 @@ def train_study(
         on_tick = _both(StateCleaner(), on_tick)
     outcome: Outcome | None = None
     try:
-        spread = spread_runs(workspace, planned, slots)
-        section = engine or workspace.study.engine
+        spread = spread_runs(workspace, planned, slots, section)
         outcome = open_engine(section, workspace.folder, slots, on_tick, say).run(spread)
         if deletes:
             # Also those of runs that an earlier call trained.
@@ -153,7 +153,8 @@ def train_study(
         if outcome is None or outcome.finished or outcome.failed:  # the run folders have changed
             workspace.forget_runs()
     if trunks is None and not outcome.failed:
-        _measure_target_base(workspace, slots[0].device)
+        device = slots[0].device if section.kind == "local" else choose_slots(1)[0].device
+        _measure_target_base(workspace, device)
     return outcome
 
 

@@ -5,14 +5,52 @@ No key here is part of a run: the same study trains the same runs on every engin
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
+from pydantic import BeforeValidator, Field
+
+from dcpt.names import shorten
 from dcpt.study.section import Section
 
-Kind = Literal["local"]
+Kind = Literal["local", "slurm"]
+
+_UNITS = {"m": 1, "min": 1, "h": 60, "d": 1440}
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(m|min|h|d)?")
+
+
+def _parse_minutes(value: object) -> float:
+    match = _TIME.fullmatch(str(value).strip().lower())
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"{shorten(value)} is not a time; write minutes, or 90m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2] or "m"]
+
+
+Minutes = Annotated[float, BeforeValidator(_parse_minutes)]
+
+
+class SlurmSection(Section):
+    """How jobs are submitted to Slurm.
+
+    ``job_time`` is the time that a job should take: short runs share a job. ``extra`` are further
+    options of ``sbatch``, without their dashes.
+    """
+
+    partition: str | None = Field(default=None, min_length=1)
+    account: str | None = Field(default=None, min_length=1)
+    gpus_per_node: int = Field(default=0, ge=0)
+    gpu: Literal["a100", "h100", "h200"] = "h100"
+    cpus_per_task: int = Field(default=1, ge=1)
+    memory: str | None = Field(default=None, pattern=r"^[0-9]+[KMGT]?$")
+    time_limit: Minutes = Field(default=240.0, ge=1)
+    job_time: Minutes = Field(default=30.0, gt=0)
+    parallel_jobs: int = Field(default=32, ge=1)
+    setup: list[str] = []
+    extra: dict[str, str | int | bool] = {}
 
 
 class EngineSection(Section):
     """The engine that trains the runs, and a section for each engine that has settings."""
 
     kind: Kind = "local"
+    slurm: SlurmSection = SlurmSection()

@@ -1,0 +1,117 @@
+"""What became of the runs of a job that has left the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dcpt.engines.slurm.client import end_states
+from dcpt.engines.slurm.submissions import Job, slurm_folder
+from dcpt.engines.slurm.submit import log_file, read_end
+from dcpt.errors import InputError
+from dcpt.grid.planned import PlannedRun
+from dcpt.grid.queue import RunQueue
+from dcpt.runs.folders import ErrorKind, write_error
+from dcpt.study.folder import StudyFolder
+
+_MEMORY = "OUT_OF_MEMORY"
+
+
+class Endings:
+    """Settles the runs of ended jobs; remembers the jobs that were killed for memory.
+
+    Args:
+        folder: The study.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self._memory: list[str] = []
+
+    def check_memory(self) -> None:
+        """Refuse to go on after jobs that were killed for memory.
+
+        Raises:
+            InputError: Names the jobs.
+        """
+        if self._memory:
+            raise InputError(self._memory)
+
+    def settle(
+        self, jobs: Sequence[Job], by_hash: Mapping[str, PlannedRun], queue: RunQueue
+    ) -> None:
+        """Note how the runs of jobs that left the queue ended.
+
+        Raises:
+            InputError: If a node did not fit the study.
+        """
+        states: dict[str, str] = {}
+        for job in jobs:
+            runs = [by_hash[key] for key in job.runs if key in by_hash]
+            left = [run for run in runs if run.name in queue.running]
+            for run in [run for run in left if queue.is_done(run)]:
+                queue.end(run, "finished")
+            left = [run for run in left if run.name in queue.running]
+            if left and not states:
+                states = end_states([job.id for job in jobs])
+            if left:
+                self._settle(job, left, states.get(job.id, "an unknown state"), queue)
+
+    def _settle(self, job: Job, left: Sequence[PlannedRun], state: str, queue: RunQueue) -> None:
+        """Note how the unfinished runs of a job ended."""
+        end = read_end(self.folder, job.id)
+        if end is not None and end["refused"] is not None:
+            raise InputError(f"job {job.id}: {end['refused']}")
+        log = log_file(self.folder, job.id)
+        if end is None and state == "FAILED" and not log.is_file():
+            raise InputError(
+                f"job {job.id} failed and wrote nothing to {slurm_folder(self.folder)}, so its "
+                "node does not see this folder; put the study on a file system that all nodes "
+                "share, and rerun"
+            )
+        if state == _MEMORY:
+            self._memory.append(
+                f"job {job.id} was killed for memory; what was trained is kept: raise "
+                "engine.slurm.memory, or lower training.micro_batch_sequences, and rerun"
+            )
+        has_stopped = end is not None and end["stopped"]
+        for run in left:
+            self._end(run, job, state, has_stopped=has_stopped, queue=queue)
+
+    def _end(
+        self, run: PlannedRun, job: Job, state: str, *, has_stopped: bool, queue: RunQueue
+    ) -> None:
+        """Retry or fail a run whose job ended without it.
+
+        A run whose job was lost, or whose node died, is submitted once more, alone.
+        """
+        folder = queue.folders[run.name]
+        error, missing = folder.error(), set(run.needs) - queue.done
+        if error is not None:
+            queue.end(run, "failed", error["message"])
+        elif missing and not missing & _hashes(queue):
+            queue.end(run, "failed", "the run it starts from failed")
+        elif has_stopped or missing:
+            queue.end(run, "released")  # saved in time, or its base is still to come
+        elif state in (_MEMORY, "CANCELLED") or run.name in queue.died:
+            words = f"{_ended(job, state)}; its output is in {log_file(self.folder, job.id)}"
+            kind: ErrorKind = "out_of_memory" if state == _MEMORY else "killed"
+            queue.end(run, "failed", write_error(folder, words, "", kind))
+        else:
+            queue.end(run, "died")
+
+
+def _hashes(queue: RunQueue) -> set[str]:
+    """Hashes of the runs that are still to be done."""
+    return {run.identity_hash for run in [*queue.pending.values(), *queue.running.values()]}
+
+
+def _ended(job: Job, state: str) -> str:
+    """How a job ended, as the beginning of a sentence."""
+    if state == "CANCELLED":
+        return f"its job {job.id} was cancelled; rerun the same command to go on"
+    if state == _MEMORY:
+        return f"its job {job.id} was killed for memory; raise engine.slurm.memory and rerun"
+    return (
+        f"its job {job.id} ended in {state}, the second of its jobs that did not finish it; rerun "
+        "the same command to resume from the last checkpoint"
+    )

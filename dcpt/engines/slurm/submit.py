@@ -1,0 +1,193 @@
+"""Submit jobs to Slurm through submitit."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dcpt
+from dcpt.atomic_files import write_text
+from dcpt.engines.node import Order, describe_run
+from dcpt.engines.slurm.job import JobEnd, train_job
+from dcpt.engines.slurm.packs import Pack
+from dcpt.engines.slurm.submissions import Submission, slurm_folder
+from dcpt.errors import InputError
+from dcpt.grid.planned import PlannedRun
+from dcpt.own_folders import is_marked, mark_folder
+from dcpt.study.engine import SlurmSection
+from dcpt.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
+
+SIGNAL_S = 90
+"""Seconds before its time limit at which a job is told to save its runs. Slurm is up to a minute
+late; the workers have 10 s to save."""
+
+Train = Callable[[dict[str, Any]], JobEnd]
+
+
+def check_installed() -> None:
+    """Refuse an installation without submitit.
+
+    Raises:
+        InputError: With the command that installs it.
+    """
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "engine slurm needs submitit; install it with: pip install 'dcpt[slurm]'"
+        ) from None
+
+
+class Submitter:
+    """Submits jobs of a study.
+
+    Args:
+        folder: The study.
+        section: How jobs are submitted.
+        train: What a job does.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, section: SlurmSection, train: Train = train_job
+    ) -> None:
+        self.folder, self.section, self._train = folder, section, train
+
+    def prepare(self) -> None:
+        """Make the folder of the jobs, with the marker that nodes look for.
+
+        Raises:
+            InputError: If a folder of that name is not dcpt's.
+        """
+        path = slurm_folder(self.folder)
+        if path.exists() and not is_marked(path) and any(path.iterdir()):
+            raise InputError(
+                f"{path}: dcpt keeps the files of Slurm jobs in a folder of this name and did not "
+                "make this one; rename it"
+            )
+        path.mkdir(exist_ok=True)
+        if not self._marker.is_file():
+            mark_folder(path)
+            write_text(self._marker, secrets.token_hex(8))
+
+    @property
+    def _marker(self) -> Path:
+        return slurm_folder(self.folder) / "marker"
+
+    def name(self, packs: Sequence[Pack]) -> str:
+        """A name for jobs: the study, the first run, the number of further runs, and a token."""
+        runs = [run for pack in packs for run in pack.runs]
+        more = f"+{len(runs) - 1}" if len(runs) > 1 else ""
+        study = runs[0].config.recorded.study_name or self.folder.file.stem
+        return f"dcpt.{study}.{runs[0].name}{more}.{secrets.token_hex(3)}"
+
+    def submit(
+        self,
+        submission: Submission,
+        packs: Sequence[Pack],
+        after: Sequence[str],
+        known: dict[str, PlannedRun],
+    ) -> str:
+        """Submit jobs as an array; a single job is none.
+
+        Args:
+            submission: What was recorded of them.
+            packs: The runs of each job.
+            after: Ids of the jobs that must have ended before these start.
+            known: All planned runs, by hash.
+
+        Returns:
+            The id that Slurm gave.
+
+        Raises:
+            InputError: If Slurm refuses them.
+        """
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        executor = self._executor(submission.name, after)
+        orders = [asdict(self._order(pack, known)) for pack in packs]
+        try:
+            jobs = executor.map_array(self._train, orders)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            raise InputError(
+                f"Slurm refused the jobs of engine.slurm: {_reason(error)}; correct the section, "
+                "and rerun"
+            ) from None
+        job_id: str = jobs[0].job_id
+        return job_id.partition("_")[0]
+
+    def _order(self, pack: Pack, known: dict[str, PlannedRun]) -> Order:
+        own = {run.identity_hash for run in pack.runs}
+        needed = [
+            known[need] for run in pack.runs for need in run.needs if need in known.keys() - own
+        ]
+        return Order(
+            study=str(self.folder.file.absolute()),
+            version=dcpt.__version__,
+            marker=self._marker.read_text(encoding="utf-8"),
+            marker_file=str(self._marker),
+            runs=[describe_run(run) for run in pack.runs],
+            needed=[describe_run(run) for run in dict.fromkeys(needed)],
+            gpus=self.section.gpus_per_node,
+            cpus=self.section.cpus_per_task,
+        )
+
+    def _executor(self, name: str, after: Sequence[str]) -> SlurmExecutor:
+        from submitit.slurm.slurm import SlurmExecutor
+
+        section, further = self.section, dict(self.section.extra)
+        further |= {"requeue": True}
+        if section.memory is not None:
+            further["mem"] = section.memory
+        if after:
+            # Also after a base that failed: the other runs of the job can be trained.
+            further["dependency"] = "afterany:" + ":".join(after)
+        executor = SlurmExecutor(slurm_folder(self.folder))
+        executor.update_parameters(
+            job_name=name,
+            partition=section.partition,
+            account=section.account,
+            gpus_per_node=section.gpus_per_node or None,
+            cpus_per_task=section.cpus_per_task,
+            time=round(section.time_limit),
+            setup=section.setup or None,
+            signal_delay_s=SIGNAL_S,
+            array_parallelism=section.parallel_jobs,
+            stderr_to_stdout=True,
+            wckey=None,
+            additional_parameters=further,
+        )
+        return executor
+
+
+def read_end(folder: StudyFolder, job_id: str) -> JobEnd | None:
+    """How a job ended by what it told submitit; None if it could not tell."""
+    from submitit.core.utils import JobPaths, pickle_load
+
+    path = JobPaths(slurm_folder(folder), job_id).result_pickle
+    with suppress(Exception):  # a torn or foreign pickle raises anything
+        outcome, value = pickle_load(path)
+        if outcome == "success":
+            end: JobEnd = value
+            return end
+    return None
+
+
+def log_file(folder: StudyFolder, job_id: str) -> Path:
+    """What a job printed."""
+    from submitit.core.utils import JobPaths
+
+    return Path(JobPaths(slurm_folder(folder), job_id).stdout)
+
+
+def _reason(error: Exception) -> str:
+    """The words of sbatch, without its name and the command line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    told = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines]
+    return " ".join((told or [type(error).__name__])[-2:])[:300]
