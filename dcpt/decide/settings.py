@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dcpt.decide.checks import depends_on_text
 from dcpt.decide.evidence import Facts, facts_of_answer, find_facts, judge
 from dcpt.decide.flags.laws import flag_bases
-from dcpt.decide.question import Question, ask, ratio_grid
+from dcpt.decide.question import Question, ask
 from dcpt.decide.recommend import (
     Pair,
     best_pair,
@@ -70,14 +70,15 @@ class Stops:
         n_params: Sizes.
         n_tokens: Tokens of the run.
         unique_tokens: Unique tokens of domain text; a None alone if no law depends on them.
-        limits: Limits on the general loss.
-        confidences: Odds that the limit is kept at.
+        limits: Limits on the general loss; the target's own alone (None without one) if it has none
+            or has limits on several channels.
+        confidences: Odds that the limit is kept at; the target's own alone without a limit.
     """
 
     n_params: tuple[float, ...]
     n_tokens: tuple[float, ...]
     unique_tokens: tuple[float | None, ...]
-    limits: tuple[Limit, ...]
+    limits: tuple[Limit | None, ...]
     confidences: tuple[float, ...]
 
 
@@ -88,13 +89,14 @@ class Answer:
     Args:
         choice: The best pair with its predicted losses; None if no share keeps the limit.
         interval: The interval of the best share at that rate.
-        probability: Share of the draws in which the pair keeps the limit.
+        probability: Share of the draws in which the pair keeps the limit; None without a pair or
+            a limit.
         evidence: How strong the evidence is.
     """
 
     choice: Choice | None
     interval: Interval
-    probability: float
+    probability: float | None
     evidence: Evidence
 
 
@@ -104,11 +106,13 @@ class Curves:
 
     Args:
         learning_rate: The rate; None where the runs have none.
+        ratio: Shares, shape (R,).
         general: Central predictions and both ends of their interval, shape (3, R).
         domain: The same of the domain loss, shape (3, R).
     """
 
     learning_rate: float | None
+    ratio: Array
     general: Array
     domain: Array
 
@@ -119,7 +123,9 @@ class Cell:
 
     Args:
         target: The target there.
-        base_loss: The base's general loss at that size, nats per token.
+        base_loss: The base's loss of the general channel at that size, nats per token; NaN where it
+            is not known.
+        allowed: Largest allowed loss of it for each limit, nats per token; infinite without one.
         answers: By limit and confidence; empty if the target is refused.
         curves: At each learning rate that an answer chooses.
         refusal: Why no answer is possible; empty if one is.
@@ -127,6 +133,7 @@ class Cell:
 
     target: Target
     base_loss: float
+    allowed: tuple[float, ...] = ()
     answers: tuple[tuple[Answer, ...], ...] = ()
     curves: tuple[Curves, ...] = ()
     refusal: str = ""
@@ -139,18 +146,16 @@ class Settings:
     Args:
         target: The target whose settings they surround.
         stops: The values of each setting.
-        ratio: Shares of the curves, shape (R,).
         cells: In the order of size, tokens, text; text changes first.
-        general_channel: Channel that the limit is on.
+        general_channel: Channel that the limit is on; None if there is no general channel.
         domain_channel: Channel whose loss is minimized.
         level: Interval probability.
     """
 
     target: Target
     stops: Stops
-    ratio: Array
     cells: tuple[Cell, ...]
-    general_channel: str
+    general_channel: str | None
     domain_channel: str
     level: float
 
@@ -171,7 +176,6 @@ def answer_settings(fit: Fit, recommendation: Recommendation) -> Settings:
     return Settings(
         target=target,
         stops=stops,
-        ratio=ratio_grid()[::CURVE_STEP],
         cells=tuple(cells),
         general_channel=recommendation.general_channel,
         domain_channel=recommendation.domain_channel,
@@ -185,19 +189,28 @@ def find_stops(fit: Fit, recommendation: Recommendation) -> Stops:
     The size is a setting where the runs have sizes and the base's losses are known at two or more.
     """
     target, domain = recommendation.target, recommendation.domain_channel
+    own = target.confidence
     laws = [law for law, weight in recommendation.laws[domain].items() if weight > 0]
     text = target.unique_tokens.get(domain) if depends_on_text(fit, domain, laws) else None
-    losses = _named_losses(target)
+    losses = _named_losses(fit, target)
     known = min((len(_known_losses(fit, target, name)) for name in losses), default=0)
     by_size = fit.size_column is not None and known > 1
-    amounts = {*LIMITS.get(target.limit.unit, ()), target.limit.amount}
     return Stops(
         n_params=_around(target.n_params, FACTORS) if by_size else (target.n_params,),
         n_tokens=_around(target.n_tokens, FACTORS),
         unique_tokens=(None,) if text is None else _around(text, TEXT_FACTORS),
-        limits=tuple(replace(target.limit, amount=amount) for amount in sorted(amounts)),
-        confidences=tuple(sorted({*CONFIDENCES, target.confidence})),
+        limits=_limits(recommendation),
+        confidences=tuple(sorted({*(CONFIDENCES if recommendation.limits else ()), own})),
     )
+
+
+def _limits(recommendation: Recommendation) -> tuple[Limit | None, ...]:
+    """Limits on the general loss; with limits on several channels there are no others."""
+    limit = recommendation.target.limit
+    if limit is None or len(recommendation.limits) > 1:
+        return (limit,)
+    amounts = {*LIMITS[limit.unit], limit.amount}
+    return tuple(replace(limit, amount=amount) for amount in sorted(amounts))
 
 
 def _around(value: float, factors: Sequence[float]) -> tuple[float, ...]:
@@ -227,18 +240,19 @@ def base_losses_at(fit: Fit, target: Target, n_params: float) -> dict[str, float
     logarithms of size and loss. Beyond the last base its line goes on.
     """
     if n_params == target.n_params:
-        return _named_losses(target)
+        return _named_losses(fit, target)
     return {
         name: _on_the_line(_known_losses(fit, target, name), n_params)
-        for name in _named_losses(target)
+        for name in _named_losses(fit, target)
     }
 
 
-def _named_losses(target: Target) -> dict[str, float]:
+def _named_losses(fit: Fit, target: Target) -> dict[str, float]:
     """The base's losses, without those that are computed from others."""
     losses = {name: loss for name, loss in target.base_losses.items() if name != GENERAL_WORST}
-    parts = [name for name in losses if name not in (GENERAL_TOTAL, "domain")]
-    return {n: loss for n, loss in losses.items() if n != GENERAL_TOTAL or not parts}
+    if fit.general_weights and all(name in losses for name in fit.general_weights):
+        losses.pop(GENERAL_TOTAL, None)
+    return losses
 
 
 def _known_losses(fit: Fit, target: Target, channel: str) -> list[tuple[float, float]]:
@@ -270,17 +284,13 @@ class _Surfaces:
 
 def _answer_cell(fit: Fit, recommendation: Recommendation, target: Target, stops: Stops) -> Cell:
     try:
-        question = ask(fit, target)
+        asked = [ask(fit, replace(target, limit=limit)) for limit in stops.limits]
+        question = asked[0]
         surfaces = _find_surfaces(question, stops.confidences)
     except InputError as error:
-        general = target.base_losses.get(recommendation.general_channel, np.nan)
-        return Cell(target, general, refusal=str(error))
+        return Cell(target, np.nan, refusal=str(error))
     facts = find_facts(question, [*fit.flags, *flag_bases(question)])
-    level, base = recommendation.level, question.base_loss
-    asked = [
-        replace(question, allowed=limit.on(base), target=replace(question.target, limit=limit))
-        for limit in stops.limits
-    ]
+    level = recommendation.level
     found = [_find_pairs(at_limit, surfaces) for at_limit in asked]
     rows = sorted({_row(question, pair) for pairs in found for pair in pairs if pair})
     draws = _domain_draws(question, surfaces.ratio, rows)
@@ -290,7 +300,8 @@ def _answer_cell(fit: Fit, recommendation: Recommendation, target: Target, stops
         for at_limit, pairs in zip(asked, found, strict=True)
     ]
     curves = [_find_curves(question, surfaces, row, draws[row], level) for row in rows]
-    return Cell(question.target, base, tuple(answers), tuple(curves))
+    allowed = tuple(at_limit.allowed for at_limit in asked)
+    return Cell(question.target, question.base_loss, allowed, tuple(answers), tuple(curves))
 
 
 def _with_the_answer(cell: Cell, recommendation: Recommendation, stops: Stops) -> Cell:
@@ -308,20 +319,23 @@ def _with_the_answer(cell: Cell, recommendation: Recommendation, stops: Stops) -
     answers[stops.limits.index(target.limit)][stops.confidences.index(target.confidence)] = Answer(
         best,
         recommendation.ratio_interval if best else Interval(None, None, None),
-        best.probability if best else 0.0,
+        best.probability if best else None,
         recommendation.evidence,
     )
     return replace(cell, answers=tuple(map(tuple, answers)))
 
 
 def _find_surfaces(question: Question, confidences: Sequence[float]) -> _Surfaces:
-    ratio, rates = ratio_grid(), question.rates
+    ratio, rates, general = question.ratio, question.rates, question.general
     shape = (len(rates), len(ratio))
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
-    draws = question.draws(question.general, *pairs).reshape(-1, *shape)
+    central, draws = np.zeros(shape), np.zeros((question.fit.n_draws, *shape))
+    if general is not None:
+        central = question.central(general, *pairs).reshape(shape)
+        draws = question.draws(general, *pairs).reshape(-1, *shape)
     return _Surfaces(
         ratio=ratio,
-        general=question.central(question.general, *pairs).reshape(shape),
+        general=central,
         domain=question.central(question.domain, *pairs).reshape(shape),
         general_draws=draws,
         kept=np.quantile(draws, confidences, axis=0, method="inverted_cdf"),
@@ -360,7 +374,9 @@ def _describe_pairs(
     if not distinct:
         return {}
     ratio, rate = np.array(distinct).T
-    draws = question.draws(question.general, ratio, rate)
+    draws = np.zeros((question.fit.n_draws, len(distinct)))
+    if question.general is not None:
+        draws = question.draws(question.general, ratio, rate)
     choices = describe_choices(question, distinct, [""] * len(distinct), None, level)
     return {p: (c, draws[:, i]) for i, (p, c) in enumerate(zip(distinct, choices, strict=True))}
 
@@ -384,12 +400,12 @@ def _answer_limit(
     for pair in pairs:
         if pair is None:
             known = facts_of_answer(facts, question, None, nothing)
-            answers.append(Answer(None, nothing, 0.0, judge(known)))
+            answers.append(Answer(None, nothing, None, judge(known)))
             continue
         choice, draws = choices[pair]
         interval = intervals[_row(question, pair)]
         known = facts_of_answer(facts, question, choice.pair, interval)
-        odds = float((draws <= question.allowed).mean())
+        odds = float((draws <= question.allowed).mean()) if question.limits else None
         answers.append(Answer(choice, interval, odds, judge(known)))
     return tuple(answers)
 
@@ -410,6 +426,7 @@ def _find_curves(
     rate = float(question.rates[row])
     return Curves(
         None if np.isnan(rate) else rate,
+        surfaces.ratio[::CURVE_STEP],
         np.stack([surfaces.general[row, ::CURVE_STEP], *limits_of(general, level)]),
         np.stack(
             [

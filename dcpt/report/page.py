@@ -98,7 +98,8 @@ def write_report(
         recommendation: The answer.
         verification: Results of the verification runs, if any were trained.
         own_decays: Results of decays with mixtures of their own, if the study has any.
-        settings: Answers at other settings (:func:`dcpt.decide.answer_settings`), for sliders.
+        settings: Answers at other settings (:func:`dcpt.decide.settings.answer_settings`), for
+            sliders.
         title: Title of the page.
         notes: Sentences about how the runs were made.
 

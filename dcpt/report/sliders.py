@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from dcpt.decide.records import Evidence
+from dcpt.decide.records import Evidence, Interval
 from dcpt.decide.settings import Answer, Cell, Settings, Stops
 from dcpt.flags import SHOWN_IN_FULL
 from dcpt.quantities import format_count, format_percent, format_rate
@@ -83,7 +84,7 @@ def _sliders(settings: Settings) -> list[Slider]:
         Slider(
             "limit",
             "Limit on the general loss",
-            [str(limit) for limit in limits],
+            ["none" if limit is None else str(limit) for limit in limits],
             limits.index(target.limit),
         )
     )
@@ -105,6 +106,7 @@ def _data(settings: Settings) -> str:
         {curves.learning_rate for cell in cells for curves in cell.curves},
         key=lambda rate: rate or 0.0,
     )
+    ratio = next((of.ratio for cell in cells for of in cell.curves), np.array([]))
     evidence: dict[tuple[str, tuple[str, ...]], int] = {}
     answers = [
         _numbers(answer, settings, rates, evidence)
@@ -122,16 +124,16 @@ def _data(settings: Settings) -> str:
             len(stops.confidences),
         ],
         "fields": FIELDS,
-        "general": channel_name(settings.general_channel),
+        "general": channel_name(settings.general_channel or ""),
         "domain": channel_name(settings.domain_channel),
         "level": format_percent(settings.level),
-        "ratio": settings.ratio.tolist(),
+        "ratio": ratio.tolist(),
         "rates": [None if rate is None else format_rate(rate) for rate in rates],
         "evidence": [{"level": level, "reasons": reasons} for level, reasons in evidence],
         "cells": [
             {
-                "base": cell.base_loss,
-                "allowed": [limit.on(cell.base_loss) for limit in stops.limits],
+                "base": _or_null(cell.base_loss),
+                "allowed": [_or_null(loss) for loss in cell.allowed],
                 "refusal": cell.refusal,
                 "rates": [rates.index(of.learning_rate) for of in cell.curves],
             }
@@ -164,13 +166,18 @@ def _numbers(
     choice = answer.choice
     if choice is None:
         return [*[np.nan] * (len(FIELDS) - 1), place]
-    intervals = [choice.losses[settings.general_channel], choice.losses[settings.domain_channel]]
+    unknown = Interval(None, None, None)
+    intervals = [
+        choice.losses.get(settings.general_channel or "", unknown),
+        choice.losses[settings.domain_channel],
+    ]
+    odds = answer.probability
     known = [
         choice.ratio,
         answer.interval.low,
         answer.interval.high,
         *(v for interval in intervals for v in (interval.value, interval.low, interval.high)),
-        round(100 * answer.probability) / 100,  # in whole percent, as the rest of the page
+        None if odds is None else round(100 * odds) / 100,  # in whole percent, as in the tiles
     ]
     numbers = [np.nan if value is None else value for value in known]
     return [*numbers, rates.index(choice.learning_rate), place]
@@ -186,6 +193,10 @@ def _reasons(evidence: Evidence) -> list[str]:
         else:
             sentences.append(BEYOND.get(axis, reason.sentence))
     return sentences[:SHOWN_IN_FULL]
+
+
+def _or_null(loss: float) -> float | None:
+    return loss if math.isfinite(loss) else None
 
 
 def _packed(numbers: object) -> str:

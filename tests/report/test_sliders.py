@@ -179,6 +179,36 @@ def test_a_refused_target_says_why(
     assert all("below 1,000" in cell.refusal for cell in refused)
 
 
+@pytest.fixture(scope="module")
+def unlimited(fit: Fit, asked: Recommendation) -> Recommendation:
+    return recommend(fit, replace(asked.target, limit=None))
+
+
+def test_without_a_limit_there_are_neither_limits_nor_odds_to_choose(
+    fit: Fit,
+    runs: pd.DataFrame,
+    unlimited: Recommendation,
+    browse: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("dcpt.decide.settings.FACTORS", (0.5, 1.0))
+    settings = answer_settings(fit, unlimited)
+    known = {"runs": runs, "fit": fit, "recommendation": unlimited, "settings": settings}
+    page = write_report(tmp_path, title="Verse", **known)[0]
+    text = page.read_text("utf-8")
+    assert 'id="slider-n_tokens"' in text
+    assert 'id="slider-limit"' not in text
+    assert 'id="slider-confidence"' not in text
+    chosen = list(positions(settings, 5))
+    places = [{"n_params": p["n_params"], "n_tokens": p["n_tokens"]} for p, _, _ in chosen]
+    for said, (_, target, answer) in zip(ask_page(page, browse, places), chosen, strict=True):
+        assert answer.probability is None
+        assert answer.choice.pair == recommend(fit, target).best.pair
+        assert float(said["share"]) == pytest.approx(answer.choice.ratio, abs=SHARE)
+        assert "NaN" not in said["text"]
+
+
 def test_the_page_is_small_and_needs_nothing_from_elsewhere(page: Path) -> None:
     text = page.read_text("utf-8")
     assert page.stat().st_size < LARGEST_PAGE

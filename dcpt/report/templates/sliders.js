@@ -67,17 +67,18 @@
     const answer = element("p", "verdict", `${prefix}${share(found.share)} domain text${at}.`);
     for (const field of data.fields) answer.dataset[field] = found[field];
     const tiles = element("dl", "tiles", "");
-    tiles.append(
-      tile(`Best share, ${data.level} interval`, shares(found.share_low, found.share_high), ""),
-      tile(`Loss of ${data.general}`, nats(found.general), losses(found, "general")),
-      tile(`Loss of ${data.domain}`, nats(found.domain), losses(found, "domain")),
-      tile("Chance of staying within the limit", chance(found.probability), ""),
-    );
+    tiles.append(tile(`Best share, ${data.level} interval`, shares(found.share_low, found.share_high), ""));
+    if (data.general) tiles.append(tile(`Loss of ${data.general}`, nats(found.general), losses(found, "general")));
+    tiles.append(tile(`Loss of ${data.domain}`, nats(found.domain), losses(found, "domain")));
+    if (!Number.isNaN(found.probability)) {
+      tiles.append(tile("Chance of staying within the limit", chance(found.probability), ""));
+    }
     return [answer, tiles, words];
   }
 
   function about(found) {
-    return `The base's general loss is ${nats(found.cell.base)}, the limit ${nats(found.allowed)}.`;
+    const base = found.cell.base === null ? "" : `The base's general loss is ${nats(found.cell.base)}. `;
+    return found.allowed === null ? base : `${base}The limit is ${nats(found.allowed)}.`;
   }
 
   function tile(name, value, more) {
@@ -116,16 +117,23 @@
     if (!found.possible) return [];
     const n = data.ratio.length;
     const part = (i) => Array.from(found.curves.subarray(i * n, (i + 1) * n));
-    const rise = [0, 1, 2].map((i) => part(i).map((loss) => loss - found.cell.base));
-    const limit = found.allowed - found.cell.base;
-    const top = Math.max(1.15 * limit, Math.min(most(rise[2]), Math.max(4 * Math.abs(limit), 0.02)));
-    const bottom = Math.max(Math.min(least(rise[1]), 0), -top);
     const domain = [3, 4, 5].map(part);
     const seen = domain.map((losses) => losses.filter((_, i) => data.ratio[i] >= 0.1));
-    return [
-      panel(found, "general", "general loss, rise over the base (nats)", rise, [bottom, top], limit, found.general - found.cell.base),
-      panel(found, "domain", "domain loss (nats per token)", domain, [least(seen[1]), most(seen[2])], null, found.domain),
-    ];
+    const window = [least(seen[1]), most(seen[2])];
+    const panels = [panel(found, "domain", "domain loss (nats per token)", domain, window, null, found.domain)];
+    const base = found.cell.base;
+    if (base === null) return panels;
+    const rise = [0, 1, 2].map((i) => part(i).map((loss) => loss - base));
+    const limit = found.allowed === null ? null : found.allowed - base;
+    const title = "general loss, rise over the base (nats)";
+    return [panel(found, "general", title, rise, riseWindow(rise, limit), limit, found.general - base), ...panels];
+  }
+
+  // From the lowest rise to a few times the limit: not the cliff near a share of 1.
+  function riseWindow(rise, limit) {
+    const enough = limit === null ? Infinity : Math.max(4 * Math.abs(limit), 0.02);
+    const top = Math.max(1.15 * (limit || 0), Math.min(most(rise[2]), enough));
+    return [Math.max(Math.min(least(rise[1]), 0), -top), top];
   }
 
   function most(values) {
