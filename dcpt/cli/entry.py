@@ -18,6 +18,7 @@ from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recomme
 from dcpt.cli.import_command import import_
 from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine
+from dcpt.cli.run_commands import cancel, logs
 from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
 from dcpt.cli.watch_command import watch
 from dcpt.errors import InputError, Stopped
@@ -91,6 +92,8 @@ COMMANDS = (
     evaluate,
     run_grid,
     status,
+    logs,
+    cancel,
     import_,
     runs,
     laws,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from dcpt.grid.slots import Slot
 from dcpt.grid.status import RunStatus, seconds_left
 from dcpt.quantities import format_count, format_seconds
 
-_FIRST_STATES = ("failed", "damaged", "running", "interrupted")
+_FIRST_STATES = ("failed", "damaged", "running", "interrupted", "cancelled")
 """States that a row shows if any of its runs is in them, in order of priority."""
 
 
@@ -100,21 +101,44 @@ def error_lines(statuses: Sequence[RunStatus]) -> list[str]:
     return [f"{run.name}: {run.error.sentence}" for run in statuses if run.error]
 
 
-def total_line(rows: Sequence[StatusRow]) -> str:
-    """A line on all rows: number in each state, tokens, and the time left."""
-    states = [row.state if " of " not in row.state else "partly done" for row in rows]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+def total_lines(rows: Sequence[StatusRow]) -> list[str]:
+    """The total of all rows: numbers in each state, tokens, the time left, and who trains now."""
+    bases = [row for row in rows if row.runs[0].planned.config.identity.kind == "pretrain"]
+    runs = [row for row in rows if row not in bases]
+    groups = [(runs, "run"), (bases, "base")]
+    counts = " and ".join(_count(group, noun) for group, noun in groups if group)
     planned = sum(row.planned_tokens for row in rows)
     left = sum(row.left_tokens for row in rows)
     tokens = f"{format_count(planned - left)} of {format_count(planned)} tokens"
-    return f"total: {len(rows)} runs ({counts}); {tokens}; {_time_left(rows)}"
+    lines = [f"total: {counts}; {tokens}; {_time_left(rows)}"]
+    running = [run for row in rows for run in row.runs if run.state == "running"]
+    return [*lines, _training_line(running)] if running else lines
+
+
+def _count(rows: Sequence[StatusRow], noun: str) -> str:
+    """The number of rows, and of those in each state."""
+    states = Counter(row.state if " of " not in row.state else "partly done" for row in rows)
+    plural = noun if len(rows) == 1 else f"{noun}s"
+    return f"{len(rows)} {plural} ({', '.join(f'{n} {state}' for state, n in states.items())})"
+
+
+def _training_line(running: Sequence[RunStatus]) -> str:
+    """How many runs are in training, how fast, and on which machines."""
+    speed = sum(run.tokens_per_s or 0.0 for run in running)
+    hosts = Counter(run.host for run in running if run.host is not None)
+    where = ", ".join(f"{n} on {host}" for host, n in hosts.most_common())
+    plural = "run" if len(running) == 1 else "runs"
+    at = f" at {speed:,.0f} tokens/s" if speed else ""
+    return f"in training: {len(running)} {plural}{at}" + (f" ({where})" if where else "")
 
 
 def _time_left(rows: Sequence[StatusRow]) -> str:
     """The time left with as many parallel runs as now, or one at a time if none is running."""
     statuses = [run for row in rows for run in row.runs]
-    if all(status.state == "done" for status in statuses):
-        return "nothing left to train"
+    states = {status.state for status in statuses}
+    if states <= {"done", "cancelled"}:
+        what = "nothing left to train"
+        return what if "cancelled" not in states else f"{what} but what was cancelled"
     n_running = sum(status.state == "running" for status in statuses)
     seconds = seconds_left(statuses, [Slot()] * max(1, n_running))
     if seconds is None:
@@ -131,6 +155,7 @@ def status_record(status: RunStatus) -> dict[str, Any]:
         "n_tokens": status.n_tokens,
         "expected_n_tokens": status.planned.config.recorded.n_tokens,
         "tokens_per_s": status.tokens_per_s,
+        "host": status.host,
         "losses": status.losses,
         "error": None if status.error is None else status.error.as_dict(),
     }

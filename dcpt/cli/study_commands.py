@@ -21,6 +21,9 @@ def end(outcome: Outcome, console: Console) -> None:
     from dcpt.cli.console import note_all, print_line
 
     note_all(outcome.notes)
+    if n := len(outcome.cancelled):
+        runs = "1 run is" if n == 1 else f"{n} runs are"
+        note_all([f"{runs} cancelled; `dcpt run-grid` with --cancelled trains them"])
     for name, words in outcome.failed.items():
         print_line(console, f"failed: {name}: {words}", "red")
     if outcome.failed:
@@ -110,6 +113,9 @@ def run_grid(
     on: On = None,
     workers: Workers = None,
     engine: EngineKind = None,
+    cancelled: Annotated[
+        bool, typer.Option("--cancelled", help="Train the runs that dcpt cancel left out, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train the runs of the study that are not done yet.
@@ -144,7 +150,9 @@ def run_grid(
             show_cost(console, cost)
         return
     with watch_grid(console, slots, "grid") as view:
-        outcome = train_study(workspace, slots, on_tick=view.tick, engine=section, say=view.say)
+        outcome = train_study(
+            workspace, slots, on_tick=view.tick, engine=section, again=cancelled, say=view.say
+        )
     if json:
         typer.echo(as_json(vars(outcome)))
     else:
@@ -174,7 +182,7 @@ def status(
         group_runs,
         status_record,
         status_table,
-        total_line,
+        total_lines,
     )
     from dcpt.cli.show_text import note_changed_text
     from dcpt.grid.status import read_status
@@ -190,7 +198,8 @@ def status(
     open_console().print(status_table([StatusRow((run,)) for run in statuses] if every else rows))
     for line in error_lines(statuses):
         typer.echo(line)
-    typer.echo(total_line(rows))
+    for line in total_lines(rows):
+        typer.echo(line)
 
 
 def verify(
@@ -227,7 +236,8 @@ def verify(
     with watch_grid(console, slots, "verification") as view:
         checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())
     end(outcome, console)
-    assert checked is not None
+    if checked is None:
+        raise typer.Exit(1)
     if json:
         typer.echo(as_json(checked.as_dict()))
         return

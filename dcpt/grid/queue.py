@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from dcpt.atomic_files import DamagedFileError
 from dcpt.grid.planned import PlannedRun, find_folders
+from dcpt.runs.cancelled import is_cancelled
 from dcpt.study.folder import StudyFolder
 
 _RETRY_ELSEWHERE_S = 1.0
@@ -25,6 +26,8 @@ class Outcome:
     Args:
         finished: Names of the runs that finished.
         failed: Name of each run that failed -> the reason.
+        cancelled: Names of the runs that were cancelled, in this call or before, and of those that
+            start from them.
         notes: Sentences about runs that finished.
         first_step_s: Seconds from the start of the call to the first step of a run.
         later_s: Seconds from there to the end of the call.
@@ -34,10 +37,16 @@ class Outcome:
 
     finished: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     first_step_s: float | None = None
     later_s: float | None = None
     occupancy: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no run is missing."""
+        return not self.failed and not self.cancelled
 
 
 class RunQueue:
@@ -86,7 +95,8 @@ class RunQueue:
         self._longest_first = sorted(
             self.pending.values(), key=lambda run: -self._chains[run.identity_hash]
         )
-        self._fail_orphans()
+        self._set_cancelled_aside()
+        self._drop_orphans()
 
     @property
     def is_unfinished(self) -> bool:
@@ -186,7 +196,11 @@ class RunQueue:
         elif state == "failed":
             del self.running[run.name]
             self.outcome.failed[run.name] = words
-            self._fail_orphans()
+            self._drop_orphans()
+        elif state == "cancelled":
+            del self.running[run.name]
+            self.outcome.cancelled.append(run.name)
+            self._drop_orphans()
         elif state == "finished":
             del self.running[run.name]
             if run.name in self.reached:
@@ -209,8 +223,16 @@ class RunQueue:
         self._counted[run.name] = max(before, n_tokens)
         self._trained_s += run.seconds * max(0, n_tokens - before) / run.trained_tokens
 
-    def _fail_orphans(self) -> None:
-        """Fail the runs that wait for a run that will not be done."""
+    def _set_cancelled_aside(self) -> None:
+        """Leave out the runs that were cancelled before this call."""
+        for name in list(self.pending):
+            if is_cancelled(self.folders[name].path):
+                del self.pending[name]
+                self.outcome.cancelled.append(name)
+
+    def _drop_orphans(self) -> None:
+        """Drop the runs that wait for a run that will not be done: failed or cancelled as that."""
+        names = {run.identity_hash: run.name for run in self.planned}
         expected = [*self.pending.values(), *self.running.values()]
         alive = self.done | {run.identity_hash for run in expected}
         while orphans := [
@@ -221,7 +243,10 @@ class RunQueue:
             for run in orphans:
                 del self.pending[run.name]
                 alive.discard(run.identity_hash)
-                self.outcome.failed[run.name] = "the run it starts from failed"
+                if any(names.get(needed) in self.outcome.cancelled for needed in run.needs):
+                    self.outcome.cancelled.append(run.name)
+                else:
+                    self.outcome.failed[run.name] = "the run it starts from failed"
 
     def _find_branches(self) -> dict[str, list[PlannedRun]]:
         """The branches of every trunk, by the hash of the trunk."""

@@ -13,10 +13,12 @@ from dcpt.flags import Flag
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
-from dcpt.runs.folders import RunFolder
+from dcpt.leases import holder
+from dcpt.runs.cancelled import is_cancelled
+from dcpt.runs.folders import LEASE, RunFolder
 from dcpt.study.folder import StudyFolder
 
-State = Literal["done", "running", "failed", "interrupted", "waiting", "damaged"]
+State = Literal["done", "running", "failed", "interrupted", "waiting", "cancelled", "damaged"]
 _TAIL_BYTES = 16_384
 
 
@@ -33,6 +35,7 @@ class RunStatus:
         losses: Last known loss of every channel: validation of a finished run, else training.
         error: Why it failed, or which of its files is damaged; None for any other state.
         wall_s: Seconds that a finished run took; None for any other.
+        host: The machine that a run is trained on; None for any other.
     """
 
     planned: PlannedRun
@@ -43,6 +46,7 @@ class RunStatus:
     losses: dict[str, float]
     error: Flag | None = None
     wall_s: float | None = None
+    host: str | None = None
 
     @property
     def left_tokens(self) -> int:
@@ -118,11 +122,15 @@ def read_run_status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
         "losses": last.get("channel_loss", {}) if last else {},
     }
     if folder.is_locked():
-        return RunStatus(planned, name, "running", **about)
+        owner = holder(folder.path / LEASE)
+        host = None if owner is None else owner.host  # None: it has just ended
+        return RunStatus(planned, name, "running", host=host, **about)
     damaged = folder.damage()
     if damaged is not None:
         error = Flag("damaged", str(damaged), {"run": name})
         return RunStatus(planned, name, "damaged", error=error, **about)
+    if is_cancelled(folder.path):
+        return RunStatus(planned, name, "cancelled", **about)
     record = folder.error()
     if record is not None:
         error = Flag(record.get("kind", "other"), record["message"], {"run": name})
@@ -173,6 +181,8 @@ def repeated_text(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[st
 def seconds_left(statuses: Sequence[RunStatus], slots: Sequence[Slot]) -> float | None:
     """Time until all runs are done, from the speeds seen so far; None before any is known.
 
+    Cancelled runs are not counted.
+
     A size that has not run yet is taken to be slower in proportion to its parameters.
     """
     speeds: dict[float, float] = {}
@@ -182,7 +192,7 @@ def seconds_left(statuses: Sequence[RunStatus], slots: Sequence[Slot]) -> float 
         if status.tokens_per_s:
             speeds.setdefault(n_params, status.tokens_per_s)
         left_tokens = status.left_tokens
-        if left_tokens > 0:
+        if left_tokens > 0 and status.state != "cancelled":
             left[n_params] = left.get(n_params, 0) + left_tokens
     if not speeds:
         return None

@@ -118,7 +118,7 @@ def refine_study(
     refined, trunks = Refined(Outcome()), chosen_trunks(workspace)
     while True:
         _train(work, trunks, refined)
-        if refined.outcome.failed:
+        if not refined.outcome.is_whole:
             return refined
         target, done = _decide(work, trunks, len(refined.rounds))
         more = [] if done.ended else _choose(work, target, done)

@@ -92,7 +92,8 @@ class Refined:
     Args:
         rounds: The rounds of this call.
         outcome: The training of all runs of this call.
-        verification: The last round; None if a run failed, or nothing can be verified.
+        verification: The last round; None if a run failed or was cancelled, or if nothing can be
+            verified.
         not_verified: Why nothing can be verified; empty otherwise.
     """
 
@@ -103,7 +104,7 @@ class Refined:
 
     @property
     def answer(self) -> Recommendation | None:
-        """The last recommendation; None if a run failed before the first."""
+        """The last recommendation; None if a run failed or was cancelled before the first."""
         return self.rounds[-1].answer if self.rounds else None
 
     @property
@@ -117,6 +118,7 @@ class Refined:
         """Add how further training ended."""
         self.outcome.finished += outcome.finished
         self.outcome.failed |= outcome.failed
+        self.outcome.cancelled += outcome.cancelled
         self.outcome.notes += [note for note in outcome.notes if note not in self.outcome.notes]
 
     def as_dict(self) -> dict[str, Any]:
@@ -129,4 +131,5 @@ class Refined:
             "not_verified": self.not_verified or None,
             "finished": self.outcome.finished,
             "failed": self.outcome.failed,
+            "cancelled": self.outcome.cancelled,
         }

@@ -18,6 +18,7 @@ from dcpt.pipeline.bases import (
     pretraining_of,
     read_measured,
 )
+from dcpt.pipeline.named_runs import ask_again
 from dcpt.pipeline.text_changes import check_text, text_settings
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import Purpose
@@ -108,6 +109,7 @@ def train_study(
     purpose: Purpose = "grid",
     on_tick: Tick | None = None,
     engine: EngineSection | None = None,
+    again: bool = False,
     say: Say = print,
 ) -> Outcome:
     """Train all runs of the study, or only those of some trunks, that are not done.
@@ -119,6 +121,7 @@ def train_study(
         purpose: Why the trunks are trained.
         on_tick: Called with the queue while runs are in training.
         engine: Where to train; None takes the study's section ``engine``.
+        again: Train runs that were cancelled, too.
         say: Called with sentences about what the engine waits for.
 
     Raises:
@@ -136,6 +139,8 @@ def train_study(
     check_installed(trackers)
     planned = workspace.planned if trunks is None else workspace.plan_trunks(trunks, purpose)
     workspace.planner.settle_warmup()
+    if again:
+        ask_again(workspace, planned)
     # A plan of some trunks does not know all branches.
     deletes = workspace.study.training.delete_states and trunks is None
     if deletes:
@@ -150,9 +155,9 @@ def train_study(
         if trackers:
             outcome.notes += failed_trackers(outcome.finished, planned, workspace.folder)
     finally:
-        if outcome is None or outcome.finished or outcome.failed:  # the run folders have changed
+        if outcome is None or outcome.finished or not outcome.is_whole:  # the folders have changed
             workspace.forget_runs()
-    if trunks is None and not outcome.failed:
+    if trunks is None and outcome.is_whole:
         device = slots[0].device if section.kind == "local" else choose_slots(1)[0].device
         _measure_target_base(workspace, device)
     return outcome

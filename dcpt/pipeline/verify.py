@@ -85,7 +85,8 @@ def verify_study(
     """Train the recommended pair and its neighbours, and compare measured with predicted losses.
 
     Returns:
-        The verification (None if one of its runs failed), and how the training ended.
+        The verification (None if one of its runs failed or was cancelled), and how the training
+        ended.
     """
     from dcpt.decide import compare_verification, read_recommendation, write_verification
     from dcpt.laws import load_fit
@@ -95,9 +96,14 @@ def verify_study(
     answer = read_recommendation(folder)
     trunks = verification_trunks(workspace, answer)
     outcome = train_study(
-        workspace, slots, trunks=list(trunks.values()), purpose="verify", on_tick=on_tick
+        workspace,
+        slots,
+        trunks=list(trunks.values()),
+        purpose="verify",
+        on_tick=on_tick,
+        again=True,
     )
-    if outcome.failed:
+    if not outcome.is_whole:
         return None, outcome
     labels = {}
     for label, trunk in trunks.items():

@@ -21,6 +21,7 @@ from dcpt.atomic_files import (
 )
 from dcpt.file_hashes import file_sha256, file_state
 from dcpt.leases import Lease, hold, is_held
+from dcpt.runs.cancelled import take_back
 from dcpt.runs.identity import RunConfig, drifted_fields, hash_record
 from dcpt.runs.records import check_result, first_problem, read_events, read_lines, readable_lines
 
@@ -166,6 +167,7 @@ class RunFolder:
         make_room(self.checkpoint)
         self.checkpoint.unlink(missing_ok=True)
         self.clear_error()
+        take_back(self.path)  # a request that came too late
 
     def deleted_states(self) -> list[int]:
         """Tokens of the states that were deleted because no run needed them any more."""

@@ -14,13 +14,13 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
 
 from dcpt.leases import Lease
+from dcpt.runs.cancelled import CancelWatch
 from dcpt.runs.folders import RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
@@ -29,7 +29,9 @@ from dcpt.training.sharded.launch import train_over
 from dcpt.training.watch import TrainingError, kind_of
 from dcpt.training.watchdog import WATCHDOG
 
-State = Literal["finished", "failed", "elsewhere", "crowded", "stopped", "released", "died"]
+State = Literal[
+    "finished", "failed", "elsewhere", "crowded", "stopped", "released", "cancelled", "died"
+]
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Ended:
         run: Name of the run.
         state: ``finished``, ``failed``, ``elsewhere`` (another process owns it), ``crowded``
             (too little memory next to the other runs), ``stopped`` or ``released`` (saved, to be
-            resumed later or by another worker), or ``died`` (a process of a run over several
-            devices was killed or made no progress).
+            resumed later or by another worker), ``cancelled`` (saved, since its folder has a
+            request to stop), or ``died`` (a process of a run over several devices was killed or
+            made no progress).
         words: Why it failed, or why another process has it now.
     """
 
@@ -86,6 +89,7 @@ class Lanes:
         self.study, self._devices, self.stopping = study, devices, False
         self._lanes_for = lanes_for
         self._released: set[str] = set()
+        self._requests: dict[str, CancelWatch] = {}
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
 
@@ -133,8 +137,13 @@ class Lanes:
             return ended
         return None
 
-    def _must_stop(self, config: RunConfig) -> bool:
-        return self.stopping or config.name in self._released
+    def _asked_to_end(self, config: RunConfig) -> State | None:
+        """Why a run is to be saved and ended now; None if it is to go on."""
+        if self.stopping:
+            return "stopped"
+        if config.name in self._released:
+            return "released"
+        return "cancelled" if self._requests[config.name]() else None
 
     def _train(self, config: RunConfig) -> Generator[int | None, None, Ended]:
         """Train a run under its lease, unless another process trains it."""
@@ -151,14 +160,16 @@ class Lanes:
         self, config: RunConfig, folder: RunFolder, lease: Lease
     ) -> Generator[int | None, None, Ended]:
         """Train a run unless it is done; a failure is recorded while the run is ours."""
+        self._requests[config.name] = CancelWatch(folder.path)
         try:
             if not folder.is_done(config):
-                if self._must_stop(config):  # before it began
-                    return Ended(config.name, "stopped" if self.stopping else "released")
+                if (asked := self._asked_to_end(config)) is not None:  # before it began
+                    return Ended(config.name, asked)
                 folder.clear_error()
                 yield from self._train_within_memory(config, lease)
-                if self._must_stop(config) and not folder.is_done(config):
-                    return Ended(config.name, "stopped" if self.stopping else "released")
+                asked = self._asked_to_end(config)
+                if asked is not None and not folder.is_done(config):
+                    return Ended(config.name, asked)
         except Exception as error:  # an error of a run must not affect the others
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
                 return Ended(config.name, "crowded", str(error))
@@ -172,7 +183,7 @@ class Lanes:
     def _steps(self, config: RunConfig, lease: Lease, note: str | None) -> Iterator[int | None]:
         """Train a run; yields the tokens that it has reached, None where they are not known."""
         how: _How = {
-            "must_stop": partial(self._must_stop, config),
+            "must_stop": lambda: self._asked_to_end(config) is not None,
             "check_owner": lease.check,
             "note": note,
         }

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from run_configs import run_config
 
-from dcpt.cli.show_status import group_runs, status_table, total_line
+from dcpt.cli.show_status import group_runs, status_table, total_lines
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.status import RunStatus
 from dcpt.runs.identity import Decay
@@ -56,12 +56,28 @@ def test_every_channel_has_a_column() -> None:
     assert head.split() == ["run", "state", "tokens", "tokens/s", *losses]
 
 
-def test_the_last_line_is_the_total_with_the_time_left() -> None:
+def test_the_total_has_the_time_left() -> None:
     trunk = status(TRUNK, "done", tokens_per_s=10.0)
-    rows = group_runs([trunk, status(decay(50), "running", tokens_per_s=10.0)])
-    assert total_line(rows) == (
-        "total: 1 runs (1 running); 100 of 110 tokens; about 1 s left (one run at a time)"
-    )
+    rows = group_runs([trunk, status(decay(50), "running", tokens_per_s=10.0, host="node-7")])
+    assert total_lines(rows) == [
+        "total: 1 run (1 running); 100 of 110 tokens; about 1 s left (one run at a time)",
+        "in training: 1 run at 10 tokens/s (1 on node-7)",
+    ]
     both = group_runs([trunk, status(decay(50), "done")])
-    assert total_line(both).endswith("nothing left to train")
-    assert "time left unknown" in total_line(group_runs([status(TRUNK, "waiting")]))
+    assert total_lines(both)[0].endswith("nothing left to train")
+    assert "time left unknown" in total_lines(group_runs([status(TRUNK, "waiting")]))[0]
+
+
+def test_a_base_is_no_run_in_the_total() -> None:
+    base = PlannedRun(run_config(kind="pretrain"))
+    rows = group_runs([status(base, "done"), status(TRUNK, "waiting"), status(decay(50), "done")])
+    assert total_lines(rows)[0].startswith("total: 1 run (1 partly done) and 1 base (1 done); ")
+
+
+def test_cancelled_runs_take_no_time() -> None:
+    trunk = status(TRUNK, "done", tokens_per_s=10.0)
+    rows = group_runs([trunk, status(decay(50), "cancelled")])
+    assert rows[0].state == "cancelled"
+    assert total_lines(rows)[0].endswith("nothing left to train but what was cancelled")
+    more = group_runs([trunk, status(decay(50), "cancelled"), status(decay(90), "waiting")])
+    assert total_lines(more)[0].endswith("about 1 s left (one run at a time)")

@@ -17,6 +17,7 @@ from dcpt.processes import STOP_SIGNALS
 from dcpt.table import write_runs
 
 COMMANDS = [
+    "cancel",
     "compare",
     "demo",
     "diagnose",
@@ -26,6 +27,7 @@ COMMANDS = [
     "import",
     "init",
     "laws",
+    "logs",
     "next-runs",
     "predict",
     "prepare",

@@ -1,0 +1,72 @@
+"""The commands on single runs of a study: what they wrote, and how they are stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dcpt.cli.options import Json, StudyFile
+
+_RUN = "Name of its folder or the start of it, or its hash, as dcpt status shows them."
+
+
+def logs(
+    study: StudyFile,
+    run: Annotated[str, typer.Argument(help=_RUN)],
+    lines: Annotated[int, typer.Option(min=1, help="The most lines of each file.")] = 20,
+    json: Json = False,
+) -> None:
+    """Show what a run wrote, why it failed, and where it runs.
+
+    Example: dcpt logs study.yaml s7-r0.5-lr0.003
+    """
+    from dcpt.cli.console import as_json
+    from dcpt.cli.show_log import log_lines, log_record
+    from dcpt.grid.planned import find_folders
+    from dcpt.grid.run_log import read_run_log
+    from dcpt.names import escape_controls
+    from dcpt.pipeline.named_runs import find_run
+    from dcpt.pipeline.workspace import Workspace
+
+    workspace = Workspace(study)
+    found = find_run(workspace, run)
+    folder = find_folders([found], workspace.folder.runs)[found.name]
+    log = read_run_log(found, folder, lines)
+    if json:
+        typer.echo(as_json(log_record(log)))
+        return
+    for line in log_lines(log):
+        typer.echo(escape_controls(line))
+
+
+def cancel(
+    study: StudyFile,
+    run: Annotated[
+        list[str] | None, typer.Argument(help=f"{_RUN} Default: all that are not done.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Stop runs, and those that start from them, after they are saved.
+
+    It works from any machine that sees the study's folder. Cancelled runs are left out until
+    `dcpt run-grid --cancelled` asks for them again.
+
+    Example: dcpt cancel study.yaml s7-r0.5-lr0.003
+    """
+    from dcpt.cli.console import as_json
+    from dcpt.pipeline.named_runs import cancel_runs
+    from dcpt.pipeline.workspace import Workspace
+
+    cancelled = cancel_runs(Workspace(study), run or ())
+    if json:
+        typer.echo(as_json(vars(cancelled)))
+        return
+    n_running, n_waiting = len(cancelled.running), len(cancelled.waiting)
+    if not n_running + n_waiting:
+        typer.echo("nothing to cancel: every run is done or cancelled")
+        return
+    typer.echo(
+        f"cancelled: {n_running} in training, which are saved and stop, and {n_waiting} that "
+        f"nobody trains now; to train them: dcpt run-grid {study} --cancelled"
+    )

@@ -1,0 +1,109 @@
+"""Runs of a study that a person names: find them, cancel them, ask for them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dcpt.errors import InputError, did_you_mean
+from dcpt.grid.planned import PlannedRun, find_folders
+from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.cancelled import cancel, is_cancelled, take_back
+from dcpt.runs.folders import RunFolder
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The runs that were cancelled, by the names of their folders.
+
+    Args:
+        running: Runs in training; their owners save them and stop.
+        waiting: Runs that nobody trains now.
+    """
+
+    running: list[str]
+    waiting: list[str]
+
+
+def find_run(workspace: Workspace, name: str) -> PlannedRun:
+    """The planned run that a person means.
+
+    Args:
+        workspace: The study.
+        name: Name of its folder, its hash, or the start of its name. A start that a trunk and its
+            decays share means the trunk.
+
+    Raises:
+        InputError: If no run, or more than one, is meant.
+    """
+    folders = find_folders(workspace.planned, workspace.folder.runs)
+    names = {folders[run.name].path.name: run for run in workspace.planned}
+    exact = names | {run.identity_hash: run for run in workspace.planned}
+    if name in exact:
+        return exact[name]
+    found = [run for known, run in names.items() if known.startswith(name)]
+    hashes = {run.identity_hash for run in found}
+    first = [run for run in found if not hashes.intersection(run.needs)]
+    if len(first) == 1:
+        return first[0]
+    if first:
+        raise InputError(
+            f"{name}: {len(first)} runs of {workspace} begin like this; name a run as "
+            f"`dcpt status {workspace} --all` does"
+        )
+    raise InputError(
+        f"{name}: no run of {workspace} is named like this{did_you_mean(name, names)}; "
+        f"`dcpt status {workspace} --all` lists them"
+    )
+
+
+def cancel_runs(workspace: Workspace, names: Sequence[str] = ()) -> Cancelled:
+    """Ask that runs and those that start from them are not trained, or not further.
+
+    Args:
+        workspace: The study.
+        names: As in ``find_run``; empty takes all runs that are not done, and the runs in training
+            that the study does not ask for, such as those of ``dcpt verify``.
+
+    Raises:
+        InputError: If a name means no run, or a run that is done.
+    """
+    folders = find_folders(workspace.planned, workspace.folder.runs)
+    asked = [find_run(workspace, name) for name in names] or workspace.planned
+    done = {run.name for run in workspace.planned if folders[run.name].is_done(run.config)}
+    if names and (ended := [run.name for run in asked if run.name in done]):
+        raise InputError([f"{name}: the run is done; leave it out" for name in ended])
+    chosen = {run.identity_hash for run in asked}
+    for run in workspace.planned:  # a run comes after those it needs
+        if chosen.intersection(run.needs):
+            chosen.add(run.identity_hash)
+    wanted = [
+        folders[run.name]
+        for run in workspace.planned
+        if run.identity_hash in chosen and run.name not in done
+    ]
+    if not names:
+        planned = {run.identity_hash for run in workspace.planned}
+        others = workspace.stored.folders.items()
+        wanted += [folder for key, folder in others if key not in planned and folder.is_locked()]
+    return _cancel([folder for folder in wanted if not is_cancelled(folder.path)])
+
+
+def _cancel(folders: Sequence[RunFolder]) -> Cancelled:
+    """Write the requests; those of runs in training last, so that no other starts instead."""
+    running = [folder for folder in folders if folder.is_locked()]
+    waiting = [folder for folder in folders if folder not in running]
+    for folder in [*waiting, *running]:
+        cancel(folder.path)
+    return Cancelled([f.path.name for f in running], [f.path.name for f in waiting])
+
+
+def ask_again(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
+    """Take back what was cancelled, so that it is trained.
+
+    Args:
+        workspace: The study.
+        planned: The runs.
+    """
+    for folder in find_folders(planned, workspace.folder.runs).values():
+        take_back(folder.path)
