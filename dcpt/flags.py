@@ -37,6 +37,7 @@ RANK = (
     "minima_disagree",
     "constant_rate_losses",
     "phase_not_named",
+    "phase_by_schedule",
     "mixtures_without_ratio",
     "mix_differs",
     "confounded",
@@ -47,6 +48,7 @@ RANK = (
 """Kinds of flags, the most important for the decision first; all other kinds follow."""
 
 LAST = (
+    "schedule_of_runs",
     "runs_at_target",
     "verification_runs",
     "two_level_left_out",

@@ -24,6 +24,7 @@ from dcpt.cli.options import (
     Table,
     TargetConfidence,
     TargetLimits,
+    TargetSchedule,
     TargetSize,
     TargetTokens,
     UniqueTokens,
@@ -337,6 +338,7 @@ def recommend(
     base_n_tokens: BaseTokens = None,
     learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
+    schedule: TargetSchedule = None,
     unique_tokens: UniqueTokens = None,
     level: Level = 0.9,
     law: OwnLaws = None,
@@ -373,6 +375,7 @@ def recommend(
         learning_rate=learning_rate,
         warmup_tokens=warmup_tokens,
         unique_tokens=unique_tokens,
+        schedule=schedule,
     )
     answer = recommend_for(opened, target, level, law or ())
     note_all(note_other_target(opened, answer.target))

@@ -87,6 +87,13 @@ UniqueTokens = Annotated[
         help="domain=200M are the distinct tokens of a channel's text. Repeatable.",
     ),
 ]
+TargetSchedule = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule",
+        help="Schedule of the runs that the target follows. Default: one that decays as they do.",
+    ),
+]
 WarmupTokens = Annotated[
     str | None,
     typer.Option("--warmup-tokens", help="Tokens of the warmup. Default: as in the runs."),

@@ -30,6 +30,7 @@ def ask_target(
     learning_rate: float | None,
     warmup_tokens: str | None,
     unique_tokens: list[str] | None,
+    schedule: str | None = None,
 ) -> Target:
     """Read a target from options as people write them; prints what was taken from elsewhere.
 
@@ -52,6 +53,7 @@ def ask_target(
         learning_rate=learning_rate,
         warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
         unique_tokens=read_unique_tokens(unique_tokens),
+        schedule=schedule,
     )
     target, notes = complete_target(place, target)
     note_all(notes)

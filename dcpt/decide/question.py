@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
 from dcpt.decide.limited_channels import find_limits
 from dcpt.decide.records import LARGEST_RATIO, Target
+from dcpt.decide.target_schedule import choose_schedule, missing_history, phase_of_target
 from dcpt.decide.worst_channel import GENERAL_WORST, as_worst, limit_of_worst
 from dcpt.errors import InputError
 from dcpt.laws.points.rate_rule import RateRule, rate_rule
@@ -54,6 +55,7 @@ class Question:
         seen: Those of ``rates`` that runs were trained at (or the NaN alone).
         choosable: The rates that the decision may choose; a single rate if it is fixed.
         texts_of_runs: Unique tokens by channel that the target lacks and the runs have.
+        schedule: Name of the runs' schedule that the target follows; None where they name none.
     """
 
     fit: Fit
@@ -68,6 +70,7 @@ class Question:
     seen: Array
     choosable: Array
     texts_of_runs: Mapping[str, float]
+    schedule: str | None = None
 
     @property
     def base_loss(self) -> float:
@@ -92,7 +95,8 @@ class Question:
             ratio: Shares of domain text, shape (M,).
             rate: Learning rates, shape (M,); NaN where the runs have none.
         """
-        return self.fit.points(channel, self.frame(ratio, rate))
+        shape = None if self.schedule is None else self.fit.schedules[self.schedule]
+        return self.fit.points(channel, self.frame(ratio, rate), shape=shape)
 
     def frame(self, ratio: Array, rate: Array) -> pd.DataFrame:
         """The target at pairs of ratio and learning rate, with the table's columns.
@@ -237,6 +241,7 @@ def ask(fit: Fit, target: Target) -> Question:
     problems = [
         *impossible(target),
         *missing(fit, target, list(limits), domain),
+        *missing_history(fit, target),
         *unknown_texts,
     ]
     if problems:
@@ -255,7 +260,7 @@ def ask(fit: Fit, target: Target) -> Question:
     return Question(
         fit=fit,
         target=target,
-        phase=fit.phase_for_decisions,
+        phase=phase_of_target(fit, target),
         general=general,
         limits=limits,
         domain=domain,
@@ -265,6 +270,7 @@ def ask(fit: Fit, target: Target) -> Question:
         seen=seen,
         choosable=choosable,
         texts_of_runs=texts_of_runs,
+        schedule=choose_schedule(fit, target),
     )
 
 

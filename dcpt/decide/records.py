@@ -35,6 +35,8 @@ class Target:
         base_n_tokens: Tokens that the base was pre-trained on, if known.
         warmup_tokens: Warmup of the run; None takes that of the runs.
         learning_rate: Fix the learning rate at this value; None lets the decision choose.
+        schedule: The schedule of the runs that the target follows, stretched to its length; None
+            takes one that decays as the runs do.
         base: Label of the base, if any.
         unique_tokens: Unique tokens of a channel's text, where known; laws of repeated text need
             them to compute epochs.
@@ -55,6 +57,7 @@ class Target:
     base_n_tokens: float | None = None
     warmup_tokens: float | None = None
     learning_rate: float | None = None
+    schedule: str | None = None
     base: str | None = None
     unique_tokens: dict[str, float] = field(default_factory=dict)
     section_sha256: str | None = None

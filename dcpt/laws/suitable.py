@@ -11,7 +11,8 @@ from dcpt.errors import InputError
 from dcpt.laws.law import Law, References
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.rate_rule import rule_of
-from dcpt.laws.points.record import Points, distinct, has_mixtures, known
+from dcpt.laws.points.record import HISTORY, Points, distinct, has_mixtures, known
+from dcpt.table.rate_histories import FILE_OF_SCHEDULES
 
 Array = NDArray[np.float64]
 
@@ -21,16 +22,21 @@ COLUMNS = {
     "base_loss": "a D = 0 row for every run (or base_loss_<channel>)",
     "unique_tokens": "unique_tokens_<channel>",
     "epochs": "unique_tokens_<channel>",
-    "lr_area": "learning_rate with batch_tokens and warmup_tokens (or lr_area, or a schedule)",
-    "anneal_area": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
     "source_shares": "share_<channel> of every source",
-    "drop_sizes": "learning_rate with batch_tokens and warmup_tokens (or a schedule)",
     "base_loss_general": (
         "the general side's loss at D = 0 (a row for every run or base_loss_<general channel>; "
         "with several general channels also weight_<channel>)"
     ),
 }
 """What a user adds to the table to provide a field of the points, if not a column of its name."""
+
+NO_HISTORY = (
+    "the history of the learning rate (learning_rate, batch_tokens, warmup_tokens and, on annealed "
+    "rows, branch_n_tokens; or a schedule)",
+)
+"""What is missing where the columns are there and no row has values in all of them."""
+
+WHILE_FALLING = "the learning rate falls here, which only laws of its whole history describe"
 
 MOST_NAMED = 3
 """A message lists at most this many laws with missing columns; it summarises more than these."""
@@ -87,8 +93,10 @@ def data_for(law: Law, data: ChannelData) -> ChannelData:
     annealed = data.points.get("annealed") > 0
     in_phases = (annealed & ("annealed" in law.phases)) | (~annealed & ("constant" in law.phases))
     kept = data.take(in_phases)
-    if _missing_columns(law, kept.points):
+    if _missing_columns(law, kept):
         return kept
+    if HISTORY.isdisjoint(law.needs):
+        kept = kept.take(~np.isnan(kept.points.get("annealed")), WHILE_FALLING)
     kept = kept.take(known(kept.points, law.needs), f"{law.name} needs {', '.join(law.needs)}")
     for limits in law.holds_on:
         values = getattr(kept.points, limits.field)
@@ -122,9 +130,12 @@ def refusal(
     if law.side not in ("any", data.side):
         return f"it is for the {law.side} side"
     points = data.points
-    missing = _missing_columns(law, points)
+    missing = _missing_columns(law, data)
     if missing:
-        return f"it needs {', '.join(missing)}, which is missing from the table"
+        words = f"it needs {', '.join(missing)}"
+        if any(name.startswith(FILE_OF_SCHEDULES) for name in missing):
+            return words
+        return f"{words}, which is missing from the table"
     if len(points) == 0:
         return f"the channel has no points in its phases ({', '.join(law.phases)})"
     reason = _axis_refusal(law, points, ignore)
@@ -162,8 +173,13 @@ def _axis_refusal(law: Law, points: Points, ignore: frozenset[str]) -> str | Non
     return None
 
 
-def _missing_columns(law: Law, points: Points) -> list[str]:
-    return columns_for(name for name in law.needs if getattr(points, name) is None)
+def _missing_columns(law: Law, data: ChannelData) -> list[str]:
+    """What the table lacks for a law: columns, or the file of the schedules that it names."""
+    missing = [name for name in law.needs if getattr(data.points, name) is None]
+    if HISTORY.isdisjoint(missing):
+        return columns_for(missing)
+    others = columns_for(name for name in missing if name not in HISTORY)
+    return list(dict.fromkeys([*others, *(data.lacking_history or NO_HISTORY)]))
 
 
 def _list_values(name: str, values: Array) -> str:
@@ -187,7 +203,7 @@ def say_refusals(
         One clause per reason. If more than ``MOST_NAMED`` laws lack columns, one clause stands for
         all of them and lists the columns.
     """
-    lacking = {name: _missing_columns(laws[name], data.points) for name in reasons}
+    lacking = {name: _missing_columns(laws[name], data) for name in reasons}
     without = [name for name, columns in lacking.items() if columns]
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
@@ -198,7 +214,7 @@ def say_refusals(
         missing = (column for name in without for column in lacking[name])
         columns = dict.fromkeys(column.split(" (")[0] for column in missing)
         others = f"{len(without)} {'other ' if clauses else ''}laws"
-        clauses.append(f"{others} need columns that are missing: {', '.join(columns)}")
+        clauses.append(f"{others} need what is missing: {', '.join(columns)}")
     return clauses
 
 

@@ -111,6 +111,7 @@ class TargetFields(LimitFields, total=False):
     base_n_tokens: float | None
     warmup_tokens: float | None
     learning_rate: float | None
+    schedule: str | None
     unique_tokens: Mapping[str, float]
 
 

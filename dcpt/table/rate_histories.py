@@ -25,6 +25,8 @@ Index = NDArray[np.intp]
 CLOSE = 0.02
 """A learning rate or an area within 2 % of what a schedule says is the same one."""
 
+FILE_OF_SCHEDULES = "--schedules FILE"
+
 AREAS = ("lr_area", "anneal_area")
 DROPS = ("drop_sizes", "drop_rates", "drop_areas")
 
@@ -33,6 +35,7 @@ def read_history(
     table: pd.DataFrame,
     schedules: Mapping[str, Schedule] | None = None,
     decay: float | None = None,
+    shape: Schedule | None = None,
 ) -> dict[str, Array]:
     """The learning-rate history of each row: fields of the laws' points.
 
@@ -45,6 +48,8 @@ def read_history(
         schedules: Those that the column ``schedule`` names; None leaves its rows unknown.
         decay: Tokens of the final decay as a share of those before it, for annealed rows without
             ``branch_n_tokens``; None leaves them unknown.
+        shape: The curve of all rows, whatever their columns say: stretched to end at each row, with
+            its ``learning_rate`` as the peak.
 
     Returns:
         ``lr_area``, ``anneal_area`` (M,), ``drop_sizes``, ``drop_rates``, ``drop_areas`` (M, J),
@@ -55,7 +60,7 @@ def read_history(
         InputError: If a row names an unknown schedule, lies beyond its end, lacks
             ``batch_tokens`` or contradicts its peak.
     """
-    parts = list(_by_columns(table, decay))
+    parts = list(_by_columns(table, decay) if shape is None else _by_shape(table, shape))
     rates = _numbers(table, "learning_rate")
     if schedules is not None:
         _refuse_rows(table, schedules, rates)
@@ -83,6 +88,18 @@ def read_history(
     return {name: values for name, values in found.items() if not np.isnan(values).all()}
 
 
+def lacks_history(table: pd.DataFrame, schedules: Mapping[str, Schedule] | None) -> tuple[str, ...]:
+    """What a table lacks for the history of its rows: columns, or the file of their schedules."""
+    if schedules is None and _names(table).notna().any():
+        return (f"{FILE_OF_SCHEDULES}, which defines the names in the column schedule",)
+    columns = (
+        ("batch_tokens",)
+        if schedules is not None
+        else ("learning_rate", "batch_tokens", "warmup_tokens")
+    )
+    return tuple(name for name in columns if np.isnan(_numbers(table, name)).all())
+
+
 def _numbers(table: pd.DataFrame, name: str) -> Array:
     """A column as numbers, shape (M,); NaN where unknown."""
     if name not in table.columns:
@@ -99,7 +116,7 @@ def _names(table: pd.DataFrame) -> pd.Series[Any]:
     return table["schedule"].mask(table["excluded"].notna())
 
 
-def _steps(table: pd.DataFrame) -> Array:
+def steps_of(table: pd.DataFrame) -> Array:
     """Steps of each row so far, shape (M,), rounded; NaN where unknown."""
     batch = _numbers(table, "batch_tokens")
     return np.rint(_numbers(table, "n_tokens") / np.where(batch > 0, batch, np.nan))
@@ -118,7 +135,7 @@ def _refuse_rows(table: pd.DataFrame, schedules: Mapping[str, Schedule], rates: 
             "schedules are given and the table has no column schedule; add it, with one of "
             + ", ".join(schedules)
         )
-    names, steps, problems = _names(table), _steps(table), []
+    names, steps, problems = _names(table), steps_of(table), []
 
     def refuse(wrong: Any, words: str) -> None:
         rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
@@ -154,7 +171,7 @@ def _by_name(
     table: pd.DataFrame, schedules: Mapping[str, Schedule]
 ) -> Iterator[tuple[Index, History]]:
     """Rows that name a schedule, and their histories."""
-    names, steps = _names(table), _steps(table)
+    names, steps = _names(table), steps_of(table)
     for name in names.dropna().unique():
         index = np.flatnonzero(names == name)
         yield index, _history(schedules[name].curve(), steps[index], np.ones(len(index)))
@@ -181,7 +198,7 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
             np.where(annealed, tokens / batch, np.inf),
         ]
     )
-    steps, rates = _steps(table), _numbers(table, "learning_rate")
+    steps, rates = steps_of(table), _numbers(table, "learning_rate")
     unknown = np.isnan(np.column_stack([shapes, steps, rates])).any(axis=1) | _apart(table)
     # A curve of so many steps is gone through by nobody: a batch in sequences, or a target.
     rows = np.flatnonzero(~unknown & (steps <= MOST_STEPS))
@@ -191,6 +208,15 @@ def _by_columns(table: pd.DataFrame, decay: float | None) -> Iterator[tuple[Inde
         index = rows[which.ravel() == i]
         curve = _own_curve(warmup, start, end, int(steps[index].max()))
         yield index, _history(curve, steps[index], rates[index])
+
+
+def _by_shape(table: pd.DataFrame, shape: Schedule) -> Iterator[tuple[Index, History]]:
+    """Rows at the end of a schedule that is stretched to their steps, and their histories."""
+    steps, rates = steps_of(table), _numbers(table, "learning_rate")
+    known = ~np.isnan(steps) & ~np.isnan(rates) & (steps <= MOST_STEPS)
+    for n_steps in np.unique(steps[known & (steps >= len(shape.root))]).astype(int).tolist():
+        index = np.flatnonzero(known & (steps == n_steps))
+        yield index, _history(shape.stretched(n_steps).curve(), steps[index], rates[index])
 
 
 def _apart(table: pd.DataFrame) -> Any:

@@ -14,6 +14,7 @@ from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.stack import Comparison
 from dcpt.laws.points.questions import ask_points
 from dcpt.laws.points.record import Points
+from dcpt.table.schedules import Schedule
 
 BASE_GENERAL = 2.8
 COST, GAIN_RATE, GAIN_SHARE = 0.06, 0.3, 0.6
@@ -50,6 +51,8 @@ class KnownFit:
     general_weights: dict[str, float] = field(default_factory=dict)
     bases: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     size_column: str = "n_params"
+    batch_tokens: float | None = None
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     tested: dict[str, Horizon] = field(default_factory=dict)
     only_rates: tuple[tuple[float, float, str], ...] = ()
     rest: KnownFit | None = None
@@ -86,11 +89,17 @@ class KnownFit:
     def horizons(self, phase: str) -> dict[str, Horizon]:
         return self.tested
 
-    def points(self, channel: str, frame: pd.DataFrame) -> Points:
+    def points(self, channel: str, frame: pd.DataFrame, shape: Schedule | None = None) -> Points:
         side = "domain" if channel == self.domain_channel else "general"
         defaults = {"warmup_tokens": self.warmup_tokens}
         return ask_points(
-            frame, channel, side, self.general_channel, defaults, self.phase_for_decisions
+            frame,
+            channel,
+            side,
+            self.general_channel,
+            defaults,
+            self.phase_for_decisions,
+            shape=shape,
         )
 
     def weights(self, channel: str) -> dict[str, float]:

@@ -138,7 +138,7 @@ def test_laws_refused_for_the_same_reason_are_listed_together() -> None:
     for problem in caught.value.problems:
         assert problem.count("needs at least 3 ratios (column ratio)") == 1
         assert problem.count("which is missing from the table") <= 3
-        assert "other laws need columns that are missing: " in problem
+        assert "other laws need what is missing: " in problem
         assert problem.endswith("add the runs or columns that one of them needs")
 
 

@@ -19,6 +19,13 @@ def about_the_rate(question: Question, recommendation: Recommendation) -> Iterat
             "The runs have no points after a decay, so losses at constant learning rate were used. "
             "A decay undoes part of the rise and changes the best pair. Add decay branches.",
         )
+    if question.schedule is not None and target.schedule is None:
+        yield Flag(
+            "schedule_of_runs",
+            f"The target's learning rate is taken to follow schedule {question.schedule} of the "
+            "runs, stretched to its length. --schedule names another.",
+            values={"schedule": question.schedule},
+        )
     if target.learning_rate is not None:
         yield Flag(
             "learning_rate_held",

@@ -32,6 +32,7 @@ from dcpt.laws.formulas.sources import MANY_SOURCES, WEIGHT, many_sources
 from dcpt.laws.law import Law, References
 from dcpt.laws.menu import laws_named
 from dcpt.laws.points.rate_rule import RateRule
+from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
@@ -106,6 +107,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "batch_tokens": fit.batch_tokens,
         "general_weights": dict(fit.general_weights),
         "size_column": fit.size_column,
+        "schedules": {name: s.model_dump() for name, s in fit.schedules.items()},
         "bases": {name: [list(pair) for pair in bases] for name, bases in fit.bases.items()},
         "flags": [flag.as_dict() for flag in fit.flags],
         "channels": {name: _channel_record(of) for name, of in fit.by_channel.items()},
@@ -255,6 +257,10 @@ def _read_fit(
         batch_tokens=record["batch_tokens"],
         general_weights=record["general_weights"],
         size_column=record["size_column"],
+        schedules={  # fits of earlier versions have none
+            name: Schedule.model_validate(segments)
+            for name, segments in record.get("schedules", {}).items()
+        },
         bases={
             name: tuple((size, loss) for size, loss in bases)
             for name, bases in record["bases"].items()

@@ -158,7 +158,7 @@ def fit(
                 *flag_settings(runs),
                 *mix_flags,
                 *flag_channels(order),
-                *flag_phase(runs, has_schedules=schedules is not None),
+                *flag_phase(runs, schedules),
                 *several,
                 *([] if off is None else [flag_run_off(off)]),
                 *_flag_two_level(runs, with_verification),
@@ -171,11 +171,22 @@ def fit(
         seed=seed,
         table_sha256=_hash_table(checked),
         size_column=size_column,
+        schedules=_named_schedules(runs, schedules),
         delta=delta,
         general_weights=general_weights(runs),
         bases={name: bases_of(runs, name) for name in order},
         without=without,
     )
+
+
+def _named_schedules(
+    runs: pd.DataFrame, schedules: Mapping[str, Schedule] | None
+) -> dict[str, Schedule]:
+    """The schedules that runs name, of those given."""
+    if schedules is None:
+        return {}
+    named = set(runs["schedule"].dropna())
+    return {name: schedule for name, schedule in schedules.items() if name in named}
 
 
 def _check_arguments(
@@ -425,7 +436,8 @@ def _with_verification_runs(
     """
     if "excluded" in runs.columns:
         runs = runs.assign(excluded=runs["excluded"].where(runs["excluded"] != VERIFICATION))
-    return {name: points_from_table(runs, name, schedules) for name in names}
+    found = {name: points_from_table(runs, name, schedules) for name in names}
+    return {name: of.take(~np.isnan(of.points.get("annealed"))) for name, of in found.items()}
 
 
 def _with_two_level(

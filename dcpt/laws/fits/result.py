@@ -21,15 +21,12 @@ from dcpt.laws.fits.run_off import RUN_OFF
 from dcpt.laws.fits.summary import Summary, summarise
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.points.questions import ask_points, check_question, frame_from_keywords
-from dcpt.laws.points.record import Points
+from dcpt.laws.points.record import HISTORY, Points
 from dcpt.table.channels import GENERAL_TOTAL, weighted_total
 from dcpt.table.schedules import Schedule
 from dcpt.table.units import Bases
 
 Array = NDArray[np.float64]
-
-HISTORY = frozenset({"lr_area", "anneal_area", "drop_sizes", "drop_rates", "drop_areas"})
-"""Fields of the points that are computed from the whole history of the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class Fit:
         general_weights: Weight of each general channel in their total; empty if there is one.
         bases: Loss at D = 0 of each channel by size.
         size_column: The column that is N in the laws; None if the table names no sizes.
+        schedules: The learning-rate schedules that the fitted runs name.
         without: The fit without the run that disagrees with all others; None if there is none.
     """
 
@@ -83,6 +81,7 @@ class Fit:
     general_weights: Mapping[str, float] = field(default_factory=dict)
     bases: Mapping[str, Bases] = field(default_factory=dict)
     size_column: str | None = "n_params"
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
     without: WithoutRun | None = None
 
     def __repr__(self) -> str:
@@ -197,6 +196,7 @@ class Fit:
         channel: str,
         frame: pd.DataFrame,
         schedules: Mapping[str, Schedule] | None = None,
+        shape: Schedule | None = None,
     ) -> Points:
         """The points of a channel at a frame's rows.
 
@@ -205,6 +205,8 @@ class Fit:
             frame: Table columns. Warmup and batch default to those of the runs, the phase to that
                 of decisions.
             schedules: The schedules named in the column ``schedule``.
+            shape: The schedule that every row is at the end of, stretched to its tokens; None takes
+                what the columns say.
         """
         laws = [member.law for member in self._channel(channel).members.values()]
         return ask_points(
@@ -217,6 +219,7 @@ class Fit:
             schedules,
             with_history=any(not HISTORY.isdisjoint(law.needs) for law in laws),
             sources=next((law.sources for law in laws if law.sources), ()),
+            shape=shape,
         )
 
     def _with_total(self, frame: pd.DataFrame) -> pd.DataFrame:

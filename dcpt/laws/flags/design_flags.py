@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from dcpt.laws.flags.kinds import make_flag
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import SAME, Points, distinct
 from dcpt.table.channels import DOMAIN
+from dcpt.table.schedule_phases import FALLING, phases_of
+from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
@@ -58,17 +60,23 @@ def flag_design(data: ChannelData) -> list[Flag]:
     return flags
 
 
-def flag_phase(runs: pd.DataFrame, *, has_schedules: bool) -> list[Flag]:
+def flag_phase(runs: pd.DataFrame, schedules: Mapping[str, Schedule] | None) -> list[Flag]:
     """Flags of a table whose columns do not say where the learning rate decays.
 
     Args:
         runs: A checked runs table.
-        has_schedules: Whether the schedules that the column ``schedule`` names were given.
+        schedules: The schedules that the column ``schedule`` names, where they were given.
     """
     named = "schedule" in runs.columns and bool(runs["schedule"].notna().any())
-    if named and not has_schedules:
+    if named and schedules is None:
         return [make_flag("schedules_not_given")]
-    return [] if named or "phase" in runs.columns else [make_flag("phase_not_named")]
+    if "phase" in runs.columns:
+        return []
+    if not named:
+        return [make_flag("phase_not_named")]
+    phases = phases_of(runs.reset_index(drop=True), schedules)
+    annealed, falling = (f"{int((phases == name).sum()):,}" for name in ("annealed", FALLING))
+    return [make_flag("phase_by_schedule", annealed=annealed, falling=falling)]
 
 
 def flag_channels(names: Sequence[str]) -> list[Flag]:
@@ -210,7 +218,7 @@ def _beyond_curve(log_d: Array, losses: Array, degree: int) -> tuple[Array, Arra
 
 def _last_points(data: ChannelData) -> tuple[Array, Array]:
     """Log D and losses of the last points at constant rate, (R, EARLIER + 1), of runs so long."""
-    declared = data.points.get("annealed") > 0
+    declared = data.points.get("annealed") != 0  # annealed, or known to fall
     if data.points.anneal_area is not None:
         declared |= data.points.anneal_area > 0  # a schedule that has come down
     constant, tokens = np.flatnonzero(~declared), data.points.get("n_tokens")

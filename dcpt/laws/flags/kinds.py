@@ -54,6 +54,12 @@ SENTENCES = {
         "The column schedule names schedules and no file defines them, so every point was taken as "
         "measured at a constant rate. Fit again with --schedules FILE (schedules=)."
     ),
+    "phase_by_schedule": (
+        "The table has no column phase, so the schedules tell it: {annealed} rows where the rate "
+        "has fallen to a tenth of its peak or less are annealed, {falling} rows before that, where "
+        "it is below its peak, are known to laws of the schedule alone. Add the column phase to "
+        "say otherwise."
+    ),
     "not_asked": (
         "A law does not hold at all of these points, so the other laws predict there. "
         "`dcpt laws` lists the range of each law."

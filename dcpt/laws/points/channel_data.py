@@ -13,7 +13,8 @@ from dcpt.errors import InputError
 from dcpt.laws.points.record import Array, Points, annealed_of, share_of, side_of
 from dcpt.table.channels import DOMAIN, GENERAL_TOTAL, channels
 from dcpt.table.columns import base_channels_of
-from dcpt.table.rate_histories import read_history
+from dcpt.table.rate_histories import lacks_history, read_history
+from dcpt.table.schedule_phases import phases_of
 from dcpt.table.schedules import Schedule
 
 SHARE = "share_"
@@ -36,6 +37,8 @@ class ChannelData:
         run_names: All runs of the table, the same for every channel.
         rows: Row number of each point in the table, shape (M,), counted as in a file: the header
             is row 1 and the first data row is row 2. The frame's index is ignored.
+        lacking_history: What the table lacks for the history of the learning rate, as people read
+            it; empty if nothing.
         left_out: Rows of the table that are not among the points, as (row, reason).
     """
 
@@ -47,6 +50,7 @@ class ChannelData:
     run_names: tuple[str, ...]
     rows: NDArray[np.intp]
     left_out: tuple[tuple[int, str], ...] = ()
+    lacking_history: tuple[str, ...] = ()
 
     def take(self, mask: NDArray[np.bool_], reason: str | None = None) -> ChannelData:
         """Select points by a mask.
@@ -68,6 +72,7 @@ class ChannelData:
             run_names=self.run_names,
             rows=self.rows[mask],
             left_out=(*self.left_out, *dropped),
+            lacking_history=self.lacking_history,
         )
 
 
@@ -127,7 +132,8 @@ def points_from_table(
     table = frame.reset_index(drop=True)
     names = tuple(dict.fromkeys(table["run"].astype(str)))
     codes = {name: i for i, name in enumerate(names)}
-    points = _read_points(table, channel, base_losses(table, channel))
+    phases = phases_of(table, schedules)
+    points = _read_points(table, channel, base_losses(table, channel), phases)
     points = replace(
         points,
         base_loss_general=_general_base_loss(table, channel, points.base_loss),
@@ -148,6 +154,7 @@ def points_from_table(
         left_out=tuple(
             (row + 2, str(reasons[row])) for row in np.flatnonzero(~kept & ~at_base).tolist()
         ),
+        lacking_history=lacks_history(table, schedules),
     )
 
 
@@ -200,13 +207,14 @@ def _unknown_as_none(values: Array) -> Array | None:
     return values if np.isfinite(values).any() else None
 
 
-def _read_points(table: pd.DataFrame, channel: str, own_base_loss: Array) -> Points:
+def _read_points(
+    table: pd.DataFrame, channel: str, own_base_loss: Array, phases: pd.Series
+) -> Points:
     def column(name: str) -> Array | None:
         if name not in table.columns:
             return None
         return _unknown_as_none(pd.to_numeric(table[name]).to_numpy(dtype=float))
 
-    phases = table["phase"] if "phase" in table.columns else pd.Series("constant", table.index)
     points = points_from_columns(column, channel, side_of(channel), phases)
     return replace(
         points,
@@ -240,7 +248,7 @@ def points_from_columns(
         column: Returns the numbers of a column, shape (M,), or None if they are unknown.
         channel: Name of the channel.
         side: Side of the channel, ``general`` or ``domain``.
-        phases: Phase of each row, ``constant`` or ``annealed``, M rows.
+        phases: Phase of each row, ``constant``, ``annealed`` or ``falling``, M rows.
 
     Returns:
         M points.

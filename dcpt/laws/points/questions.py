@@ -157,6 +157,7 @@ def ask_points(
     schedules: Mapping[str, Schedule] | None = None,
     with_history: bool = True,
     sources: Sequence[str] = (),
+    shape: Schedule | None = None,
 ) -> Points:
     """Convert a frame to the points of a channel.
 
@@ -173,6 +174,8 @@ def ask_points(
         with_history: Whether to compute the history of the learning rate. It is slow for a target
             with many steps, so it is computed only for laws that need it.
         sources: Sources whose shares a law reads (columns ``share_<channel>``).
+        shape: The schedule that every row is at the end of, see
+            :func:`dcpt.table.rate_histories.read_history`; None takes what the columns say.
 
     Returns:
         M points.
@@ -212,7 +215,7 @@ def ask_points(
         return points
     numbers = {name: _numbers(frame, name) for name in FIELDS if name in frame}
     numeric = frame.assign(**numbers, phase=phases)
-    return replace(points, **read_history(numeric, schedules, DECAY))
+    return replace(points, **read_history(numeric, schedules, DECAY, shape))
 
 
 def _numbers_if_given(frame: pd.DataFrame, name: str) -> Array | None:

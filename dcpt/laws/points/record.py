@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.table.channels import DOMAIN
+from dcpt.table.schedule_phases import FALLING
 
 Array = NDArray[np.float64]
+
+HISTORY = frozenset({"lr_area", "anneal_area", "drop_sizes", "drop_rates", "drop_areas"})
+"""Fields of the points that are computed from the whole history of the learning rate."""
 
 SAME = 0.02
 """Counts, ratios or learning rates that differ by at most 2 % are treated as equal."""
@@ -33,7 +37,8 @@ class Points:
             the general side.
         ratio: Share of domain tokens.
         learning_rate: Peak learning rate of the trunk, absolute.
-        annealed: 1.0 after a decay to zero, 0.0 at a constant learning rate.
+        annealed: 1.0 after a decay to zero, 0.0 at a constant learning rate, NaN while the rate
+            falls (:data:`dcpt.table.schedule_phases.FALLING`).
         base_loss: The channel's own loss before CPT, nats per token.
         base_loss_general: The loss of the general channel before CPT, nats per token; the channel's
             own where the table has no general channel.
@@ -150,8 +155,9 @@ def share_of(side: str, ratio: Array | None) -> Array | None:
 
 
 def annealed_of(phases: pd.Series) -> Array:
-    """1.0 where a phase is ``annealed``, else 0.0, shape (M,)."""
-    return np.asarray(phases == "annealed", dtype=np.float64)
+    """1.0 where a phase is ``annealed``, NaN where it is ``falling``, else 0.0, shape (M,)."""
+    annealed = np.asarray(phases == "annealed", dtype=np.float64)
+    return np.where(phases == FALLING, np.nan, annealed)
 
 
 def has_mixtures(points: Points) -> bool:

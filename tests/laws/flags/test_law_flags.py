@@ -294,6 +294,7 @@ def test_every_kind_of_flag_says_what_to_do() -> None:
     remedies += ("Thin ", "`dcpt laws` lists", "Name ")
     given = {"parameters": ["E"], "axes": ["n_params", "n_tokens"], "phase": "annealed"}
     given["channels"] = ["en", "med"]
+    given |= {"annealed": "4", "falling": "2"}
     given |= {"reason": "needs runs of at least two sizes", "runs": ["a"]}
     for kind in SENTENCES:
         flag = make_flag(kind, {"channel": "domain", "law": "d-cpt", "axis": "ratio"}, **given)

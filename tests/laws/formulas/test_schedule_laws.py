@@ -188,9 +188,9 @@ def test_a_request_may_name_another_schedule() -> None:
 
 @pytest.mark.parametrize("name", ["lr-annealing", "multi-power"])
 def test_a_table_without_a_history_is_refused_by_name(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name}: it needs learning_rate with batch_tokens and"):
+    with pytest.raises(InputError, match=f"{name}: it needs batch_tokens, which is missing"):
         fit(table_without_schedules().drop(columns="batch_tokens"), name, n_draws=5)
-    with pytest.raises(InputError, match=f"{name}: it needs learning_rate with batch_tokens and"):
+    with pytest.raises(InputError, match=f"{name}: it needs --schedules FILE, which"):
         fit(synthetic_curves(name), name, n_draws=5)  # its schedules are not given
 
 
