@@ -10,6 +10,7 @@ from dcpt.engines.slurm.submit import log_file, read_end
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
+from dcpt.runs.cancelled import is_cancelled
 from dcpt.runs.folders import ErrorKind, write_error
 from dcpt.study.folder import StudyFolder
 
@@ -86,7 +87,9 @@ class Endings:
         """
         folder = queue.folders[run.name]
         error, missing = folder.error(), set(run.needs) - queue.done
-        if error is not None:
+        if is_cancelled(folder.path):
+            queue.end(run, "cancelled")
+        elif error is not None:
             queue.end(run, "failed", error["message"])
         elif missing and not missing & _hashes(queue):
             queue.end(run, "failed", "the run it starts from failed")

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
-
-from filelock import FileLock
 
 from dcpt.engines.engine import Say, Tick
 from dcpt.engines.slurm import client
@@ -31,6 +30,7 @@ from dcpt.engines.slurm.times import occupied_seconds
 from dcpt.errors import InputError, Stopped
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
+from dcpt.leases import Lease, wait_and_hold
 from dcpt.processes import note_signals
 from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
@@ -114,8 +114,8 @@ class SlurmEngine:
             n_runs = sum(self._has_job(run) for run in queue.pending.values())
             self.say(f"{_count(len(self._jobs), 'job')} of earlier calls with {n_runs} runs")
 
-    def _lock(self) -> FileLock:
-        return FileLock(slurm_folder(self.folder) / "lock")
+    def _lock(self) -> AbstractContextManager[Lease]:
+        return wait_and_hold(slurm_folder(self.folder) / "lease")
 
     def _note(self, jobs: Sequence[Job]) -> None:
         self._jobs.update((job.id, job) for job in jobs)
