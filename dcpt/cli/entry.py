@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
+from dcpt.cli.answer_commands import predict, recommend, report
 from dcpt.cli.export_command import export
-from dcpt.cli.fit_commands import compare, diagnose, fit, laws, predict, recommend, report, runs
+from dcpt.cli.fit_commands import compare, diagnose, fit, laws, runs
 from dcpt.cli.import_command import import_
 from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine

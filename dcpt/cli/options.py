@@ -94,6 +94,14 @@ TargetSchedule = Annotated[
         help="Schedule of the runs that the target follows. Default: one that decays as they do.",
     ),
 ]
+Mix = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mix",
+        help="web=70% is the part of a channel in the general text. Repeatable: the parts add up "
+        "to 100%. Default: that of the runs.",
+    ),
+]
 WarmupTokens = Annotated[
     str | None,
     typer.Option("--warmup-tokens", help="Tokens of the warmup. Default: as in the runs."),
@@ -182,6 +190,12 @@ def read_limits(texts: list[str] | None) -> LimitFields:
         raise InputError(f"{option} {NO_LIMIT} contradicts the limits on {', '.join(pairs)}")
     of_channels = {_read_channel(option, name): Limit.parse(text) for name, text in pairs.items()}
     return {"limit": whole[0] if whole else NO_LIMIT, "channel_limits": of_channels}
+
+
+def read_mix(pairs: list[str] | None) -> dict[str, float]:
+    """``web=70%`` pairs as part of the general text by channel."""
+    found = read_channel_texts("--mix", pairs, "web=70%")
+    return {name: read_share(f"--mix {name}", text) for name, text in found.items()}
 
 
 def read_channel_texts(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from dcpt.cli.options import (
     Json,
     Laws,
     Level,
+    Mix,
     OwnLaws,
     Place,
     StudyFile,
@@ -62,6 +63,7 @@ def next_runs(
     learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
     unique_tokens: UniqueTokens = None,
+    mix: Mix = None,
     level: Level = 0.9,
     law: OwnLaws = None,
     json: Json = False,
@@ -95,6 +97,7 @@ def next_runs(
         learning_rate=learning_rate,
         warmup_tokens=warmup_tokens,
         unique_tokens=unique_tokens,
+        mix=mix,
     )
     chosen = choose_next(
         opened,

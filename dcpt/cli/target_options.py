@@ -8,6 +8,7 @@ from dcpt.cli.options import (
     read_base_losses,
     read_count,
     read_limits,
+    read_mix,
     read_share,
     read_unique_tokens,
 )
@@ -30,6 +31,7 @@ def ask_target(
     learning_rate: float | None,
     warmup_tokens: str | None,
     unique_tokens: list[str] | None,
+    mix: list[str] | None,
     schedule: str | None = None,
 ) -> Target:
     """Read a target from options as people write them; prints what was taken from elsewhere.
@@ -54,6 +56,7 @@ def ask_target(
         warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
         unique_tokens=read_unique_tokens(unique_tokens),
         schedule=schedule,
+        mix=read_mix(mix) or None,
     )
     target, notes = complete_target(place, target)
     note_all(notes)

@@ -162,7 +162,7 @@ def missing(fit: Fit, target: Target, limited: Sequence[str], domain: str) -> li
     without = [channel for channel in limited if channel not in target.base_losses]
     for channel in fit.channels:
         needs = _needs(fit, channel)
-        if not needs & {"ratio", "share"} and channel in (*limited, domain):
+        if not needs & {"ratio", "share", "source_shares"} and channel in (*limited, domain):
             problems.append(
                 f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) do not "
                 "depend on the share, so no share can be chosen: fit a table with at least three "

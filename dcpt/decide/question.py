@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
+from dcpt.decide.general_mix import check_mix, mix_columns
 from dcpt.decide.limited_channels import find_limits
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.decide.target_schedule import choose_schedule, missing_history, phase_of_target
@@ -119,6 +120,7 @@ class Question:
                 if name != GENERAL_WORST
             },
             **{f"unique_tokens_{name}": n for name, n in target.unique_tokens.items()},
+            **mix_columns(target.mix, ratio),
         }
         frame = frame.assign(**{n: v for n, v in known.items() if v is not None}, phase=self.phase)
         if np.isnan(rate).all():
@@ -238,8 +240,10 @@ def ask(fit: Fit, target: Target) -> Question:
     limits = find_limits(fit, target, general)
     target = named_losses(fit, target, general)
     target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general)
+    target, wrong_mix = check_mix(fit, target)
     problems = [
         *impossible(target),
+        *wrong_mix,
         *missing(fit, target, list(limits), domain),
         *missing_history(fit, target),
         *unknown_texts,

@@ -42,6 +42,8 @@ class Target:
             them to compute epochs.
         section_sha256: Hash of the study's target section that it was completed from, if any.
         channel_limits: How much the losses of single channels may rise. All limits must be kept.
+        mix: Part of each channel in the general text; the parts sum to 1. Empty takes that of the
+            runs.
 
     Examples:
         >>> dcpt.Target(7e9, 2e10, "+3%", base_losses={"general": 1.9}).limit
@@ -62,6 +64,7 @@ class Target:
     unique_tokens: dict[str, float] = field(default_factory=dict)
     section_sha256: str | None = None
     channel_limits: dict[str, Limit] = field(default_factory=dict)
+    mix: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Parse limits given as text, such as ``+3%``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcpt.decide.general_mix import say_mix
 from dcpt.decide.limited_channels import GENERAL
 from dcpt.decide.records import LARGEST_RATIO, Choice, Recommendation, Verified
 from dcpt.decide.worst_channel import as_worst
@@ -50,6 +51,7 @@ def describe(recommendation: Recommendation) -> list[str]:
         *reasons(recommendation),
         *_certainty(recommendation),
         *_repetition(recommendation),
+        *_mix(recommendation),
         *recommendation.horizon,
         *_elsewhere(recommendation),
     ]
@@ -313,6 +315,12 @@ def _repetition(recommendation: Recommendation) -> list[str]:
     elif more is None:
         words.append("No law that predicts the domain loss here depends on the amount of text.")
     return [" ".join(words)]
+
+
+def _mix(recommendation: Recommendation) -> list[str]:
+    """The mix of the general text that the answer is for, where it is known."""
+    mix = recommendation.target.mix
+    return [f"The mix of the general text: {say_mix(mix)}."] if mix else []
 
 
 def _elsewhere(recommendation: Recommendation) -> list[str]:

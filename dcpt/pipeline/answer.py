@@ -113,6 +113,7 @@ class TargetFields(LimitFields, total=False):
     learning_rate: float | None
     schedule: str | None
     unique_tokens: Mapping[str, float]
+    mix: Mapping[str, float] | None
 
 
 def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Unpack[FitOptions]) -> Fit:

@@ -31,7 +31,7 @@ def find_sources(
         sources = _with_prepared(place, sources)
     else:
         general = [name for name in fitted.general_channels if name != GENERAL_TOTAL]
-        weights = _general_weights(general, options)
+        weights = _general_weights(general, target, options)
         sources = {name: Source(name, "general", weights[name]) for name in general}
         assert fitted.domain_channel is not None  # a recommendation has one
         sources[fitted.domain_channel] = Source(fitted.domain_channel, "domain")
@@ -42,16 +42,19 @@ def find_sources(
     return _with_options(sources, options)
 
 
-def _general_weights(general: Sequence[str], options: ExportOptions) -> dict[str, float]:
-    """Weights of the general channels of a table."""
-    missing = [name for name in general if name not in options.weights]
+def _general_weights(
+    general: Sequence[str], target: Target, options: ExportOptions
+) -> dict[str, float]:
+    """Weights of the general channels of a table: those given, else the target's mix."""
+    known = {**target.mix, **options.weights}
+    missing = [name for name in general if name not in known]
     if len(general) > 1 and missing:
         raise InputError(
             f"the table has {len(general)} general channels, and how they share the general text "
             f"is not known: give {' '.join(f'--weight {name}=1' for name in missing)} with your "
             "weights"
         )
-    return {name: options.weights.get(name, 1.0) for name in general}
+    return {name: known.get(name, 1.0) for name in general}
 
 
 def _with_prepared(workspace: Workspace, sources: dict[str, Source]) -> dict[str, Source]:

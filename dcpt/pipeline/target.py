@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from dcpt.errors import InputError
 from dcpt.pipeline.answer import read_target
 from dcpt.pipeline.workspace import Place, Workspace, fit_folder
 from dcpt.quantities import format_rate, format_share
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 TARGET_FIELDS = (
     *("n_params", "n_tokens", "base_losses", "base_peak_learning_rate", "base_n_tokens"),
-    *("learning_rate", "warmup_tokens", "unique_tokens"),
+    *("learning_rate", "warmup_tokens", "unique_tokens", "mix"),
 )
 """Fields of a target that a prediction takes as well."""
 
@@ -63,8 +67,8 @@ def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, An
 
     Args:
         place: A study, or a folder of a fit.
-        given: Columns of the question by name, None where they are not given; ``base_losses`` and
-            ``unique_tokens`` by channel.
+        given: Columns of the question by name, None where they are not given; ``base_losses``,
+            ``unique_tokens`` and ``mix`` by channel.
 
     Returns:
         The completed columns, and a sentence on each thing that was taken from elsewhere.
@@ -89,7 +93,16 @@ def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, An
     for field, column in (("base_losses", "base_loss"), ("unique_tokens", "unique_tokens")):
         by_channel = asked.pop(field)
         asked |= {f"{column}_{name}": value for name, value in by_channel.items()}
-    return asked, notes
+    return asked | _shares(asked.pop("mix"), asked.get("ratio")), notes
+
+
+def _shares(mix: Mapping[str, float], ratio: float | list[float] | None) -> dict[str, Any]:
+    """The columns ``share_<channel>`` of a question with a mix of its own."""
+    from dcpt.decide.general_mix import mix_columns
+
+    if mix and ratio is None:
+        raise InputError("--mix is the mix of the general text: give the share of domain text too")
+    return dict(mix_columns(mix, np.array(ratio, dtype=np.float64)))
 
 
 def table_base(place: Place, n_params: float) -> TableBase | None:

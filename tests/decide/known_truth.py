@@ -49,6 +49,7 @@ class KnownFit:
     table_sha256: str = "0" * 64
     sha256: str = "1" * 64
     general_weights: dict[str, float] = field(default_factory=dict)
+    general_mix: dict[str, tuple[float, float]] = field(default_factory=dict)
     bases: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     size_column: str = "n_params"
     batch_tokens: float | None = None

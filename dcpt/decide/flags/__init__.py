@@ -12,6 +12,7 @@ from dcpt.decide.flags.laws import (
 )
 from dcpt.decide.flags.limit import about_the_limit
 from dcpt.decide.flags.rate import about_the_rate
+from dcpt.decide.general_mix import about_the_mix
 from dcpt.decide.question import Question
 from dcpt.decide.records import Recommendation
 from dcpt.flags import Flag
@@ -31,6 +32,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         *about_the_laws(question, recommendation),
         *about_runs_at_the_target(question),
         *about_texts(question),
+        *about_the_mix(question.fit, question.target),
         *beyond_the_runs(question, recommendation),
         *about_the_limit(question, recommendation),
         *about_the_rate(question, recommendation),

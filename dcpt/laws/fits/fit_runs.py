@@ -31,7 +31,7 @@ from dcpt.laws.flags.design_flags import (
 )
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.law_flags import flag_law
-from dcpt.laws.flags.mix_flags import flag_mix
+from dcpt.laws.flags.mix_flags import flag_mix, general_mix
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.sources import MANY_SOURCES, many_sources
 from dcpt.laws.law import Law
@@ -174,6 +174,7 @@ def fit(
         schedules=_named_schedules(runs, schedules),
         delta=delta,
         general_weights=general_weights(runs),
+        general_mix=general_mix(runs),
         bases={name: bases_of(runs, name) for name in order},
         without=without,
     )

@@ -20,6 +20,7 @@ from dcpt.laws.fits.horizon import Horizon
 from dcpt.laws.fits.run_off import RUN_OFF
 from dcpt.laws.fits.summary import Summary, summarise
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
+from dcpt.laws.points.channel_data import SHARE
 from dcpt.laws.points.questions import ask_points, check_question, frame_from_keywords
 from dcpt.laws.points.record import HISTORY, Points
 from dcpt.table.channels import GENERAL_TOTAL, weighted_total
@@ -61,6 +62,8 @@ class Fit:
         table_sha256: Hash of the runs table's content.
         delta: Threshold of the Huber loss, in log loss.
         general_weights: Weight of each general channel in their total; empty if there is one.
+        general_mix: Lowest and highest part of each channel in the general text of the runs; empty
+            where the table does not name them.
         bases: Loss at D = 0 of each channel by size.
         size_column: The column that is N in the laws; None if the table names no sizes.
         schedules: The learning-rate schedules that the fitted runs name.
@@ -79,6 +82,7 @@ class Fit:
     table_sha256: str
     delta: float
     general_weights: Mapping[str, float] = field(default_factory=dict)
+    general_mix: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     bases: Mapping[str, Bases] = field(default_factory=dict)
     size_column: str | None = "n_params"
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
@@ -174,6 +178,7 @@ class Fit:
         """
         if not 0 < level < 1:
             raise InputError(f"level {level} is not a probability; give a number such as 0.9")
+        self._refuse_unread_shares(keywords)
         frame = frame_from_keywords(keywords) if points is None else points.reset_index(drop=True)
         check_question(frame)
         if "n_tokens" in frame.columns:
@@ -221,6 +226,16 @@ class Fit:
             sources=next((law.sources for law in laws if law.sources), ()),
             shape=shape,
         )
+
+    def _refuse_unread_shares(self, keywords: Mapping[str, Any]) -> None:
+        """Refuse shares of channels that are asked for and that no law reads."""
+        members = [m for fit in self.by_channel.values() for m in fit.members.values()]
+        asked = [name for name, v in keywords.items() if name.startswith(SHARE) and v is not None]
+        if asked and not any(member.law.sources for member in members):
+            raise InputError(
+                f"{', '.join(asked)}: no law of this fit reads the shares of channels, so they "
+                "would change nothing: leave them out (--mix), or fit runs of several mixes"
+            )
 
     def _with_total(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Add the base's loss on all general channels together, if it follows from theirs."""

@@ -84,7 +84,7 @@ SENTENCES = {
     ),
     "mix_differs": (
         "The mix of the general channels ({channels}) differs between runs, and laws know the "
-        "share of domain text; only many-sources reads share_<channel>. A recommendation is for "
+        "share of domain text; only many-sources reads share_<channel>. What other laws say is for "
         "the average mix of the runs. To fit a single mix, add a reason in the column excluded "
         "to the runs of other mixes."
     ),

@@ -23,6 +23,42 @@ def flag_mix(runs: pd.DataFrame) -> list[Flag]:
     Args:
         runs: A checked runs table.
     """
+    mix = _mixes(runs)
+    if len(mix) == 0 or (mix.max() - mix.min()).max() <= SAME_MIX:
+        return []
+    names = list(map(str, mix.columns))
+    more = len(names) - MOST_NAMED
+    shown = names if more <= 0 else [*names[:MOST_NAMED], f"{more} more"]
+    kind = "mix_differs" if _has_ratio(runs) else "mixtures_without_ratio"
+    return [make_flag(kind, channels=shown)]
+
+
+def general_mix(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Lowest and highest part of each channel in the general text of the runs.
+
+    Args:
+        runs: A checked runs table.
+
+    Returns:
+        By channel; empty where the table has no share of domain text, or the shares of fewer than
+        two other channels.
+    """
+    mix = _mixes(runs) if _has_ratio(runs) else pd.DataFrame()
+    if len(mix) == 0 or len(mix.columns) < 2:
+        return {}
+    return {str(name): (float(parts.min()), float(parts.max())) for name, parts in mix.items()}
+
+
+def _has_ratio(runs: pd.DataFrame) -> bool:
+    """Whether the table names the share of domain text of its runs."""
+    return "ratio" in runs and bool(runs.loc[runs["n_tokens"] > 0, "ratio"].notna().any())
+
+
+def _mixes(runs: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the channels in the text of each run, the domain apart if the table has a ratio.
+
+    A row per run, a column per channel; the rows sum to 1.
+    """
     trained = runs[runs["n_tokens"] > 0]
     if "excluded" in trained:
         trained = trained[trained["excluded"].isna()]
@@ -30,15 +66,9 @@ def flag_mix(runs: pd.DataFrame) -> list[Flag]:
         trained = trained[trained["phase"] == "constant"]  # a decay may have a mixture of its own
     last = trained.sort_values("n_tokens").groupby("run").last()
     columns = [name for name in map(str, last.columns) if name.startswith(SHARE)]
-    has_ratio = "ratio" in last and bool(last["ratio"].notna().any())
-    if has_ratio:
+    if _has_ratio(runs):
         columns = [name for name in columns if name != SHARE + DOMAIN]
     known = last[columns].dropna(axis="columns", how="all").dropna()
     total = known.sum(axis=1)
     mix = known[total > 0].div(total[total > 0], axis=0)
-    if len(mix) == 0 or (mix.max() - mix.min()).max() <= SAME_MIX:
-        return []
-    names = [name.removeprefix(SHARE) for name in map(str, mix.columns)]
-    more = len(names) - MOST_NAMED
-    shown = names if more <= 0 else [*names[:MOST_NAMED], f"{more} more"]
-    return [make_flag("mix_differs" if has_ratio else "mixtures_without_ratio", channels=shown)]
+    return mix.rename(columns=lambda name: str(name).removeprefix(SHARE))

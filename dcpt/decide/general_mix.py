@@ -1,0 +1,134 @@
+"""The mix of the general channels of a target: that of the runs, unless laws know others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcpt.decide.records import Target
+from dcpt.flags import Flag
+from dcpt.laws.flags.mix_flags import SAME_MIX
+from dcpt.quantities import format_percent
+from dcpt.table.channels import DOMAIN
+
+if TYPE_CHECKING:
+    from dcpt.laws.fits.result import Fit
+
+Array = NDArray[np.float64]
+
+ROUNDING = 0.01
+"""The parts of a mix sum to 1 within this much: people write them in whole per cent."""
+
+
+def check_mix(fit: Fit, target: Target) -> tuple[Target, list[str]]:
+    """Complete the target's mix from runs of a single mix, and check a given one.
+
+    Returns:
+        The target, and a sentence on each problem.
+    """
+    of_runs = fit.general_mix
+    if target.mix:
+        return _normalized(target), list(_problems(fit, target))
+    if not of_runs:
+        return target, []
+    if _is_single(of_runs):
+        middle = {name: (low + high) / 2 for name, (low, high) in of_runs.items()}
+        return _normalized(replace(target, mix=middle)), []
+    laws = _laws_of_mix(fit)
+    if not laws:
+        return target, []
+    return target, [
+        f"the mix of the general text is missing, laws with weight read it ({', '.join(laws)}) and "
+        f"the runs have several: give the part of each channel as mix ("
+        f"{' '.join(f'--mix {name}=...' for name in of_runs)})"
+    ]
+
+
+def _normalized(target: Target) -> Target:
+    """The target with parts that sum to 1 exactly."""
+    whole = sum(target.mix.values()) or 1.0
+    return replace(target, mix={name: part / whole for name, part in target.mix.items()})
+
+
+def mix_columns(mix: Mapping[str, float], ratio: Array) -> dict[str, Array]:
+    """Columns ``share_<channel>`` of a target at shares of domain text, shape (M,)."""
+    if not mix:
+        return {}
+    parts = {f"share_{name}": (1 - ratio) * part for name, part in mix.items()}
+    return {**parts, f"share_{DOMAIN}": ratio}
+
+
+def say_mix(mix: Mapping[str, float]) -> str:
+    """A mix in words: ``web 70 %, code 30 %``."""
+    return ", ".join(f"{name} {format_percent(part)}" for name, part in mix.items())
+
+
+def about_the_mix(fit: Fit, target: Target) -> Iterator[Flag]:
+    """A mix outside those of the runs."""
+    outside = {
+        name: part
+        for name, part in target.mix.items()
+        if not fit.general_mix[name][0] - SAME_MIX <= part <= fit.general_mix[name][1] + SAME_MIX
+    }
+    if outside:
+        of_runs = ", ".join(
+            f"{name} {format_percent(fit.general_mix[name][0])} to "
+            f"{format_percent(fit.general_mix[name][1])}"
+            for name in outside
+        )
+        yield Flag(
+            "extrapolates",
+            f"The mix of the general text, {say_mix(target.mix)}, lies outside those of the runs "
+            f"({of_runs}). Train runs with such a mix.",
+            {"axis": "mix"},
+            outside,
+        )
+
+
+def _problems(fit: Fit, target: Target) -> Iterator[str]:
+    """What is wrong with a given mix, one sentence each."""
+    of_runs, given = fit.general_mix, say_mix(target.mix)
+    if not of_runs:
+        yield (
+            f"mix {given}: the runs table has no share_<channel> columns of several general "
+            "channels, so no law knows the mix: leave it out, or add the columns"
+        )
+        return
+    if set(target.mix) != set(of_runs):
+        yield f"mix {given}: give the part of each of {', '.join(of_runs)}"
+        return
+    whole = sum(target.mix.values())
+    if min(target.mix.values()) < 0 or abs(whole - 1) > ROUNDING:
+        yield f"mix {given}: the parts sum to {format_percent(whole)}, and must sum to 100 %"
+        return
+    off = max(abs(part - sum(of_runs[name]) / 2) for name, part in target.mix.items())
+    if _is_single(of_runs) and off > SAME_MIX:
+        mean = {name: (low + high) / 2 for name, (low, high) in of_runs.items()}
+        yield (
+            f"mix {given}: all runs have the mix {say_mix(mean)}, so no law knows another: train "
+            "runs with other mixes, or leave it out"
+        )
+    elif not _is_single(of_runs) and not _laws_of_mix(fit):
+        yield (
+            f"mix {given}: no law with weight reads the shares of the general channels, so the "
+            "losses of a mix of its own are not known: leave it out"
+        )
+
+
+def _is_single(of_runs: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether all runs have one mix."""
+    return all(high - low <= SAME_MIX for low, high in of_runs.values())
+
+
+def _laws_of_mix(fit: Fit) -> list[str]:
+    """Laws with weight that read the shares of the sources."""
+    return [
+        f"{law} of {channel}"
+        for channel in fit.channels
+        for law, weight in fit.weights(channel).items()
+        if weight > 0 and "source_shares" in fit.by_channel[channel].members[law].law.needs
+    ]
