@@ -53,6 +53,7 @@ def prepare_study(
             max_tokens=channel.max_tokens,
             text_separator=channel.text_separator,
             chat_field=channel.chat_field,
+            side=channel.side,
         )
         for channel in study.channels
     ]

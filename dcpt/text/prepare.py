@@ -61,6 +61,7 @@ from dcpt.text.sources import (
     check_tokenizer_needs,
     describe_split,
     find_channels,
+    general_text,
     read_all,
     sample_texts,
 )
@@ -117,7 +118,7 @@ def prepare(
         sources: The channels.
         folder: Where to put the shards; made if need be.
         tokenizer: A tokenizer folder or hub id, or the size of a vocabulary to train on a sample of
-            all channels' training text.
+            the general channels' training text.
         workers: Processes that encode; with 1 it happens in this one. The shards do not depend on
             it. As with all spawned processes, a script that asks for more keeps its own work
             under ``if __name__ == "__main__"``.
@@ -148,11 +149,14 @@ def prepare(
     check_tokenizer_needs(channels, tokenizer)
     template = _find_template(tokenizer) if any(s.chat_field for s in sources) else None
     keys = channel_keys(channels, tokenizer_name, add_bos, template)
+    # Earlier versions trained a tokenizer on the text of all channels; what they made stays.
+    earlier = channel_keys(channels, tokenizer_name, add_bos, template, trained_on=channels)
     report = progress or _report_nothing
     work = _Work(
         folder,
         channels,
         keys,
+        earlier,
         tokenizer,
         tokenizer_name,
         add_bos,
@@ -182,6 +186,7 @@ class _Work:
     folder: Path
     channels: Sequence[Channel]
     keys: dict[str, str]
+    earlier_keys: dict[str, str]
     tokenizer: str | int
     tokenizer_name: str
     add_bos: bool | None
@@ -203,7 +208,7 @@ class _Work:
             return None
         if (
             known.channels.keys() != self.keys.keys()
-            or any(manifest.key != self.keys[name] for name, manifest in known.channels.items())
+            or not all(self.is_as_asked(name, m) for name, m in known.channels.items())
             or not self.keeps_tokenizer(known)
             or not self.is_screened(known)
             or not all(is_whole(self.folder / name, m) for name, m in known.channels.items())
@@ -218,6 +223,10 @@ class _Work:
                 "did_nothing": True,
             }
         )
+
+    def is_as_asked(self, name: str, manifest: Manifest) -> bool:
+        """Whether a channel was made of the text and settings that are asked for."""
+        return manifest.key in (self.keys.get(name), self.earlier_keys.get(name))
 
     def keep_settings(self, done: Prepared) -> Prepared:
         """Record the settings where they have changed and give the same text."""
@@ -242,7 +251,7 @@ class _Work:
             self.near_duplicates is None
             and known is not None
             and known.near_duplicates is None
-            and all(m.key == self.keys.get(name) for name, m in known.channels.items())
+            and all(self.is_as_asked(name, m) for name, m in known.channels.items())
         )
 
     @property
@@ -320,7 +329,7 @@ class _Work:
         known = read_record(self.folder)
         for name, manifest in known.channels.items() if known is not None else ():
             place = self.folder / name
-            if self.keys.get(name) == manifest.key and not (
+            if self.is_as_asked(name, manifest) and not (
                 read_manifest(place) == manifest and is_whole(place, manifest)
             ):
                 yield f"channel {name}: files in {place} were damaged, and are prepared again"
@@ -362,15 +371,17 @@ class _Work:
     def place_tokenizer(self) -> Path:
         """Train or copy the tokenizer, unless it is there; returns the folder that holds it now."""
         known = read_record(self.folder)
-        if (
-            known is not None
-            and not isinstance(self.tokenizer, int)
-            and self.keeps_tokenizer(known)
-        ):
-            return known.tokenizer_path
+        general = general_text(self.channels)
+        if known is not None and self.keeps_tokenizer(known):
+            before = [known.channels.get(channel.asked.name) for channel in general]
+            if not isinstance(self.tokenizer, int) or all(
+                manifest is not None and self.is_as_asked(manifest.channel, manifest)
+                for manifest in before
+            ):
+                return known.tokenizer_path
         folder = self._make_folder(TOKENIZER_FOLDER)
         if isinstance(self.tokenizer, int):
-            train_tokenizer(sample_texts(self.channels, self.progress), self.tokenizer, folder)
+            train_tokenizer(sample_texts(general, self.progress), self.tokenizer, folder)
         else:
             copy_tokenizer(self.tokenizer, folder)
         return folder
@@ -403,11 +414,9 @@ class _Work:
         """Whether a folder holds a channel as requested, undamaged."""
         manifest, known = read_manifest(place), read_record(self.folder)
         recorded = None if known is None else known.channels.get(name)
-        if manifest is None or (manifest.key, manifest.tokenizer_sha256, manifest.eos_id) != (
-            self.keys[name],
-            vocabulary.sha256,
-            vocabulary.eos_id,
-        ):
+        if manifest is None or not self.is_as_asked(name, manifest):
+            return False
+        if (manifest.tokenizer_sha256, manifest.eos_id) != (vocabulary.sha256, vocabulary.eos_id):
             return False
         if recorded is not None and recorded.key == manifest.key and recorded != manifest:
             return False  # one of the two was changed

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
@@ -45,6 +46,8 @@ class ChannelSource:
         text_separator: What parts the documents of a ``.txt`` file; None takes a file as one.
         chat_field: Field of chats, which the tokenizer's chat template writes as texts; None if
             ``text_field`` holds texts.
+        side: ``general``, ``domain`` or ``extra``. A tokenizer is trained on general text alone, so
+            that the bases of a ladder, which read no other, do not change with the domain.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ChannelSource:
     max_tokens: int | None = None
     text_separator: str | None = None
     chat_field: str | None = None
+    side: Literal["general", "domain", "extra"] = "general"
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,11 @@ def check_tokenizer_needs(channels: Sequence[Channel], tokenizer: str | int) -> 
     if not isinstance(tokenizer, int):
         return
     problems = []
+    if not general_text(channels):
+        problems.append(
+            "a tokenizer is trained on the general text, and no channel is of side general; add "
+            "one, or set tokenizer to a folder or a hub id"
+        )
     for channel in channels:
         if channel.asked.chat_field is not None:
             problems.append(
@@ -125,6 +134,11 @@ def check_tokenizer_needs(channels: Sequence[Channel], tokenizer: str | int) -> 
             ]
     if problems:
         raise InputError(problems)
+
+
+def general_text(channels: Sequence[Channel]) -> list[Channel]:
+    """The channels that a tokenizer is trained on."""
+    return [channel for channel in channels if channel.asked.side == "general"]
 
 
 def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
@@ -205,21 +219,30 @@ def channel_keys(
     tokenizer_name: str,
     add_bos: bool | None = None,
     chat_template: str | None = None,
+    trained_on: Sequence[Channel] | None = None,
 ) -> dict[str, str]:
     """Hash all that decides the shards of each channel: contents and settings, never paths.
 
-    A tokenizer that is trained on the text of all channels changes with any of them. Settings that
-    earlier versions did not have count only where they are set, so that old shards stay valid.
+    Settings that earlier versions did not have count only where they are set, so that old shards
+    stay valid.
+
+    Args:
+        channels: The channels.
+        tokenizer_name: The requested tokenizer, as :func:`name_tokenizer` describes it.
+        add_bos: Whether documents start with the beginning-of-sequence token.
+        chat_template: The template that writes chats.
+        trained_on: The text that a tokenizer is trained on; None takes the general channels.
     """
     extra = [] if add_bos is None else [{"add_bos": add_bos}]
     texts = {channel.asked.name: _describe_text(channel) for channel in channels}
-    trained = tokenizer_name.startswith("bpe ")
+    names = [c.asked.name for c in (general_text(channels) if trained_on is None else trained_on)]
+    is_trained = tokenizer_name.startswith("bpe ")
     return {
         name: _hash_json(
             [
                 FORMAT,
                 tokenizer_name,
-                texts if trained else None,
+                {name: texts[name] for name in names} if is_trained else None,
                 text,
                 *extra,
                 *([chat_template] if "chat_field" in text else []),
@@ -239,7 +262,7 @@ def describe_split(asked: ChannelSource) -> str:
 def sample_texts(
     channels: Sequence[Channel], progress: Callable[[str, int, int], None]
 ) -> Iterator[str]:
-    """Choose training text of every channel for a tokenizer to learn from.
+    """Choose training text of channels for a tokenizer to learn from.
 
     Of each channel the documents with the smallest hashes are kept, as many as ``SAMPLE_BYTES``
     hold: an even and repeatable sample of a text of any length, in one reading.

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -223,10 +222,6 @@ def test_hashes_refuse_what_json_cannot_hold() -> None:
 
 
 def test_decays_on_mixtures_of_their_own_leave_the_trunks_as_they_are(prepared: Path) -> None:
-    # A tokenizer that the study trains itself is trained on the extra channel as well.
-    shutil.copytree(prepared.parent / "prepared/tokenizer", prepared.parent / "tokenizer")
-    plan(prepared, "tokenizer: 300", "tokenizer: tokenizer")
-    prepare_study(Workspace(prepared), workers=1)
     before = Workspace(prepared).planned
     text = prepared.read_text(encoding="utf-8")
     extra = "  - {name: best, side: extra, train: domain.jsonl, valid_fraction: 10%}\n"

@@ -145,10 +145,18 @@ def test_prepare_counts_the_finished_runs_of_other_text(prepared: Path) -> None:
 
 
 def test_a_base_stays_that_of_the_text_where_the_domain_changes(prepared: Path) -> None:
-    shutil.copytree(prepared.parent / "prepared/tokenizer", prepared.parent / "tokenizer")
-    edit(prepared, "tokenizer: 300", "tokenizer: tokenizer")
-    prepare_study(Workspace(prepared), workers=1)
     finish(prepared)
+    bases = names(prepared, "pretrain")
     edit(prepared, "train: domain.jsonl,", "train: domain.jsonl, max_tokens: 9000,")
     stdout = CliRunner().invoke(app, ["prepare", str(prepared)]).stdout
     assert "6 finished runs are of other text" in stdout
+    assert names(prepared, "pretrain") == bases
+    # The general text makes another tokenizer, and with it other bases.
+    edit(prepared, "train: general.jsonl,", "train: general.jsonl, max_tokens: 9000,")
+    prepare_study(Workspace(prepared), workers=1)
+    assert not set(names(prepared, "pretrain")) & set(bases)
+
+
+def names(study: Path, kind: str) -> list[str]:
+    runs = (run.config for run in Workspace(study).planned)
+    return [run.name for run in runs if run.identity.kind == kind]

@@ -22,11 +22,11 @@ def write_json_lines(path: Path, texts: list[str]) -> Path:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Every file below a folder, with the SHA-256 of its content."""
+    """Every file below a folder but leases, with the SHA-256 of its content."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".lease")
     }
 
 

@@ -12,6 +12,8 @@ import torch
 from made_text import TEXTS, hashes, make_old
 from safetensors.torch import save_file
 
+import dcpt.text.prepare
+import dcpt.text.sources
 from dcpt.cli.console import open_console
 from dcpt.cli.demo import run_bundled, write_study
 from dcpt.errors import InputError
@@ -70,8 +72,7 @@ def test_text_prepared_by_an_older_version_is_used(tiny_study: Path) -> None:
     assert prepare(tiny_study).did_nothing
     assert planned(tiny_study) == [(name, "data") for name, _ in runs]
     after = hashes(folder / "data")
-    changed = {name for name in before if after.get(name) != before[name]}
-    assert {name for name in changed if "lease" not in name} == {"prepared.json"}
+    assert {name for name in before if after.get(name) != before[name]} == {"prepared.json"}
     # A change is prepared there as well.
     edit(tiny_study, "general.jsonl, valid_fraction: 10%", "general.jsonl, valid_fraction: 20%")
     assert not prepare(tiny_study).did_nothing
@@ -81,6 +82,24 @@ def test_text_prepared_by_an_older_version_is_used(tiny_study: Path) -> None:
     before = hashes(folder / "data")
     assert prepare(tiny_study).folder == folder / "prepared"
     assert hashes(folder / "data") == before
+
+
+def test_a_tokenizer_of_all_texts_is_kept_until_one_of_them_changes(
+    tiny_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions trained it on all texts; runs were trained with its ids."""
+    with monkeypatch.context() as earlier:
+        for module in (dcpt.text.prepare, dcpt.text.sources):
+            earlier.setattr(module, "general_text", list)
+        before = prepare(tiny_study).tokenizer_files
+    assert prepare(tiny_study).did_nothing
+    edit(tiny_study, "tokenizer: 300", "near_duplicates: false\ntokenizer: 300")
+    assert prepare(tiny_study).tokenizer_files == before
+    edit(tiny_study, "train: domain.jsonl,", "train: domain.jsonl, max_tokens: 9000,")
+    now = prepare(tiny_study).tokenizer_files
+    assert now != before
+    edit(tiny_study, "max_tokens: 9000", "max_tokens: 8000")
+    assert prepare(tiny_study).tokenizer_files == now
 
 
 def test_another_tool_s_record_in_data_is_not_ours(tiny_study: Path) -> None:
