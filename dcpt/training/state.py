@@ -15,7 +15,7 @@ from dcpt.atomic_files import DamagedFileError, make_room, replace_file
 from dcpt.runs.identity import Identity
 from dcpt.training.forward import Losses, Weights, forward_of, weights_of
 from dcpt.training.models import count_parameters, embedding_ids
-from dcpt.training.sharded.ranks import ALONE, Ranks, own_rows, whole
+from dcpt.training.sharded.ranks import ALONE, Ranks, by_layout, own_rows, whole
 from dcpt.training.state_file import REMEDY, check_content, open_state, write_state_file
 from dcpt.training.watchdog import WATCHDOG
 
@@ -103,15 +103,17 @@ def make_optimizer(model: nn.Module, identity: Identity) -> torch.optim.AdamW:
         (decayed if is_matrix else kept).append(parameter)
     counted = sum(p.numel() for p in decayed) + sum(p.numel() for p in kept)
     assert counted == count_parameters(model).n_params, "a parameter is in no group, or in two"
+    groups = [
+        {"params": part, "weight_decay": decay}
+        for parameters, decay in ((decayed, identity.optimizer.weight_decay), (kept, 0.0))
+        for part in by_layout(parameters)
+    ]
     how, first = identity.optimizer, next(model.parameters())
     # Steps of a sharded model are not recorded, so its rate can be a number.
     is_recorded = first.is_cuda and not isinstance(first, DTensor)
     rate = torch.tensor(identity.learning_rate, device=first.device) if is_recorded else 0.0
     return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": how.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ],
+        groups,
         lr=rate,
         betas=(how.beta1, how.beta2),
         eps=how.eps,

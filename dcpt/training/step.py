@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from dcpt.runs.course import learning_rate_at
 from dcpt.runs.identity import Identity
 from dcpt.text.mixture import Batch
 from dcpt.training.compiling import compiled_on_cuda
-from dcpt.training.sharded.ranks import whole
+from dcpt.training.sharded.ranks import by_layout, whole
 from dcpt.training.state import TrainingState, allocate_moments
 
 FIRST_STEPS = 2
@@ -121,8 +122,7 @@ class Step:
         state = self._state
         mean, losses_BT = self._add_gradients()
         state.forward.sum_gradients(state.model.parameters())
-        clip = self._identity.optimizer.clip_norm
-        norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), clip))
+        norm = clip_gradients(state.model.parameters(), self._identity.optimizer.clip_norm)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         self._loss_and_norm.copy_(torch.stack([mean, norm]))
@@ -167,6 +167,27 @@ class Step:
         finally:
             gc.enable()
         return graph
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+    """Scale gradients down to a norm, as ``clip_grad_norm_``; some of them may be sharded.
+
+    Args:
+        parameters: Parameters of a model.
+        most: The largest norm.
+
+    Returns:
+        The norm before, a scalar.
+    """
+    parts = by_layout(p for p in parameters if p.grad is not None)
+    norms = [
+        whole(nn.utils.get_total_norm([p.grad for p in part if p.grad is not None]))
+        for part in parts
+    ]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    for part in parts:
+        nn.utils.clip_grads_with_norm_(part, most, norm)
+    return norm
 
 
 def add_channel_losses(

@@ -300,12 +300,13 @@ def test_a_large_vocabulary_needs_no_room_for_its_logits() -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    hidden = torch.randn(16_384, 256, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    hidden = torch.randn(65_536, 256, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     head = torch.randn(152_000, 256, device="cuda", requires_grad=True)
-    targets = torch.randint(152_000, (16_384,), device="cuda")
+    targets = torch.randint(152_000, (65_536,), device="cuda")
     mean_loss(hidden, head, targets)[0].backward()
     used = torch.cuda.max_memory_allocated() - before
-    assert used < 2 * 2**30  # The logits alone take 4.6 GiB in bfloat16 and 9.3 GiB in float32.
+    # The logits alone take 18.6 GiB in bfloat16; a chunk of them takes 1.2 GiB, its gradient too.
+    assert used < 5 * 2**30
 
 
 def test_timing(made: Made) -> None:

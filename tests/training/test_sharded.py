@@ -23,6 +23,7 @@ from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training import loop
+from dcpt.training.forward import forward_of, weights_of
 from dcpt.training.loop import check_same_batches, open_data, train
 from dcpt.training.models import build_llama, build_shape, load_model, save_model
 from dcpt.training.sharded import launch
@@ -164,6 +165,25 @@ def test_an_evaluation_without_a_plain_head_stores_the_logits_of_a_part(
     assert shapes == [2, 2, 1]
     assert torch.allclose(losses, expected, atol=1e-5)
     assert mean.item() == pytest.approx(expected.mean().item())
+
+
+def test_the_vectors_of_a_sharded_model_are_not_rounded_to_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 a norm's weight of 1.003 is 1."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", launch._LOOPBACK)
+    tokens = torch.arange(5 * 9).view(5, 9)
+    alone, shared = build_llama(ARCHITECTURE), build_llama(ARCHITECTURE)
+    with torch.no_grad(), join_ranks(ALONE, "cpu", f"file://{tmp_path}/meeting"):
+        for model in (alone, shared):
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.fill_(1.003)
+        _, expected = forward_of(alone, "bfloat16").losses(weights_of(alone), tokens)
+        forward = ShardedForward(shared, "bfloat16", ALONE, "cpu", keep_gathered=False)
+        forward.examine(None)
+        _, losses = forward.losses({}, tokens)
+    assert torch.equal(losses, expected)
 
 
 @long

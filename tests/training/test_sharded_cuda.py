@@ -54,6 +54,7 @@ def test_layouts_agree(medium: Made, tmp_path: Path, dtype: str, within: float) 
     train(at(), medium.study, device="cuda:0")
     expected, found = points(medium, config), {}
     for label, steps in {
+        "one GPU, micro-batches of 2": [(BOTH[:1], at(micro_batch_sequences=2), None)],
         "two GPUs, sharded": [(BOTH, at(), None)],
         "two GPUs, whole on each": [(BOTH, at(), None)],
         "two GPUs, sharded, micro-batches of 1, layers computed again": [

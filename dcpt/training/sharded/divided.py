@@ -53,9 +53,14 @@ class ReplicatedForward:
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum the gradients of all processes."""
-        for parameter in parameters:
-            if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
+        sum_over_ranks(parameters)
+
+
+def sum_over_ranks(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum the gradients of parameters that each process holds whole."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
 
 
 def divided_losses(

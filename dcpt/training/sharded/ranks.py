@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
@@ -93,6 +93,15 @@ def join_ranks(ranks: Ranks, device: str, meeting_place: str) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def by_layout(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Separate sharded from whole parameters: torch's functions of many tensors take no mixture."""
+    sharded: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in parameters:
+        (sharded if isinstance(parameter, DTensor) else others).append(parameter)
+    return [part for part in (sharded, others) if part]
 
 
 def whole(tensor: Tensor) -> Tensor:
