@@ -186,6 +186,9 @@ def report(
             "seconds to compute."
         ),
     ] = True,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write the figures to this folder, as SVG and PNG.")
+    ] = None,
     law: OwnLaws = None,
     json: Json = False,
 ) -> None:
@@ -201,5 +204,7 @@ def report(
     opened = open_place(place)
     note_changed_text(opened)
     note_damaged(damaged_files(opened))
-    pages = report_on(opened, out=out, title=title, laws=law or (), sliders=sliders)
+    pages = report_on(
+        opened, out=out, title=title, laws=law or (), sliders=sliders, figures=figures
+    )
     typer.echo(as_json({"files": pages}) if json else "\n".join(map(str, pages)))

@@ -17,7 +17,7 @@ from dcpt.quantities import format_count
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dcpt.decide.records import Recommendation, Target
+    from dcpt.decide.records import Recommendation, Target, Verification
     from dcpt.diagnosis import Diagnosis
     from dcpt.laws import Fit, Law
     from dcpt.table.schedules import Schedule
@@ -242,40 +242,34 @@ def report_on(
     title: str | None = None,
     laws: Sequence[str] = (),
     sliders: bool = True,
+    figures: Path | None = None,
 ) -> list[Path]:
     """Write the page (HTML, Markdown, JSON) of a study or of a fit folder.
 
     A person's own laws in the fit are named in ``laws``. With ``sliders`` the page has the answers
-    at other settings too, which take some seconds to compute.
+    at other settings too, which take some seconds to compute. ``figures`` is a folder for the
+    figures as SVG and PNG.
 
     Raises:
         InputError: If the recommendation was made from another fit, or for another target than the
             study names.
     """
-    from dcpt.decide import plan_verification, read_verification
     from dcpt.decide.settings import answer_settings
+    from dcpt.report.figure_files import write_figures
     from dcpt.report.page import write_report
     from dcpt.table import load_runs
 
-    folder, notes = fit_folder(place), []
+    folder = fit_folder(place)
     answer, fitted = read_current_answer(place, laws)
-    checked = read_verification(folder)
-    if checked is not None:
-        planned = [] if answer.best is None else plan_verification(answer)
-        asked = {(pair.ratio, pair.learning_rate) for pair in planned}
-        if {(run.ratio, run.learning_rate) for run in checked.runs} != asked:
-            checked = None
-            notes.append(
-                "verification.json checks another recommendation and is left out of this page; "
-                "`dcpt verify` checks this one"
-            )
+    checked, notes = _read_own_verification(folder, answer)
     study = place if isinstance(place, Workspace) else None
     if study is not None:
         notes += [f"Near-duplicates: {flag.sentence}" for flag in study.near_copies]
-    return write_report(
+    # Not the runs of today: rows of the fit are numbered in its own table.
+    runs = load_runs(folder / "runs.csv")
+    pages = write_report(
         out or folder / "report",
-        # Not the runs of today: rows of the fit are numbered in its own table.
-        runs=load_runs(folder / "runs.csv"),
+        runs=runs,
         fit=fitted,
         recommendation=answer,
         verification=checked,
@@ -284,3 +278,26 @@ def report_on(
         title=title or (folder.name if study is None else study.study.name),
         notes=notes,
     )
+    if figures is not None:
+        pages += write_figures(
+            figures, runs=runs, fit=fitted, recommendation=answer, verification=checked
+        )
+    return pages
+
+
+def _read_own_verification(
+    folder: Path, answer: Recommendation
+) -> tuple[Verification | None, list[str]]:
+    """The verification of a recommendation, and a note if the one there is of another."""
+    from dcpt.decide import plan_verification, read_verification
+
+    checked = read_verification(folder)
+    planned = [] if answer.best is None else plan_verification(answer)
+    asked = {(pair.ratio, pair.learning_rate) for pair in planned}
+    if checked is None or {(run.ratio, run.learning_rate) for run in checked.runs} == asked:
+        return checked, []
+    note = (
+        "verification.json checks another recommendation and is left out of this page; `dcpt "
+        "verify` checks this one"
+    )
+    return None, [note]

@@ -71,11 +71,7 @@ def lead_sentences(recommendation: Recommendation, verification: Verification | 
         recommendation: The answer.
         verification: Results of the verification runs, if any.
     """
-    predicted = [
-        *expectation(recommendation),
-        *reasons(recommendation),
-        *recommendation.horizon,
-    ]
+    predicted = [*expectation(recommendation), *reasons(recommendation)]
     if verification is not None:
         predicted.insert(0, f"The prediction was: {headline(recommendation)}")
         predicted.insert(0, verification_sentence(recommendation, verification))
@@ -147,14 +143,12 @@ def _odds_tile(recommendation: Recommendation, best: Choice) -> list[Tile]:
 
 
 def _about_the_odds(recommendation: Recommendation) -> str:
-    """The odds that were asked for, and the central pair where it is another one."""
-    best, central = recommendation.best, recommendation.central
+    """The odds that were asked for, and their price in domain loss."""
+    central = recommendation.central
     asked = f"{format_percent(recommendation.target.confidence)} asked"
-    if best is None or central is None or best.pair == central.pair:
+    if central is None or central.regret.value is None or central.regret.value >= 0:
         return asked
-    assert central.probability is not None  # there are odds where there is a limit
-    at = "" if central.learning_rate is None else f" at {rate(central.learning_rate)}"
-    return f"{asked}; {probability(central.probability)} at {percent(central.ratio)}{at}"
+    return f"{asked}, at a price of {nats(-central.regret.value)} nats of domain loss"
 
 
 def _general_tile(recommendation: Recommendation, best: Choice) -> list[Tile]:
@@ -368,16 +362,18 @@ def warnings_section(recommendation: Recommendation) -> Section:
     Args:
         recommendation: The recommendation, with its flags filled in.
     """
-    parts: list[Part] = [
-        Warned(reason.label, f"{reason.sentence} What to do: {reason.needed}.")
-        for reason in recommendation.evidence.reasons
+    warnings = [
+        *(
+            Warned(reason.label, f"{reason.sentence} What to do: {reason.needed}.")
+            for reason in recommendation.evidence.reasons
+        ),
+        *(Warned(flag.label, flag.sentence) for flag in unexplained_flags(recommendation)),
     ]
-    flags = unexplained_flags(recommendation)
-    folded = flags[SHOWN_IN_FULL:]
-    parts += [Warned(flag.label, flag.sentence) for flag in flags[:SHOWN_IN_FULL]]
+    folded = warnings[SHOWN_IN_FULL:]
+    parts: list[Part] = [*warnings[:SHOWN_IN_FULL]]
     if folded:
-        more = [f"{flag.sentence} ({flag.label})" for flag in folded]
         noun = "warning" if len(folded) == 1 else "warnings"
+        more = [f"{warned.text} ({warned.name})" for warned in folded]
         parts.append(Bullets(more, f"{len(folded)} more {noun}"))
     if not parts:
         parts.append(Text("None."))
@@ -391,4 +387,6 @@ def warnings_section(recommendation: Recommendation) -> Section:
         parts.append(
             Text(f"How far the target lies outside the runs (1x: inside): {', '.join(factors)}.")
         )
+    if recommendation.horizon:
+        parts.append(Text(" ".join(recommendation.horizon)))
     return Section("warnings", "Warnings", parts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -52,12 +53,20 @@ def laws_table(records: Sequence[Mapping[str, Any]]) -> Table:
                 f"{weight:.2f}",
                 str(record["n_points"]),
                 *(nats(record["held_out"][s]) if s in record["held_out"] else "" for s in splits),
-                ", ".join(flag["kind"] for flag in record["flags"]),
+                _counted(flag["kind"] for flag in record["flags"]),
             ]
         )
     head = ["channel", "phase", "law", "weight", "points"]
     head += [_SPLIT_WORDS.get(split, split) for split in splits]
     return Table([*head, "flags"], rows, words=3, strong=frozenset(strong))
+
+
+def _counted(kinds: Iterable[str]) -> str:
+    """Kinds of flags, each with its count: ``at bound (3), ill conditioned``."""
+    return ", ".join(
+        kind.replace("_", " ") + (f" ({count})" if count > 1 else "")
+        for kind, count in Counter(kinds).items()
+    )
 
 
 def parameters_table(record: Mapping[str, Any]) -> Table:

@@ -82,7 +82,7 @@ def test_every_trunk_s_decays_stand_beside_the_ordinary_one(written, ends) -> No
             for by in moved:
                 cells += [nats(loss + by), nats(by, "+")]
             assert mine[{"en": "general", "law": "domain"}[name]] == cells
-            assert all(f"<td>{cell}</td>" in page for cell in cells)
+            assert all(f">{cell}</td>" in page for cell in cells)
         assert mine["code"] == ["not measured", nats(CODE), "", "not measured", ""]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +23,6 @@ SHARE, LOSS = 0.005, 0.001
 """How far the page may be from Python: share, and nats per token."""
 
 LARGEST_PAGE = 5_000_000
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 ASK = """
 <script>
@@ -72,27 +68,6 @@ def page(
     folder = tmp_path_factory.mktemp("sliders")
     known = {"runs": runs, "fit": fit, "recommendation": asked, "settings": settings}
     return write_report(folder, title="Verse", **known)[0]
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
-    """Open a page in a browser without a window, and give its content after its scripts ran."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    profile = tmp_path_factory.mktemp("profile")
-
-    def dump(file: Path) -> str:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-        return subprocess.run(
-            [browser, *flags, "--dump-dom", file.as_uri()],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout
-
-    return dump
 
 
 def positions(settings: Settings, count: int) -> Iterator[tuple[dict[str, int], Target, Answer]]:
