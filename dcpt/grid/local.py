@@ -35,7 +35,7 @@ _PAUSE_S = 30.0
 a scheduler. Its workers were paused too, and their watchdogs fire when they go on."""
 
 _LEAVE_S = 5.0
-_SAVE_S = 10.0
+_SAVE_S = 25.0
 """Seconds that workers have to save their runs; Slurm kills 30 s after its SIGTERM."""
 
 
@@ -270,7 +270,7 @@ class LocalEngine:
                 queue.end(run, "failed", write_error(queue.folders[name], words, stacks, kind))
 
     def _save(self, queue: RunQueue, workers: list[_Worker], signals: list[int]) -> list[str]:
-        """Let workers save the runs in training, within 10 s and unless a second SIGINT arrives.
+        """Let workers save the runs in training, within 25 s and unless a second SIGINT arrives.
 
         Returns:
             The names of the runs that were not saved.

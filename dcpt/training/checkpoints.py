@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from dcpt.errors import InputError
@@ -156,13 +158,34 @@ def check_ids(largest: int, known: int, place: str) -> None:
 
 
 def _download(name: str) -> Path:
-    """Download a checkpoint from the hub; without a connection only the cache is searched."""
-    from huggingface_hub import snapshot_download
+    """The folder of a checkpoint in the hub's cache; what is not there whole is downloaded.
 
+    The hub is not asked about a checkpoint that is there: a node behind a firewall waits for more
+    than 200 s for an answer, and a grid must not change its base when the hub does.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    fetch = partial(snapshot_download, name, allow_patterns=["*.safetensors", "*.json"])
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json"]))
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(fetch(local_files_only=True))
+            if _is_whole(folder):
+                return folder
+        return Path(fetch())
     except Exception as error:  # errors of the hub, of the connection or of the cache
         raise InputError(
             f"checkpoint {name}: no such folder, and the hub cannot provide it "
-            f"({' '.join(str(error).split())[:200]}); check the name, or download it beforehand"
+            f"({' '.join(str(error).split())[:200]}); check the name, or call `hf download {name}` "
+            "where there is a network, with HF_HOME in a folder that this machine sees"
         ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a snapshot has its configuration and all of its weights."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        names = set(index["weight_map"].values())
+    except FileNotFoundError:
+        names = {"model.safetensors"}
+    return all((folder / name).exists() for name in ("config.json", *names))

@@ -11,7 +11,7 @@ import pytest
 from engines import Remembering, folders, kill_worker, run_grid, wait_until
 
 from dcpt.errors import InputError
-from dcpt.grid import local
+from dcpt.grid import local, worker
 from dcpt.grid.assign import Place, has_room_for
 from dcpt.grid.local import LocalEngine, _Worker
 from dcpt.grid.planned import PlannedRun
@@ -101,6 +101,15 @@ def test_the_time_left_needs_a_speed(study: Path) -> None:
     statuses = read_status(Workspace(study).planned, StudyFolder(study))
     assert seconds_left(statuses, [Slot(), Slot()]) is None
     assert {status.state for status in statuses} == {"waiting"}
+
+
+def test_a_shared_folder_for_compiled_code_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/shared/inductor")
+    worker._share_compiled_code()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/shared/inductor"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    worker._share_compiled_code()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"].endswith("inductor")
 
 
 def test_runs_side_by_side_in_one_worker(longer: Path) -> None:

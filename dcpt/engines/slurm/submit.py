@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SIGNAL_S = 90
 """Seconds before its time limit at which a job is told to save its runs. Slurm is up to a minute
-late; the workers have 10 s to save."""
+late; the workers have 25 s to save."""
 
 Train = Callable[[dict[str, Any]], JobEnd]
 
