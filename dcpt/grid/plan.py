@@ -176,7 +176,7 @@ class Planner:
         wanted = self.study.evaluation.tokens
         for channel in [*self.channels, *self.extra.values()]:
             there = self._evaluated(channel.name).tokens
-            if there <= wanted:
+            if there <= wanted and channel.side != "validation":
                 problems.append(
                     f"evaluation.tokens: {wanted} are asked of channel {channel.name}, whose "
                     f"validation text holds {there}{self._without_near_copies(channel.name)}; "

@@ -42,7 +42,7 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
         "unique_tokens": {
             names[channel.name]: float(workspace.planner.prepared.unique_tokens(channel.name))
             for channel in study.channels
-            if channel.name in names and channel.side != "extra"
+            if channel.name in names and channel.side in ("general", "domain")
         },
         "base": section.base,
         "section_sha256": hash_section(workspace),

@@ -27,6 +27,7 @@ def find_sources(
         sources = {
             channel.name: Source(channel.name, channel.side, channel.weight)
             for channel in place.study.channels
+            if channel.side != "validation"
         }
         sources = _with_prepared(place, sources)
     else:

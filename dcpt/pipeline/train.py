@@ -46,7 +46,7 @@ def prepare_study(
     sources = [
         ChannelSource(
             name=channel.name,
-            train=_resolve(channel.train, folder),
+            train=None if channel.train is None else _resolve(channel.train, folder),
             valid=None if channel.valid is None else _resolve(channel.valid, folder),
             text_field=channel.text_field,
             valid_fraction=channel.valid_fraction,

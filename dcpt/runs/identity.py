@@ -14,7 +14,7 @@ NUMERICS = 2
 Packing = Literal["concatenated", "documents"]
 """Whether tokens attend to all tokens before them in the sequence, or only in their document."""
 
-Side = Literal["general", "domain", "extra"]
+Side = Literal["general", "domain", "extra", "validation"]
 
 Purpose = Literal["base", "grid", "next", "verify"]
 """Why a run was trained: as a base, for the study's grid, chosen by ``dcpt refine`` to narrow the

@@ -74,12 +74,12 @@ class Channel(Section):
     """A channel of text. Weights are relative to the other general channels.
 
     Only decays whose mixture names it read an ``extra`` channel (such as the best domain text, or
-    instructions).
+    instructions). No run reads a ``validation`` channel: its text is measured only.
     """
 
     name: ChannelName
-    side: Literal["general", "domain", "extra"]
-    train: str
+    side: Literal["general", "domain", "extra", "validation"]
+    train: str | None = None
     valid: str | None = None
     text_field: str = "text"
     weight: float = Field(default=1.0, gt=0)
@@ -92,6 +92,22 @@ class Channel(Section):
     def _check_fields(self) -> Self:
         if self.chat_field is not None and "text_field" in self.model_fields_set:
             raise ValueError("give either text_field (texts) or chat_field (chats)")
+        return self
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Self:
+        if self.side != "validation":
+            if self.train is None:
+                raise ValueError("train is missing; name the text that runs are trained on")
+            return self
+        if self.valid is None:
+            raise ValueError("valid is missing; name the text that is measured")
+        unused = self.model_fields_set & {"train", "weight", "valid_fraction", "max_tokens"}
+        if unused:
+            raise ValueError(
+                f"{', '.join(sorted(unused))}: no run is trained on a channel of side validation; "
+                "leave it out"
+            )
         return self
 
 
@@ -324,6 +340,16 @@ class Study(Section):
     target: TargetSection | None = None
 
     @model_validator(mode="after")
+    def _check_sides(self) -> Self:
+        domains = [channel.name for channel in self.channels if channel.side == "domain"]
+        if len(domains) != 1 or not self.general:
+            raise ValueError(
+                "a study needs one channel of side domain and at least one of side general; this "
+                f"one has {len(domains)} and {len(self.general)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_names(self) -> Self:
         names = [channel.name for channel in self.channels]
         for name in names:
@@ -346,12 +372,6 @@ class Study(Section):
                     f"a channel of side {channel.side} may not be called {channel.name!r}: the "
                     "runs table uses this name for something else; rename it"
                 )
-        domains = [channel.name for channel in self.channels if channel.side == "domain"]
-        if len(domains) != 1 or not self.general:
-            raise ValueError(
-                "a study needs one channel of side domain and at least one of side general; this "
-                f"one has {len(domains)} and {len(self.general)}"
-            )
         read = {name for shares in self.branches.mixtures.values() for name in shares}
         for name in sorted(read - set(names)):
             raise ValueError(

@@ -36,8 +36,19 @@ def channels(frame: pd.DataFrame) -> list[str]:
 
 
 def general_channels(frame: pd.DataFrame) -> list[str]:
-    """The single channels of the general side, without their weighted total."""
-    return [name for name in channels(frame) if name not in (DOMAIN, GENERAL_TOTAL)]
+    """The single channels of the general side, without total and validation channels."""
+    apart = {DOMAIN, GENERAL_TOTAL, *validation_channels(frame)}
+    return [name for name in channels(frame) if name not in apart]
+
+
+def validation_channels(frame: pd.DataFrame) -> list[str]:
+    """Channels that were measured and never trained on: all their weights are 0."""
+    names = [name for name in channels(frame) if name not in (DOMAIN, GENERAL_TOTAL)]
+    weights = {
+        name: frame[f"weight_{name}"].dropna() for name in names if f"weight_{name}" in frame
+    }
+    found = [name for name, cells in weights.items() if len(cells) and (cells == 0).all()]
+    return found if len(found) < len(names) else []  # weights that are all 0 are an error
 
 
 def general_weights(frame: pd.DataFrame, place: str = "runs") -> dict[str, float]:

@@ -261,6 +261,7 @@ def _row(trunk: str, config: RunConfig, point: Mapping[str, Any]) -> dict[str, A
     general = [c for c in identity.channels if c.side == "general"]
     if len(general) > 1:
         row |= {f"weight_{c.name}": c.weight for c in general}
+    row |= {f"weight_{c.name}": 0.0 for c in identity.channels if c.side == "validation"}
     return {name: value for name, value in row.items() if _is_known(value)}
 
 

@@ -62,8 +62,7 @@ def sample_documents(channels: Sequence[Channel]) -> list[str]:
     return [
         document.text[:SAMPLE_CHARACTERS]
         for channel in channels
-        if channel.train.kind != "hub"
-        and channel.asked.chat_field is None
-        and not channel.train.token_files
-        for document in islice(read_all(channel.asked, channel.train), SAMPLE_DOCUMENTS)
+        for source, _ in channel.parts[:1]
+        if source.kind != "hub" and channel.asked.chat_field is None and not source.token_files
+        for document in islice(read_all(channel.asked, source), SAMPLE_DOCUMENTS)
     ]

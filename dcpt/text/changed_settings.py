@@ -74,7 +74,7 @@ def _compare_manifest(manifest: Manifest, asked: ChannelSettings) -> Iterator[st
     """Compare what the manifest of an earlier version tells of a channel's settings."""
     place = f"channel {manifest.channel}: "
     for key, source, written in (
-        ("train", manifest.source, asked.train),
+        ("train", manifest.source if manifest.is_trained else None, asked.train),
         ("valid", manifest.valid_source, asked.valid),
     ):
         if not _is_same_source(source, written):

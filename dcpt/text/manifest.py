@@ -65,6 +65,7 @@ class Manifest(_Record):
         channel: Its name.
         key: Hash of all that decides the shards; the same key is never prepared again.
         source: Where the text came from, as written.
+        is_trained: Whether runs can be trained on it; without, it has validation text alone.
         valid_source: Where the validation text came from, None where it was held out by hash.
         text_field: The field that held the text.
         split_rule: A description of the split.
@@ -100,6 +101,7 @@ class Manifest(_Record):
     inputs: tuple[InputFile, ...]
     bos_id: int | None = None
     spelled_out: dict[str, int] = {}
+    is_trained: bool = True
 
 
 class Overlap(_Record):
@@ -245,9 +247,7 @@ def _load_manifest(channel_folder: Path) -> Manifest | None:
         raise DamagedFileError(path, "it is no manifest of a channel", REMEDY) from error
 
 
-def open_shard(
-    folder: Path, channel: str, split: Split
-) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger]]:
+def open_shard(folder: Path, channel: str, split: Split) -> NDArray[np.unsignedinteger]:
     """Map the token ids of one split of one channel, shape (tokens,), read only.
 
     The file's hash is checked; it is computed once for every state of the file on a machine.
@@ -260,12 +260,12 @@ def open_shard(
     if manifest is None:
         raise InputError(f"{folder}: channel {channel} is not prepared here; run `dcpt prepare`")
     path = _check_shard(folder / channel, manifest, split)
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return np.empty(0, dtype=np.dtype(manifest.dtype))
     return np.memmap(path, dtype=np.dtype(manifest.dtype), mode="r")
 
 
-def open_evaluated(
-    prepared: Prepared, channel: str
-) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger]]:
+def open_evaluated(prepared: Prepared, channel: str) -> NDArray[np.unsignedinteger]:
     """Map the ids of the validation text that losses are measured on, as :func:`open_shard`."""
     counts, manifest = prepared.evaluated(channel), prepared.channels[channel]
     if counts is manifest.valid:

@@ -443,7 +443,7 @@ class _Work:
         manifest = Manifest(
             channel=asked.name,
             key=self.keys[asked.name],
-            source=asked.train,
+            source=asked.train or asked.valid or "",
             valid_source=asked.valid,
             text_field=asked.chat_field or asked.text_field,
             split_rule=describe_split(asked),
@@ -459,6 +459,7 @@ class _Work:
             inputs=channel.inputs,
             bos_id=vocabulary.bos_id,
             spelled_out=dict(writer.spelled_out),
+            is_trained=asked.train is not None,
         )
         write_text(place / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
 

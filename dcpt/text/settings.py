@@ -15,7 +15,7 @@ class ChannelSettings(_Settings):
     """What decides the text of one channel, with paths as they are written.
 
     Attributes:
-        train: Training text, or all of it.
+        train: Training text, or all of it; None where the channel is measured only.
         valid: Validation text; None holds it out of ``train``.
         valid_fraction: Share of documents held out; None where ``valid`` is given.
         text_field: Field of the text; None where ``chat_field`` is given.
@@ -24,7 +24,7 @@ class ChannelSettings(_Settings):
         text_separator: What parts the documents of a ``.txt`` file; None takes a file as one.
     """
 
-    train: str
+    train: str | None
     valid: str | None
     valid_fraction: float | None
     text_field: str | None

@@ -26,6 +26,8 @@ def check_sizes(channels: Mapping[str, Manifest], sequence_tokens: int) -> None:
             problems.append(f"channel {name}: {manifest.source} holds no text; name another source")
             continue
         for split, counts in (("training", manifest.train), ("validation", manifest.valid)):
+            if split == "training" and not manifest.is_trained:
+                continue
             if counts.tokens <= sequence_tokens:
                 remedy = "give it more text or shorten sequences"
                 names = [file.path for file in manifest.inputs]

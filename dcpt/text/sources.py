@@ -38,7 +38,8 @@ class ChannelSource:
 
     Attributes:
         name: The channel.
-        train: A file, folder, pattern, dataset folder or ``hf:owner/name``.
+        train: A file, folder, pattern, dataset folder or ``hf:owner/name``; None where no run is
+            trained on the channel, which has validation text alone.
         valid: The same for validation; None holds out part of the training text.
         text_field: Field of the text in JSON Lines, parquet and datasets.
         valid_fraction: Share of documents held out by their hash where ``valid`` is None.
@@ -46,19 +47,19 @@ class ChannelSource:
         text_separator: What parts the documents of a ``.txt`` file; None takes a file as one.
         chat_field: Field of chats, which the tokenizer's chat template writes as texts; None if
             ``text_field`` holds texts.
-        side: ``general``, ``domain`` or ``extra``. A tokenizer is trained on general text alone, so
+        side: That of the study's channel. A tokenizer is trained on general text alone, so
             that the bases of a ladder, which read no other, do not change with the domain.
     """
 
     name: str
-    train: str
+    train: str | None
     valid: str | None = None
     text_field: str = "text"
     valid_fraction: float = 0.02
     max_tokens: int | None = None
     text_separator: str | None = None
     chat_field: str | None = None
-    side: Literal["general", "domain", "extra"] = "general"
+    side: Literal["general", "domain", "extra", "validation"] = "general"
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,25 @@ class Channel:
 
     Attributes:
         asked: What was asked for.
-        train: Training text, or all of it.
+        train: Training text, or all of it; None if there is validation text alone.
         valid: Validation text, None if it is held out of ``train``.
         inputs: Files of both.
     """
 
     asked: ChannelSource
-    train: Source
+    train: Source | None
     valid: Source | None
     inputs: tuple[InputFile, ...]
 
     @property
     def parts(self) -> list[tuple[Source, SplitRule]]:
         """What to read, in order, and on which side its documents go."""
-        if self.valid is None:
-            return [(self.train, SplitRule(self.asked.valid_fraction))]
-        return [(self.train, SplitRule(0.0)), (self.valid, SplitRule(1.0))]
+        train, valid = self.train, self.valid
+        if train is None:
+            return [] if valid is None else [(valid, SplitRule(1.0))]
+        if valid is None:
+            return [(train, SplitRule(self.asked.valid_fraction))]
+        return [(train, SplitRule(0.0)), (valid, SplitRule(1.0))]
 
 
 def read_all(
@@ -163,7 +167,9 @@ def check_sources(sources: Sequence[ChannelSource], workers: int) -> None:
                 f"channel {source.name!r}: this name cannot be used; take letters, digits, _, . "
                 f"and - (and not {' or '.join(RESERVED)})"
             )
-        if source.valid is None and not 0 < source.valid_fraction < 1:
+        if source.train is None and source.valid is None:
+            problems.append(f"channel {source.name}: no text; name training or validation text")
+        elif source.valid is None and not 0 < source.valid_fraction < 1:
             problems.append(
                 f"channel {source.name}: valid_fraction is {source.valid_fraction}; it must lie "
                 "between 0 and 1, such as 0.02"
@@ -193,13 +199,14 @@ def find_channels(sources: Sequence[ChannelSource], ours: Sequence[Path] = ()) -
     for asked in sources:
         try:
             place = f"channel {asked.name}"
-            train = find_source(asked.train, place)
-            check_is_text(train, ours, place)
-            valid = None
+            train = valid = None
+            if asked.train is not None:
+                train = find_source(asked.train, place)
+                check_is_text(train, ours, place)
             if asked.valid is not None:
                 valid = find_source(asked.valid, f"{place}, validation")
                 check_is_text(valid, ours, f"{place}, validation")
-            files = train.files + (valid.files if valid else ())
+            files = (train.files if train else ()) + (valid.files if valid else ())
             inputs = tuple(identify(path) for path in files)
             channels.append(Channel(asked, train, valid, inputs))
         except InputError as error:
@@ -254,6 +261,8 @@ def channel_keys(
 
 def describe_split(asked: ChannelSource) -> str:
     """Describe how the documents of a channel are split."""
+    if asked.train is None:
+        return "validation text alone"
     if asked.valid is not None:
         return "validation text from a source of its own"
     return f"{asked.valid_fraction:.2%} of the documents held out by a hash of their words"
@@ -267,14 +276,15 @@ def sample_texts(
     Of each channel the documents with the smallest hashes are kept, as many as ``SAMPLE_BYTES``
     hold: an even and repeatable sample of a text of any length, in one reading.
     """
-    total = sum(channel.train.size for channel in channels)
+    trained = [(channel, channel.train) for channel in channels if channel.train is not None]
+    total = sum(source.size for _, source in trained)
     start = 0
-    for channel in channels:
+    for channel, source in trained:
         rule = channel.parts[0][1]
         sample, kept_bytes, read_bytes, limit = {}, 0, 0, 2**64
         # A capped channel must not be read to its end for this: a token is about four bytes.
         enough = 4 * channel.asked.max_tokens if channel.asked.max_tokens else None
-        documents = beginnings(read_all(channel.asked, channel.train), SAMPLE_BYTES)
+        documents = beginnings(read_all(channel.asked, source), SAMPLE_BYTES)
         for document, document_hash in documents:
             text, position = document.text, document.position
             size = len(text.encode())
@@ -292,14 +302,14 @@ def sample_texts(
         for text in (sample[h] for h in sorted(sample)):
             for at in range(0, len(text), LONG_CHARACTERS):  # what is learnt from takes memory, too
                 yield text[at : at + LONG_CHARACTERS]
-        start += channel.train.size
+        start += source.size
 
 
 def _describe_text(channel: Channel) -> dict[str, object]:
-    asked, n_train = channel.asked, len(channel.train.files)
+    asked, n_train = channel.asked, 0 if channel.train is None else len(channel.train.files)
     hub = [s.written for s in (channel.train, channel.valid) if s and s.kind == "hub"]
     return {
-        "train": [file.sha256 for file in channel.inputs[:n_train]],
+        "train": None if channel.train is None else [f.sha256 for f in channel.inputs[:n_train]],
         "valid": None if channel.valid is None else [f.sha256 for f in channel.inputs[n_train:]],
         "hub": hub,
         "text_field": asked.text_field,

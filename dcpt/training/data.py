@@ -21,7 +21,7 @@ class RunData:
     Attributes:
         mixture: Training batches of all channels, in the identity's order.
         validation: The text that every point evaluates.
-        unique_tokens: Unique tokens of training text of each channel.
+        unique_tokens: Unique tokens of training text of each channel that has any.
         repetition: Tokens of each channel's training text over its unique tokens.
         vocab_size: The largest id of the text + 1.
         tokenizer: Folder of the tokenizer.
@@ -41,7 +41,7 @@ class RunData:
             By channel ``share`` of the tokens read (empty at step 0), ``tokens``, ``epochs`` and
             ``unique_tokens``.
         """
-        tokens = self.mixture.tokens(step)
+        tokens = {n: k for n, k in self.mixture.tokens(step).items() if n in self.unique_tokens}
         total = sum(tokens.values())
         return {
             "share": {name: n / total for name, n in tokens.items()} if total else {},
@@ -49,6 +49,7 @@ class RunData:
             "epochs": {
                 name: passes * self.repetition[name]
                 for name, passes in self.mixture.epochs(step).items()
+                if name in self.repetition
             },
             "unique_tokens": self.unique_tokens,
         }
@@ -64,8 +65,9 @@ def open_data(config: RunConfig, study: Path) -> RunData:
     prepared = load_prepared(study / config.recorded.data_path)
     check_text(config, prepared)
     names = [channel.name for channel in identity.channels]
-    shards = {name: open_shard(prepared.folder, name, "train") for name in names}
-    unique = {name: prepared.unique_tokens(name) for name in names}
+    trained = [channel.name for channel in identity.channels if channel.side != "validation"]
+    shards = {name: open_shard(prepared.folder, name, "train") for name in trained}
+    unique = {name: prepared.unique_tokens(name) for name in trained}
     return RunData(
         mixture=Mixture(
             [Phase(step, shares) for step, shares in mixture_phases(identity)],

@@ -86,7 +86,8 @@ def open_validation(
         prepared: The prepared text.
         channels: Names of the channels.
         sequence_tokens: T, targets in a sequence.
-        validation_tokens: Tokens of each channel's shard to evaluate.
+        validation_tokens: Tokens of each channel's shard to evaluate. Of a channel that is measured
+            only and has fewer, all are evaluated.
         packing: Whether documents attend to the text before them in their sequence.
 
     Raises:
@@ -98,7 +99,7 @@ def open_validation(
         f"{validation_tokens + 1} to be evaluated; lower evaluation.tokens, "
         "or hold out more text (valid_fraction)"
         for name, shard in shards.items()
-        if len(shard) <= validation_tokens
+        if len(shard) <= validation_tokens and prepared.channels[name].is_trained
     ]
     if validation_tokens < sequence_tokens:
         problems.append(
@@ -112,7 +113,7 @@ def open_validation(
     complete = {name: manifest.valid.sha256 for name, manifest in manifests.items()}
 
     def cut(shard: NDArray[np.unsignedinteger]) -> Tensor:
-        return cut_windows(shard, sequence_tokens, validation_tokens)
+        return cut_windows(shard, sequence_tokens, min(validation_tokens, len(shard) - 1))
 
     def name_text(valid_sha256: Mapping[str, str]) -> str:
         return hash_record(

@@ -232,6 +232,36 @@ def test_limits_that_cannot_be_meant(tmp_path: Path, written: str, says: str) ->
         load(tmp_path, STUDY.replace("limit: +20%", f"limit: {written}"))
 
 
+CHANNELS = "channels:\n"
+
+
+@pytest.mark.parametrize(
+    ("channel", "says"),
+    [
+        (
+            "{name: x, side: validation, train: a}",
+            "valid is missing; name the text that is measured",
+        ),
+        ("{name: x, side: validation, valid: a, train: b}", "train: no run is trained on"),
+        ("{name: x, side: validation, valid: a, weight: 2}", "weight: no run is trained on"),
+        ("{name: x, side: extra, valid: a}", "train is missing"),
+        ("{name: domain, side: validation, valid: a}", "may not be called 'domain'"),
+    ],
+)
+def test_channels_of_side_validation(tmp_path: Path, channel: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load(tmp_path, STUDY.replace(CHANNELS, f"{CHANNELS}  - {channel}\n"))
+    sound = f"{CHANNELS}  - {{name: tasks, side: validation, valid: tasks.jsonl}}\n"
+    study = load(tmp_path, STUDY.replace(CHANNELS, sound))
+    assert study.channels[0].train is None
+
+
+def test_a_study_without_a_domain_says_so_whatever_its_channels_are_called(tmp_path: Path) -> None:
+    text = STUDY.replace("side: domain", "side: general")
+    with pytest.raises(InputError, match="one channel of side domain and at least one of side"):
+        load(tmp_path, text)
+
+
 def test_a_tracker_is_named_once(tmp_path: Path) -> None:
     twice = STUDY + "logging: {trackers: [wandb, wandb]}\n"
     with pytest.raises(InputError, match=r"logging.*trackers names wandb twice; write it once"):

@@ -36,7 +36,7 @@ from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
-FORMAT = 6
+FORMAT = 7
 
 WITHOUT = "without a run/"
 """Begins the names of draws of the fit without a run."""
@@ -106,6 +106,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "warmup_tokens": fit.warmup_tokens,
         "batch_tokens": fit.batch_tokens,
         "general_weights": dict(fit.general_weights),
+        "validation_channels": list(fit.validation_channels),
         "general_mix": {name: list(parts) for name, parts in fit.general_mix.items()},
         "size_column": fit.size_column,
         "schedules": {name: s.model_dump() for name, s in fit.schedules.items()},
@@ -257,6 +258,7 @@ def _read_fit(
         warmup_tokens=record["warmup_tokens"],
         batch_tokens=record["batch_tokens"],
         general_weights=record["general_weights"],
+        validation_channels=tuple(record["validation_channels"]),
         general_mix={name: (low, high) for name, (low, high) in record["general_mix"].items()},
         size_column=record["size_column"],
         schedules={  # fits of earlier versions have none

@@ -47,7 +47,7 @@ from dcpt.laws.points.record import distinct
 from dcpt.laws.solver.search import LawFit, fit_law
 from dcpt.laws.suitable import carried_laws, check_names, data_for, refusal, say_refusals
 from dcpt.laws.two_level import refuse_table
-from dcpt.table.channels import DOMAIN, choose_sizes, general_weights
+from dcpt.table.channels import DOMAIN, choose_sizes, general_weights, validation_channels
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
@@ -175,6 +175,7 @@ def fit(
         delta=delta,
         general_weights=general_weights(runs),
         general_mix=general_mix(runs),
+        validation_channels=tuple(n for n in validation_channels(runs) if n in by_channel),
         bases={name: bases_of(runs, name) for name in order},
         without=without,
     )

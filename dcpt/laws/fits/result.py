@@ -64,6 +64,7 @@ class Fit:
         general_weights: Weight of each general channel in their total; empty if there is one.
         general_mix: Lowest and highest part of each channel in the general text of the runs; empty
             where the table does not name them.
+        validation_channels: Channels that were measured and never trained on.
         bases: Loss at D = 0 of each channel by size.
         size_column: The column that is N in the laws; None if the table names no sizes.
         schedules: The learning-rate schedules that the fitted runs name.
@@ -83,6 +84,7 @@ class Fit:
     delta: float
     general_weights: Mapping[str, float] = field(default_factory=dict)
     general_mix: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    validation_channels: tuple[str, ...] = ()
     bases: Mapping[str, Bases] = field(default_factory=dict)
     size_column: str | None = "n_params"
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
@@ -109,8 +111,10 @@ class Fit:
 
     @property
     def general_channels(self) -> list[str]:
-        """Fitted channels of the general side."""
-        return [name for name, fit in self.by_channel.items() if fit.side == "general"]
+        """Fitted channels of the general side, without validation channels."""
+        sides = {n: of.side for n, of in self.by_channel.items()}
+        apart = self.validation_channels
+        return [name for name, side in sides.items() if side == "general" and name not in apart]
 
     @property
     def phase_for_decisions(self) -> str:
