@@ -57,10 +57,29 @@ class ReplicatedForward:
 
 
 def sum_over_ranks(parameters: Iterable[nn.Parameter]) -> None:
-    """Sum the gradients of parameters that each process holds whole."""
-    for parameter in parameters:
-        if parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
+    """Sum the gradients of parameters that each process holds whole.
+
+    An expert that no token of a process reached has no gradient there. The process takes part with
+    zeros, since each sum waits for all of them. An expert that no token reached anywhere stays
+    without one, as in a single process: AdamW would decay its weights otherwise.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        return
+    without = [i for i, parameter in enumerate(trained) if parameter.grad is None]
+    there = torch.ones(len(trained))
+    there[without] = 0.0
+    there = there.to(trained[0].device)
+    dist.all_reduce(there)
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+    if without:  # reading waits for the device, and most steps need not
+        counts = there.tolist()
+        for i in without:
+            if not counts[i]:
+                trained[i].grad = None
 
 
 def divided_losses(
