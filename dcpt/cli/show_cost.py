@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +42,32 @@ def show_cost(console: Console, cost: GridCost) -> None:
         print_line(console, line)
 
 
+def cost_record(cost: GridCost) -> dict[str, Any]:
+    """The cost of every run and of all together, for programs."""
+    left = cost.left
+    return {
+        "runs": [vars(run) for run in cost.runs],
+        "total": {
+            "n_runs": len(cost.runs),
+            "n_done": len(cost.runs) - len(left),
+            "left_n_tokens": sum(run.n_tokens for run in left),
+            "left_flops": sum(run.flops for run in left),
+            "left_disk_bytes": sum(run.disk_bytes for run in left),
+            "left_gpu_hours": gpu_hours(left),
+            "wall_s": cost.wall_s,
+            "flops": sum(run.flops for run in cost.runs),
+            "target_flops": cost.target_flops,
+            "target_share": cost.target_share,
+        },
+    }
+
+
+def gpu_hours(runs: Sequence[Estimate]) -> float | None:
+    """GPU-hours of runs; None if none of them is on a GPU."""
+    on_gpus = [run.device_seconds for run in runs if run.n_gpus]
+    return sum(on_gpus) / 3600 if on_gpus else None
+
+
 def cost_table(cost: GridCost) -> Table:
     """The estimated layout and cost of every run."""
     on_gpus = any(run.n_gpus for run in cost.runs)
@@ -64,7 +91,7 @@ def cost_table(cost: GridCost) -> Table:
 def cost_words(cost: GridCost) -> list[str]:
     """The cost of all runs, and what it rests on, a sentence each."""
     left = cost.left
-    hours = sum(run.device_seconds for run in left if run.n_gpus) / 3600
+    hours = gpu_hours(left)
     lines = [
         f"{len(cost.runs)} runs, {len(cost.runs) - len(left)} done; left: "
         f"{format_count(sum(run.n_tokens for run in left))} tokens, "

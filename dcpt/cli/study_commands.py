@@ -125,7 +125,7 @@ def run_grid(
     Example: dcpt run-grid study.yaml --dry-run --on h100:8
     """
     from dcpt.cli.console import as_json, note_all, note_damaged, open_console, print_line
-    from dcpt.cli.show_cost import read_machine, show_cost
+    from dcpt.cli.show_cost import cost_record, read_machine, show_cost
     from dcpt.cli.show_grid import occupancy_words, watch_grid
     from dcpt.engines.choose import gpus_of, override_kind, slots_of
     from dcpt.grid.planned import advise_on_sizes
@@ -145,7 +145,7 @@ def run_grid(
         note_all(advise_on_sizes(workspace.planned))
         cost = estimate_study(workspace, slots, machine or gpus_of(section))
         if json:
-            typer.echo(as_json([vars(run) for run in cost.runs]))
+            typer.echo(as_json(cost_record(cost)))
         else:
             show_cost(console, cost)
         return
@@ -217,7 +217,7 @@ def verify(
     Example: dcpt verify study.yaml --dry-run
     """
     from dcpt.cli.console import as_json, note_damaged, open_console
-    from dcpt.cli.show_cost import read_machine, show_cost
+    from dcpt.cli.show_cost import cost_record, read_machine, show_cost
     from dcpt.cli.show_grid import watch_grid
     from dcpt.grid.slots import choose_slots
     from dcpt.pipeline.verify import estimate_verification, verify_study
@@ -229,7 +229,7 @@ def verify(
     if dry_run:
         cost = estimate_verification(workspace, slots, machine)
         if json:
-            typer.echo(as_json([vars(run) for run in cost.runs]))
+            typer.echo(as_json(cost_record(cost)))
         else:
             show_cost(console, cost)
         return

@@ -101,21 +101,22 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
-    from dcpt.training.memory import USABLE, choose_passes, count_from_config, memory_of
+    from dcpt.training.memory import (
+        choose_passes,
+        count_from_config,
+        is_held_whole,
+        memory_of,
+        sequences_per_pass,
+    )
 
     lanes = Slot(lanes=GPU_LANES).lanes_for(count_from_config(shape)) if n_gpus == 1 else 1
     n_bytes //= lanes  # runs side by side share the memory
     fitted = choose_passes(config, shape, n_bytes, n_gpus)
-    micro = min(fitted.micro_batch_sequences, -(-config.identity.batch_sequences // n_gpus))
+    micro = sequences_per_pass(fitted, n_gpus)
     checkpointing = bool(fitted.recorded.activation_checkpointing)
-
-    whole, shared = (
-        memory_of(config, shape, micro, checkpointing=checkpointing, n_gpus=n).n_bytes
-        for n in (1, n_gpus)
-    )
-    # The state is shared only where it has to be.
-    held = whole if whole <= USABLE * n_bytes else shared
-    return Layout(n_gpus, micro, checkpointing, held)
+    sharing = 1 if is_held_whole(fitted, shape, n_bytes, n_gpus) else n_gpus
+    held = memory_of(config, shape, micro, checkpointing=checkpointing, n_gpus=sharing)
+    return Layout(n_gpus, micro, checkpointing, held.n_bytes)
 
 
 class TimedPrices(Prices):
@@ -165,12 +166,18 @@ class TimedPrices(Prices):
         return self._time(run, layout)
 
     def check(self, run: PlannedRun) -> None:
-        """Refuse a size whose state alone is larger than the memory of this machine."""
+        """Refuse what this machine is not priced for, and a state larger than its memory."""
         from dcpt.training.memory import count_from_config
         from dcpt.training.models import shape_of
 
         if self.slot.is_accelerator:
             return
+        if (self.gpus_per_run or 1) > 1:
+            raise InputError(
+                f"training.gpus_per_run is {self.gpus_per_run}, and this machine has no GPU: runs "
+                "over several processes of a CPU are for tests and are not priced; price them on "
+                "GPUs with --dry-run --on h100:8, or remove gpus_per_run"
+            )
         n_params = count_from_config(shape_of(run.config, self.folder.path))
         needs, there = STATE_BYTES * n_params, memory_bytes()
         if there is not None and needs > there:

@@ -24,7 +24,8 @@ from dcpt.runs.cancelled import CancelWatch
 from dcpt.runs.folders import RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
-from dcpt.training.memory import fitted_to
+from dcpt.training.memory import can_recompute, fitted_to
+from dcpt.training.models import shape_of
 from dcpt.training.sharded.launch import train_over
 from dcpt.training.watch import TrainingError, kind_of
 from dcpt.training.watchdog import WATCHDOG
@@ -209,9 +210,11 @@ class Lanes:
             except Exception as error:
                 if kind_of(error) != "out_of_memory" or len(self) > 1:
                     raise
-                smaller = _smaller(config)
+                smaller = _smaller(config, self.study)
                 if is_last or smaller is None:
-                    raise TrainingError(_memory_words(config, error), "out_of_memory") from error
+                    raise TrainingError(
+                        _memory_words(config, self.study, error), "out_of_memory"
+                    ) from error
             # Frees the failed attempt's tensors where its frames are in a cycle.
             gc.collect()
             setting = _setting(smaller)
@@ -224,11 +227,11 @@ class Lanes:
             )
 
 
-def _smaller(config: RunConfig) -> dict[str, Any] | None:
+def _smaller(config: RunConfig, study: Path) -> dict[str, Any] | None:
     """The next settings that need less memory: half the micro-batch, then checkpointing."""
     if config.micro_batch_sequences > 1:
         return {"micro_batch_sequences": config.micro_batch_sequences // 2}
-    if not config.recorded.activation_checkpointing:
+    if not config.recorded.activation_checkpointing and can_recompute(shape_of(config, study)):
         return {"activation_checkpointing": True}
     return None
 
@@ -243,9 +246,9 @@ def _passes(config: RunConfig) -> str:
     return f"{n} {'sequence' if n == 1 else 'sequences'} at a time"
 
 
-def _memory_words(config: RunConfig, error: Exception) -> str:
+def _memory_words(config: RunConfig, study: Path, error: Exception) -> str:
     """Say which setting to try after memory did not suffice."""
-    smaller = _smaller(config)
+    smaller = _smaller(config, study)
     remedy = (
         f"write {_setting(smaller)} under training"
         if smaller is not None

@@ -234,7 +234,9 @@ def load_start(
         return start_state(load_base(config, study, device), identity, border_id)
     forward: Losses
     shape = shape_of(config, study)
-    if not ranks.always_shards and ranks.decide(lambda: fits_whole(config, shape, device)):
+    if not ranks.always_shards and ranks.decide(
+        lambda: fits_whole(config, shape, device, ranks.count)
+    ):
         model = load_base(config, study, device)
         forward = ReplicatedForward(forward_of(model, identity.dtype, border_id), ranks)
     else:

@@ -159,8 +159,13 @@ def fitted_to(
 
     Returns:
         The run with both settings. The run's first step shows whether the estimate was right.
+
+    Raises:
+        InputError: If the study asks for activation checkpointing and the model has none.
     """
     recorded = config.recorded
+    if recorded.activation_checkpointing:
+        check_recomputable(config, shape_of(config, study))
     is_set = None not in (recorded.micro_batch_sequences, recorded.activation_checkpointing)
     if is_set or not device.startswith("cuda"):
         return config
@@ -181,14 +186,21 @@ def choose_passes(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int = 1) 
 
     Returns:
         The run with both settings; if nothing fits, with those that need least.
+
+    Raises:
+        InputError: If the study asks for activation checkpointing and the model has none.
     """
     identity, recorded = config.identity, config.recorded
     batch, tokens = -(-identity.batch_sequences // n_gpus), identity.sequence_tokens
     # Equal parts of the batch: each other length is compiled for itself.
     parts = [n for n in range(batch, 0, -1) if batch % n == 0]
     if recorded.micro_batch_sequences is not None:
-        parts = [config.micro_batch_sequences]
+        parts = [sequences_per_pass(config, n_gpus)]
     given = recorded.activation_checkpointing
+    if given:
+        check_recomputable(config, shape)
+    if given is None and not can_recompute(shape):
+        given = False
     # The faster ways first: what is whole on each GPU is not gathered, what is kept not computed.
     ways = [
         (checkpointing, shared)
@@ -225,9 +237,10 @@ def fewest_gpus(config: RunConfig, shape: Any, n_bytes: int, most: int) -> int:
         InputError: If not even all of them are enough.
     """
     recorded, needs = config.recorded, 0
-    micro_batch = recorded.micro_batch_sequences or 1
-    checkpointing = recorded.activation_checkpointing is not False
+    checkpointing = recorded.activation_checkpointing is not False and can_recompute(shape)
     for n_gpus in range(1, most + 1):
+        is_set = recorded.micro_batch_sequences is not None
+        micro_batch = sequences_per_pass(config, n_gpus) if is_set else 1
         memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing, n_gpus=n_gpus)
         needs = memory.n_bytes
         if needs <= USABLE * n_bytes:
@@ -240,21 +253,63 @@ def fewest_gpus(config: RunConfig, shape: Any, n_bytes: int, most: int) -> int:
     )
 
 
+def sequences_per_pass(config: RunConfig, n_gpus: int) -> int:
+    """Sequences that each GPU of a run passes at a time: at most its part of the batch."""
+    return min(config.micro_batch_sequences, -(-config.identity.batch_sequences // n_gpus))
+
+
+def is_held_whole(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> bool:
+    """Whether each GPU of a run holds the whole state: it is shared only where it has to be.
+
+    Args:
+        config: The run, with its micro-batch chosen.
+        shape: Configuration of its model (of ``transformers``).
+        n_bytes: Memory of a GPU.
+        n_gpus: GPUs of the run.
+    """
+    micro_batch = sequences_per_pass(config, n_gpus)
+    checkpointing = bool(config.recorded.activation_checkpointing)
+    memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing)
+    return memory.n_bytes <= USABLE * n_bytes
+
+
+def check_recomputable(config: RunConfig, shape: Any) -> None:
+    """Refuse activation checkpointing of a model whose layers cannot be computed again.
+
+    Raises:
+        InputError: Names the family of the model.
+    """
+    if not can_recompute(shape):
+        raise InputError(
+            f"size {config.recorded.size}: training.activation_checkpointing is true, and "
+            f"transformers marks no layers of the family {shape.model_type} to be computed again; "
+            "remove it, or lower training.micro_batch_sequences to save memory"
+        )
+
+
+def can_recompute(config: Any) -> bool:
+    """Whether ``transformers`` marks layers of a model to be computed again."""
+    return _describe(config.to_json_string(use_diff=False))[1]
+
+
 def count_from_config(config: Any) -> int:
     """Count the parameters of a model, each once, without allocating them."""
-    return _count(config.to_json_string(use_diff=False))
+    return _describe(config.to_json_string(use_diff=False))[0]
 
 
 @lru_cache(maxsize=64)
-def _count(fields: str) -> int:
+def _describe(fields: str) -> tuple[int, bool]:
+    """Parameters of a model, and whether its layers can be computed again."""
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
     shape = json.loads(fields)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(shape.pop("model_type"), **shape)
         )
-    return sum(p.numel() for p in model.parameters())
+    has_marked = any(isinstance(part, GradientCheckpointingLayer) for part in model.modules())
+    return sum(p.numel() for p in model.parameters()), has_marked
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def start_over(case: Case, config: RunConfig, stack: ExitStack) -> tuple[Trainin
     device = f"cuda:{index}" if on_cuda else "cpu"
     stack.enter_context(join_ranks(ranks, device, "env://"))
     identity = config.identity
-    if fits_whole(config, case.config(), device):
+    if fits_whole(config, case.config(), device, case.gpus):
         torch.manual_seed(0)  # the same weights everywhere
         model = build(case)
         forward = ReplicatedForward(forward_of(model, identity.dtype), ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dcpt.cli import app
-from dcpt.cli.show_cost import cost_words
+from dcpt.cli.console import as_json
+from dcpt.cli.show_cost import cost_record, cost_words
 from dcpt.errors import InputError
 from dcpt.grid.estimate import Estimate, wall_seconds
 from dcpt.grid.machines import Machine, parse_machine
@@ -19,6 +21,9 @@ from dcpt.grid.speeds import SPEEDS
 from dcpt.pipeline.cost import GridCost, estimate_study
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.identity import RunConfig
+from dcpt.training.memory import is_held_whole, memory_of, sequences_per_pass
+from dcpt.training.models import shape_of
 
 LARGE = """    sizes:
       91M: {width: 768, layers: 12, heads: 12}
@@ -115,6 +120,45 @@ def test_a_size_that_this_machine_cannot_hold_is_refused_before_any_is_timed(
     cost = estimate_study(Workspace(large), [Slot()])
     assert {run.source for run in cost.runs} == {"extrapolated"}
     assert cost.runs[0].n_gpus == 0
+
+
+def test_a_micro_batch_above_a_gpu_s_part_of_the_batch_is_that_part(large: Path) -> None:
+    """Training lays a run out as the dry run does: 64 sequences are 16 on each of four GPUs."""
+    setting = "gpus_per_run: 4, micro_batch_sequences: 64, activation_checkpointing: true, "
+    large.write_text(large.read_text().replace("training: {", "training: {" + setting))
+    workspace, machine = Workspace(large), parse_machine("h100:8")
+    runs = {run.name: run for run in estimate_study(workspace, [], machine).runs}
+    for planned in workspace.planned:
+        config, priced = planned.config, runs[planned.name]
+        shape = shape_of(next_base(workspace, config.recorded.size), large.parent)
+        assert priced.micro_batch_sequences == sequences_per_pass(config, 4) == 16
+        whole = memory_of(config, shape, 16, checkpointing=True).n_bytes
+        is_whole = is_held_whole(config, shape, machine.gpu.n_bytes, 4)
+        assert (priced.memory_bytes == whole) == is_whole
+
+
+def next_base(workspace: Workspace, size: str) -> RunConfig:
+    """The run that pre-trains a base, which has its shape."""
+    runs = (run.config for run in workspace.planned)
+    return next(r for r in runs if r.identity.kind == "pretrain" and r.recorded.size == size)
+
+
+def test_processes_of_a_cpu_are_not_priced(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcpt.training.timing.time_steps", lambda *_, **__: pytest.fail("timed"))
+    large.write_text(large.read_text().replace("training: {", "training: {gpus_per_run: 2, "))
+    with pytest.raises(InputError, match=r"gpus_per_run is 2, and this machine has no GPU.*--on"):
+        estimate_study(Workspace(large), [Slot(), Slot()])
+
+
+def test_programs_read_the_total(large: Path) -> None:
+    cost = price(large, "h100:8")
+    total = cost_record(cost)["total"]
+    assert (total["n_runs"], total["n_done"]) == (len(cost.runs), 0)
+    assert total["left_gpu_hours"] == pytest.approx(
+        sum(run.device_seconds for run in cost.runs) / 3600
+    )
+    assert total["flops"] / total["target_flops"] == pytest.approx(total["target_share"])
+    assert json.loads(as_json(cost_record(cost)))["runs"][0]["name"] == cost.runs[0].name
 
 
 def test_a_base_is_timed_and_larger_ones_follow_its_speed(tiny_study: Path) -> None:

@@ -49,7 +49,9 @@ def test_a_dry_run_lists_the_runs_and_trains_nothing(study: Path, estimated: lis
     before = sorted(study.parent.rglob("*"))
     result = CliRunner().invoke(app, ["verify", str(study), "--dry-run", "--json"])
     assert result.exit_code == 0
-    assert [run["name"] for run in json.loads(result.stdout)] == [r.config.name for r in estimated]
+    found = json.loads(result.stdout)
+    assert [run["name"] for run in found["runs"]] == [r.config.name for r in estimated]
+    assert found["total"]["left_flops"] == 2.0 * len(estimated)
     trunks = [run.config for run in estimated if run.config.identity.kind == "trunk"]
     answer = read_recommendation(Workspace(study).fit_folder)
     assert [trunk.identity.ratio for trunk in trunks] == [

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.memory import (
+    can_recompute,
     choose_passes,
     count_from_config,
     estimate_memory,
@@ -156,6 +157,26 @@ def test_what_a_study_sets_is_not_chosen() -> None:
     n, checkpointing = chosen(run_of(128, 4096, activation_checkpointing=True), shape, 80)
     assert checkpointing
     assert n > chosen(run_of(128, 4096), shape, 80)[0]
+
+
+def test_layers_that_are_not_marked_are_not_computed_again() -> None:
+    shape = AutoConfig.for_model("ctrl", vocab_size=300, n_embd=512, n_layer=24, n_head=4)
+    assert not can_recompute(shape)
+    assert can_recompute(qwen())
+    assert chosen(run_of(64, 4096), shape, 3) == (1, False)  # it would be True for Qwen
+    asked = run_of(64, 4096, activation_checkpointing=True)
+    with pytest.raises(InputError, match=r"marks no layers of the family ctrl .* remove it"):
+        choose_passes(asked, shape, 80 * 2**30)
+
+
+def test_a_study_that_asks_for_what_a_cpu_cannot_do_is_told(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = made.trunk(4, activation_checkpointing=True)
+    assert fitted_to("cpu", config, made.study) is config
+    monkeypatch.setattr("dcpt.training.memory.can_recompute", lambda _: False)
+    with pytest.raises(InputError, match="of the family llama to be computed again"):
+        fitted_to("cpu", config, made.study)
 
 
 def test_runs_side_by_side_share_the_memory(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,23 +8,29 @@ import torch
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training.memory import USABLE, count_from_config, memory_of
+from dcpt.training.memory import (
+    USABLE,
+    count_from_config,
+    is_held_whole,
+    memory_of,
+    sequences_per_pass,
+)
 
 
-def fits_whole(config: RunConfig, shape: Any, device: str) -> bool:
-    """Whether a device holds the whole state of a run, by the estimate.
+def fits_whole(config: RunConfig, shape: Any, device: str, n_gpus: int) -> bool:
+    """Whether each device of a run holds its whole state, by the estimate.
 
     Args:
         config: The run, with its micro-batch chosen.
         shape: Configuration of its model (of ``transformers``).
         device: A device of the run. Processes on the CPU share its memory, so there nothing is
             held whole.
+        n_gpus: Devices of the run.
     """
     if not device.startswith("cuda"):
         return False
-    checkpointing = bool(config.recorded.activation_checkpointing)
-    memory = memory_of(config, shape, config.micro_batch_sequences, checkpointing=checkpointing)
-    return memory.n_bytes <= USABLE * torch.cuda.get_device_properties(device).total_memory
+    n_bytes = torch.cuda.get_device_properties(device).total_memory
+    return is_held_whole(config, shape, n_bytes, n_gpus)
 
 
 def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) -> bool:
@@ -39,8 +45,7 @@ def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) 
     Raises:
         InputError: If not even weights, gradients and moments fit.
     """
-    identity = config.identity
-    micro_batch = min(config.micro_batch_sequences, -(-identity.batch_sequences // n_gpus))
+    micro_batch = sequences_per_pass(config, n_gpus)
     checkpointing = bool(config.recorded.activation_checkpointing)
     memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing, n_gpus=n_gpus)
     fixed = memory.weights + memory.gradients + memory.moments
@@ -50,5 +55,5 @@ def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) 
             f"each of {n_gpus} GPUs of {n_bytes / 2**30:.0f} GiB; set training.gpus_per_run to at "
             f"least {-(-fixed * n_gpus // n_bytes)}, or choose a smaller base"
         )
-    gathered = count_from_config(shape) * (2 if identity.dtype == "bfloat16" else 4)
+    gathered = count_from_config(shape) * (2 if config.identity.dtype == "bfloat16" else 4)
     return memory.n_bytes + gathered <= USABLE * n_bytes
