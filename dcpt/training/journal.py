@@ -11,7 +11,7 @@ from dcpt.atomic_files import set_aside
 from dcpt.leases import no_owner
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
-from dcpt.training.trackers import Trackers
+from dcpt.training.trackers import End, Trackers
 
 
 class Journal:
@@ -43,6 +43,7 @@ class Journal:
         self._metrics = folder.open_metrics()
         self._scalars: Any = SummaryWriter(scalars, purge_step=n_tokens + 1)
         self._trackers = Trackers(config, folder, self._note_failure)
+        self._end: End = "stopped"
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +55,9 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self._scalars.close()
-        self._trackers.close(is_failed=error is not None)
+        # A worker that is asked to stop closes the training's generator.
+        is_failure = error is not None and not isinstance(error, (GeneratorExit, KeyboardInterrupt))
+        self._trackers.close("failed" if is_failure else self._end)
         self._metrics.close()
 
     def write_point(self, point: Mapping[str, Any]) -> None:
@@ -82,6 +85,10 @@ class Journal:
             "tokens_per_s": event["tokens_per_s"],
         }
         self._plot(scalars, event["n_tokens"])
+
+    def finish(self) -> None:
+        """Note that training reached its end; otherwise the run counts as stopped."""
+        self._end = "finished"
 
     def write_note(self, words: str) -> None:
         """Write a sentence for people."""
@@ -113,6 +120,9 @@ class SilentJournal(Journal):
         """Write nothing."""
 
     def write_training(self, event: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def finish(self) -> None:
         """Write nothing."""
 
     def write_note(self, words: str) -> None:

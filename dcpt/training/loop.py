@@ -185,6 +185,7 @@ def _train(
                 check_owner()
                 save_state(folder.state(n_tokens), state, identity, watch.wall_s)
             if state.step == work.end:
+                journal.finish()
                 break
             stops, saves = ranks.decide(
                 lambda: (state.step == stop_at_step or must_stop(), watch.is_checkpoint_due())

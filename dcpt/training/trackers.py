@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dcpt.errors import InputError
 from dcpt.leases import wait_and_hold
@@ -34,13 +34,17 @@ _LONGEST_REASON = 150
 """Characters of an error; those of HTTP libraries repeat the address three times."""
 
 
+End = Literal["finished", "stopped", "failed"]
+"""How a run's training ended: a stopped run goes on later."""
+
+
 class Tracker(Protocol):
     """A run in a tracker."""
 
     def log(self, scalars: Mapping[str, float], n_tokens: int) -> None:
         """Log values at a number of tokens."""
 
-    def close(self, is_failed: bool) -> None:
+    def close(self, end: End) -> None:
         """Send what is left, and end the run."""
 
 
@@ -77,9 +81,11 @@ class Wandb:
         """Log values at a number of tokens."""
         self._run.log({**scalars, "n_tokens": n_tokens}, step=n_tokens)
 
-    def close(self, is_failed: bool) -> None:
+    def close(self, end: End) -> None:
         """Send what is left, at most for ``WAIT_S``."""
-        self._run.finish(exit_code=int(is_failed))
+        # 255 is the exit code that W&B itself gives a run interrupted with Ctrl-C.
+        codes: dict[End, int] = {"finished": 0, "stopped": 255, "failed": 1}
+        self._run.finish(exit_code=codes[end])
 
 
 class MLflow:
@@ -121,9 +127,10 @@ class MLflow:
         metrics = [Metric(name, value, now, n_tokens) for name, value in scalars.items()]
         self._client.log_batch(self._id, metrics=metrics)
 
-    def close(self, is_failed: bool) -> None:
-        """End the run as finished or failed."""
-        self._client.set_terminated(self._id, "FAILED" if is_failed else "FINISHED")
+    def close(self, end: End) -> None:
+        """End the run in MLflow's words."""
+        words: dict[End, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+        self._client.set_terminated(self._id, words[end])
 
 
 class Trackio:
@@ -147,8 +154,8 @@ class Trackio:
         """Log values at a number of tokens."""
         self._run.log({**scalars, "n_tokens": n_tokens}, step=n_tokens)
 
-    def close(self, is_failed: bool) -> None:
-        """Send what is left; Trackio records no failures."""
+    def close(self, end: End) -> None:
+        """Send what is left; Trackio does not record how a run ends."""
         self._run.finish()
 
 
@@ -194,10 +201,10 @@ class Trackers:
         for name, tracker in list(self._open.items()):
             self._try(name, partial(tracker.log, scalars, n_tokens))
 
-    def close(self, is_failed: bool) -> None:
+    def close(self, end: End) -> None:
         """Send what is left, and end the run in every tracker."""
         for name, tracker in list(self._open.items()):
-            self._try(name, partial(tracker.close, is_failed))
+            self._try(name, partial(tracker.close, end))
 
     def _try(self, name: str, act: Callable[[], Any]) -> Any:
         """Call a tracker; an error ends it. What it prints is dropped: it breaks ``--json``."""

@@ -14,7 +14,7 @@ from dcpt.errors import InputError
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training import trackers
-from dcpt.training.loop import train
+from dcpt.training.loop import train, train_stepwise
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ class Recorder:
             print("on standard output")
             raise ConnectionError("no route\nto host")
 
-    def close(self, is_failed: bool) -> None:
+    def close(self, end: trackers.End) -> None:
         raise AssertionError("a tracker that failed is not closed")
 
 
@@ -82,6 +82,50 @@ def test_the_next_run_of_a_process_does_not_wait_for_a_tracker_that_failed(
     assert [event["tracker"] for event in made.folder(second).events() if "tracker" in event] == [
         "wandb"
     ]
+
+
+def test_a_tracker_is_told_how_training_ended(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[str] = []
+
+    class Endings(Recorder):
+        def log(self, scalars: Mapping[str, float], n_tokens: int) -> None: ...
+
+        def close(self, end: trackers.End) -> None:
+            ends.append(end)
+
+    monkeypatch.setitem(trackers.KINDS, "wandb", Endings)
+    Recorder.opened = []
+    config = made.trunk(8, points=(2, 5), trackers=("wandb",))
+    train(config, made.study, stop_at_step=3)
+    steps = iter(train_stepwise(config, made.study))
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]  # as a worker that is asked to stop
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr("dcpt.training.loop.make_point", lambda *_: 1 / 0)
+        train(config, made.study)
+    train(config, made.study)
+    assert ends == ["stopped", "stopped", "failed", "finished"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("end", "status"), [("finished", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")]
+)
+def test_mlflow_shows_how_a_run_ended(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: trackers.End, status: str
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    config = made.trunk(4, trackers=("mlflow",), study_name="law")
+    made.folder(config).path.mkdir(parents=True)
+    trackers.MLflow(config, made.folder(config)).close(end)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("law")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == status
 
 
 def test_trackers_do_not_define_a_run(made: Made) -> None:
@@ -140,7 +184,7 @@ def test_trackio_resumes_the_run_and_leaves_others_open(
     beside = trackers.Trackers(other, made.folder(other), lambda *what: failures.append(what))
     config = train_in_two_parts(made, "trackio")
     beside.log({"loss/law": 1.5}, 64)
-    beside.close(is_failed=False)
+    beside.close("finished")
     assert failures == []
     told = {
         row["step"]: row["loss/law"]
