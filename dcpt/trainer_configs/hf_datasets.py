@@ -5,6 +5,7 @@ from __future__ import annotations
 from pprint import pformat
 
 from dcpt.trainer_configs.document_weights import document_weights
+from dcpt.trainer_configs.hf_arguments import batch_arguments, resume_arguments, schedule_arguments
 from dcpt.trainer_configs.layout import document_lines, head, rounded
 from dcpt.trainer_configs.records import Recipe
 
@@ -20,6 +21,10 @@ STEPS = {steps}  # first step of each stage, and the step after its last
 LEARNING_RATE = {learning_rate!r}
 WARMUP_STEPS, DECAY_STEPS, N_STEPS = {warmup_steps}, {decay_steps}, {n_steps}
 BATCH_SEQUENCES, SEQUENCE_TOKENS = {batch_sequences}, {sequence_tokens}
+
+# For transformers.TrainingArguments, if you train with its Trainer. Of a stage that resumes, give
+# the checkpoint to Trainer.train(resume_from_checkpoint=...).
+TRAINING_ARGUMENTS = {arguments}
 
 
 def load_mixture(stage={first!r}, seed=0, datasets=None):
@@ -43,8 +48,13 @@ def load_mixture(stage={first!r}, seed=0, datasets=None):
 
 def write_hf_datasets(recipe: Recipe) -> dict[str, str]:
     """One Python module, ``mixture.py``, with all stages."""
-    weights, lines = {}, []
+    weights, arguments, lines = {}, {}, []
     for stage in recipe.stages:
+        arguments[stage.name] = {
+            **schedule_arguments(recipe, stage),
+            **batch_arguments(recipe),
+            **resume_arguments(stage),
+        }
         found = document_weights(recipe, stage)
         weights[stage.name] = {name: rounded(found[name]) for name in stage.shares}
         lines += document_lines(recipe, stage)
@@ -58,6 +68,7 @@ def write_hf_datasets(recipe: Recipe) -> dict[str, str]:
         n_steps=recipe.n_steps,
         batch_sequences=recipe.batch_sequences,
         sequence_tokens=recipe.sequence_tokens,
+        arguments=pformat(arguments, sort_dicts=False),
         first=recipe.stages[0].name,
     )
     return {"mixture.py": head(recipe, *lines) + code}

@@ -13,9 +13,9 @@ class Letters:
     """A tokenizer whose tokens are letters; the target of the last one is the end of text."""
 
     def encode(self, text: str, add_bos: bool, add_eos: bool) -> list[int]:
-        """Ids of a document: one more than its letters, as inputs and targets are shifted."""
+        """Ids of a document: one more than its tokens, as inputs and targets are shifted."""
         del add_bos, add_eos
-        return [ord(text[0])] * len(text) + [0]
+        return [ord(text[0])] * (len(text) + 1) + [0]
 
 
 def main() -> None:

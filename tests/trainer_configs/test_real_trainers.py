@@ -1,7 +1,7 @@
-"""Trainers read what is exported for them, and sample its shares, each in its own environment.
+"""Trainers read what is exported for them, sample its shares, and resume into its second stage.
 
-``experiments/exporters/check.py FOLDER`` makes the environments; ``DCPT_TRAINERS=FOLDER`` lets
-these tests use them.
+``experiments/exporters/check.py FOLDER`` makes an environment for each; ``DCPT_TRAINERS=FOLDER``
+lets these tests use them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,33 @@ from pathlib import Path
 
 import pytest
 
-CHECK = Path(__file__).parents[2] / "experiments" / "exporters" / "check.py"
-TRAINERS = sorted(file.stem for file in CHECK.parent.glob("requirements/*.txt"))
+EXPORTERS = Path(__file__).parents[2] / "experiments" / "exporters"
+TRAINERS = sorted(file.stem for file in EXPORTERS.glob("requirements/*.txt"))
+STAGED = sorted(
+    file.stem.removeprefix("stages_").replace("_", "-") for file in EXPORTERS.glob("stages_*.py")
+)
+
+
+def run_script(name: str, trainer: str) -> None:
+    folder = Path(os.environ.get("DCPT_TRAINERS", "no folder given"))
+    if not (folder / trainer / "environment" / "complete").exists():
+        pytest.skip(f"no environment of {trainer} in {folder}: set DCPT_TRAINERS, see check.py")
+    done = subprocess.run(
+        [sys.executable, EXPORTERS / name, folder, "--only", trainer],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer_samples_the_exported_shares(trainer: str) -> None:
     """Within 0.5 percentage points over 1,000 steps, five seeds."""
-    folder = Path(os.environ.get("DCPT_TRAINERS", "no folder given"))
-    if not (folder / trainer / "environment" / "complete").exists():
-        pytest.skip(f"no environment of {trainer} in {folder}: set DCPT_TRAINERS, see {CHECK.name}")
-    done = subprocess.run(
-        [sys.executable, CHECK, folder, "--only", trainer], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_script("check.py", trainer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", STAGED)
+def test_two_stages_are_one_schedule(trainer: str) -> None:
+    run_script("stages.py", trainer)

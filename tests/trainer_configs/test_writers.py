@@ -215,6 +215,10 @@ def test_the_module_for_datasets_mixes_documents() -> None:
     assert np.mean([name == "law" for name in drawn]) == pytest.approx(LAW, abs=0.01)
     decay = module["load_mixture"]("decay", datasets=parts)["of"]
     assert sum(name == "web" for name in decay) >= 300  # every source is read completely
+    main, last = module["TRAINING_ARGUMENTS"]["main"], module["TRAINING_ARGUMENTS"]["decay"]
+    assert (main["max_steps"], main["lr_scheduler_type"]) == (900, "constant_with_warmup")
+    assert (last["max_steps"], last["lr_scheduler_type"]) == (1000, "warmup_stable_decay")
+    assert last["resume_from_checkpoint"].endswith("900")
 
 
 @pytest.mark.filterwarnings("ignore:.*num_stable_steps will be used")
