@@ -14,6 +14,7 @@ from dcpt.cli.options import (
     FixedRate,
     Json,
     Level,
+    LossWeights,
     Mix,
     OwnLaws,
     Place,
@@ -40,7 +41,10 @@ def predict(
     place: Place,
     n_params: Annotated[str | None, typer.Option(help="Number of parameters, e.g. 1.5B.")] = None,
     n_tokens: Annotated[
-        str | None, typer.Option(help="CPT tokens, decay included, e.g. 10B.")
+        list[str] | None,
+        typer.Option(
+            help="CPT tokens, decay included, e.g. 10B. Repeatable, for the losses over the tokens."
+        ),
     ] = None,
     ratio: Annotated[
         list[float] | None, typer.Option(help="Share of domain tokens, 0 to 1. Repeatable.")
@@ -69,7 +73,7 @@ def predict(
     For a study, the question is about its target unless options say otherwise, and without --ratio
     about the recommended pair. A fit folder needs the options.
 
-    Example: dcpt predict fit --n-params 7B --n-tokens 20B --ratio 0.5
+    Example: dcpt predict fit --n-params 7B --n-tokens 10B --n-tokens 20B --ratio 0.5
     """
     from dcpt.cli.console import as_json, note_all, open_console
     from dcpt.cli.show_laws import (
@@ -79,12 +83,13 @@ def predict(
         show_prediction,
     )
     from dcpt.laws import load_fit
-    from dcpt.pipeline.target import complete_question
+    from dcpt.pipeline.target import at_tokens, complete_question
     from dcpt.pipeline.workspace import fit_folder, open_place
 
+    tokens = [count for text in n_tokens or [] if (count := read_count("--n-tokens", text))]
     given: dict[str, Any] = {
         "n_params": read_count("--n-params", n_params),
-        "n_tokens": read_count("--n-tokens", n_tokens),
+        "n_tokens": tokens[-1] if tokens else None,
         "ratio": ratio or None,
         "learning_rate": learning_rate,
         "phase": phase,
@@ -101,7 +106,7 @@ def predict(
     fitted, named = load_fit(fit_folder(opened), law or ()), read_schedules(schedules)
     asked, notes = complete_question(opened, given)
     note_all(notes)
-    frame = fitted.predict(schedules=named, **asked)
+    frame = fitted.predict(schedules=named, **at_tokens(asked, tokens))
     flags = flags_of_question(fitted, frame, named)
     horizon = horizon_of_question(fitted, frame)
     if json:
@@ -115,6 +120,7 @@ def recommend(
     n_params: TargetSize = None,
     n_tokens: TargetTokens = None,
     limit: TargetLimits = None,
+    weight: LossWeights = None,
     confidence: TargetConfidence = None,
     base_loss: BaseLosses = None,
     base_peak_learning_rate: BasePeak = None,
@@ -152,6 +158,7 @@ def recommend(
         n_params=n_params,
         n_tokens=n_tokens,
         limit=limit,
+        weight=weight,
         confidence=confidence,
         base_loss=base_loss,
         base_peak_learning_rate=base_peak_learning_rate,

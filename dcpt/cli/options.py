@@ -102,6 +102,14 @@ Mix = Annotated[
         "to 100%. Default: that of the runs.",
     ),
 ]
+LossWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weight",
+        help="general=2 is the weight of a channel in the mean loss that is minimized, in place of "
+        "the domain loss within a limit. Repeatable.",
+    ),
+]
 WarmupTokens = Annotated[
     str | None,
     typer.Option("--warmup-tokens", help="Tokens of the warmup. Default: as in the runs."),
@@ -190,6 +198,12 @@ def read_limits(texts: list[str] | None) -> LimitFields:
         raise InputError(f"{option} {NO_LIMIT} contradicts the limits on {', '.join(pairs)}")
     of_channels = {_read_channel(option, name): Limit.parse(text) for name, text in pairs.items()}
     return {"limit": whole[0] if whole else NO_LIMIT, "channel_limits": of_channels}
+
+
+def read_weights(pairs: list[str] | None) -> dict[str, float]:
+    """``general=2`` pairs as weight of the loss by channel."""
+    found = read_numbers("--weight", pairs, "general=2")
+    return {_read_channel("--weight", name): weight for name, weight in found.items()}
 
 
 def read_mix(pairs: list[str] | None) -> dict[str, float]:

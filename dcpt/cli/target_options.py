@@ -11,6 +11,7 @@ from dcpt.cli.options import (
     read_mix,
     read_share,
     read_unique_tokens,
+    read_weights,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def ask_target(
     unique_tokens: list[str] | None,
     mix: list[str] | None,
     schedule: str | None = None,
+    weight: list[str] | None = None,
 ) -> Target:
     """Read a target from options as people write them; prints what was taken from elsewhere.
 
@@ -47,7 +49,8 @@ def ask_target(
         place,
         n_params=read_count("--n-params", n_params),
         n_tokens=read_count("--n-tokens", n_tokens),
-        **read_limits(limit),
+        **read_limits(limit or (["none"] if weight else None)),
+        weights=read_weights(weight) or None,
         confidence=None if confidence is None else read_share("--confidence", confidence),
         base_losses=read_base_losses(base_loss),
         base_peak_learning_rate=base_peak_learning_rate,

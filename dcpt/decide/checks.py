@@ -156,13 +156,15 @@ def impossible(target: Target) -> list[str]:
     return problems
 
 
-def missing(fit: Fit, target: Target, limited: Sequence[str], domain: str) -> list[str]:
+def missing(
+    fit: Fit, target: Target, limited: Sequence[str], minimized: Sequence[str]
+) -> list[str]:
     """List the values that the laws need and the target lacks, one sentence each."""
     problems = []
     without = [channel for channel in limited if channel not in target.base_losses]
     for channel in fit.channels:
         needs = _needs(fit, channel)
-        if not needs & {"ratio", "share", "source_shares"} and channel in (*limited, domain):
+        if not needs & {"ratio", "share", "source_shares"} and channel in (*limited, *minimized):
             problems.append(
                 f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) do not "
                 "depend on the share, so no share can be chosen: fit a table with at least three "

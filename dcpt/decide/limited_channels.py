@@ -1,13 +1,14 @@
-"""The channels that a target limits, and by how much."""
+"""The channels that a target limits, and by how much; those whose losses it minimizes."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from dcpt.decide.records import Target
 from dcpt.errors import InputError, did_you_mean
 from dcpt.limit import Limit
-from dcpt.table.channels import GENERAL_TOTAL
+from dcpt.table.channels import DOMAIN, GENERAL_TOTAL
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
@@ -33,6 +34,11 @@ def find_limits(fit: Fit, target: Target, general: str | None) -> dict[str, Limi
     """
     limits: dict[str, Limit] = {}
     problems = []
+    if target.weights and (target.limit is not None or target.channel_limits):
+        problems.append(
+            f"limit {target.limits_in_words}: weights replace a limit; leave out the limit "
+            "(--limit none), or the weights"
+        )
     if target.limit is not None:
         names = [general] if general is not None else []
         if target.limit.each:
@@ -52,6 +58,43 @@ def find_limits(fit: Fit, target: Target, general: str | None) -> dict[str, Limi
     if problems:
         raise InputError(problems)
     return limits
+
+
+def find_weights(fit: Fit, target: Target, general: str | None) -> dict[str, float]:
+    """The weights of the channels in the mean loss that is minimized; they sum to 1.
+
+    Args:
+        fit: The fit.
+        target: The target.
+        general: The fitted channel that represents the general side; None if there is none.
+
+    Returns:
+        Weights above 0 by channel; of the domain alone if the target has none.
+
+    Raises:
+        InputError: If a channel is not fitted, a weight is negative, or all are 0.
+    """
+    assert fit.domain_channel is not None
+    weights, problems = {}, []
+    for given, weight in target.weights.items():
+        side = {GENERAL: general, DOMAIN: fit.domain_channel}.get(given)
+        name = side if given not in fit.channels and side is not None else given
+        if name not in fit.channels:
+            problems.append(
+                f"weight {given}={weight:g}: the fit has no such channel; it has "
+                f"{', '.join(fit.channels)}" + did_you_mean(given, fit.channels)
+            )
+        elif not 0 <= weight < math.inf:
+            problems.append(f"weight {given}={weight:g}: write a number of at least 0")
+        weights[name] = weight
+    whole = sum(weights.values())
+    if weights and not whole and not problems:
+        problems.append("the weights of all channels are 0: give one that counts")
+    if problems:
+        raise InputError(problems)
+    if not weights:
+        return {fit.domain_channel: 1.0}
+    return {name: weight / whole for name, weight in weights.items() if weight}
 
 
 def _without_channel(fit: Fit, limit: Limit) -> str:

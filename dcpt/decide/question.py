@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
 from dcpt.decide.general_mix import check_mix, mix_columns
-from dcpt.decide.limited_channels import find_limits
+from dcpt.decide.limited_channels import find_limits, find_weights
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.decide.target_schedule import choose_schedule, missing_history, phase_of_target
 from dcpt.decide.worst_channel import GENERAL_WORST, as_worst, limit_of_worst
@@ -49,7 +49,9 @@ class Question:
         general: Channel that the limit is on; ``general_worst`` if limits are on several; without
             a limit the general channel, None if the fit has none.
         limits: Limits by channel; empty without a limit.
-        domain: Channel whose loss is minimized.
+        domain: The domain channel.
+        minimized: Weights of the channels in the mean loss that is minimized; they sum to 1. The
+            domain alone, unless the target has weights.
         allowed: Largest allowed loss of ``general``, nats per token; infinite without a limit.
         ratio: Shares of domain text that are compared, ascending, shape (R,).
         rates: Learning rates of the grid, ascending, shape (L,); a NaN alone if the runs have none.
@@ -65,6 +67,7 @@ class Question:
     general: str | None
     limits: Mapping[str, Limit]
     domain: str
+    minimized: Mapping[str, float]
     allowed: float
     ratio: Array
     rates: Array
@@ -85,8 +88,8 @@ class Question:
 
     @property
     def decisive(self) -> list[str]:
-        """The channels that decide the answer: the limited ones and the domain."""
-        return [*self.limits, self.domain]
+        """The channels that decide the answer: the limited and the minimized ones."""
+        return [*self.limits, *self.minimized]
 
     def points(self, channel: str, ratio: Array, rate: Array) -> Points:
         """Build the target's points at pairs of ratio and learning rate, for a channel's laws.
@@ -174,6 +177,11 @@ class Question:
         """The loss of a limited channel, expressed as ``general_worst``."""
         return as_worst(losses, part, self.limits, self.target.base_losses)
 
+    def objective(self, losses: Mapping[str, Array]) -> Array:
+        """The mean loss that is minimized, from the losses of its channels."""
+        weighted = [weight * losses[name] for name, weight in self.minimized.items()]
+        return np.asarray(np.sum(weighted, axis=0), dtype=np.float64)
+
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Central predictions of a channel at pairs, nats per token, shape (M,)."""
         if channel == GENERAL_WORST:
@@ -238,13 +246,14 @@ def ask(fit: Fit, target: Target) -> Question:
     """
     general, domain = _channels(fit)
     limits = find_limits(fit, target, general)
+    minimized = find_weights(fit, target, general)
     target = named_losses(fit, target, general)
     target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general)
     target, wrong_mix = check_mix(fit, target)
     problems = [
         *impossible(target),
         *wrong_mix,
-        *missing(fit, target, list(limits), domain),
+        *missing(fit, target, list(limits), list(minimized)),
         *missing_history(fit, target),
         *unknown_texts,
     ]
@@ -268,6 +277,7 @@ def ask(fit: Fit, target: Target) -> Question:
         general=general,
         limits=limits,
         domain=domain,
+        minimized=minimized,
         allowed=allowed,
         ratio=ratio_grid() if limits else _measured_shares(fit),
         rates=rates,

@@ -61,8 +61,10 @@ class Surface:
         rates: Learning rates, shape (L,).
         general: Central predictions of the general loss, shape (L, R); 0 if there is none.
         domain: Central predictions of the domain loss, shape (L, R).
+        minimized: Central predictions of the mean loss that is minimized, shape (L, R).
         general_draws: Bootstrap draws of the general loss, shape (n_draws, L, R).
         domain_draws: Bootstrap draws of the domain loss, shape (n_draws, L, R).
+        minimized_draws: Bootstrap draws of the mean loss that is minimized, same shape.
         kept: General loss that the asked share of the draws does not exceed, shape (L, R).
     """
 
@@ -70,8 +72,10 @@ class Surface:
     rates: Array
     general: Array
     domain: Array
+    minimized: Array
     general_draws: Array
     domain_draws: Array
+    minimized_draws: Array
     kept: Array
 
     def row(self, rate: float) -> int:
@@ -105,13 +109,13 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")
     question = ask(fit, target)
     surface = _surface(question)
-    at_odds = best_share(surface.ratio, surface.kept, surface.domain, question.allowed)
-    at_center = best_share(surface.ratio, surface.general, surface.domain, question.allowed)
+    at_odds = best_share(surface.ratio, surface.kept, surface.minimized, question.allowed)
+    at_center = best_share(surface.ratio, surface.general, surface.minimized, question.allowed)
     best, central = (best_pair(question, surface.rates, *found) for found in (at_odds, at_center))
     row = _row_of_habits(question, surface, best or central)
     rate = float(surface.rates[row])
     draw_shares, draw_losses = best_share(
-        surface.ratio, surface.general_draws, surface.domain_draws, question.allowed
+        surface.ratio, surface.general_draws, surface.minimized_draws, question.allowed
     )
     named = _alternatives(question, surface, *at_odds)
     chosen = {"recommended": best, "central": central}
@@ -189,7 +193,7 @@ def _with_twice_the_text(question: Question, recommendation: Recommendation) -> 
     more = {**target.unique_tokens, domain: 2 * unique}
     other = ask(question.fit, replace(target, unique_tokens=more))
     surface = _surface(other)
-    found = best_share(surface.ratio, surface.kept, surface.domain, other.allowed)
+    found = best_share(surface.ratio, surface.kept, surface.minimized, other.allowed)
     pair = best_pair(other, surface.rates, *found)
     if pair is None:
         return None
@@ -215,13 +219,13 @@ def _choosable(question: Question, rates: Array) -> NDArray[np.bool_]:
 
 
 def best_pair(question: Question, rates: Array, shares: Array, losses: Array) -> Pair | None:
-    """The pair with the lowest domain loss within the limit; None if no share meets it.
+    """The pair with the lowest minimized loss within the limit; None if no share meets it.
 
     Args:
         question: The target and its fit.
         rates: Learning rates, shape (L,); a NaN alone if the runs have none.
         shares: The best share at each rate, as ``best_share`` gives it, shape (L,).
-        losses: Domain losses there, shape (L,).
+        losses: Minimized losses there, shape (L,).
     """
     losses = np.where(_choosable(question, rates), losses, np.inf)
     row = int(losses.argmin())
@@ -243,19 +247,21 @@ def _surface(question: Question) -> Surface:
     shape = (len(rates), len(ratio))
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
     general, domain = question.general, question.domain
-    domain_draws = question.draws(domain, *pairs).reshape(-1, *shape)
-    central, general_draws = np.zeros(shape), np.zeros_like(domain_draws)
-    if general is not None:
-        central = question.central(general, *pairs).reshape(shape)
-        general_draws = question.draws(general, *pairs).reshape(-1, *shape)
+    needed = dict.fromkeys([domain, *question.minimized, *([general] if general else [])])
+    central = {name: question.central(name, *pairs).reshape(shape) for name in needed}
+    draws = {name: question.draws(name, *pairs).reshape(-1, *shape) for name in needed}
+    nothing, no_draws = np.zeros(shape), np.zeros_like(draws[domain])
+    general_draws = draws.get(general or "", no_draws)
     confidence = question.target.confidence
     return Surface(
         ratio=ratio,
         rates=rates,
-        general=central,
-        domain=question.central(domain, *pairs).reshape(shape),
+        general=central.get(general or "", nothing),
+        domain=central[domain],
+        minimized=question.objective(central),
         general_draws=general_draws,
-        domain_draws=domain_draws,
+        domain_draws=draws[domain],
+        minimized_draws=question.objective(draws),
         kept=np.quantile(general_draws, confidence, axis=0, method="inverted_cdf"),
     )
 
@@ -282,13 +288,13 @@ def describe_choices(
     channels = question.channels
     central = {channel: question.central(channel, ratio, rate) for channel in channels}
     draws = {channel: question.draws(channel, ratio, rate) for channel in channels}
-    domain, domain_draws = central[question.domain], draws[question.domain]
+    minimized, minimized_draws = question.objective(central), question.objective(draws)
     choices = []
     for i, label in enumerate(labels):
         regret = Interval(None, None, None)
         if reference:
-            less, less_draws = float(domain[-1]), domain_draws[:, -1]
-            regret = _possible(domain[i], domain_draws[:, i], level, less, less_draws)
+            less, less_draws = float(minimized[-1]), minimized_draws[:, -1]
+            regret = _possible(minimized[i], minimized_draws[:, i], level, less, less_draws)
         choices.append(
             Choice(
                 ratio=float(ratio[i]),

@@ -44,6 +44,8 @@ class Target:
         channel_limits: How much the losses of single channels may rise. All limits must be kept.
         mix: Part of each channel in the general text; the parts sum to 1. Empty takes that of the
             runs.
+        weights: Weights of the channels in the mean loss that is minimized, in place of the domain
+            loss under a limit; empty minimizes the domain loss.
 
     Examples:
         >>> dcpt.Target(7e9, 2e10, "+3%", base_losses={"general": 1.9}).limit
@@ -65,6 +67,7 @@ class Target:
     section_sha256: str | None = None
     channel_limits: dict[str, Limit] = field(default_factory=dict)
     mix: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Parse limits given as text, such as ``+3%``."""
@@ -112,8 +115,9 @@ class Choice:
         losses: Predicted loss of each channel (and ``general_total`` where weighted).
         general_rise: General loss minus the base's own; its values are None where one is unknown.
         probability: Share of the bootstrap draws in which every limit is kept; None without one.
-        regret: Domain loss minus that at the recommendation, nats per token; negative means a
-            lower domain loss. Its values are None where there is no recommendation.
+        regret: Domain loss (or the weighted mean of losses that is minimized) minus that at the
+            recommendation, nats per token; negative means a lower loss. Its values are None where
+            there is no recommendation.
         within_limit: Whether the central predictions are within every limit; None without one.
         label: ``recommended``, ``habit`` or the name of an alternative.
         outside_runs: Whether no run had a share as low or as high as this one.

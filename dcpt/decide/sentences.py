@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,12 +123,22 @@ def _general_words(recommendation: Recommendation, best: Choice) -> str:
         f"{format_loss(general.loss)}"
     )
     if general.limit is None:
-        return f"{words}; no limit was asked for"
+        weights = recommendation.target.weights
+        return f"{words}; " + (
+            f"the weighted mean of losses is minimized ({say_weights(weights)})"
+            if weights
+            else "no limit was asked for"
+        )
     if len(recommendation.limits) == 1:
         return f"{words}; the limit is {_limit(recommendation)}"
     if is_limit_on_each(recommendation):
         return f"{words}; the limit is {general.limit}"
     return f"{words}; the limits are {recommendation.target.limits_in_words}"
+
+
+def say_weights(weights: Mapping[str, float]) -> str:
+    """The weights of channels in words: ``domain 1, general 2``."""
+    return ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
 
 
 def is_limit_on_each(recommendation: Recommendation) -> bool:

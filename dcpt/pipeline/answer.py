@@ -114,6 +114,7 @@ class TargetFields(LimitFields, total=False):
     schedule: str | None
     unique_tokens: Mapping[str, float]
     mix: Mapping[str, float] | None
+    weights: Mapping[str, float] | None
 
 
 def fit_runs(runs: pd.DataFrame, folder: Path | None, **how: Unpack[FitOptions]) -> Fit:
@@ -261,6 +262,7 @@ def report_on(
 
     folder = fit_folder(place)
     answer, fitted = read_current_answer(place, laws)
+    weighted = bool(answer.target.weights)
     checked, notes = _read_own_verification(folder, answer)
     study = place if isinstance(place, Workspace) else None
     if study is not None:
@@ -274,7 +276,8 @@ def report_on(
         recommendation=answer,
         verification=checked,
         own_decays=[] if study is None else study.rows.own_decays,
-        settings=answer_settings(fitted, answer) if sliders else None,
+        # The sliders' answers have the lowest domain loss within a limit.
+        settings=answer_settings(fitted, answer) if sliders and not weighted else None,
         title=title or (folder.name if study is None else study.study.name),
         notes=notes,
     )

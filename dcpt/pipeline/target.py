@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,7 +47,10 @@ def note_other_target(place: Place, target: Target) -> list[str]:
     """Say that a study's recommendation was made for another target than the study names."""
     if not isinstance(place, Workspace):
         return []
-    names = ("n_params", "n_tokens", "limit", "channel_limits", "confidence", "learning_rate")
+    names = (
+        *("n_params", "n_tokens", "limit", "channel_limits", "weights", "confidence"),
+        "learning_rate",
+    )
     own = read_target(place)
     other = [name for name in names if getattr(own, name) != getattr(target, name)]
     if not other:
@@ -94,6 +97,19 @@ def complete_question(place: Place, given: dict[str, Any]) -> tuple[dict[str, An
         by_channel = asked.pop(field)
         asked |= {f"{column}_{name}": value for name, value in by_channel.items()}
     return asked | _shares(asked.pop("mix"), asked.get("ratio")), notes
+
+
+def at_tokens(asked: dict[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
+    """A completed question at several numbers of tokens, each with every share that it has."""
+    if len(tokens) < 2:
+        return asked
+    n = max(np.size(value) for value in asked.values() if value is not None)
+    tiled = {
+        name: np.tile(value, len(tokens)) if np.size(value) == n > 1 else value
+        for name, value in asked.items()
+        if value is not None
+    }
+    return {**tiled, "n_tokens": np.repeat(tokens, n)}
 
 
 def _shares(mix: Mapping[str, float], ratio: float | list[float] | None) -> dict[str, Any]:

@@ -32,6 +32,7 @@ FILES = {
 _OPTIONS = {
     "base_losses": "base-loss",
     "channel_limits": "limit",
+    "weights": "weight",
     "base": None,
     "section_sha256": None,
 }
@@ -84,7 +85,7 @@ def render_card(
 def recommend_command(recommendation: Recommendation, laws: Sequence[str] = ()) -> list[str]:
     """The words of the command that gives a recommendation again, from a fit in ``fit``."""
     words = [f"--level={recommendation.level}"]
-    if not recommendation.limits:
+    if not recommendation.limits and not recommendation.target.weights:
         words.append(f"--limit={NO_LIMIT}")
     for name, value in vars(recommendation.target).items():
         option = _OPTIONS.get(name, name.replace("_", "-"))

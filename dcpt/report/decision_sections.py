@@ -15,6 +15,7 @@ from dcpt.decide.sentences import (
     headline,
     limit_binds,
     reasons,
+    say_weights,
     unexplained_flags,
 )
 from dcpt.decide.worst_channel import GENERAL_WORST
@@ -57,6 +58,8 @@ def question_line(recommendation: Recommendation) -> str:
     words = (
         f"{base}{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} tokens"
     )
+    if target.weights:
+        return f"{words}, lowest mean loss with the weights {say_weights(target.weights)}"
     if not recommendation.limits:
         return f"{words}, lowest domain loss without a limit on the general loss"
     if len(recommendation.limits) > 1:

@@ -87,11 +87,15 @@ def choice_cells(recommendation: Recommendation, choice: Choice) -> dict[str, st
     return {
         **cells,
         "domain loss": cell(domain, nats(choice.losses[domain].value)),
-        "domain regret": nats(choice.regret.value, sign=True) if compared else "",
+        _regret_name(recommendation): nats(choice.regret.value, sign=True) if compared else "",
         f"{format_percent(recommendation.level)} interval": (
             span(choice.regret, sign=True) if compared else ""
         ),
     }
+
+
+def _regret_name(recommendation: Recommendation) -> str:
+    return "regret" if recommendation.target.weights else "domain regret"
 
 
 def compared_choices(recommendation: Recommendation) -> list[tuple[str, Choice]]:

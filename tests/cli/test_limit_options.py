@@ -49,6 +49,18 @@ def test_no_answer_has_an_exit_code_of_its_own(fit_folder: Path) -> None:
     assert recommend(fit_folder, "--limit", "+90%").exit_code == 0
 
 
+def test_losses_over_the_tokens_at_each_share(fit_folder: Path) -> None:
+    words = ["predict", str(fit_folder), "--n-params", "6.6M", "--learning-rate", "9e-4"]
+    words += ["--base-loss", "general=2.98", "--base-peak-learning-rate", "2e-3", "--json"]
+    words += ["--n-tokens", "11M", "--n-tokens", "44M", "--ratio", "0.3", "--ratio", "0.6"]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    rows = json.loads(result.stdout)["predictions"]
+    found = {(row["channel"], row["n_tokens"], row["ratio"]): row["loss"] for row in rows}
+    assert len(found) == 8
+    for ratio in (0.3, 0.6):
+        assert found["domain", 44e6, ratio] < found["domain", 11e6, ratio]
+
+
 def test_limits_are_read_by_channel() -> None:
     assert read_limits(None) == {}
     assert read_limits(["+3%"]) == {"limit": "+3%", "channel_limits": {}}

@@ -8,7 +8,7 @@ import numpy as np
 
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
-from dcpt.decide.sentences import binding_channel, is_limit_on_each, limit_binds
+from dcpt.decide.sentences import binding_channel, is_limit_on_each, limit_binds, say_weights
 from dcpt.flags import Flag
 from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
 from dcpt.quantities import (
@@ -63,16 +63,18 @@ def about_the_limit(question: Question, recommendation: Recommendation) -> Itera
 
 def _about_no_limit(question: Question, best: Choice) -> Flag:
     """What decides the share where no limit does."""
-    top = float(question.ratio[-1])
+    top, loss = float(question.ratio[-1]), "domain loss"
+    if question.target.weights:
+        loss = f"mean loss ({say_weights(question.minimized)})"
     if best.ratio < top - 1e-6:
-        why = "the share with the lowest domain loss was chosen"
+        why = f"the share with the lowest {loss} was chosen"
     elif top < LARGEST_RATIO - 1e-6:
         why = (
-            f"the domain loss falls up to the largest share of the runs, {format_share(top)}, "
+            f"the {loss} falls up to the largest share of the runs, {format_share(top)}, "
             "which was chosen: more domain text may be better still"
         )
     else:
-        why = f"the domain loss falls up to {format_share(top)}, above which nothing is recommended"
+        why = f"the {loss} falls up to {format_share(top)}, above which nothing is recommended"
     rise = best.general_rise.value
     general = (
         "What the model forgets is not known."
