@@ -141,12 +141,13 @@ def refine(
     from dcpt.cli.show_grid import watch_grid
     from dcpt.cli.study_commands import end
     from dcpt.decide.budget import Budget
-    from dcpt.grid.slots import choose_slots
+    from dcpt.engines.choose import slots_of
     from dcpt.pipeline.refine import refine_study
     from dcpt.pipeline.rounds import Goal
     from dcpt.pipeline.workspace import Workspace
 
-    console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
+    console, workspace = open_console(json), Workspace(study)
+    slots = slots_of(workspace.study.engine, workers)
     note_damaged(workspace.damaged)
     goal = Goal(Budget.parse(budget), width, level)
     refined = refine_study(

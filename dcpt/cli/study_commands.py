@@ -219,22 +219,26 @@ def verify(
     from dcpt.cli.console import as_json, note_damaged, open_console
     from dcpt.cli.show_cost import cost_record, read_machine, show_cost
     from dcpt.cli.show_grid import watch_grid
-    from dcpt.grid.slots import choose_slots
+    from dcpt.engines.choose import gpus_of, slots_of
     from dcpt.pipeline.verify import estimate_verification, verify_study
     from dcpt.pipeline.workspace import Workspace
 
     machine = read_machine(on, dry_run=dry_run, workers=workers)
-    console, slots, workspace = open_console(json), choose_slots(workers), Workspace(study)
+    console, workspace = open_console(json), Workspace(study)
+    section = workspace.study.engine
+    slots = slots_of(section, workers)
     note_damaged(workspace.damaged)
     if dry_run:
-        cost = estimate_verification(workspace, slots, machine)
+        cost = estimate_verification(workspace, slots, machine or gpus_of(section))
         if json:
             typer.echo(as_json(cost_record(cost)))
         else:
             show_cost(console, cost)
         return
     with watch_grid(console, slots, "verification") as view:
-        checked, outcome = verify_study(workspace, slots, on_tick=view.tick, laws=law or ())
+        checked, outcome = verify_study(
+            workspace, slots, on_tick=view.tick, say=view.say, laws=law or ()
+        )
     end(outcome, console)
     if checked is None:
         raise typer.Exit(1)

@@ -51,7 +51,7 @@ def open_engine(
     folder: StudyFolder,
     slots: Sequence[Slot],
     on_tick: Tick | None = None,
-    say: Say = print,
+    say: Say | None = None,
 ) -> Engine:
     """Open the engine that a study asks for.
 
@@ -60,7 +60,7 @@ def open_engine(
         folder: The study.
         slots: From :func:`slots_of`.
         on_tick: See :data:`Tick`.
-        say: See :data:`Say`.
+        say: See :data:`Say`; None keeps silent.
 
     Raises:
         InputError: If its package is missing.

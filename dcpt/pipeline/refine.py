@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from dcpt.engines.engine import Tick
+from dcpt.engines.engine import Say, Tick
 from dcpt.grid.planned import Trunk, unfinished
 from dcpt.pipeline.answer import (
     FitOptions,
@@ -49,6 +49,9 @@ class View(Protocol):
     def tick(self, queue: RunQueue) -> None:
         """Show changes."""
 
+    def say(self, sentence: str) -> None:
+        """Show a sentence of the engine."""
+
 
 Watch = Callable[[str], AbstractContextManager[View]]
 """Opens a view, given a title."""
@@ -78,13 +81,13 @@ class _Work:
         return [law for law in self.laws if ":" in law]
 
     @contextmanager
-    def watching(self, title: str) -> Iterator[Tick | None]:
+    def watching(self, title: str) -> Iterator[tuple[Tick | None, Say | None]]:
         """What training calls while it runs."""
         if self.watch is None:
-            yield None
+            yield None, None
             return
         with self.watch(title) as view:
-            yield view.tick
+            yield view.tick, view.say
 
 
 def refine_study(
@@ -154,10 +157,11 @@ def _train(work: _Work, trunks: Sequence[Trunk], refined: Refined) -> None:
     """Train the runs that are not done."""
     workspace = work.workspace
     if unfinished(workspace.plan_trunks(trunks, "next"), workspace.folder):
-        with work.watching("refining") as on_tick:
-            refined.add(
-                train_study(workspace, work.slots, trunks=trunks, purpose="next", on_tick=on_tick)
+        with work.watching("refining") as (on_tick, say):
+            outcome = train_study(
+                workspace, work.slots, trunks=trunks, purpose="next", on_tick=on_tick, say=say
             )
+        refined.add(outcome)
 
 
 def _decide(work: _Work, trunks: Sequence[Trunk], number: int) -> tuple[Target, Round]:
@@ -266,8 +270,8 @@ def _verify(work: _Work, refined: Refined) -> None:
             "in target.base"
         )
     else:
-        with work.watching("verification") as on_tick:
+        with work.watching("verification") as (on_tick, say):
             refined.verification, outcome = verify_study(
-                workspace, work.slots, on_tick=on_tick, laws=work.own_laws
+                workspace, work.slots, on_tick=on_tick, say=say, laws=work.own_laws
             )
         refined.add(outcome)

@@ -111,7 +111,7 @@ def train_study(
     on_tick: Tick | None = None,
     engine: EngineSection | None = None,
     again: bool = False,
-    say: Say = print,
+    say: Say | None = None,
 ) -> Outcome:
     """Train all runs of the study, or only those of some trunks, that are not done.
 
@@ -123,7 +123,7 @@ def train_study(
         on_tick: Called with the queue while runs are in training.
         engine: Where to train; None takes the study's section ``engine``.
         again: Train runs that were cancelled, too.
-        say: Called with sentences about what the engine waits for.
+        say: Called with sentences about what the engine waits for; None keeps silent.
 
     Raises:
         InputError: If settings of the text were changed after it was prepared, the package of a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dcpt.engines.engine import Tick
+from dcpt.engines.engine import Say, Tick
 from dcpt.errors import InputError
 from dcpt.grid.planned import Trunk
 from dcpt.pipeline.answer import check_target, collect_runs
@@ -80,6 +80,7 @@ def verify_study(
     slots: Sequence[Slot],
     *,
     on_tick: Tick | None = None,
+    say: Say | None = None,
     laws: Sequence[str] = (),
 ) -> tuple[Verification | None, Outcome]:
     """Train the recommended pair and its neighbours, and compare measured with predicted losses.
@@ -102,6 +103,7 @@ def verify_study(
         purpose="verify",
         on_tick=on_tick,
         again=True,
+        say=say,
     )
     if not outcome.is_whole:
         return None, outcome

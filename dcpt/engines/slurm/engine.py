@@ -57,12 +57,12 @@ class SlurmEngine:
         self,
         submitter: Submitter,
         on_tick: Tick | None = None,
-        say: Say = print,
+        say: Say | None = None,
     ) -> None:
         self.submitter = submitter
         self.folder: StudyFolder = submitter.folder
         self.section: SlurmSection = submitter.section
-        self.on_tick, self.say = on_tick or (lambda _: None), say
+        self.on_tick, self.say = on_tick or (lambda _: None), say or (lambda _: None)
         self._jobs: dict[str, Job] = {}
         self._seconds: dict[str, float] = {}
         self._endings = Endings(self.folder)

@@ -1,0 +1,331 @@
+"""The parts of the Slurm engine, with a queue that is told what it holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import dcpt
+from dcpt.engines.node import Order, describe_run, read_run
+from dcpt.engines.slurm import client, endings
+from dcpt.engines.slurm import engine as slurm_engine
+from dcpt.engines.slurm.client import JobState, NoAnswerError
+from dcpt.engines.slurm.engine import SlurmEngine, check_gpus, check_time
+from dcpt.engines.slurm.job import train_job
+from dcpt.engines.slurm.packs import Pack, arrays_of, pack_runs
+from dcpt.engines.slurm.submissions import (
+    Submission,
+    read_submissions,
+    still_queued,
+    write_submissions,
+)
+from dcpt.engines.slurm.submit import JobEnd, Submitter, log_file
+from dcpt.errors import InputError
+from dcpt.grid.planned import PlannedRun
+from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.folders import RunFolder
+from dcpt.study.engine import SlurmSection
+from dcpt.study.folder import StudyFolder
+from dcpt.training.loop import train
+
+FINE: JobEnd = {"refused": None, "stopped": False}
+
+
+class FakeSlurm(Submitter):
+    """Takes jobs, and does with each of them what the test says."""
+
+    def __init__(self, folder: StudyFolder, ends: dict[int, str], section: SlurmSection) -> None:
+        super().__init__(folder, section)
+        self.ends = ends  # how the n-th job ends; others train their runs
+        self.states: dict[str, str] = {}
+        self.after: list[Sequence[str]] = []
+        self.sent: list[list[str]] = []
+
+    def submit(
+        self,
+        submission: Submission,
+        packs: Sequence[Pack],
+        after: Sequence[str],
+        known: dict[str, PlannedRun],
+    ) -> str:
+        self.after.append(after)
+        for pack in packs:
+            state = self.ends.get(len(self.sent), "COMPLETED")
+            self.sent.append([run.name for run in pack.runs])
+            for run in pack.runs if state == "COMPLETED" else ():
+                train(run.config, self.folder.path)
+        first = len(self.states)
+        for index in range(len(packs)):
+            job_id = f"{first}_{index}" if len(packs) > 1 else f"{first}"
+            self.states[job_id] = self.ends.get(len(self.sent) - len(packs) + index, "COMPLETED")
+        return f"{first}"
+
+
+@pytest.fixture
+def slurm(study: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A Slurm whose jobs have left the queue when it is asked."""
+    # Every family has a job of its own.
+    fake = FakeSlurm(StudyFolder(study), {}, SlurmSection(job_time=0.01))
+    monkeypatch.setattr(client, "check_here", lambda: None)
+    monkeypatch.setattr(client, "live_jobs", dict)
+    monkeypatch.setattr(endings, "end_states", lambda _: fake.states)
+    monkeypatch.setattr(endings, "read_end", lambda *_: FINE)
+    monkeypatch.setattr(slurm_engine, "occupied_seconds", lambda runs, *_: seconds_of(runs))
+    monkeypatch.setattr(slurm_engine, "_POLL_S", 0.0)
+    return fake
+
+
+def seconds_of(runs: Sequence[PlannedRun]) -> dict[str, float]:
+    return {run.name: float(run.trained_tokens) for run in runs}
+
+
+def trunks_of(study: Path) -> list[PlannedRun]:
+    return [run for run in Workspace(study).planned if run.config.identity.kind == "trunk"]
+
+
+# ------------------------------------------------------------------------ packs
+def test_a_trunk_shares_a_job_with_its_decays_and_with_others_that_fit(study: Path) -> None:
+    planned = Workspace(study).planned
+    unfinished = {run.identity_hash for run in planned}
+    seconds = seconds_of(planned)
+    family = seconds[planned[1].name] + seconds[planned[2].name]
+    base, *jobs = pack_runs(planned, unfinished, seconds, job_s=family)
+    assert [run.config.identity.kind for run in base.runs] == ["pretrain"]
+    assert [len(job.runs) for job in jobs] == [2, 2]
+    assert all(job.runs[0].identity_hash in job.runs[1].needs for job in jobs)
+    assert {job.waits_for for job in jobs} == {frozenset({planned[0].identity_hash})}
+    _, job = pack_runs(planned, unfinished, seconds, job_s=2 * family)
+    assert len(job.runs) == 4
+    packs = pack_runs(planned, unfinished, seconds, 2 * family, alone=[planned[1].name])
+    assert [len(pack.runs) for pack in packs] == [1, 2, 2]
+
+
+def test_jobs_with_the_same_base_are_an_array(study: Path) -> None:
+    planned = Workspace(study).planned
+    packs = pack_runs(planned, {run.identity_hash for run in planned}, seconds_of(planned), 1.0)
+    (none, bases), (needs, trunks) = arrays_of(packs)
+    assert (none, len(bases)) == ((), 1)
+    assert (needs, len(trunks)) == ((planned[0].identity_hash,), 2)
+
+
+def test_a_run_reaches_its_job_as_plain_values(study: Path) -> None:
+    for run in Workspace(study).planned:
+        assert read_run(describe_run(run)) == run
+
+
+# ------------------------------------------------------------------ submissions
+def test_a_submission_whose_id_was_not_heard_is_found_by_its_name(study: Path) -> None:
+    folder = StudyFolder(study)
+    lost, gone = Submission("lost", (("a",), ("b",))), Submission("gone", (("c",),), "7")
+    write_submissions(folder, [lost, gone])
+    live = {f"12_{i}": JobState("lost", "PENDING", "Priority") for i in range(2)}
+    queued, jobs = still_queued(read_submissions(folder), live)
+    assert [each.name for each in queued] == ["lost"]
+    assert [(job.id, job.runs) for job in jobs] == [("12_0", ("a",)), ("12_1", ("b",))]
+
+
+def test_a_damaged_record_of_jobs_is_refused_with_a_remedy(study: Path) -> None:
+    folder = StudyFolder(study)
+    write_submissions(folder, [Submission("a", (("a",),), "1")])
+    record = folder.path / "slurm" / "jobs.json"
+    record.write_text(record.read_text().replace('"1"', '"2"'))
+    with pytest.raises(InputError, match=r"jobs.json: .*damaged.*; move it away and rerun"):
+        read_submissions(folder)
+
+
+def test_a_second_call_submits_nothing_that_is_queued(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, *others = Workspace(study).planned
+    train(base.config, study.parent)
+    families = [tuple(run.identity_hash for run in others[i : i + 2]) for i in (0, 2)]
+    slurm.prepare()
+    write_submissions(slurm.folder, [Submission("earlier", (families[0],), "5")])
+    queues = [{"5": JobState("earlier", "RUNNING", "None")}] * 2
+
+    def live_jobs() -> dict[str, JobState]:
+        if queues:
+            return queues.pop()
+        for run in others[:2]:  # the job of the earlier call ends
+            train(run.config, study.parent)
+        return {}
+
+    monkeypatch.setattr(client, "live_jobs", live_jobs)
+    assert not SlurmEngine(slurm).run([base, *others]).failed
+    assert slurm.sent == [[run.name for run in others[2:]]]
+
+
+# ---------------------------------------------------------------------- endings
+def test_jobs_of_trunks_wait_for_that_of_their_base(study: Path, slurm: FakeSlurm) -> None:
+    said: list[str] = []
+    outcome = SlurmEngine(slurm, say=said.append).run(Workspace(study).planned)
+    assert len(outcome.finished) == 5
+    assert slurm.after == [[], ["0"]]
+    assert re.fullmatch(r"submitted 4 runs in 2 jobs: 1 \(dcpt\.\S+\), after 1 job", said[1])
+    assert not SlurmEngine(slurm).run(Workspace(study).planned).finished
+    assert len(slurm.sent) == 3
+
+
+def test_a_lost_job_is_submitted_once_more(study: Path, slurm: FakeSlurm) -> None:
+    slurm.ends = {1: "NODE_FAIL"}
+    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    assert (len(outcome.finished), outcome.failed) == (5, {})
+    assert slurm.sent[3] == slurm.sent[1]
+
+
+def test_a_run_whose_jobs_are_lost_twice_fails(study: Path, slurm: FakeSlurm) -> None:
+    slurm.ends = {1: "NODE_FAIL", 3: "TIMEOUT"}
+    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    trunk, branch = slurm.sent[1]
+    assert list(outcome.failed) == [trunk, branch]
+    assert "ended in TIMEOUT, the second of its jobs" in outcome.failed[trunk]
+    assert outcome.failed[branch] == "the run it starts from failed"
+    assert len(outcome.finished) == 3
+
+
+def test_a_job_killed_for_memory_is_one_sentence_after_the_others_ended(
+    study: Path, slurm: FakeSlurm
+) -> None:
+    slurm.ends = {1: "OUT_OF_MEMORY"}
+    with pytest.raises(InputError) as caught:
+        SlurmEngine(slurm).run(Workspace(study).planned)
+    (sentence,) = caught.value.problems
+    assert "was killed for memory; what was trained is kept: raise engine.slurm.mem" in sentence
+    assert len(list((study.parent / "runs").glob("*/result.json"))) == 3
+    trunk = next(run for run in trunks_of(study) if run.name == slurm.sent[1][0])
+    error = RunFolder.of(trunk.config, slurm.folder.runs).error()
+    assert error is not None
+    assert error["kind"] == "out_of_memory"
+
+
+def test_a_cancelled_job_is_not_submitted_again(study: Path, slurm: FakeSlurm) -> None:
+    slurm.ends = {1: "CANCELLED"}
+    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    assert "was cancelled; rerun the same command" in outcome.failed[slurm.sent[1][0]]
+    assert len(slurm.sent) == 3
+
+
+def test_runs_are_not_submitted_after_their_base_failed(study: Path, slurm: FakeSlurm) -> None:
+    slurm.ends = {0: "CANCELLED", 1: "COMPLETING", 2: "COMPLETING"}
+    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    assert len(outcome.failed) == 5
+    assert len(slurm.sent) == 3
+
+
+def test_slurm_that_does_not_answer_ends_no_job(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, True, False])  # for picking up, submitting and looking; then it is back
+
+    def live_jobs() -> dict[str, JobState]:
+        if next(answers, True):
+            return {}
+        raise NoAnswerError("squeue: timed out")
+
+    said: list[str] = []
+    monkeypatch.setattr(client, "live_jobs", live_jobs)
+    outcome = SlurmEngine(slurm, say=said.append).run(Workspace(study).planned)
+    assert len(outcome.finished) == 5
+    assert any("Slurm does not answer (squeue: timed out)" in line for line in said)
+
+
+# -------------------------------------------------------------------- bad input
+def order(study: Path, **changed: object) -> dict[str, object]:
+    submitter = Submitter(StudyFolder(study), SlurmSection())
+    submitter.prepare()
+    base = Workspace(study).planned[0]
+    known = {base.identity_hash: base}
+    told = asdict(submitter._order(Pack((base,), frozenset()), known))
+    assert Order(**told)
+    return {**told, **changed}
+
+
+def test_a_node_with_another_version_of_dcpt_is_refused(study: Path) -> None:
+    words = train_job(order(study, version="9.9"))["refused"]
+    assert words is not None
+    assert f"has dcpt {dcpt.__version__}, and the study was submitted with 9.9" in words
+    assert not (study.parent / "runs").exists()
+
+
+def test_a_node_that_sees_another_folder_is_refused(study: Path) -> None:
+    words = train_job(order(study, marker="another"))["refused"]
+    assert words is not None
+    assert "does not see the study's folder" in words
+
+
+def test_a_node_without_the_gpus_is_refused(study: Path) -> None:
+    words = train_job(order(study, gpus=99))["refused"]
+    assert words is not None
+    assert re.search(r"shows a job \d+ GPUs, and the study asks for 99", words)
+
+
+def test_a_refusal_of_a_node_ends_the_call(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends = dict.fromkeys(range(3), "COMPLETED?")
+    monkeypatch.setattr(endings, "read_end", lambda *_: {**FINE, "refused": "node n1 has dcpt 2"})
+    with pytest.raises(InputError, match="job 0: node n1 has dcpt 2"):
+        SlurmEngine(slurm).run(Workspace(study).planned)
+
+
+def test_a_cluster_without_a_shared_folder_is_named(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends = dict.fromkeys(range(3), "FAILED")
+    monkeypatch.setattr(endings, "read_end", lambda *_: None)
+    assert not log_file(slurm.folder, "0").exists()
+    with pytest.raises(InputError, match="put the study on a file system that all nodes share"):
+        SlurmEngine(slurm).run(Workspace(study).planned)
+
+
+def test_a_machine_without_slurm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="no sbatch; run the command on a login node"):
+        client.check_here()
+
+
+def test_a_time_limit_shorter_than_a_checkpoint_interval_is_refused(study: Path) -> None:
+    runs = Workspace(study).planned  # checkpoints are 60 s apart
+    check_time(SlurmSection(time_limit="3m"), runs)
+    with pytest.raises(InputError, match=r"engine.slurm.time_limit: 2 minutes are too short"):
+        check_time(SlurmSection(time_limit=2), runs)
+
+
+def test_a_run_over_more_gpus_than_a_job_has_is_refused(study: Path) -> None:
+    base = Workspace(study).planned[0]
+    wide = PlannedRun(base.config, n_devices=4)
+    check_gpus(SlurmSection(gpus_per_node=4), [wide])
+    with pytest.raises(InputError, match=r"raise gpus_per_node, or lower training\.gpus_per_run"):
+        check_gpus(SlurmSection(gpus_per_node=2), [wide])
+
+
+def test_a_folder_of_a_person_is_not_written_to(study: Path) -> None:
+    (study.parent / "slurm").mkdir()
+    (study.parent / "slurm" / "mine.txt").write_text("")
+    with pytest.raises(InputError, match="did not make this one; rename it"):
+        Submitter(StudyFolder(study), SlurmSection()).prepare()
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("90", 90), ("2h", 120), ("90m", 90), ("1d", 1440), ("1.5h", 90)]
+)
+def test_times(text: str, minutes: float) -> None:
+    assert SlurmSection(time_limit=text).time_limit == minutes
+
+
+@pytest.mark.parametrize("text", ["", "2 weeks", "-1", "true", "1:30:00"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time; write minutes, or 90m, 2h or 1d"):
+        SlurmSection(time_limit=text)
+
+
+def test_the_engine_is_no_part_of_a_run(study: Path) -> None:
+    before = [run.name for run in Workspace(study).planned]
+    with study.open("a", encoding="utf-8") as file:
+        file.write(f"engine: {{kind: slurm, slurm: {{partition: main}}}}{os.linesep}")
+    assert [run.name for run in Workspace(study).planned] == before
