@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scale import SHAPES, Case, Clock
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from dcpt.runs.identity import ChannelIdentity, Identity, Recorded, RunConfig
@@ -83,8 +84,10 @@ def start_over(case: Case, config: RunConfig, stack: ExitStack) -> tuple[Trainin
     allocate(model, buffers, device)
     with torch.no_grad():
         for parameter in model.parameters():
-            rows: Any = parameter
-            rows.to_local().normal_(mean=float(parameter.ndim == 1), std=0.02)
+            if isinstance(parameter, DTensor):
+                parameter.to_local().normal_(mean=float(parameter.ndim == 1), std=0.02)
+            else:  # the same on all processes
+                parameter.fill_(1.0)
     sharded.examine(None)
     state = start_state(model, identity, forward=sharded, ranks=ranks)
     return state, "shared, layers gathered" if keeps else "shared"
