@@ -84,9 +84,7 @@ def test_the_next_run_of_a_process_does_not_wait_for_a_tracker_that_failed(
     ]
 
 
-def test_a_tracker_is_told_how_training_ended(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tracker_is_told_how_training_ended(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[str] = []
 
     class Endings(Recorder):
@@ -102,9 +100,10 @@ def test_a_tracker_is_told_how_training_ended(
     steps = iter(train_stepwise(config, made.study))
     next(steps)
     steps.close()  # type: ignore[attr-defined]  # as a worker that is asked to stop
-    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as broken:
         broken.setattr("dcpt.training.loop.make_point", lambda *_: 1 / 0)
-        train(config, made.study)
+        with pytest.raises(ZeroDivisionError):
+            train(config, made.study)
     train(config, made.study)
     assert ends == ["stopped", "stopped", "failed", "finished"]
 
