@@ -150,6 +150,16 @@ def holder(stem: Path) -> Owner | None:
     return None
 
 
+def last_beat(stem: Path) -> float | None:
+    """Time of the last heartbeat by the clock of its machine or file server, to be shown only."""
+    number = _highest(stem)
+    if number is None:
+        return None
+    with suppress(FileNotFoundError):
+        return _numbered(stem, number).stat().st_mtime
+    return None
+
+
 def read_owner(path: Path) -> Owner | None:
     """The owner that a lease names; None if it is released, or is being written.
 

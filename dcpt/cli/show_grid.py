@@ -75,12 +75,17 @@ class GridView(ABC):
         """A line on all runs, with the time left."""
         statuses = status.statuses
         done = sum(run.state == "done" for run in statuses)
-        failed = f", {status.n_failed} failed" if status.n_failed else ""
+        counts = {
+            "failed": status.n_failed,
+            "cancelled": sum(run.state == "cancelled" for run in statuses),
+            "in training": sum(run.state == "running" for run in statuses),
+        }
+        others = "".join(f", {n} {state}" for state, n in counts.items() if n)
         elapsed = format_seconds(time.monotonic() - self.started)
         seconds = seconds_left(statuses, self.slots)
         left = "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
         return (
-            f"{self.title}: {done} of {len(statuses)} runs done{failed}; {elapsed} elapsed, {left}"
+            f"{self.title}: {done} of {len(statuses)} runs done{others}; {elapsed} elapsed, {left}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from dcpt.cli.show_status import status_record
@@ -19,7 +20,11 @@ def log_lines(log: RunLog) -> list[str]:
         f"folder: {log.folder.path}",
     ]
     if log.owner is not None:
-        lines.append(f"process: {log.owner.pid} on {log.owner.host}")
+        process = f"process: {log.owner.pid} on {log.owner.host}"
+        if status.beat is not None:
+            at = datetime.fromtimestamp(status.beat).isoformat(sep=" ", timespec="seconds")
+            process += f", last sign of life {at}"
+        lines.append(process)
     if status.state == "damaged" and status.error is not None:
         lines.append(status.error.sentence)
     if log.events:

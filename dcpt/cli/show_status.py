@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from rich.table import Table
@@ -16,6 +18,10 @@ from dcpt.quantities import format_count, format_seconds
 
 _FIRST_STATES = ("failed", "damaged", "running", "interrupted", "cancelled")
 """States that a row shows if any of its runs is in them, in order of priority."""
+
+
+_SILENT_S = 600.0
+"""Seconds without a sign of life that are named; clocks of machines may differ by minutes."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +132,19 @@ def _training_line(running: Sequence[RunStatus]) -> str:
     """How many runs are in training, how fast, and on which machines."""
     speed = sum(run.tokens_per_s or 0.0 for run in running)
     hosts = Counter(run.host for run in running if run.host is not None)
-    where = ", ".join(f"{n} on {host}" for host, n in hosts.most_common())
+    beats = {run.host: run.beat for run in sorted(running, key=lambda run: run.beat or 0.0)}
+    where = ", ".join(f"{n} on {host}{_silence(beats[host])}" for host, n in hosts.most_common())
     plural = "run" if len(running) == 1 else "runs"
     at = f" at {speed:,.0f} tokens/s" if speed else ""
     return f"in training: {len(running)} {plural}{at}" + (f" ({where})" if where else "")
+
+
+def _silence(beat: float | None) -> str:
+    """Since when a machine has been silent, if that is long; a lost node looks like this."""
+    if beat is None or time.time() - beat < _SILENT_S:
+        return ""
+    since = datetime.fromtimestamp(beat).isoformat(sep=" ", timespec="minutes")
+    return f", silent since {since}"
 
 
 def _time_left(rows: Sequence[StatusRow]) -> str:
@@ -156,6 +171,7 @@ def status_record(status: RunStatus) -> dict[str, Any]:
         "expected_n_tokens": status.planned.config.recorded.n_tokens,
         "tokens_per_s": status.tokens_per_s,
         "host": status.host,
+        "heartbeat": status.beat,
         "losses": status.losses,
         "error": None if status.error is None else status.error.as_dict(),
     }

@@ -13,7 +13,7 @@ from dcpt.flags import Flag
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
-from dcpt.leases import holder
+from dcpt.leases import holder, last_beat
 from dcpt.runs.cancelled import is_cancelled
 from dcpt.runs.folders import LEASE, RunFolder
 from dcpt.study.folder import StudyFolder
@@ -36,6 +36,8 @@ class RunStatus:
         error: Why it failed, or which of its files is damaged; None for any other state.
         wall_s: Seconds that a finished run took; None for any other.
         host: The machine that a run is trained on; None for any other.
+        beat: When its owner last gave a sign of life, in Unix seconds by the clock of that machine
+            or of the file server; None for any other.
     """
 
     planned: PlannedRun
@@ -47,6 +49,7 @@ class RunStatus:
     error: Flag | None = None
     wall_s: float | None = None
     host: str | None = None
+    beat: float | None = None
 
     @property
     def left_tokens(self) -> int:
@@ -123,8 +126,9 @@ def read_run_status(planned: PlannedRun, folder: RunFolder) -> RunStatus:
     }
     if folder.is_locked():
         owner = holder(folder.path / LEASE)
-        host = None if owner is None else owner.host  # None: it has just ended
-        return RunStatus(planned, name, "running", host=host, **about)
+        if owner is not None:  # None: it has just ended
+            about |= {"host": owner.host, "beat": last_beat(folder.path / LEASE)}
+        return RunStatus(planned, name, "running", **about)
     damaged = folder.damage()
     if damaged is not None:
         error = Flag("damaged", str(damaged), {"run": name})

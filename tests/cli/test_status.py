@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 from rich.console import Console
@@ -66,6 +67,17 @@ def test_the_total_has_the_time_left() -> None:
     both = group_runs([trunk, status(decay(50), "done")])
     assert total_lines(both)[0].endswith("nothing left to train")
     assert "time left unknown" in total_lines(group_runs([status(TRUNK, "waiting")]))[0]
+
+
+def test_a_machine_without_a_sign_of_life_is_named() -> None:
+    beats = [time.time() - 3600, time.time()]
+    lost, sound = (
+        status(TRUNK, "running", host=host, beat=beat)
+        for host, beat in zip(("node-7", "node-8"), beats, strict=True)
+    )
+    training = total_lines(group_runs([lost]) + group_runs([sound]))[1]
+    assert training.startswith("in training: 2 runs (1 on node-7, silent since 20")
+    assert training.endswith(", 1 on node-8)")
 
 
 def test_a_base_is_no_run_in_the_total() -> None:
