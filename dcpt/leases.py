@@ -187,8 +187,12 @@ def _take(stem: Path) -> Lease | None:
         descriptor = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return None
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-        file.write(f"{json.dumps(asdict(owner))}\n{_beat(0)}\n")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(f"{json.dumps(asdict(owner))}\n{_beat(0)}\n")
+    except OSError:  # the disk is full: a lease without an owner would be waited for
+        lease.path.unlink()
+        raise
     # Higher numbers may have come and the one created here may have been deleted since the look.
     numbers = _numbers(stem)
     if max(numbers, default=number) > number:

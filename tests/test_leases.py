@@ -175,6 +175,19 @@ def test_a_lease_that_was_never_written_is_free_after_a_while(stem: Path, clock:
     assert not watch(stem, clock, SILENT_S)
 
 
+def test_a_lease_that_a_full_disk_does_not_take_leaves_no_file(
+    stem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, *_: Any, **__: Any) -> Any:
+        leases.os.close(descriptor)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(leases.os, "fdopen", refuse)
+    with pytest.raises(OSError, match="No space"), hold(stem):
+        pass
+    assert files(stem) == []
+
+
 def test_who_lost_the_lease_notices_and_leaves_the_successor_alone(stem: Path) -> None:
     with hold(stem) as lease:
         assert lease is not None
