@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conformance import EngineConformance
+from conformance import EngineConformance, points, results
 
 from dcpt.engines.choose import open_engine
 from dcpt.engines.engine import Engine, Tick
 from dcpt.engines.slurm import engine as slurm_engine
+from dcpt.errors import InputError
+from dcpt.grid.local import LocalEngine
+from dcpt.grid.queue import RunQueue
+from dcpt.grid.slots import Slot
+from dcpt.pipeline.workspace import Workspace
 from dcpt.study.engine import EngineSection
 from dcpt.study.folder import StudyFolder
 
@@ -44,3 +52,85 @@ def open_slurm(study: Path, on_tick: Tick | None = None, **settings: object) -> 
 class TestSlurm(EngineConformance):
     def open(self, study: Path, on_tick: Tick | None = None) -> Engine:
         return open_slurm(study, on_tick)
+
+
+def slurm(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def warn(job: str) -> None:
+    """Tell a job that its time is up, as Slurm does before the time limit."""
+    slurm("scancel", "--signal=USR2", job)
+
+
+def requeue(job: str) -> None:
+    slurm("scontrol", "requeue", job)
+
+
+def preempt(_: str) -> None:
+    """Take the nodes for a short job of the partition that goes first."""
+    wrap = ["--wrap", "sleep 5", "--output", "/dev/null"]
+    slurm("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", *wrap)
+
+
+@pytest.fixture
+def long_trunk(study: Path) -> Path:
+    """A study of a single trunk that trains for ten seconds or more."""
+    text = study.read_text(encoding="utf-8").replace("[0.25, 0.5]", "[0.25]")
+    study.write_text(text.replace("tokens: 5120", "tokens: 1024000"), encoding="utf-8")
+    return study
+
+
+@pytest.mark.parametrize("interrupt", [warn, requeue, preempt])
+def test_an_interrupted_job_starts_again_and_loses_no_step(
+    long_trunk: Path, tmp_path: Path, interrupt: Callable[[str], None]
+) -> None:
+    other = Path(shutil.copytree(long_trunk.parent, tmp_path / "other")) / long_trunk.name
+    planned = Workspace(long_trunk).planned
+    trunk = planned[1]
+
+    def interrupt_once(queue: RunQueue) -> None:
+        events = [e for e in queue.folders[trunk.name].events() if e["event"] == "train"]
+        if events and not reached:
+            reached.append(events[-1]["n_tokens"])
+            record = json.loads((long_trunk.parent / "slurm" / "jobs.json").read_text())
+            interrupt(record["submissions"][-1]["job_id"])
+
+    reached: list[int] = []
+    outcome = open_slurm(long_trunk, interrupt_once, partition="main").run(planned)
+    assert reached
+    assert sorted(outcome.finished) == sorted(run.name for run in planned)
+    folder = RunQueue(planned, StudyFolder(long_trunk)).folders[trunk.name]
+    told = [event["n_tokens"] for event in folder.events() if event["event"] == "train"]
+    assert told == sorted(set(told))  # no step was trained twice
+    LocalEngine(StudyFolder(other), [Slot()]).run(Workspace(other).planned)
+    assert points(long_trunk) == points(other)
+
+
+def test_jobs_go_on_without_the_process_that_submitted_them(study: Path) -> None:
+    code = "from dcpt.cli import main; main()"
+    command = [sys.executable, "-c", code, "run-grid", str(study), "--engine", "slurm"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    submitted = [process.stdout.readline() for _ in range(2)]
+    process.kill()
+    process.communicate()
+    assert all(line.startswith("submitted") for line in submitted)
+    said: list[str] = []
+    planned = Workspace(study).planned
+    section = EngineSection.model_validate({"kind": "slurm"})
+    outcome = open_engine(section, StudyFolder(study), [], say=said.append).run(planned)
+    assert not outcome.failed
+    assert said[0] == "2 jobs of earlier calls with 5 runs"
+    assert not any(line.startswith("submitted") for line in said)
+    assert len(results(study)) == 5
+
+
+def test_a_partition_that_does_not_exist_is_refused(study: Path) -> None:
+    with pytest.raises(InputError, match=r"no partition 'mian' \(main, urgent\).*mean 'main'"):
+        open_slurm(study, partition="mian").run(Workspace(study).planned)
+
+
+def test_what_sbatch_refuses_is_told_in_its_words(study: Path) -> None:
+    with pytest.raises(InputError, match=r"Slurm refused the jobs of engine\.slurm: .*constraint"):
+        open_slurm(study, extra={"constraint": "nonsense"}).run(Workspace(study).planned)
