@@ -59,6 +59,16 @@ def format_count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def count_things(n: int, noun: str) -> str:
+    """Write a number of things: ``1 run``, ``1,200 runs``.
+
+    Args:
+        n: Their number.
+        noun: A single one of them, whose plural ends in s.
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def format_share(share: float) -> str:
     """Write a share to a tenth of a percent: ``57.3 %``, ``95 %``.
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcpt.names import escape_controls
+from dcpt.quantities import count_things
 
 _FILE_WIDTH = 120
 """Width in characters if the output goes to a file or another program."""
@@ -30,15 +31,15 @@ def note_left_out(names: Sequence[str]) -> None:
         shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
         print_line(
             Console(stderr=True),
-            f"note: {len(names)} runs in the folder are not in the study (another text, batch or "
-            f"evaluation, or removed from its grid) and are left out: {shown}",
+            f"note: left out: {count_things(len(names), 'run')} in the folder but not in the study "
+            f"(another text, batch or evaluation, or removed from its grid): {shown}",
         )
 
 
 def note_chosen(names: Sequence[str]) -> None:
     """Print on standard error which runs beyond the study's grid are fitted with it."""
     if names:
-        runs = "1 run" if len(names) == 1 else f"{len(names)} runs"
+        runs = count_things(len(names), "run")
         note_all([f"the fit includes {runs} that `dcpt refine` chose: {', '.join(names)}"])
 
 

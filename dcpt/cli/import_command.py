@@ -9,6 +9,7 @@ import typer
 
 from dcpt.cli.options import Json
 from dcpt.errors import InputError
+from dcpt.quantities import count_things
 
 
 def import_(
@@ -86,7 +87,9 @@ def _draft(logs: list[Path], mapping: Path, json: bool) -> None:
         record = {"mapping": mapping, "schedules": schedules, "open": left}
         typer.echo(as_json({**record, "runs": [log.run for log in found]}))
         return
-    typer.echo(f"wrote {mapping}: a draft for {len(found)} runs of {found[0].trainer}")
+    typer.echo(
+        f"wrote {mapping}: a draft for {count_things(len(found), 'run')} of {found[0].trainer}"
+    )
     if schedules is not None:
         typer.echo(
             f"wrote {schedules}: learning-rate schedules for dcpt fit --schedules; check them"

@@ -10,6 +10,7 @@ import typer
 
 from dcpt.cli.options import Json, OwnLaws, Place
 from dcpt.errors import InputError
+from dcpt.quantities import count_things
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,10 @@ def show_files(console: Console, repo: HubRepo, files: Mapping[str, bytes]) -> N
     seen = {None: "as its owner's settings say", True: "private", False: "public"}
     state = "existing" if repo.exists else "new"
     place = f"to the {state} {repo.repo_type} repository {repo.name} ({seen[repo.is_private]})"
-    print_line(console, f"{len(files)} files, {sum(map(len, files.values())):,} bytes, {place}")
+    print_line(
+        console,
+        f"{count_things(len(files), 'file')}, {sum(map(len, files.values())):,} bytes, {place}",
+    )
     console.print(make_table("", ("file", "bytes", ""), rows))
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dcpt.cli.console import make_table, print_line
 from dcpt.errors import InputError
-from dcpt.quantities import format_count, format_percent, format_seconds
+from dcpt.quantities import count_things, format_count, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from dcpt.grid.estimate import Estimate
@@ -93,7 +93,7 @@ def cost_words(cost: GridCost) -> list[str]:
     left = cost.left
     hours = gpu_hours(left)
     lines = [
-        f"{len(cost.runs)} runs, {len(cost.runs) - len(left)} done; left: "
+        f"{count_things(len(cost.runs), 'run')}, {len(cost.runs) - len(left)} done; left: "
         f"{format_count(sum(run.n_tokens for run in left))} tokens, "
         f"{sum(run.flops for run in left):.2e} FLOPs, "
         f"{_format_bytes(sum(run.disk_bytes for run in left))} of disk, "

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dcpt.cli.console import make_table, print_line
 from dcpt.diagnosis import KINDS, VERDICTS, Diagnosis, DomainStart, Finding
-from dcpt.quantities import format_count
+from dcpt.quantities import count_things, format_count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +73,7 @@ def _show_group(console: Console, group: Sequence[Finding], style: str | None) -
         for finding in group:
             print_line(console, f"{head}: {finding.sentence}", style=style)
         return
-    print_line(console, f"{head}: {len(group)} runs", style=style)
+    print_line(console, f"{head}: {count_things(len(group), 'run')}", style=style)
     # Facts are only counted: a table has hundreds of runs that learn.
     shown = 0 if first.verdict == "fact" else MOST_SHOWN
     for finding in group[:shown]:

@@ -18,7 +18,7 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import GridStatus, RunStatus, seconds_left
-from dcpt.quantities import format_seconds
+from dcpt.quantities import count_things, format_seconds
 
 SLOW_BFLOAT16 = (
     "training.dtype is bfloat16 and the runs train on a CPU, where it is usually slower than "
@@ -84,9 +84,8 @@ class GridView(ABC):
         elapsed = format_seconds(time.monotonic() - self.started)
         seconds = seconds_left(statuses, self.slots)
         left = "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
-        return (
-            f"{self.title}: {done} of {len(statuses)} runs done{others}; {elapsed} elapsed, {left}"
-        )
+        runs = count_things(len(statuses), "run")
+        return f"{self.title}: {done} of {runs} done{others}; {elapsed} elapsed, {left}"
 
 
 class LiveView(GridView):

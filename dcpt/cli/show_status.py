@@ -14,7 +14,7 @@ from rich.table import Table
 from dcpt.cli.console import make_table
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import RunStatus, seconds_left
-from dcpt.quantities import format_count, format_seconds
+from dcpt.quantities import count_things, format_count, format_seconds
 
 _FIRST_STATES = ("failed", "damaged", "running", "interrupted", "cancelled")
 """States that a row shows if any of its runs is in them, in order of priority."""
@@ -124,8 +124,8 @@ def total_lines(rows: Sequence[StatusRow]) -> list[str]:
 def _count(rows: Sequence[StatusRow], noun: str) -> str:
     """The number of rows, and of those in each state."""
     states = Counter(row.state if " of " not in row.state else "partly done" for row in rows)
-    plural = noun if len(rows) == 1 else f"{noun}s"
-    return f"{len(rows)} {plural} ({', '.join(f'{n} {state}' for state, n in states.items())})"
+    shown = ", ".join(f"{n} {state}" for state, n in states.items())
+    return f"{count_things(len(rows), noun)} ({shown})"
 
 
 def _training_line(running: Sequence[RunStatus]) -> str:

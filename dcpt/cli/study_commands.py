@@ -9,6 +9,7 @@ import typer
 
 from dcpt.cli.options import EngineKind, Json, On, OwnLaws, StudyFile, Workers
 from dcpt.errors import InputError
+from dcpt.quantities import count_things
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -156,7 +157,8 @@ def run_grid(
     if json:
         typer.echo(as_json(vars(outcome)))
     else:
-        console.print(f"{len(outcome.finished)} runs finished, {len(outcome.failed)} failed")
+        finished = count_things(len(outcome.finished), "run")
+        console.print(f"{finished} finished, {len(outcome.failed)} failed")
         if (sentence := occupancy_words(outcome)) is not None:
             print_line(console, sentence)
         for sentence in repeated_text(view.planned, workspace.folder):

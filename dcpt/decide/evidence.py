@@ -262,7 +262,8 @@ def _about_the_target(facts: Facts) -> Iterator[Reason]:
         bound, limit = (
             ("at least", value / reach) if value > nearest else ("at most", value * reach)
         )
-        sizes = " and of a third size" if axis == "n_params" and 0 < facts.n_sizes < 3 else ""
+        missing = {1: " and of two other sizes", 2: " and of a third size"}
+        sizes = missing.get(facts.n_sizes, "") if axis == "n_params" else ""
         yield Reason(
             "extrapolates",
             f"The target has {format_count(value)} {noun}, a factor of {format_factor(factor)} "

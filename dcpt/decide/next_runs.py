@@ -106,9 +106,11 @@ class NextRuns:
         hours = self.price.gpu_hours
         cost = f"{format_percent(self.price.share)} of the cost of the target's run"
         cost += "" if hours is None else f" ({hours:.3g} GPU-hours)"
+        n_runs = len(self.runs)
+        runs = "this run" if n_runs == 1 else f"these {n_runs} runs"
         return [
-            f"The {level} interval of the share is {now}. After these {len(self.runs)} runs it is "
-            f"expected to be {after}. They cost {cost}.",
+            f"The {level} interval of the share is {now}. After {runs} it is "
+            f"expected to be {after}. {'It costs' if n_runs == 1 else 'They cost'} {cost}.",
         ]
 
     def as_dict(self) -> dict[str, Any]:

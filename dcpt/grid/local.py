@@ -27,6 +27,7 @@ from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.worker import work
 from dcpt.processes import block_signals, note_signals
+from dcpt.quantities import count_things
 from dcpt.runs.folders import ErrorKind, add_stacks, write_error
 from dcpt.study.folder import StudyFolder
 
@@ -329,7 +330,7 @@ def _hang_words() -> str:
 
 def _stop_words(number: int, saved: Sequence[str], unsaved: Sequence[str]) -> str:
     """Message of a stopped call."""
-    runs = "1 run" if len(saved) == 1 else f"{len(saved)} runs"
+    runs = count_things(len(saved), "run")
     words = f"stopped by {signal.Signals(number).name}; saved {runs} in training"
     if unsaved:
         words += (

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dcpt.grid.speeds import speed_on_h100
+from dcpt.quantities import count_things
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
@@ -104,14 +105,17 @@ def unfinished(runs: Sequence[PlannedRun], folder: StudyFolder) -> list[PlannedR
 
 
 def advise_on_sizes(planned: Sequence[PlannedRun]) -> list[str]:
-    """Say that runs of a third size belong in a plan whose trunks have fewer than three sizes."""
+    """Say which runs belong in a plan whose trunks have fewer than three sizes."""
     trunks = (run.config for run in planned if run.config.identity.kind == "trunk")
     sizes = sorted({config.recorded.size for config in trunks})
     if not 0 < len(sizes) < FEWEST_SIZES:
         return []
-    noun = "size" if len(sizes) == 1 else "sizes"
+    if len(sizes) == 1:
+        missing = "at each of two other sizes, best with that of the target"
+    else:
+        missing = "at a third size, best that of the target"
     return [
-        f"the planned runs have {len(sizes)} {noun} ({', '.join(sizes)}), so the error at another "
-        "size cannot be measured: add two or three short runs at a third size, best that of the "
-        "target (key runs, or `dcpt next-runs`)"
+        f"the planned runs have {count_things(len(sizes), 'size')} ({', '.join(sizes)}), so the "
+        f"error at another size cannot be measured: add two or three short runs {missing} "
+        "(key runs, or `dcpt next-runs`)"
     ]

@@ -14,6 +14,7 @@ from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.leases import holder, last_beat
+from dcpt.quantities import count_things
 from dcpt.runs.cancelled import is_cancelled
 from dcpt.runs.folders import LEASE, RunFolder
 from dcpt.study.folder import StudyFolder
@@ -176,8 +177,8 @@ def repeated_text(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[st
             if seen > 1:
                 epochs.setdefault(channel, []).append(seen)
     return [
-        f"the text of channel {channel} was repeated in {len(seen)} of {len(planned)} runs, "
-        f"up to {max(seen):.1f} epochs"
+        f"the text of channel {channel} was repeated in {len(seen)} of "
+        f"{count_things(len(planned), 'run')}, up to {max(seen):.1f} epochs"
         for channel, seen in epochs.items()
     ]
 

@@ -21,6 +21,7 @@ from dcpt.pipeline.bases import (
 from dcpt.pipeline.named_runs import ask_again
 from dcpt.pipeline.text_changes import check_text, text_settings
 from dcpt.pipeline.workspace import Workspace
+from dcpt.quantities import count_things
 from dcpt.runs.identity import Purpose
 from dcpt.study.engine import EngineSection
 from dcpt.study.folder import StudyFolder
@@ -226,7 +227,7 @@ def failed_trackers(
             if "tracker" in event:
                 found.setdefault(event["tracker"], {})[name] = event["reason"]
     return [
-        f"{len(reasons)} of {len(names)} runs went on without {tracker} "
+        f"{len(reasons)} of {count_things(len(names), 'run')} went on without {tracker} "
         f"({next(iter(reasons.values()))}); their losses are in metrics.jsonl and in TensorBoard"
         for tracker, reasons in found.items()
     ]

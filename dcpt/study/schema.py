@@ -124,7 +124,7 @@ class LadderSize(Section):
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width {self.width} is not a multiple of twice the heads ({self.heads}); "
-                "rotary embeddings need an even head size"
+                "rotary embeddings need an even head size: choose another width, or other heads"
             )
         return self
 
@@ -179,7 +179,9 @@ class Bases(Section):
             raise ValueError("name at least one base, under ladder or under checkpoints")
         twice = set(self.checkpoints) & set(self.ladder.sizes if self.ladder else ())
         if twice:
-            raise ValueError(f"{sorted(twice)[0]!r} names both a ladder size and a checkpoint")
+            raise ValueError(
+                f"{sorted(twice)[0]!r} names both a ladder size and a checkpoint; rename one"
+            )
         return self
 
     @property
@@ -244,7 +246,7 @@ class Branches(Section):
         for name, shares in self.mixtures.items():
             total = sum(Decimal(repr(share)) for share in shares.values())
             if total != 1:
-                raise ValueError(f"mixtures.{name}: its shares sum to {total}; they must sum to 1")
+                raise ValueError(f"mixtures.{name}: its shares sum to {total}; make them sum to 1")
         return self
 
 
@@ -345,7 +347,7 @@ class Study(Section):
         if len(domains) != 1 or not self.general:
             raise ValueError(
                 "a study needs one channel of side domain and at least one of side general; this "
-                f"one has {len(domains)} and {len(self.general)}"
+                f"one has {len(domains)} and {len(self.general)}; set side of each channel"
             )
         return self
 
@@ -375,8 +377,8 @@ class Study(Section):
         read = {name for shares in self.branches.mixtures.values() for name in shares}
         for name in sorted(read - set(names)):
             raise ValueError(
-                f"branches.mixtures: {name!r} is not among the channels ({', '.join(names)})"
-                + did_you_mean(name, names)
+                f"branches.mixtures: {name!r} is not among the channels; name one of "
+                f"{', '.join(names)}" + did_you_mean(name, names)
             )
         for channel in self.channels:
             if channel.side == "extra" and channel.name not in read:
@@ -387,8 +389,8 @@ class Study(Section):
         for name in self.named_bases:
             if name not in self.bases.names:
                 raise ValueError(
-                    f"base {name!r} is not among the study's bases ({', '.join(self.bases.names)})"
-                    + did_you_mean(name, self.bases.names)
+                    f"base {name!r} is not among the study's bases; add it there, or name one of "
+                    f"{', '.join(self.bases.names)}" + did_you_mean(name, self.bases.names)
                 )
         return self
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dcpt.names import CHANNEL_NAME
+from dcpt.quantities import count_things
 from dcpt.trainer_logs.mapping import FILL_IN
 from dcpt.trainer_logs.rates import Proposal, propose_schedules, write_schedules
 from dcpt.trainer_logs.records import RunLog
@@ -79,7 +80,7 @@ def draft_mapping(logs: Sequence[RunLog]) -> Draft:
     rate = _rate_metric(logs)
     schedules = _find_schedules(logs, rate)
     lines = [
-        f"# How the logs of {len(logs)} runs become a runs table. Drafted by dcpt import.",
+        f"# How the logs of {count_things(len(logs), 'run')} become a runs table, drafted by dcpt.",
         f"# Replace every {FILL_IN}, check the rest, and give the same command again.",
         "",
         *_draft_losses(logs),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from in_this_process import InThisProcess
 from tiny_study import write_tiny_study
 from typer.testing import CliRunner
 
@@ -32,29 +32,6 @@ from dcpt.training.loop import train
 LAWS = ("joint-general", "annealed-domain")
 TWO = [Slot(), Slot()]
 HALF = Budget(0.5, "share")
-
-
-class InThisProcess:
-    """An engine without workers; it stops before the run whose number ``stop_at`` is."""
-
-    trained: list[str] = []  # noqa: RUF012
-    stop_at: int | None = None
-
-    def __init__(self, folder, slots, on_tick) -> None:
-        self.folder = folder
-
-    def run(self, planned) -> Outcome:
-        outcome, threads = Outcome(), torch.get_num_threads()
-        torch.set_num_threads(1)  # on a busy machine two threads take ten times as long
-        for run in planned:
-            if not RunFolder.of(run.config, self.folder.runs).is_done(run.config):
-                if len(self.trained) == self.stop_at:
-                    raise Stopped(2, "stopped")
-                train(run.config, self.folder.path)
-                self.trained.append(run.name)
-                outcome.finished.append(run.name)
-        torch.set_num_threads(threads)
-        return outcome
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from in_this_process import InThisProcess
 from tiny_study import write_tiny_study
 from typer.testing import CliRunner
 
@@ -18,7 +18,6 @@ import dcpt.study.files
 from dcpt.cli import app
 from dcpt.grid.plan import Planner
 from dcpt.grid.planned import Trunk
-from dcpt.grid.queue import Outcome
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace, open_place
 from dcpt.runs.folders import RunFolder
@@ -29,23 +28,6 @@ from dcpt.training.loop import train
 ONCE = {"study read": 1, "planner": 1, "plan": 1, "pass over the run folders": 1}
 WITH_ROWS = {**ONCE, "rows": 1}
 LAWS = "--law", "joint-general", "--law", "annealed-domain"
-
-
-class InThisProcess:
-    """An engine without workers, which take seconds to start."""
-
-    def __init__(self, folder, slots, on_tick) -> None:
-        self.folder = folder
-
-    def run(self, planned) -> Outcome:
-        outcome, threads = Outcome(), torch.get_num_threads()
-        torch.set_num_threads(1)  # on a busy machine two threads take ten times as long
-        for run in planned:
-            if not RunFolder.of(run.config, self.folder.runs).is_done(run.config):
-                train(run.config, self.folder.path)
-                outcome.finished.append(run.name)
-        torch.set_num_threads(threads)
-        return outcome
 
 
 @pytest.fixture(scope="module")

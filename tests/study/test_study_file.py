@@ -131,12 +131,12 @@ def test_every_optional_key_of_the_template_is_valid() -> None:
         (
             "decay: 20%}",
             "decay: 20%, mixtures: {best: {en: 0.5, lw: 0.5}}}",
-            "branches.mixtures: 'lw' is not among the channels .*did you mean 'law'",
+            "branches.mixtures: 'lw' is not among the channels; name one of .*did you mean 'law'",
         ),
         (
             "decay: 20%}",
             "decay: 20%, mixtures: {best: {en: 0.1, law: 0.2}}}",
-            r"branches: mixtures\.best: its shares sum to 0\.3; they must sum to 1",
+            r"branches: mixtures\.best: its shares sum to 0\.3; make them sum to 1",
         ),
         (
             "tokenizer: 300",
