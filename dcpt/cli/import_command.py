@@ -9,7 +9,6 @@ import typer
 
 from dcpt.cli.options import Json
 from dcpt.errors import InputError
-from dcpt.quantities import count_things
 
 
 def import_(
@@ -71,6 +70,7 @@ def _schedules_of(mapping: Path) -> Path:
 def _draft(logs: list[Path], mapping: Path, json: bool) -> None:
     """Write the draft of a mapping file, and say what to do with it."""
     from dcpt.cli.console import as_json, note_all
+    from dcpt.quantities import count_things
     from dcpt.trainer_logs import draft_mapping, read_logs
     from dcpt.trainer_logs.mapping import FILL_IN
 

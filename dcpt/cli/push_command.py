@@ -10,7 +10,6 @@ import typer
 
 from dcpt.cli.options import Json, OwnLaws, Place
 from dcpt.errors import InputError
-from dcpt.quantities import count_things
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +63,7 @@ def push(
 def show_files(console: Console, repo: HubRepo, files: Mapping[str, bytes]) -> None:
     """Print what will be sent where, with sizes."""
     from dcpt.cli.console import make_table, print_line
+    from dcpt.quantities import count_things
 
     rows = [
         (name, f"{len(content):,}", "replaced" if name in repo.replaced else "")

@@ -9,7 +9,6 @@ import typer
 
 from dcpt.cli.options import EngineKind, Json, On, OwnLaws, StudyFile, Workers
 from dcpt.errors import InputError
-from dcpt.quantities import count_things
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,6 +134,7 @@ def run_grid(
     from dcpt.pipeline.text_changes import check_text
     from dcpt.pipeline.train import train_study
     from dcpt.pipeline.workspace import Workspace
+    from dcpt.quantities import count_things
 
     machine = read_machine(on, dry_run=dry_run, workers=workers)
     console, workspace = open_console(json), Workspace(study)
