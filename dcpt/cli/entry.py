@@ -20,6 +20,7 @@ from dcpt.cli.import_command import import_
 from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine
 from dcpt.cli.run_commands import cancel, logs
+from dcpt.cli.size_command import size
 from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
 from dcpt.cli.watch_command import watch
 from dcpt.errors import InputError, Stopped
@@ -102,6 +103,7 @@ COMMANDS = (
     fit,
     predict,
     recommend,
+    size,
     report,
     export,
     push,

@@ -67,6 +67,15 @@ def base_of_size(runs: pd.DataFrame, n_params: float) -> TableBase | None:
     )
 
 
+def bases_by_size(runs: pd.DataFrame) -> list[TableBase]:
+    """The bases of all sizes in a runs table that have losses at n_tokens = 0, ascending."""
+    if "n_params" not in runs:
+        return []
+    sizes = sorted(runs.loc[runs["n_tokens"] == 0, "n_params"].dropna().unique())
+    found = [base_of_size(runs, float(size)) for size in sizes]
+    return [base for base in found if base is not None and base.losses]
+
+
 def _only_value(rows: pd.DataFrame, column: str) -> float | None:
     if column not in rows:
         return None

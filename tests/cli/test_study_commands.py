@@ -37,6 +37,7 @@ COMMANDS = [
     "report",
     "run-grid",
     "runs",
+    "size",
     "status",
     "verify",
     "watch",

@@ -1,0 +1,125 @@
+"""The best size for a given compute."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import dcpt
+from dcpt.cli import app
+from dcpt.decide.compute import spread_bases
+from dcpt.errors import InputError
+from dcpt.pipeline.answer import fit_runs
+from dcpt.table.base_rows import TableBase, bases_by_size
+
+SIZES, TOKENS, RATIOS = (2e6, 8e6, 3.2e7), (5e6, 2e7, 8e7), (0.2, 0.4, 0.6, 0.8)
+FLOPS = 6 * 8e6 * 2e7
+
+
+def base_loss(n_params: float) -> float:
+    return 3.0 * (n_params / 2e6) ** -0.04
+
+
+def domain_loss(n_params: float, n_tokens: float, ratio: float) -> float:
+    """Falls with both sizes alike, so the best size at a compute is inside the range."""
+    large, long = (n_params / 2e6) ** -0.35, (ratio * n_tokens / 5e6) ** -0.35
+    return 1.5 + 0.8 * large + 0.9 * long
+
+
+def general_loss(n_params: float, n_tokens: float, ratio: float) -> float:
+    return base_loss(n_params) + 0.05 * ratio / (1 - ratio) ** 0.7 * (n_tokens / 2e7) ** 0.2
+
+
+def make_runs() -> pd.DataFrame:
+    rng, rows = np.random.default_rng(0), []
+    for size, ratio in itertools.product(SIZES, RATIOS):
+        run = {"run": f"n{size:g}-r{ratio}", "base": f"b{size:g}", "ratio": ratio, "n_params": size}
+        start = {"n_tokens": 0, "phase": "base", "loss_general": base_loss(size)}
+        rows.append(run | start | {"loss_domain": 5.0})
+        for tokens in TOKENS:
+            point = run | {"n_tokens": tokens, "phase": "constant"}
+            for name, true in (("general", general_loss), ("domain", domain_loss)):
+                point[f"loss_{name}"] = true(size, tokens, ratio) + rng.normal(0, 0.001)
+            rows.append(point)
+    return dcpt.load_runs(pd.DataFrame(rows))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    fit_runs(make_runs(), folder, law=["fx2-mon", "u10"], n_draws=20)
+    return folder
+
+
+def call(folder: Path, *words: str) -> Result:
+    words = ("size", str(folder), *words, "--limit", "+3%")
+    return CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+@pytest.mark.long
+def test_the_best_size_and_share_are_those_of_the_truth(folder: Path) -> None:
+    found = json.loads(call(folder, "--flops", f"{FLOPS:g}", "--json").stdout)
+    options = {option["n_params"]: option for option in found["options"]}
+    assert len(options) == 3 + 2 * 3
+    true = {}
+    for size, option in options.items():
+        assert 6 * size * option["n_tokens"] == pytest.approx(FLOPS, rel=1e-6)
+        if option["left_out"] is None:
+            shares = np.linspace(0.01, 0.97, 500)
+            allowed = 1.03 * base_loss(size)
+            within = shares[[general_loss(size, option["n_tokens"], s) <= allowed for s in shares]]
+            true[size] = domain_loss(size, option["n_tokens"], within[-1])
+            there = domain_loss(size, option["n_tokens"], option["ratio"])
+            assert option["minimized"] == pytest.approx(there, abs=0.03)
+    best = found["size_interval"]["value"]
+    assert true[best] <= min(true.values()) + 0.02
+    assert SIZES[0] < best < SIZES[-1]
+    assert found["size_interval"]["low"] <= best <= found["size_interval"]["high"]
+    assert found["recommendation"]["target"]["n_params"] == best
+    kept = json.loads((folder / "recommendation.json").read_text(encoding="utf-8"))
+    assert kept["target"]["n_params"] == best
+
+
+@pytest.mark.long
+def test_compute_in_gpu_hours_and_sizes_that_are_left_out(folder: Path) -> None:
+    hours = FLOPS / 3600 / 1e12
+    words = ("--gpu-hours", f"{hours:.9f}", "--flops-per-second", "1e12")
+    result = call(folder, *words)
+    assert "For 9.6e+14 FLOPs the best size is" in result.stdout
+    small = json.loads(call(folder, "--flops", f"{6 * 2e6 * 5e6:g}", "--json").stdout)
+    left_out = [option for option in small["options"] if option["left_out"]]
+    assert left_out[-1]["n_params"] == 3.2e7
+    assert (
+        "more than 4 times outside the tokens of the runs (5M to 80M)" in left_out[-1]["left_out"]
+    )
+    with pytest.raises(InputError, match=r"32M parameters, .* tokens: more than 4 times outside"):
+        call(folder, "--flops", "1e18")
+    with pytest.raises(InputError, match="give --flops, or both --gpu-hours"):
+        call(folder, "--gpu-hours", "3")
+
+
+def test_sizes_between_bases_lie_on_their_power_law() -> None:
+    bases = [
+        TableBase(4e6, {"general": 3.0, "domain": 8.0}, 4e-3, None),
+        TableBase(1e6, {"general": 3.3}, 8e-3, 1e9),
+    ]
+    found = spread_bases(bases)
+    assert [is_interpolated for _, is_interpolated in found] == [False, True, True, True, False]
+    middle = found[2][0]
+    assert middle.n_params == pytest.approx(2e6)
+    assert middle.losses == {"general": pytest.approx((3.0 * 3.3) ** 0.5)}
+    assert middle.base_peak_learning_rate == pytest.approx((4e-3 * 8e-3) ** 0.5)
+    assert middle.base_n_tokens is None
+
+
+def test_bases_of_a_table_by_size() -> None:
+    assert [base.n_params for base in bases_by_size(make_runs())] == list(SIZES)
+    runs = make_runs()
+    assert bases_by_size(runs[runs["n_tokens"] > 0]) == []
