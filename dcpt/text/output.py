@@ -1,4 +1,4 @@
-"""The folder of prepared text: which files in it are dcpt's, and how they are removed.
+"""The folder of prepared text: which files in it are dcpt's, how they are put there and removed.
 
 The user's files and folders are never written to, replaced or removed. A folder is dcpt's if it has
 the marker, or the manifest of an older version without marker, and holds only files with names that
@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from dcpt.atomic_files import sync_folder, write_text
 from dcpt.errors import InputError
 from dcpt.own_folders import MARKER, is_marked
-from dcpt.text.manifest import CLEAN_FOLDER, SPLITS, TOKENIZER_FOLDER, read_manifest, read_record
+from dcpt.text.manifest import (
+    CLEAN_FOLDER,
+    RECORD_FILE,
+    SPLITS,
+    TOKENIZER_FOLDER,
+    Prepared,
+    check_tokenizer,
+    is_whole,
+    read_manifest,
+    read_record,
+)
 from dcpt.text.tokenizer_files import TOKENIZER_FILES
 
 UNFINISHED = ".unfinished"
@@ -88,6 +99,38 @@ def remove_folder(folder: Path) -> None:
                 (Path(place) / name).unlink(missing_ok=True)
         with suppress(OSError):  # something else is in it
             Path(place).rmdir()
+
+
+def put_in_place(prepared: Prepared, places: Mapping[str, Path]) -> None:
+    """Move what was made into the folder; the record, written last, makes it valid.
+
+    Args:
+        prepared: The record.
+        places: Where each of the folder's parts was made.
+    """
+    folder, unfinished = prepared.folder, prepared.folder / UNFINISHED
+    check_output(folder, prepared.channels)  # encoding takes hours, and files may have come in
+    old = unfinished / ".old"
+    remove_folder(old)
+    old.mkdir()
+    for name, source in places.items():
+        target = folder / name
+        if source == target:  # already there, whatever a killed call left unfinished
+            continue
+        if os.path.lexists(target):
+            os.replace(target, old / name)
+        os.replace(source, target)
+    sync_folder(folder)
+    write_text(folder / RECORD_FILE, prepared.model_dump_json(indent=2) + "\n")
+    remove_folder(unfinished)
+    # Hashed while they are in memory, and remembered, so that training starts at once.
+    check_tokenizer(prepared)
+    for name, manifest in prepared.channels.items():
+        if not is_whole(folder / name, manifest):
+            raise InputError(
+                f"{folder / name}: these files are not what was written a moment ago; "
+                "check the disk and prepare again"
+            )
 
 
 def _find_foreign(folder: Path, name: str) -> Path | None:

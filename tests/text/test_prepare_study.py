@@ -13,6 +13,7 @@ from made_text import TEXTS, hashes, make_old
 from safetensors.torch import save_file
 
 import dcpt.text.prepare
+import dcpt.text.request
 import dcpt.text.sources
 from dcpt.cli.console import open_console
 from dcpt.cli.demo import run_bundled, write_study
@@ -89,7 +90,7 @@ def test_a_tokenizer_of_all_texts_is_kept_until_one_of_them_changes(
 ) -> None:
     """Earlier versions trained it on all texts; runs were trained with its ids."""
     with monkeypatch.context() as earlier:
-        for module in (dcpt.text.prepare, dcpt.text.sources):
+        for module in (dcpt.text.prepare, dcpt.text.request, dcpt.text.sources):
             earlier.setattr(module, "general_text", list)
         before = prepare(tiny_study).tokenizer_files
     assert prepare(tiny_study).did_nothing
