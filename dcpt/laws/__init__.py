@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dcpt.laws.fits.files import load_fit, write_fit
-from dcpt.laws.fits.fit_runs import fit, offer_laws
+from dcpt.laws.fits.fit_runs import fit
 from dcpt.laws.fits.result import Fit
+from dcpt.laws.fits.table_laws import offer_laws
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.law import Law, Parameter, Range, References
 from dcpt.laws.points.record import Points

@@ -1,10 +1,10 @@
-"""From a runs table to a fit: laws are selected, fitted, compared, weighted and bootstrapped."""
+"""From a runs table to a fit."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.flags import Flag
-from dcpt.laws.fits.channel_fit import ChannelFit, picks
-from dcpt.laws.fits.coverage import PHASES, what_was_seen
-from dcpt.laws.fits.draws import draw_errors, draw_ranks, draw_run_weights, refit
-from dcpt.laws.fits.folds import list_folds, predict_held_out, size_parameters
-from dcpt.laws.fits.horizon import Horizon, measure_horizons
-from dcpt.laws.fits.members import Member
+from dcpt.laws.fits.channel_fit import ChannelFit
+from dcpt.laws.fits.draws import draw_run_weights
+from dcpt.laws.fits.fit_channel import MOST_DRAWN, FitSettings, fit_channel
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import find_run_off, flag_run_off
-from dcpt.laws.fits.stack import Candidate, Comparison, compare_laws
+from dcpt.laws.fits.table_laws import check_sources, data_by_channel, laws_by_channel
 from dcpt.laws.fits.two_level_member import make_two_level
 from dcpt.laws.flags.design_flags import (
     flag_channels,
@@ -30,22 +27,17 @@ from dcpt.laws.flags.design_flags import (
     flag_settings,
 )
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
-from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.flags.mix_flags import flag_mix, general_mix
-from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.sources import MANY_SOURCES, many_sources
 from dcpt.laws.law import Law
-from dcpt.laws.menu import as_list, check_formula, laws_named, named_by_hand
+from dcpt.laws.menu import as_list, laws_named, named_by_hand
 from dcpt.laws.points.channel_data import (
     ChannelData,
     find_general_channel,
     points_from_table,
     sources_of,
 )
-from dcpt.laws.points.rate_rule import rule_of
-from dcpt.laws.points.record import distinct
-from dcpt.laws.solver.search import LawFit, fit_law
-from dcpt.laws.suitable import carried_laws, check_names, data_for, refusal, say_refusals
+from dcpt.laws.suitable import check_names, data_for, refusal
 from dcpt.laws.two_level import refuse_table
 from dcpt.table.channels import DOMAIN, choose_sizes, general_weights, validation_channels
 from dcpt.table.channels import channels as table_channels
@@ -56,11 +48,9 @@ from dcpt.table.units import bases_of, flag_units
 
 Array = NDArray[np.float64]
 
+
 DRAWS_WITHOUT = 100
 """Most draws of the fit without a run that is off: they give an interval to compare with."""
-
-MOST_DRAWN = 5_000
-"""Largest number of points of a channel for folds and draws: what varies is runs, not points."""
 
 
 def fit(
@@ -123,29 +113,24 @@ def fit(
     if mix_flags and "auto" in as_list(law):
         laws = {**laws, MANY_SOURCES: many_sources(sources_of(runs))}
     check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
-    _check_sources(laws, sources_of(runs))
-    data = _data_by_channel(runs, laws, channels, schedules)
+    check_sources(laws, sources_of(runs))
+    data = data_by_channel(runs, laws, channels, schedules)
     several = flag_evaluations(runs, list(data))
     weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
     how = FitSettings(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
-    chosen = _laws_by_channel(data, laws, how)
+    chosen = laws_by_channel(data, laws, how)
     order = table_channels(runs)
     by_channel = {
-        name: _fit_channel(of_channel, chosen[name], how, order.index(name))
+        name: fit_channel(of_channel, chosen[name], how, order.index(name))
         for name, of_channel in data.items()
     }
     off = find_run_off(data, by_channel)
     with_verification = (
         _with_verification_runs(runs, list(data), schedules) if "auto" in as_list(law) else {}
     )
-    without = None if off is None else _fit_without(off.run, data, by_channel, how)
-    if without is not None:
-        rest = {
-            name: of.take(of.runs != of.run_names.index(without.run))
-            for name, of in with_verification.items()
-        }
-        others = _with_two_level(without.by_channel, rest, seed, order)
-        without = replace(without, by_channel=others)
+    without = None
+    if off is not None:
+        without = _fit_without(off.run, data, by_channel, with_verification, how, order)
     by_channel = _with_two_level(by_channel, with_verification, seed, order)
     return Fit(
         by_channel=by_channel,
@@ -216,181 +201,19 @@ def _check_arguments(
         raise InputError(problems)
 
 
-def _check_sources(laws: Mapping[str, Law], sources: tuple[str, ...]) -> None:
-    """Refuse a law of other sources than those of the table."""
-    for law in laws.values():
-        if law.sources not in ((), sources):
-            raise InputError(
-                f"law {law.name} reads the shares of {', '.join(law.sources)}, and the table has "
-                f"those of {', '.join(sources) or 'no channel'} (share_<channel>); make the law "
-                "for the sources of this table"
-            )
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """Settings that all channels are fitted with.
-
-    Args:
-        fixed: Parameters fixed at a value, by name.
-        bounds: Bounds that replace a parameter's own, by name.
-        delta: Threshold of the Huber loss, in log loss.
-        seed: Seed of starts and draws.
-        run_weights: Weight of each run in each draw, shape (n_draws, n_runs).
-        by_hand: Laws that were asked for by name.
-    """
-
-    fixed: Mapping[str, float]
-    bounds: Mapping[str, tuple[float, float]]
-    delta: float
-    seed: int
-    run_weights: Array
-    by_hand: frozenset[str]
-
-
-def _data_by_channel(
-    runs: pd.DataFrame,
-    laws: Mapping[str, Law],
-    channels: Sequence[str] | None,
-    schedules: Mapping[str, Schedule] | None,
-) -> dict[str, ChannelData]:
-    available = table_channels(runs)
-    if not available:
-        raise InputError("the table has no loss_<channel> column, so there is nothing to fit")
-    sides = {law.side for law in laws.values()}
-    wanted = list(channels) if channels is not None else available
-    data = {name: points_from_table(runs, name, schedules) for name in wanted}
-    if channels is None and "any" not in sides:
-        data = {name: channel for name, channel in data.items() if channel.side in sides}
-    if not data:
-        raise InputError(
-            f"law {', '.join(laws)} is for the {' or '.join(sorted(sides))} side and the table "
-            f"has the channels {', '.join(available)}"
-        )
-    return data
-
-
-def _laws_by_channel(
-    data: Mapping[str, ChannelData], laws: Mapping[str, Law], how: FitSettings
-) -> dict[str, list[Law]]:
-    """Laws to fit to each channel; all refusals of laws asked for by name are raised together."""
-    chosen: dict[str, list[Law]] = {}
-    problems = []
-    for channel, of_channel in data.items():
-        reasons = carried_laws(of_channel, {**LAWS, **laws}, how.fixed, how.bounds)
-        able = [law for name, law in laws.items() if reasons[name] is None]
-        refused = {
-            name: reasons[name]
-            for name, law in laws.items()
-            if law.side in ("any", of_channel.side)
-        } or {name: reasons[name] for name in laws}
-        stopping = {
-            name: reason
-            for name, reason in refused.items()
-            if reason is not None and (name in how.by_hand or not able)
-        }
-        if not stopping:
-            chosen[channel] = able
-            continue
-        offered = [name for name, reason in reasons.items() if reason is None]
-        words = "; ".join(say_refusals(stopping, {**LAWS, **laws}, of_channel))
-        end = (
-            f"laws that suit it: {', '.join(offered)}"
-            if offered
-            else "no law suits it: add the runs or columns that one of them needs"
-        )
-        problems.append(f"channel {channel}: {words}; {end}")
-    if problems:
-        raise InputError(problems)
-    return chosen
-
-
-def _fit_channel(
-    data: ChannelData,
-    laws: Sequence[Law],
-    how: FitSettings,
-    stream: int,
-    near: ChannelFit | None = None,
-) -> ChannelFit:
-    """Fit, compare, weight and bootstrap the laws of a channel.
-
-    Args:
-        data: The channel's points.
-        laws: The laws.
-        how: Settings of the fit.
-        stream: Number of the channel, for random numbers of its own.
-        near: A fit to nearly the same points, from which the laws start. No rolling-origin tests
-            are run then: those of that fit are shown.
-    """
-    fits: dict[str, LawFit] = {}
-    held_out: dict[str, list[Array]] = {}
-    few = _few_points(data, how.seed)
-    folds = list_folds(few)
-    for law in laws:
-        if law.name not in LAWS:
-            check_formula(law, data_for(law, data).points, how.fixed)
-        fitted = fit_law(
-            law,
-            data,
-            fixed=how.fixed,
-            bounds=how.bounds,
-            delta=how.delta,
-            seed=how.seed,
-            near=None if near is None else near.members[law.name].values,
-        )
-        if not np.isfinite(fitted.objective):
-            continue  # no start gives losses above 0 at every point
-        fits[law.name] = fitted if few is data else replace(fitted, data=data_for(law, few))
-        held_out[law.name] = predict_held_out(fits[law.name], few, folds, how.fixed, how.bounds)
-    lost = [law.name for law in laws if law.name not in fits]
-    if lost and (not fits or not how.by_hand.isdisjoint(lost)):
-        raise InputError(
-            f"channel {data.channel}: no parameters of {', '.join(lost)} give losses above 0 at "
-            "every point; check the losses of this channel in the table, or name another law"
-        )
-    comparisons = {
-        phase: compare_laws(few, _candidates(fits, annealed), folds, held_out, annealed)
-        for phase, annealed in PHASES.items()
-        if _candidates(fits, annealed)
-    }
-    ranks = draw_ranks(len(how.run_weights), how.seed, stream)
-    taken = [picks(ranks, compared.whole) for compared in comparisons.values()]
-    members = {
-        name: _make_member(fitted, how, [rows[name] for rows in taken if name in rows])
-        for name, fitted in fits.items()
-    }
-    return ChannelFit(
-        channel=data.channel,
-        side=data.side,
-        members=members,
-        comparisons=comparisons,
-        seen=what_was_seen(data, few.points, folds, fits, comparisons),
-        ranks=ranks,
-        errors=draw_errors(len(ranks), how.seed, stream),
-        left_out=_left_out(data, fits),
-        residuals=_residuals(fits),
-        horizons={} if near is not None else _horizons(few, fits, comparisons, how),
-    )
-
-
-def _horizons(
-    data: ChannelData,
-    fits: Mapping[str, LawFit],
-    comparisons: Mapping[str, Comparison],
-    how: FitSettings,
-) -> dict[str, Horizon]:
-    """Errors of rolling-origin tests by phase."""
-    stacks = {phase: compared.whole for phase, compared in comparisons.items()}
-    return measure_horizons(data, fits, stacks, how.fixed, how.bounds)
-
-
 def _fit_without(
     run: str,
     data: Mapping[str, ChannelData],
     by_channel: Mapping[str, ChannelFit],
+    with_verification: Mapping[str, ChannelData],
     how: FitSettings,
+    order: Sequence[str],
 ) -> WithoutRun | None:
-    """Fit the laws that have weight without a run; None where no law of a phase suits the rest."""
+    """Fit the laws that have weight and the two-level model without a run.
+
+    Returns:
+        None where no law of a phase suits the rest.
+    """
     few = replace(how, run_weights=how.run_weights[:DRAWS_WITHOUT], by_hand=frozenset())
     others = {}
     for stream, (channel, fit) in enumerate(by_channel.items()):
@@ -404,28 +227,13 @@ def _fit_without(
         ]
         if not laws:
             return None
-        others[channel] = _fit_channel(rest, laws, few, stream, near=fit)
+        others[channel] = fit_channel(rest, laws, few, stream, near=fit)
         if others[channel].comparisons.keys() != fit.comparisons.keys():
             return None
-    return WithoutRun(run, others)
-
-
-def _candidates(fits: Mapping[str, LawFit], annealed: bool) -> dict[str, Candidate]:
-    """The laws that were fitted to points of a phase."""
-    return {
-        name: Candidate(
-            n_fitted=int((fitted.upper > fitted.lower).sum()),
-            misfit=fitted.objective / len(fitted.data.losses),
-        )
-        for name, fitted in fits.items()
-        if saw_phase(fitted, annealed)
+    others_of_all = {
+        name: of.take(of.runs != of.run_names.index(run)) for name, of in with_verification.items()
     }
-
-
-def saw_phase(fitted: LawFit, annealed: bool) -> bool:
-    """Whether a law was fitted to points of a phase; a column may be missing in all of them."""
-    there = (fitted.data.points.get("annealed") > 0) == annealed
-    return ("annealed" if annealed else "constant") in fitted.law.phases and bool(there.any())
+    return WithoutRun(run, _with_two_level(others, others_of_all, how.seed, order))
 
 
 def _with_verification_runs(
@@ -463,83 +271,6 @@ def _flag_two_level(runs: pd.DataFrame, data: Mapping[str, ChannelData]) -> Iter
         names = runs.loc[runs["excluded"] == VERIFICATION, "run"].astype(str)
         if len(names):
             yield make_flag("verification_runs", runs=sorted(set(names)))
-
-
-def _few_points(data: ChannelData, seed: int) -> ChannelData:
-    """The points for folds, draws and residuals: a random part if there are very many."""
-    size = len(data.losses)
-    if size <= MOST_DRAWN:
-        return data
-    mask = np.zeros(size, dtype=bool)
-    mask[np.random.default_rng([seed, 4]).permutation(size)[:MOST_DRAWN]] = True
-    return data.take(mask)
-
-
-def _make_member(fitted: LawFit, how: FitSettings, taken: Sequence[NDArray[np.intp]]) -> Member:
-    """A fitted law with its draws and the field values at which alone it predicts.
-
-    Args:
-        fitted: The law.
-        how: Settings of the fit.
-        taken: Numbers of the draws that the stack of each phase takes from this law. Only these are
-            refitted, which saves nine tenths of the time of drawing every law.
-    """
-    rows = np.unique(np.concatenate([np.zeros(0, dtype=np.intp), *taken]))
-    draws = np.repeat(fitted.values[None], len(how.run_weights), axis=0)
-    if len(rows):
-        draws[rows] = refit(fitted, how.run_weights[rows])
-    law, points = fitted.law, fitted.data.points
-    rule = rule_of(points) if "learning_rate" in law.one_value else None
-    held = {
-        n: float(distinct(points, n)[0])
-        for n in law.one_value
-        if getattr(points, n) is not None and not (n == "learning_rate" and rule is not None)
-    }
-    of_size = size_parameters(law)
-    given = of_size and of_size <= how.fixed.keys()
-    for axis in law.axes_that_drop_out:
-        values = distinct(points, axis)
-        if len(values) == 1 and not (axis == "n_params" and given):
-            held[axis] = float(values[0])
-    if "learning_rate" in law.needs and len(distinct(points, "learning_rate")) == 1:
-        held["learning_rate"] = float(distinct(points, "learning_rate")[0])
-    return Member(
-        law=law,
-        values=fitted.values,
-        draws=draws,
-        references=fitted.references,
-        lower=fitted.lower,
-        upper=fitted.upper,
-        objective=fitted.objective,
-        n_points=fitted.n_points,
-        held_at={name: value for name, value in held.items() if np.isfinite(value)},
-        rate_rule=rule,
-        flags=tuple(flag_law(fitted)),
-    )
-
-
-def _left_out(data: ChannelData, fits: Mapping[str, LawFit]) -> tuple[tuple[int, str], ...]:
-    rows = dict.fromkeys(data.left_out)
-    for fitted in fits.values():
-        rows.update(dict.fromkeys(fitted.data.left_out))
-    return tuple(sorted(rows))
-
-
-def _residuals(fits: Mapping[str, LawFit]) -> dict[str, list[object]]:
-    columns: dict[str, list[object]] = {
-        name: [] for name in ("row", "channel", "run", "phase", "law", "measured", "predicted")
-    }
-    for name, fitted in fits.items():
-        used = fitted.data
-        columns["row"] += used.rows.tolist()
-        columns["channel"] += [used.channel] * len(used.rows)
-        columns["run"] += [used.run_names[i] for i in used.runs]
-        annealed = used.points.get("annealed") > 0
-        columns["phase"] += np.where(annealed, "annealed", "constant").tolist()
-        columns["law"] += [name] * len(used.rows)
-        columns["measured"] += used.losses.tolist()
-        columns["predicted"] += fitted.predict(used.points).tolist()
-    return columns
 
 
 def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float, str], ...]:
@@ -592,20 +323,3 @@ def _shared_value(runs: pd.DataFrame, column: str) -> float | None:
 def _hash_table(runs: pd.DataFrame) -> str:
     content = runs.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(content.encode("utf-8")).hexdigest()
-
-
-def offer_laws(
-    runs: pd.DataFrame,
-    channel: str,
-    law: str | Law | Sequence[str | Law] = "auto",
-    schedules: Mapping[str, Schedule] | None = None,
-) -> dict[str, str | None]:
-    """Laws by name, each with the reason why it does not suit a channel; None if it does.
-
-    Args:
-        runs: A runs table.
-        channel: One of its channels.
-        law: As in :func:`fit`.
-        schedules: The schedules named in the column ``schedule``.
-    """
-    return carried_laws(points_from_table(runs, channel, schedules), laws_named(law))

@@ -10,7 +10,7 @@ import pytest
 
 from dcpt.errors import InputError
 from dcpt.laws import LAWS, fit
-from dcpt.laws.fits.fit_runs import offer_laws
+from dcpt.laws.fits.table_laws import offer_laws
 from dcpt.laws.law import References, evaluate
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.laws.points.record import Points

@@ -9,7 +9,7 @@ import pytest
 from dcpt import fit
 from dcpt.laws import LAWS, Points
 from dcpt.laws.fits.draws import draw_run_weights, refit
-from dcpt.laws.fits.fit_runs import MOST_DRAWN
+from dcpt.laws.fits.fit_channel import MOST_DRAWN
 from dcpt.laws.law import evaluate
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.solver.minimise import minimise
