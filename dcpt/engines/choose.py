@@ -69,7 +69,7 @@ def open_engine(
         from dcpt.engines.slurm.engine import SlurmEngine
         from dcpt.engines.slurm.submit import Submitter
 
-        return SlurmEngine(Submitter(folder, section.slurm), on_tick, say)
+        return SlurmEngine(Submitter(folder, section.slurm), on_tick=on_tick, say=say)
     from dcpt.grid.local import LocalEngine
 
     return LocalEngine(folder, slots, on_tick)

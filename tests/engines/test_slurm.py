@@ -77,7 +77,7 @@ def preempt(_: str) -> None:
 def long_trunk(study: Path) -> Path:
     """A study of a single trunk that trains for ten seconds or more."""
     text = study.read_text(encoding="utf-8").replace("[0.25, 0.5]", "[0.25]")
-    study.write_text(text.replace("tokens: 5120", "tokens: 1024000"), encoding="utf-8")
+    study.write_text(text.replace("tokens: 5120", "tokens: 409600"), encoding="utf-8")
     return study
 
 

@@ -75,12 +75,11 @@ def slurm(study: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     monkeypatch.setattr(client, "live_jobs", dict)
     monkeypatch.setattr(endings, "end_states", lambda _: fake.states)
     monkeypatch.setattr(endings, "read_end", lambda *_: FINE)
-    monkeypatch.setattr(slurm_engine, "occupied_seconds", lambda runs, *_: seconds_of(runs))
     monkeypatch.setattr(slurm_engine, "_POLL_S", 0.0)
     return fake
 
 
-def seconds_of(runs: Sequence[PlannedRun]) -> dict[str, float]:
+def seconds_of(runs: Sequence[PlannedRun], *_: object) -> dict[str, float]:
     return {run.name: float(run.trained_tokens) for run in runs}
 
 
@@ -156,31 +155,31 @@ def test_a_second_call_submits_nothing_that_is_queued(
         return {}
 
     monkeypatch.setattr(client, "live_jobs", live_jobs)
-    assert not SlurmEngine(slurm).run([base, *others]).failed
+    assert not SlurmEngine(slurm, seconds_of).run([base, *others]).failed
     assert slurm.sent == [[run.name for run in others[2:]]]
 
 
 # ---------------------------------------------------------------------- endings
 def test_jobs_of_trunks_wait_for_that_of_their_base(study: Path, slurm: FakeSlurm) -> None:
     said: list[str] = []
-    outcome = SlurmEngine(slurm, say=said.append).run(Workspace(study).planned)
+    outcome = SlurmEngine(slurm, seconds_of, say=said.append).run(Workspace(study).planned)
     assert len(outcome.finished) == 5
     assert slurm.after == [[], ["0"]]
     assert re.fullmatch(r"submitted 4 runs in 2 jobs: 1 \(dcpt\.\S+\), after 1 job", said[1])
-    assert not SlurmEngine(slurm).run(Workspace(study).planned).finished
+    assert not SlurmEngine(slurm, seconds_of).run(Workspace(study).planned).finished
     assert len(slurm.sent) == 3
 
 
 def test_a_lost_job_is_submitted_once_more(study: Path, slurm: FakeSlurm) -> None:
     slurm.ends = {1: "NODE_FAIL"}
-    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     assert (len(outcome.finished), outcome.failed) == (5, {})
     assert slurm.sent[3] == slurm.sent[1]
 
 
 def test_a_run_whose_jobs_are_lost_twice_fails(study: Path, slurm: FakeSlurm) -> None:
     slurm.ends = {1: "NODE_FAIL", 3: "TIMEOUT"}
-    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     trunk, branch = slurm.sent[1]
     assert list(outcome.failed) == [trunk, branch]
     assert "ended in TIMEOUT, the second of its jobs" in outcome.failed[trunk]
@@ -193,7 +192,7 @@ def test_a_job_killed_for_memory_is_one_sentence_after_the_others_ended(
 ) -> None:
     slurm.ends = {1: "OUT_OF_MEMORY"}
     with pytest.raises(InputError) as caught:
-        SlurmEngine(slurm).run(Workspace(study).planned)
+        SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     (sentence,) = caught.value.problems
     assert "was killed for memory; what was trained is kept: raise engine.slurm.mem" in sentence
     assert len(list((study.parent / "runs").glob("*/result.json"))) == 3
@@ -205,14 +204,14 @@ def test_a_job_killed_for_memory_is_one_sentence_after_the_others_ended(
 
 def test_a_cancelled_job_is_not_submitted_again(study: Path, slurm: FakeSlurm) -> None:
     slurm.ends = {1: "CANCELLED"}
-    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     assert "was cancelled; rerun the same command" in outcome.failed[slurm.sent[1][0]]
     assert len(slurm.sent) == 3
 
 
 def test_runs_are_not_submitted_after_their_base_failed(study: Path, slurm: FakeSlurm) -> None:
     slurm.ends = {0: "CANCELLED", 1: "COMPLETING", 2: "COMPLETING"}
-    outcome = SlurmEngine(slurm).run(Workspace(study).planned)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     assert len(outcome.failed) == 5
     assert len(slurm.sent) == 3
 
@@ -229,7 +228,7 @@ def test_slurm_that_does_not_answer_ends_no_job(
 
     said: list[str] = []
     monkeypatch.setattr(client, "live_jobs", live_jobs)
-    outcome = SlurmEngine(slurm, say=said.append).run(Workspace(study).planned)
+    outcome = SlurmEngine(slurm, seconds_of, say=said.append).run(Workspace(study).planned)
     assert len(outcome.finished) == 5
     assert any("Slurm does not answer (squeue: timed out)" in line for line in said)
 
@@ -270,7 +269,7 @@ def test_a_refusal_of_a_node_ends_the_call(
     slurm.ends = dict.fromkeys(range(3), "COMPLETED?")
     monkeypatch.setattr(endings, "read_end", lambda *_: {**FINE, "refused": "node n1 has dcpt 2"})
     with pytest.raises(InputError, match="job 0: node n1 has dcpt 2"):
-        SlurmEngine(slurm).run(Workspace(study).planned)
+        SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
 
 
 def test_a_cluster_without_a_shared_folder_is_named(
@@ -280,7 +279,7 @@ def test_a_cluster_without_a_shared_folder_is_named(
     monkeypatch.setattr(endings, "read_end", lambda *_: None)
     assert not log_file(slurm.folder, "0").exists()
     with pytest.raises(InputError, match="put the study on a file system that all nodes share"):
-        SlurmEngine(slurm).run(Workspace(study).planned)
+        SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
 
 
 def test_a_machine_without_slurm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

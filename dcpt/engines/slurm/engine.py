@@ -37,6 +37,8 @@ from dcpt.study.folder import StudyFolder
 
 T = TypeVar("T")
 
+Seconds = Callable[[Sequence[PlannedRun], SlurmSection, StudyFolder], dict[str, float]]
+
 _POLL_S = 10.0
 """Seconds between two questions to Slurm, whose controller serves all users of the cluster."""
 
@@ -49,6 +51,7 @@ class SlurmEngine:
 
     Args:
         submitter: Submits jobs of the study.
+        seconds: Tells how long the runs occupy a job.
         on_tick: Called with the queue every second.
         say: Called with a sentence when jobs were submitted, and when their states changed.
     """
@@ -56,10 +59,11 @@ class SlurmEngine:
     def __init__(
         self,
         submitter: Submitter,
+        seconds: Seconds = occupied_seconds,
         on_tick: Tick | None = None,
         say: Say | None = None,
     ) -> None:
-        self.submitter = submitter
+        self.submitter, self._price = submitter, seconds
         self.folder: StudyFolder = submitter.folder
         self.section: SlurmSection = submitter.section
         self.on_tick, self.say = on_tick or (lambda _: None), say or (lambda _: None)
@@ -128,7 +132,7 @@ class SlurmEngine:
         pending = [run for run in queue.planned if run.name in queue.pending]
         if all(map(self._has_job, pending)):
             return
-        self._seconds = self._seconds or occupied_seconds(queue.planned, self.section, self.folder)
+        self._seconds = self._seconds or self._price(queue.planned, self.section, self.folder)
         try:
             live = client.live_jobs()
         except NoAnswerError as error:
