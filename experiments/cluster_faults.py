@@ -48,6 +48,7 @@ from dcpt.grid.slots import Slot
 from dcpt.leases import holder
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.identity import RunConfig
 from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
 
@@ -107,14 +108,10 @@ def planned_of(study: Path, standins: int) -> list[PlannedRun]:
     if not standins:
         return planned
     config = next(run.config for run in planned if run.config.identity.kind == "trunk")
-    return [
-        PlannedRun(
-            config.model_copy(
-                update={"identity": config.identity.model_copy(update={"seed": seed})}
-            )
-        )
-        for seed in range(1000, 1000 + standins)
-    ]
+    recorded = config.recorded.model_copy(update={"keep_state_at": ()})
+    seeds = range(1000, 1000 + standins)
+    identities = [config.identity.model_copy(update={"seed": seed}) for seed in seeds]
+    return [PlannedRun(RunConfig(identity=identity, recorded=recorded)) for identity in identities]
 
 
 def drive(study: Path, standins: int) -> None:

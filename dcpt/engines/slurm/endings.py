@@ -91,6 +91,8 @@ class Endings:
             queue.end(run, "cancelled")
         elif error is not None:
             queue.end(run, "failed", error["message"])
+        elif missing & _cancelled(queue):
+            queue.end(run, "cancelled")
         elif missing and not missing & _hashes(queue):
             queue.end(run, "failed", "the run it starts from failed")
         elif has_stopped or missing:
@@ -106,6 +108,12 @@ class Endings:
 def _hashes(queue: RunQueue) -> set[str]:
     """Hashes of the runs that are still to be done."""
     return {run.identity_hash for run in [*queue.pending.values(), *queue.running.values()]}
+
+
+def _cancelled(queue: RunQueue) -> set[str]:
+    """Hashes of the runs that were cancelled."""
+    names = set(queue.outcome.cancelled)
+    return {run.identity_hash for run in queue.planned if run.name in names}
 
 
 def _ended(job: Job, state: str) -> str:

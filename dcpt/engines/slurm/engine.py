@@ -68,6 +68,7 @@ class SlurmEngine:
         self.section: SlurmSection = submitter.section
         self.on_tick, self.say = on_tick or (lambda _: None), say or (lambda _: None)
         self._jobs: dict[str, Job] = {}
+        self._gone: set[str] = set()
         self._seconds: dict[str, float] = {}
         self._endings = Endings(self.folder)
         self._told, self._said = "", float("-inf")
@@ -113,7 +114,7 @@ class SlurmEngine:
         live = _ask(client.live_jobs)
         with self._lock():
             _, jobs = still_queued(read_submissions(self.folder), live)
-        self._note(jobs)
+        self._note(jobs, queue)
         if self._jobs:
             n_runs = sum(self._has_job(run) for run in queue.pending.values())
             self.say(f"{_count(len(self._jobs), 'job')} of earlier calls with {n_runs} runs")
@@ -121,8 +122,10 @@ class SlurmEngine:
     def _lock(self) -> AbstractContextManager[Lease]:
         return wait_and_hold(slurm_folder(self.folder) / "lease")
 
-    def _note(self, jobs: Sequence[Job]) -> None:
-        self._jobs.update((job.id, job) for job in jobs)
+    def _note(self, jobs: Sequence[Job], queue: RunQueue) -> None:
+        """Watch jobs; those that train nothing of this plan are left out."""
+        planned = {run.identity_hash for run in queue.planned}
+        self._jobs.update((job.id, job) for job in jobs if planned.intersection(job.runs))
 
     def _has_job(self, run: PlannedRun) -> bool:
         return any(run.identity_hash in job.runs for job in self._jobs.values())
@@ -140,7 +143,7 @@ class SlurmEngine:
             return
         with self._lock():  # another call may have submitted in between
             submissions, jobs = still_queued(read_submissions(self.folder), live)
-            self._note(jobs)
+            self._note(jobs, queue)
             left = [run for run in pending if not self._has_job(run)]
             unfinished = {run.identity_hash for run in [*pending, *queue.running.values()]}
             packs = pack_runs(
@@ -150,7 +153,9 @@ class SlurmEngine:
             for run in left:  # an error there is of an earlier attempt
                 queue.folders[run.name].clear_error()
             for waits_for, array in arrays_of(packs):
-                submissions.append(self._send(submissions, array, waits_for, known))
+                sent = self._send(submissions, array, waits_for, known)
+                submissions.append(sent)
+                self._note(sent.jobs, queue)
 
     def _send(
         self,
@@ -167,7 +172,6 @@ class SlurmEngine:
         job_id = self.submitter.submit(sent, packs, after, known)
         sent = Submission(sent.name, hashes, job_id)
         write_submissions(self.folder, [*submissions, sent])
-        self._note(sent.jobs)
         n_runs = sum(map(len, hashes))
         behind = f", after {_count(len(after), 'job')}" if after else ""
         self.say(
@@ -191,7 +195,6 @@ class SlurmEngine:
             self._say_no_answer(error)
             return
         by_hash = {run.identity_hash: run for run in queue.planned}
-        gone = [job for job in self._jobs.values() if job.id not in live]
         for job in self._jobs.values():
             state = live.get(job.id)
             if state is not None and state.is_waiting:
@@ -202,9 +205,15 @@ class SlurmEngine:
                     queue.take(run)
                 if run.name in queue.running and _has_result(queue, run):
                     queue.end(run, "finished")
-        self._endings.settle(gone, by_hash, queue)
-        for job in gone:
-            del self._jobs[job.id]
+        # A job is settled at the second look without it: the accounting and the files of another
+        # node are seconds late.
+        gone = {job.id: job for job in self._jobs.values() if job.id not in live}
+        self._endings.settle(
+            [job for key, job in gone.items() if key in self._gone], by_hash, queue
+        )
+        for key in self._gone & gone.keys():
+            del self._jobs[key]
+        self._gone = gone.keys() - self._gone
         self._say_seldom(self._describe(live))
 
     def _describe(self, live: Mapping[str, JobState]) -> str:
