@@ -9,10 +9,12 @@ from typing import Any
 
 from dcpt.errors import InputError
 from dcpt.grid.checkpoints import identify_checkpoint
+from dcpt.grid.evaluations import evaluation_points
 from dcpt.grid.ladder import base_channels, find_trained
+from dcpt.grid.plan_checks import check_plan
 from dcpt.grid.planned import PlannedRun, Trunk
+from dcpt.grid.requested import peak_of, requested_trunks
 from dcpt.grid.warmup import resolve_warmup, write_warmup
-from dcpt.runs.course import channel_shares
 from dcpt.runs.identity import (
     Architecture,
     ChannelIdentity,
@@ -24,29 +26,9 @@ from dcpt.runs.identity import (
 )
 from dcpt.runs.stored import StoredRuns
 from dcpt.study.folder import StudyFolder
-from dcpt.study.schema import GridPart, Study
+from dcpt.study.schema import Study
 from dcpt.text.manifest import Manifest, Prepared, SplitCounts, load_prepared
-from dcpt.text.mixture import LONGEST_PERIOD
 from dcpt.text.near_duplicates.records import CleanText
-
-
-def evaluation_points(n_tokens: int, first: int, per_doubling: float, step: int) -> list[int]:
-    """Log-spaced tokens at which a trunk is evaluated: the same for every prefix of a trunk.
-
-    Args:
-        n_tokens: End of the trunk.
-        first: The first point.
-        per_doubling: Points per doubling of tokens.
-        step: Tokens of one optimizer step; points are whole steps.
-
-    Returns:
-        Rising tokens, the end included.
-    """
-    points, k = {n_tokens}, 0
-    while (tokens := first * 2 ** (k / per_doubling)) < n_tokens:
-        points.add(max(1, round(tokens / step)) * step)
-        k += 1
-    return sorted(point for point in points if point <= n_tokens)
 
 
 class Planner:
@@ -96,10 +78,6 @@ class Planner:
         self._manifest(name)
         return self.prepared.evaluated(name)
 
-    def _without_near_copies(self, name: str) -> str:
-        is_whole = self.prepared.evaluated(name) is self._manifest(name).valid
-        return "" if is_whole else " without near-copies of training text"
-
     def _whole_steps(self, tokens: float) -> int:
         return math.ceil(tokens / self.batch) * self.batch
 
@@ -129,14 +107,11 @@ class Planner:
         """
         study = self.study
         if asked is None:
-            trunks = [trunk for part in study.grid for trunk in self._cross(part)]
-            trunks += [
-                Trunk(run.base, run.ratio, run.learning_rate, run.seed, run.tokens)
-                for run in study.runs
-            ]
+            trunks = requested_trunks(study)
         else:
             trunks = [replace(trunk, n_tokens=trunk.n_tokens or self.n_tokens) for trunk in asked]
-        self._check(trunks)
+        ratios = {trunk.ratio for trunk in trunks}
+        check_plan(study, self.prepared, self.channels, self.extra.values(), ratios)
         labels = {trunk.base for trunk in trunks}
         if asked is None and study.target is not None and study.target.base is not None:
             labels.add(study.target.base)
@@ -165,64 +140,6 @@ class Planner:
             run if run in full else replace(run, n_tokens=max(ends)): sorted(ends)
             for run, ends in leaves.items()
         }
-
-    def _check(self, trunks: Sequence[Trunk]) -> None:
-        """Refuse what every run would fail of, before any is trained.
-
-        Raises:
-            InputError: With all problems found.
-        """
-        problems = []
-        wanted = self.study.evaluation.tokens
-        for channel in [*self.channels, *self.extra.values()]:
-            there = self._evaluated(channel.name).tokens
-            if there <= wanted and channel.side != "validation":
-                problems.append(
-                    f"evaluation.tokens: {wanted} are asked of channel {channel.name}, whose "
-                    f"validation text holds {there}{self._without_near_copies(channel.name)}; "
-                    "lower it, or raise valid_fraction"
-                )
-        ratios = {trunk.ratio for trunk in trunks}
-        if self.study.training.warmup_ratio is not None:
-            ratios.add(self.study.training.warmup_ratio)
-        for ratio in sorted(ratios):
-            shares = channel_shares(self.channels, ratio).values()
-            if math.lcm(*(share.denominator for share in shares)) > LONGEST_PERIOD:
-                problems.append(
-                    f"ratio {ratio!r}: with these weights the pattern of channels repeats after "
-                    f"more than {LONGEST_PERIOD} sequences; round the ratio to two or three "
-                    "decimals, or give the general channels rounder weights"
-                )
-        if problems:
-            raise InputError(problems)
-
-    def _cross(self, part: GridPart) -> list[Trunk]:
-        rates = {label: self._rates(part, label) for label in part.bases}
-        return [
-            Trunk(label, ratio, rate, seed)
-            for label in part.bases
-            for rate in rates[label]
-            for ratio in part.ratios
-            for seed in part.seeds
-        ]
-
-    def _rates(self, part: GridPart, label: str) -> list[float]:
-        if part.learning_rates:
-            return part.learning_rates
-        peak = self._peak(label)
-        if peak is None:
-            raise InputError(
-                f"grid: learning_rate_multiples need the peak learning rate of base {label!r}; "
-                f"give bases.checkpoints.{label}.peak_learning_rate, or absolute learning_rates"
-            )
-        return [float(f"{multiple * peak:.6g}") for multiple in part.learning_rate_multiples]
-
-    def _peak(self, label: str) -> float | None:
-        bases = self.study.bases
-        if bases.ladder is not None and label in bases.ladder.sizes:
-            own = bases.ladder.sizes[label].learning_rate
-            return bases.ladder.learning_rate if own is None else own
-        return bases.checkpoints[label].peak_learning_rate
 
     def _identity(self, **fields: Any) -> Identity:
         training = self.study.training
@@ -261,7 +178,7 @@ class Planner:
             max_sequence_tokens=self.study.training.sequence_tokens,
         )
         decay = self._whole_steps(ladder.decay * n_tokens)
-        peak = self._peak(label)
+        peak = peak_of(label, self.study.bases)
         identity = self._identity(
             kind="pretrain",
             base="ladder",
@@ -348,26 +265,18 @@ class Planner:
         about: dict[str, Any] = {
             "size": trunk.base,
             "base_path": path,
-            "base_peak_learning_rate": self._peak(trunk.base),
+            "base_peak_learning_rate": peak_of(trunk.base, self.study.bases),
             "base_n_tokens": base_n_tokens,
             "save_model": self.study.training.save_models,
             "purpose": purpose,
         }
-        evaluation = self.study.evaluation
-        first = evaluation.first_tokens or max(math.ceil(2.5 * self.warmup_tokens), 4 * self.batch)
-        points = evaluation_points(end, first, evaluation.points_per_doubling, self.batch)
         recorded = self._recorded(
             n_tokens=end,
-            evaluation_at=tuple(sorted({*points, *leaves})),
+            evaluation_at=self._evaluation_at(leaves),
             keep_state_at=tuple(leaves),
             **about,
         )
-        if pretrain is None:
-            from dcpt.training.checkpoints import checkpoint_files
-
-            n_params = sum(file.stat().st_size for file in checkpoint_files(path)) / 2
-        else:
-            n_params = pretrain.about_n_params
+        n_params = _about_n_params(path) if pretrain is None else pretrain.about_n_params
         needs = () if pretrain is None else (pretrain.config.identity.hash,)
         config = RunConfig(identity=identity, recorded=recorded)
         branches = [self._branch(identity, start, about) for start in leaves]
@@ -380,6 +289,13 @@ class Planner:
             PlannedRun(config, needs, n_params),
             *(PlannedRun(branch, (identity.hash,), n_params) for branch in branches),
         ]
+
+    def _evaluation_at(self, leaves: Sequence[int]) -> tuple[int, ...]:
+        """Tokens at which a trunk is evaluated: log-spaced, and where decays leave it."""
+        how = self.study.evaluation
+        first = how.first_tokens or max(math.ceil(2.5 * self.warmup_tokens), 4 * self.batch)
+        points = evaluation_points(leaves[-1], first, how.points_per_doubling, self.batch)
+        return tuple(sorted({*points, *leaves}))
 
     def _branch(
         self, trunk: Identity, start: int, about: dict[str, Any], mixture: str | None = None
@@ -405,3 +321,10 @@ class Planner:
         end = start + decay.n_tokens
         recorded = self._recorded(n_tokens=end, evaluation_at=(end,), mixture_name=mixture, **about)
         return RunConfig(identity=identity, recorded=recorded)
+
+
+def _about_n_params(path: str) -> float:
+    """Parameters of a checkpoint, about: half the bytes of its weights."""
+    from dcpt.training.checkpoints import checkpoint_files
+
+    return sum(file.stat().st_size for file in checkpoint_files(path)) / 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcpt.errors import InputError
-from dcpt.grid.plan import evaluation_points
+from dcpt.grid.evaluations import evaluation_points
 from dcpt.grid.planned import PlannedRun, Trunk, advise_on_sizes
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
