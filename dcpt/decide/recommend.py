@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.decide.checks import depends_on_text
+from dcpt.decide.equivalents import find_equivalent
 from dcpt.decide.evidence import judge_evidence
 from dcpt.decide.flags import add_answer_without, find_flags
 from dcpt.decide.question import Array, Question, ask
@@ -162,6 +163,7 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
         recommendation,
         flags=rank_flags(flags),
         twice_the_text=_with_twice_the_text(question, recommendation),
+        equivalent=None if recommended is None else find_equivalent(question, recommended, level),
     )
     return replace(recommendation, evidence=judge_evidence(question, recommendation))
 

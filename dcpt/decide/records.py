@@ -176,6 +176,19 @@ class Frontier:
     kept_ratio: float | None
 
 
+@dataclass(frozen=True)
+class TokenEquivalent:
+    """What the recommended share is worth in tokens.
+
+    Args:
+        share: Another share of domain text, at the same learning rate.
+        tokens: How many times the tokens it needs for the domain loss of the recommended pair.
+    """
+
+    share: float
+    tokens: Interval
+
+
 Level = Literal["recommended", "tentative", "not enough evidence"]
 """How strong the evidence for a recommendation is, strongest first."""
 
@@ -261,6 +274,8 @@ class Recommendation:
         twice_the_text: What twice as much domain text would give: the recommended pair and its
             losses; ``regret`` is the difference of the domain losses. None where no law of the
             domain loss depends on the amount of text, or no text is repeated.
+        equivalent: How many times the tokens the nearest common share would need for the same
+            domain loss; None where the runs do not cover the answer.
         horizon: What rolling-origin tests say about predictions this far beyond the runs, in
             sentences; empty if nothing could be tested.
     """
@@ -288,6 +303,7 @@ class Recommendation:
     evidence: Evidence = field(default_factory=_not_judged)
     horizon: list[str] = field(default_factory=list)
     twice_the_text: Choice | None = None
+    equivalent: TokenEquivalent | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``recommendation.json``)."""

@@ -52,6 +52,7 @@ def describe(recommendation: Recommendation) -> list[str]:
         *reasons(recommendation),
         *_certainty(recommendation),
         *_repetition(recommendation),
+        *_equivalent(recommendation),
         *_mix(recommendation),
         *recommendation.horizon,
         *_elsewhere(recommendation),
@@ -326,6 +327,20 @@ def _repetition(recommendation: Recommendation) -> list[str]:
     elif more is None:
         words.append("No law that predicts the domain loss here depends on the amount of text.")
     return [" ".join(words)]
+
+
+def _equivalent(recommendation: Recommendation) -> list[str]:
+    """What the share is worth in tokens, against the nearest common share."""
+    found = recommendation.equivalent
+    if found is None or found.tokens.value is None:
+        return []
+    low, high = found.tokens.low or 0.0, found.tokens.high or 0.0
+    percent = format_percent(recommendation.level)
+    return [
+        f"For the same domain loss, {format_share(found.share)} domain text at this learning rate "
+        f"would need {found.tokens.value:.2f} times the tokens ({percent} interval {low:.2f} to "
+        f"{high:.2f})."
+    ]
 
 
 def _mix(recommendation: Recommendation) -> list[str]:

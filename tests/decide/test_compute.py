@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import dcpt
 from dcpt.cli import app
 from dcpt.decide.compute import spread_bases
+from dcpt.decide.equivalents import _reached
 from dcpt.errors import InputError
 from dcpt.pipeline.answer import fit_runs
 from dcpt.table.base_rows import TableBase, bases_by_size
@@ -103,6 +105,30 @@ def test_compute_in_gpu_hours_and_sizes_that_are_left_out(folder: Path) -> None:
         call(folder, "--flops", "1e18")
     with pytest.raises(InputError, match="give --flops, or both --gpu-hours"):
         call(folder, "--gpu-hours", "3")
+
+
+@pytest.mark.long
+def test_a_share_is_worth_tokens(folder: Path) -> None:
+    # The domain loss of the truth depends on ratio x tokens alone, at a given size.
+    asked = dcpt.Target(8e6, 2e7, "+3%", {"general": base_loss(8e6)})
+    answer = dcpt.recommend(dcpt.load_fit(folder), asked)
+    assert answer.best is not None
+    found = answer.equivalent
+    assert found is not None
+    assert found.share == 0.67 if answer.best.ratio > 0.585 else 0.5
+    assert found.tokens.value == pytest.approx(answer.best.ratio / found.share, rel=0.1)
+    assert found.tokens.low <= found.tokens.value <= found.tokens.high
+    said = f"would need {found.tokens.value:.2f} times the tokens"
+    assert said in " ".join(dcpt.summarise(answer))
+    far = dcpt.recommend(dcpt.load_fit(folder), replace(asked, n_tokens=7e8))
+    assert far.equivalent is None  # nothing is known of so many tokens
+
+
+def test_the_factor_is_interpolated_in_its_logarithm() -> None:
+    factors, losses = np.array([0.5, 1.0, 2.0]), np.array([[3.0, 2.0, 1.0]] * 3)
+    found = _reached(factors, losses, np.array([1.5, 0.5, 3.5]))
+    assert found[0] == pytest.approx(2**0.5)
+    assert np.isnan(found[1:]).all()  # never, and already before the first
 
 
 def test_sizes_between_bases_lie_on_their_power_law() -> None:
