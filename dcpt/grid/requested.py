@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dcpt.errors import InputError
 from dcpt.grid.planned import Trunk
-from dcpt.study.schema import Bases, GridPart, Study
+from dcpt.study.bases import Bases
+from dcpt.study.schema import GridPart, Study
 
 
 def requested_trunks(study: Study) -> list[Trunk]:

@@ -11,8 +11,9 @@ from dcpt.errors import InputError
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.runs.stored import read_stored
+from dcpt.study.bases import Checkpoint, Ladder
 from dcpt.study.folder import StudyFolder
-from dcpt.study.schema import Checkpoint, Ladder, Study
+from dcpt.study.schema import Study
 
 
 def lender_of(content: Any) -> str | None:

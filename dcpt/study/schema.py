@@ -5,69 +5,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from dcpt.errors import InputError, did_you_mean
-from dcpt.limit import NO_LIMIT, Limit
-from dcpt.names import read_channel_name, same_but_case, shorten
+from dcpt.errors import did_you_mean
+from dcpt.names import same_but_case
 from dcpt.quantities import Count
 from dcpt.runs.identity import Optimizer, Packing
 from dcpt.runs.records import EvaluatedText
+from dcpt.study.bases import Bases
 from dcpt.study.engine import EngineSection
 from dcpt.study.section import Section
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=40)]
-ChannelName = Annotated[str, AfterValidator(read_channel_name)]
-
-
-def _parse_fraction(value: object) -> float:
-    text = str(value).strip()
-    try:
-        # In decimals: 2.2 % is 0.022, not 0.022000000000000002, which no mixture can match exactly.
-        return float(Decimal(text[:-1]) / 100) if text.endswith("%") else float(text)
-    except (ValueError, ArithmeticError):
-        raise ValueError(f"{shorten(value)} is not a share; write 0.02 or 2%") from None
-
-
-Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-
-
-def _parse_threshold(value: object) -> object:
-    if value is True:
-        raise ValueError("true is not a similarity; write one such as 0.4, or false for no screen")
-    return value
-
-
-# Of the pairs at a Jaccard similarity of 0.3, the screen compares two in five.
-Threshold = Annotated[
-    Literal[False] | Annotated[float, Field(ge=0.3, le=1)], BeforeValidator(_parse_threshold)
-]
-# The seed of a step is about a million times larger and must fit into 64 bits.
-Seed = Annotated[int, Field(ge=0, lt=2**40)]
-
-
-def _check_limit(value: object) -> str | dict[str, str]:
-    """Accept a limit, or limits by channel; YAML reads ``+0.05`` as a number."""
-    if isinstance(value, dict):
-        return {str(name): _check_channel_limit(limit) for name, limit in value.items()}
-    return NO_LIMIT if value == NO_LIMIT else _check_single_limit(value)
-
-
-def _check_channel_limit(value: object) -> str:
-    if str(value).strip().endswith("each"):
-        raise ValueError(f"{value!r}: each is for the limit on all channels; leave it out")
-    return _check_single_limit(value)
-
-
-def _check_single_limit(value: object) -> str:
-    try:
-        wrong = Limit.parse(value).problem()
-    except InputError as error:
-        wrong = str(error)
-    if wrong is not None:
-        raise ValueError(wrong.removeprefix("limit "))
-    return str(value)
+from dcpt.study.values import ChannelName, Fraction, Name, Rate, Seed, Threshold, read_limit
 
 
 class Channel(Section):
@@ -109,85 +57,6 @@ class Channel(Section):
                 "leave it out"
             )
         return self
-
-
-class LadderSize(Section):
-    """A base of the ladder: a small Llama."""
-
-    width: int = Field(ge=8)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    learning_rate: Rate | None = None
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"width {self.width} is not a multiple of twice the heads ({self.heads}); "
-                "rotary embeddings need an even head size: choose another width, or other heads"
-            )
-        return self
-
-
-class Ladder(Section):
-    """Bases that the study pre-trains itself on the general text, all on the same tokens.
-
-    ``start: before_decay`` lets runs go on from where the base's own decay began, with AdamW's
-    moments as they were there, and without a warmup unless it is set.
-    """
-
-    sizes: dict[Name, LadderSize] = Field(min_length=1)
-    tokens: Count
-    learning_rate: Rate = 3e-3
-    warmup: Fraction = Field(default=0.02, ge=0, lt=1)
-    decay: Fraction = Field(default=0.2, ge=0, lt=1)
-    final_fraction: Fraction = Field(default=0.1, ge=0, lt=1)
-    start: Literal["end", "before_decay"] = "end"
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _check_start(self) -> Self:
-        if self.start == "before_decay" and not self.decay:
-            raise ValueError("start: before_decay needs bases with a decay; give decay > 0")
-        return self
-
-
-class Checkpoint(Section):
-    """A checkpoint as a base: a local folder, or a hub id."""
-
-    model: str
-    peak_learning_rate: Rate | None = None
-    n_tokens: Count | None = None
-
-
-class Bases(Section):
-    """A ladder, checkpoints, or both; or the trained ladder of another study.
-
-    ``study`` is the file of that study. Its bases are checkpoints of this one, under their labels
-    there, and the tokenizer is theirs.
-    """
-
-    ladder: Ladder | None = None
-    checkpoints: dict[Name, Checkpoint] = {}
-    study: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _check_any(self) -> Self:
-        if self.ladder is not None and self.study is not None:
-            raise ValueError("give either ladder (bases of this study) or study (of another)")
-        if self.ladder is None and not self.checkpoints:
-            raise ValueError("name at least one base, under ladder or under checkpoints")
-        twice = set(self.checkpoints) & set(self.ladder.sizes if self.ladder else ())
-        if twice:
-            raise ValueError(
-                f"{sorted(twice)[0]!r} names both a ladder size and a checkpoint; rename one"
-            )
-        return self
-
-    @property
-    def names(self) -> list[str]:
-        """Labels of all bases."""
-        return [*(self.ladder.sizes if self.ladder else ()), *self.checkpoints]
 
 
 class GridPart(Section):
@@ -307,7 +176,7 @@ class TargetSection(Section):
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
-    limit: Annotated[str | dict[ChannelName, str], BeforeValidator(_check_limit)] = "+3%"
+    limit: Annotated[str | dict[ChannelName, str], BeforeValidator(read_limit)] = "+3%"
     confidence: Fraction = Field(default=0.8, ge=0.5, le=0.99)
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
@@ -374,6 +243,11 @@ class Study(Section):
                     f"a channel of side {channel.side} may not be called {channel.name!r}: the "
                     "runs table uses this name for something else; rename it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        names = [channel.name for channel in self.channels]
         read = {name for shares in self.branches.mixtures.values() for name in shares}
         for name in sorted(read - set(names)):
             raise ValueError(
