@@ -122,7 +122,7 @@ class Cell:
     """The answers at a size, a number of tokens and an amount of text.
 
     Args:
-        target: The target there.
+        target: The target there, with its own limit and odds.
         base_loss: The base's loss of the general channel at that size, nats per token; NaN where it
             is not known.
         allowed: Largest allowed loss of it for each limit, nats per token; infinite without one.
@@ -301,7 +301,8 @@ def _answer_cell(fit: Fit, recommendation: Recommendation, target: Target, stops
     ]
     curves = [_find_curves(question, surfaces, row, draws[row], level) for row in rows]
     allowed = tuple(at_limit.allowed for at_limit in asked)
-    return Cell(question.target, question.base_loss, allowed, tuple(answers), tuple(curves))
+    there = replace(question.target, limit=target.limit)
+    return Cell(there, question.base_loss, allowed, tuple(answers), tuple(curves))
 
 
 def _with_the_answer(cell: Cell, recommendation: Recommendation, stops: Stops) -> Cell:
