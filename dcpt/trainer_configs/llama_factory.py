@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 
-from dcpt.trainer_configs.document_weights import document_weights
+from dcpt.trainer_configs.document_weights import document_weights, known_lengths
 from dcpt.trainer_configs.hf_arguments import batch_arguments, resume_arguments, schedule_arguments
 from dcpt.trainer_configs.layout import (
     as_yaml,
@@ -37,6 +39,7 @@ def _write_stage(recipe: Recipe, stage: Stage) -> str:
         "interleave_probs": ",".join(repr(rounded(weights[source.name])) for source in sources),
         "cutoff_len": recipe.sequence_tokens,
         "packing": True,  # else every document is cut at cutoff_len
+        "preprocessing_batch_size": _batch_documents(recipe, stage, weights),
         **schedule_arguments(recipe, stage),
         **batch_arguments(recipe),
         **resume_arguments(stage),
@@ -45,6 +48,19 @@ def _write_stage(recipe: Recipe, stage: Stage) -> str:
         del content["mix_strategy"], content["interleave_probs"]
     more = ["dataset_dir is the folder of dataset_info.json, written next to this file."]
     return head(recipe, *document_lines(recipe, stage), *more) + as_yaml(content)
+
+
+def _batch_documents(recipe: Recipe, stage: Stage, weights: Mapping[str, float]) -> int:
+    """Documents that are packed together.
+
+    The end of each batch that does not fill a sequence is dropped, half a sequence on average. It
+    holds more than its share of short documents: with 1,000 documents, the default, a share of
+    30 % became 29.8 % (sequences of 256 tokens, documents of 32 on average). Here at most 0.1 % of
+    the tokens are dropped.
+    """
+    lengths = known_lengths(recipe)
+    mean = sum(weights[name] * lengths[name].mean for name in stage.shares)
+    return max(1000, math.ceil(500 * recipe.sequence_tokens / mean))
 
 
 def _declare_sources(recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from made_recipe import make_recipe
+from made_recipe import DOMAIN, GENERAL, make_recipe
 
 from dcpt.errors import InputError
 from dcpt.trainer_configs import TRAINERS, Recipe, Source, find_trainer
@@ -135,6 +135,9 @@ def test_llama_factory_declares_its_sources() -> None:
     probabilities = [float(text) for text in found["interleave_probs"].split(",")]
     assert probabilities == pytest.approx([1 - LAW, LAW])
     assert found["dataset"] == "web,law"
+    # Of each batch of documents, half a sequence is dropped: at most 0.1 % of its tokens.
+    mean = LAW * DOMAIN.mean + (1 - LAW) * GENERAL.mean
+    assert 4096 / 2 <= 0.001 * found["preprocessing_batch_size"] * mean <= 4096 / 2 + mean
     # Without it, LLaMA-Factory starts the decay after a third of the steps.
     assert found["lr_scheduler_kwargs"]["num_stable_steps"] == 1000 - 50 - 100
     assert {name: of["file_name"] for name, of in json.loads(declared).items()} == {
