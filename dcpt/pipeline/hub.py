@@ -127,29 +127,44 @@ def _check_own(name: str, held: set[str], files: Collection[str]) -> None:
 def _explained(name: str) -> Iterator[None]:
     """Turn errors of the hub's library into a sentence with a remedy."""
     from huggingface_hub import constants
+
+    try:
+        yield
+    except Exception as error:
+        sentence = _explain(constants.ENDPOINT, name, error)
+        if sentence is None:
+            raise
+        raise InputError(sentence) from None
+
+
+def _explain(hub: str, name: str, error: BaseException) -> str | None:
+    """A sentence about an error of the hub's library; None if it is another error."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
         OfflineModeIsEnabled,
     )
 
-    hub = constants.ENDPOINT
-    try:
-        yield
-    except OfflineModeIsEnabled:
-        raise InputError("HF_HUB_OFFLINE is set; unset it to push") from None
-    except HFValidationError as error:
-        raise InputError(f"{name} is not a repository: {_line(error)}") from None
-    except HfHubHTTPError as error:
-        raise InputError(_refusal(hub, name, error.response.status_code, error)) from None
-    except Exception as error:
-        # Without net the library raises errors of httpx or httpx2, by its version.
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
-            raise
-        raise InputError(
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set; unset it to push"
+    if isinstance(error, HFValidationError):
+        return f"{name} is not a repository: {_line(error)}"
+    if isinstance(error, HfHubHTTPError):
+        return _refusal(hub, name, error.response.status_code, error)
+    # Without net the library raises errors of httpx or httpx2, by its version.
+    if isinstance(error, OSError) or type(error).__module__.startswith("httpx"):
+        return (
             f"{hub} cannot be reached ({type(error).__name__}: {_line(error)}); check the network, "
             "and HF_ENDPOINT if it is set"
-        ) from None
+        )
+    if isinstance(error, RuntimeError):  # of an upload; the library gives the reason as its cause
+        if error.__cause__ is not None:
+            return _explain(hub, name, error.__cause__)
+        return (
+            f"{hub}: a file of {name} was not uploaded ({_line(error)}); try again, with "
+            "HF_HUB_DISABLE_XET=1 if the network blocks the storage of large files"
+        )
+    return None
 
 
 def _refusal(hub: str, name: str, code: int, error: Exception) -> str:
@@ -165,7 +180,7 @@ def _refusal(hub: str, name: str, code: int, error: Exception) -> str:
     )
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """The first line of an error, without the id of the request."""
     lines = [line for line in str(error).splitlines() if line and "Request ID" not in line]
     return lines[0].rstrip(".")[:150] if lines else type(error).__name__

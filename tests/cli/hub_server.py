@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -22,6 +23,7 @@ class Hub:
         private: Repositories that are private.
         refuses: HTTP status of refused calls, by the start of their path.
         asked: Method and path of every call.
+        objects: Content of large and binary files by SHA-256, as they were uploaded.
     """
 
     address: str = ""
@@ -29,6 +31,7 @@ class Hub:
     private: set[str] = field(default_factory=set)
     refuses: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)
 
 
 def answer(hub: Hub, method: str, path: str, body: bytes) -> tuple[int, Any]:
@@ -45,6 +48,11 @@ def answer(hub: Hub, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if asked.get("visibility") == "private" or asked.get("private"):
             hub.private.add(name)
         return 200, {"url": f"{hub.address}/{name}"}
+    if path.endswith("/info/lfs/objects/batch"):
+        return 200, {"objects": [offer(hub, asked) for asked in json.loads(body)["objects"]]}
+    if path.startswith("/lfs/"):
+        hub.objects[path.removeprefix("/lfs/")] = body
+        return 200, {}
     if not path.startswith(("/api/models/", "/api/datasets/")):
         return 404, {"error": "no such call"}
     _, _, _, owner, rest = path.split("/", 4)
@@ -56,16 +64,32 @@ def answer(hub: Hub, method: str, path: str, body: bytes) -> tuple[int, Any]:
         siblings = [{"rfilename": path} for path in hub.repos[name]]
         return 200, {"id": name, "private": name in hub.private, "siblings": siblings}
     if action.startswith("preupload"):
-        paths = [file["path"] for file in json.loads(body)["files"]]
-        modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
-        return 200, {"files": modes}
+        return 200, {"files": [choose_mode(file) for file in json.loads(body)["files"]]}
     assert action.startswith("commit"), path
     for line in body.splitlines():
         record = json.loads(line)
         if record["key"] == "file":
             content = base64.b64decode(record["value"]["content"])
             hub.repos[name][record["value"]["path"]] = content
+        elif record["key"] == "lfsFile":
+            content = hub.objects[record["value"]["oid"]]
+            assert sha256(content).hexdigest() == record["value"]["oid"]
+            hub.repos[name][record["value"]["path"]] = content
     return 200, {"commitUrl": f"{hub.address}/{name}/commit/1", "commitOid": "1"}
+
+
+def choose_mode(file: dict[str, Any]) -> dict[str, Any]:
+    """As the hub does: arrays and files above 10 MB are not kept in git itself."""
+    is_large = file["path"].endswith(".npz") or file["size"] > 10_000_000
+    mode = "lfs" if is_large else "regular"
+    return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
+
+
+def offer(hub: Hub, asked: dict[str, Any]) -> dict[str, Any]:
+    """Where an object is to be uploaded; nowhere if it is there."""
+    if asked["oid"] in hub.objects:
+        return asked
+    return {**asked, "actions": {"upload": {"href": f"{hub.address}/lfs/{asked['oid']}"}}}
 
 
 @contextmanager
@@ -88,7 +112,7 @@ def serve() -> Iterator[Hub]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = respond
+        do_GET = do_POST = do_PUT = respond
 
         def log_message(self, *_: object) -> None:
             pass

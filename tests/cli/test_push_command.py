@@ -19,6 +19,9 @@ from dcpt.errors import InputError
 from dcpt.pipeline import push
 from dcpt.table import write_runs
 
+# huggingface_hub uploads bytes in a way that httpx no longer recommends.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")
+
 SENT = {
     "README.md",
     "fit.json",
@@ -71,6 +74,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     with serve() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        # The server speaks LFS. Xet, which the hub prefers, needs a storage service of its own.
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield server
         close_session()
 
@@ -121,6 +126,35 @@ def test_the_card_answers_and_its_command_gives_the_same_answer(
     again = json.loads(run("recommend", tmp_path / "fit", *words[3:], "--json").stdout)
     for name in ("target", "best", "central", "ratio_interval", "evidence", "level"):
         assert again[name] == answer[name]
+
+
+def test_binary_and_large_files_are_uploaded_apart(
+    monkeypatch: pytest.MonkeyPatch, hub: Hub
+) -> None:
+    files = {"README.md": b"card", "draws.npz": b"arrays", "runs.csv": b"1,2\n" * 3_000_000}
+    monkeypatch.setattr(push, "pack_fit", lambda *_: files)
+    assert run("push", "verse", "me/verse", "--yes").exit_code == 0
+    assert {name: hub.repos["me/verse"][name] for name in files} == files
+    assert sorted(hub.objects.values(), key=len) == [files["draws.npz"], files["runs.csv"]]
+
+
+@pytest.mark.parametrize("refused", ["/lfs/", "/me/verse.git/info/lfs"])
+def test_a_refused_upload_is_one_sentence(packed: None, hub: Hub, refused: str) -> None:
+    hub.refuses = {refused: 403}
+    with pytest.raises(InputError, match="the token may not write to me/verse"):
+        run("push", "verse", "me/verse", "--yes")
+    assert set(hub.repos["me/verse"]) == {".gitattributes"}
+
+
+def test_a_storage_service_that_does_not_answer_is_one_sentence(
+    packed: None, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with pytest.raises(InputError, match=r"cannot be reached .*; check the network"):
+        run("push", "verse", "me/verse", "--yes")
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
