@@ -132,5 +132,5 @@ def test_a_partition_that_does_not_exist_is_refused(study: Path) -> None:
 
 
 def test_what_sbatch_refuses_is_told_in_its_words(study: Path) -> None:
-    with pytest.raises(InputError, match=r"Slurm refused the jobs of engine\.slurm: .*constraint"):
+    with pytest.raises(InputError, match=r"Slurm refused the jobs of .*Invalid feature"):
         open_slurm(study, extra={"constraint": "nonsense"}).run(Workspace(study).planned)
