@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dcpt.decide.records import Evidence, Interval
-from dcpt.decide.settings import Answer, Cell, Settings, Stops
+from dcpt.decide.settings import Answer, Cell, Settings
+from dcpt.decide.stops import Stops
 from dcpt.flags import SHOWN_IN_FULL
 from dcpt.quantities import format_count, format_percent, format_rate
 from dcpt.report.cells import channel_name

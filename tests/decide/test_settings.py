@@ -8,7 +8,8 @@ import pytest
 import test_limited_text
 
 import dcpt
-from dcpt.decide.settings import Answer, Cell, Settings, answer_settings, find_stops
+from dcpt.decide.settings import Answer, Cell, Settings, answer_settings
+from dcpt.decide.stops import find_stops
 from dcpt.laws.fits.result import Fit
 from dcpt.limit import Limit
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def settings(limited_fit: Fit) -> Settings:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcpt.decide.settings.FACTORS", (1.0,))
+        patch.setattr("dcpt.decide.stops.FACTORS", (1.0,))
         asked = test_limited_text.target(domain=4e6)
         return answer_settings(limited_fit, dcpt.recommend(limited_fit, asked))
 

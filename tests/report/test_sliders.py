@@ -14,7 +14,8 @@ import pytest
 
 from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Recommendation, Target
-from dcpt.decide.settings import Answer, Settings, answer_settings, base_losses_at, find_stops
+from dcpt.decide.settings import Answer, Settings, answer_settings
+from dcpt.decide.stops import base_losses_at, find_stops
 from dcpt.laws.fits.result import Fit
 from dcpt.limit import Limit
 from dcpt.report.page import write_report
@@ -147,7 +148,7 @@ def test_own_values_are_among_the_stops(fit: Fit, asked: Recommendation) -> None
 def test_a_refused_target_says_why(
     fit: Fit, asked: Recommendation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dcpt.decide.settings.FACTORS", (0.25, 1.0))
+    monkeypatch.setattr("dcpt.decide.stops.FACTORS", (0.25, 1.0))
     tiny = replace(asked, target=replace(asked.target, n_params=3000.0))
     refused = [cell for cell in answer_settings(fit, tiny).cells if cell.refusal]
     assert refused
@@ -167,7 +168,7 @@ def test_without_a_limit_there_are_neither_limits_nor_odds_to_choose(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("dcpt.decide.settings.FACTORS", (0.5, 1.0))
+    monkeypatch.setattr("dcpt.decide.stops.FACTORS", (0.5, 1.0))
     settings = answer_settings(fit, unlimited)
     known = {"runs": runs, "fit": fit, "recommendation": unlimited, "settings": settings}
     page = write_report(tmp_path, title="Verse", **known)[0]
