@@ -40,7 +40,7 @@ def find_equivalent(question: Question, best: Choice, level: float) -> TokenEqui
     channel, rate = question.domain, np.nan if best.learning_rate is None else best.learning_rate
     ratio = np.array([*np.full(N_FACTORS, share), best.ratio])
     frame = question.frame(ratio, np.full(len(ratio), rate))
-    points = question.fit.points(channel, frame.assign(n_tokens=tokens * np.append(factors, 1.0)))
+    points = question.points_at(channel, frame.assign(n_tokens=tokens * np.append(factors, 1.0)))
     central, draws = question.fit.central(channel, points), question.fit.sample(channel, points)
     value = _reached(factors, central[None, :-1], central[None, -1])[0]
     of_draws = _reached(factors, draws[:, :-1], draws[:, -1])

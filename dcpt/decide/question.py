@@ -99,8 +99,17 @@ class Question:
             ratio: Shares of domain text, shape (M,).
             rate: Learning rates, shape (M,); NaN where the runs have none.
         """
+        return self.points_at(channel, self.frame(ratio, rate))
+
+    def points_at(self, channel: str, frame: pd.DataFrame) -> Points:
+        """Build points for a channel's laws, each at the end of the target's schedule.
+
+        Args:
+            channel: The channel to predict.
+            frame: Rows such as those of :meth:`frame`.
+        """
         shape = None if self.schedule is None else self.fit.schedules[self.schedule]
-        return self.fit.points(channel, self.frame(ratio, rate), shape=shape)
+        return self.fit.points(channel, frame, shape=shape)
 
     def frame(self, ratio: Array, rate: Array) -> pd.DataFrame:
         """The target at pairs of ratio and learning rate, with the table's columns.

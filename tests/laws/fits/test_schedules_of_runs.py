@@ -131,6 +131,16 @@ def test_laws_of_the_schedule_answer_at_a_stretched_one() -> None:
     assert points.get("lr_area")[0] == pytest.approx(PEAK * (1950 - 50 - 50), rel=0.01)
 
 
+@pytest.mark.long
+def test_a_table_whose_schedules_alone_tell_the_rate_is_answered() -> None:
+    """The laws of the schedule have weight in the domain, and lr_area is that of the target."""
+    table = runs(("wsd",)).drop(columns="learning_rate")
+    found = fit(table, ["auto"], n_draws=20, schedules={"wsd": SCHEDULES["wsd"]})
+    answer = recommend(found, TARGET)
+    assert answer.best is not None
+    assert answer.best.learning_rate == pytest.approx(PEAK)
+
+
 def test_a_stretched_schedule_keeps_its_form() -> None:
     twice = SCHEDULES["cosine"].stretched(2000)
     assert (twice.n_steps, twice.peak) == (2000, 1.0)
