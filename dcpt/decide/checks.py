@@ -170,8 +170,10 @@ def missing(
                 "depend on the share, so no share can be chosen: fit a table with at least three "
                 "ratios"
             )
-        if "base_loss" in needs and channel not in target.base_losses and channel not in without:
-            without.append(channel)
+        wanted = [channel] if "base_loss" in needs else []
+        if "base_loss_general" in needs:  # the channel's own where there is no general side
+            wanted.append(fit.general_channel or channel)
+        without += [n for n in wanted if n not in target.base_losses and n not in without]
     problems += [
         f"target base loss of channel {channel} is missing, which "
         f"{'the limit is' if channel in limited else 'its laws are'} relative to: measure it on "

@@ -17,9 +17,10 @@ from dcpt.report.card import recommend_command
 from dcpt.report.decision_sections import answer_tiles, learning_rate_section, trade_off_section
 from dcpt.report.decision_tables import choices_table
 
+NO_BASE = frozenset({"ratio", "learning_rate"})
 DOMAIN_ALONE = {
     "general_channels": (),
-    "need": frozenset({"ratio", "learning_rate"}),
+    "need": NO_BASE,
     "shares": (0.1, 0.5, 0.9),
 }
 
@@ -58,6 +59,16 @@ def test_without_a_general_channel_the_domain_alone_decides(
     assert read_recommendation(tmp_path) == answer
 
 
+def test_base_losses_that_laws_need_are_asked_for_by_name(known_fit, target) -> None:
+    with pytest.raises(
+        InputError, match=r"base loss of channel general is missing, which its laws"
+    ):
+        recommend(known_fit(), target(limit="none", base_losses={}))
+    alone = known_fit(**{**DOMAIN_ALONE, "need": frozenset({"ratio", "base_loss_general"})})
+    with pytest.raises(InputError, match=r"base loss of channel domain is missing, which its laws"):
+        recommend(alone, target(limit="none", base_losses={}))
+
+
 def test_a_limit_needs_a_channel(known_fit, target) -> None:
     with pytest.raises(InputError, match=r"no general channel.*--limit none"):
         recommend(known_fit(**DOMAIN_ALONE), target(base_losses={}))
@@ -68,7 +79,7 @@ def asked(target, **limits: str):
 
 
 def test_limits_on_channels_are_all_kept_and_the_binding_one_is_named(known_fit, target) -> None:
-    fit = known_fit(general_channels=("en", "zh"))
+    fit = known_fit(general_channels=("en", "zh"), need=NO_BASE)
     both = recommend(fit, asked(target, en="4%", zh="1%"))
     alone = recommend(fit, asked(target, zh="1%"))
     # Both rise alike: 1 % of 3.5 is reached before 4 % of 2.5.
@@ -86,7 +97,7 @@ def test_limits_on_channels_are_all_kept_and_the_binding_one_is_named(known_fit,
 
 
 def test_odds_count_the_draws_that_keep_every_limit(known_fit, target) -> None:
-    fit = known_fit(general_channels=("en", "zh"))
+    fit = known_fit(general_channels=("en", "zh"), need=NO_BASE)
     answer = recommend(fit, asked(target, en="0.03", zh="0.05"))
     rises = fit.costs * answer.best.learning_rate / LARGE_RATE
     rises = rises * answer.best.ratio / (1 - answer.best.ratio)
@@ -119,7 +130,7 @@ def test_a_limit_on_the_total_and_on_a_channel(known_fit, target) -> None:
 )
 def test_limits_that_no_channel_can_have(known_fit, target, limits, says) -> None:
     with pytest.raises(InputError, match=says):
-        recommend(known_fit(general_channels=("en", "zh")), asked(target, **limits))
+        recommend(known_fit(general_channels=("en", "zh"), need=NO_BASE), asked(target, **limits))
 
 
 def test_a_channel_has_one_limit(known_fit, target) -> None:
@@ -133,7 +144,7 @@ def test_next_runs_need_a_limit(known_fit, target) -> None:
 
 
 def test_the_command_of_a_card_repeats_the_limits(known_fit, target) -> None:
-    fit = known_fit(general_channels=("en", "zh"))
+    fit = known_fit(general_channels=("en", "zh"), need=NO_BASE)
     words = recommend_command(recommend(fit, asked(target, en="4%", zh="1%")))
     assert {"--limit=en=+4%", "--limit=zh=+1%"} <= set(words)
     assert "--limit=none" in recommend_command(recommend(known_fit(), target(limit="none")))
