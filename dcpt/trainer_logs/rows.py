@@ -193,7 +193,7 @@ def _say_steps_back(logs: Sequence[RunLog], mapping: Mapping) -> list[str]:
         first = back[0].steps_back[0]
         n_values = sum(found.n_values for log in back for found in log.steps_back)
         notes.append(
-            f"The steps go back in the logs of {len(back)} runs "
+            f"The steps go back in {len(back)} of {len(logs)} logs "
             f"({list_names([log.run for log in back])}), in the first from {first.last} to "
             f"{first.to}, as after a resume. The values logged last count; {n_values} earlier ones "
             "are left out."
