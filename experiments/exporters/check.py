@@ -147,7 +147,8 @@ default of 1,000 documents the shares were 29.62 to 29.95 %; the file now sets a
 
 Not run:
 
-- NeMo: Megatron Bridge 0.3.1 was read. Its blend is that of Megatron Core.
+- NeMo: Megatron Bridge 0.3.1 was read, and has all the fields of the file. Its configuration
+  imports Transformer Engine, which needs CUDA. Its blend is that of Megatron Core.
 - nanotron: 0.4, the release on PyPI, has neither `data_stages` nor Nanosets. The file follows its
   repository.
 """

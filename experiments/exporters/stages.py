@@ -6,8 +6,8 @@ stage resumes from the checkpoint of the first, starts at the peak rate, and end
     python experiments/exporters/stages.py FOLDER --page [--only llama-factory]
 
 Trainers of Hugging Face train a Llama of 1,000 parameters for 40 steps, the last 10 on the other
-mixture. Of torchtitan and OLMo-core the schedulers are built and stepped. It uses the environments
-of ``check.py``, and takes a minute per trainer on 2 cores of a crowded machine.
+mixture. Of Megatron Core, torchtitan and OLMo-core the schedulers alone are stepped. It uses the
+environments of ``check.py``, and takes one to five minutes per trainer on 2 crowded cores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from corpora import MEANS, draw_lengths, write_corpora
 
 from dcpt.trainer_configs import DocumentLengths, Recipe, Source, Stage, find_trainer
 
-TRAINERS = ("hf-datasets", "llama-factory", "ms-swift", "torchtitan", "olmo-core")
+TRAINERS = ("hf-datasets", "llama-factory", "ms-swift", "megatron", "torchtitan", "olmo-core")
 PEAK, WARMUP, DECAY, STEPS = 1e-2, 5, 10, 40
 
 
