@@ -65,7 +65,7 @@ HEAVY = TORCH | FITTING | {"numpy", "pandas", "pyarrow"}
 NEVER_LOADED = {
     "cli.entry": HEAVY | {"pydantic", "yaml", "dcpt.pipeline"},
     "grid": TORCH,
-    "engines": TORCH | {"submitit"},
+    "engines": TORCH | {"submitit", "ray"},
     "pipeline": TORCH | FITTING | {"pandas"},
 }
 """What importing a package may not load; functions in it may import it."""

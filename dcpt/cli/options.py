@@ -39,7 +39,7 @@ EngineKind = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="Where to train: local or slurm. Default: that of the study, or local.",
+        help="Where to train: local, slurm or ray. Default: that of the study, or local.",
     ),
 ]
 Columns = Annotated[

@@ -8,8 +8,8 @@ from typing import get_args
 from dcpt.engines.engine import Engine, Say, Tick
 from dcpt.errors import InputError, did_you_mean
 from dcpt.grid.machines import Machine
-from dcpt.grid.slots import Slot, choose_slots
-from dcpt.study.engine import EngineSection, Kind
+from dcpt.grid.slots import GPU_LANES, Slot, choose_slots
+from dcpt.study.engine import EngineSection, Kind, RaySection
 from dcpt.study.folder import StudyFolder
 
 
@@ -36,6 +36,8 @@ def slots_of(section: EngineSection, workers: int | None) -> list[Slot]:
 
     if section.kind == "slurm":
         return job_slots(section.slurm) * section.slurm.parallel_jobs
+    if section.kind == "ray":
+        return ray_slots(section.ray)
     return choose_slots(workers)
 
 
@@ -43,7 +45,17 @@ def gpus_of(section: EngineSection) -> Machine | None:
     """The GPUs that the engine takes elsewhere; None for this machine and for jobs on the CPU."""
     from dcpt.engines.slurm.times import machine_of
 
+    if section.kind == "ray" and section.ray.gpus_per_node:
+        return Machine(section.ray.gpu, section.ray.nodes * section.ray.gpus_per_node)
     return machine_of(section.slurm) if section.kind == "slurm" else None
+
+
+def ray_slots(section: RaySection) -> list[Slot]:
+    """The places for runs in a Ray cluster; each GPU of all its nodes has a name of its own."""
+    if section.gpus_per_node:
+        n_gpus = section.nodes * section.gpus_per_node
+        return [Slot((f"cuda:{index}",), lanes=GPU_LANES) for index in range(n_gpus)]
+    return [Slot()] * (section.nodes * section.cpus_per_node)
 
 
 def open_engine(
@@ -70,6 +82,12 @@ def open_engine(
         from dcpt.engines.slurm.submit import Submitter
 
         return SlurmEngine(Submitter(folder, section.slurm), on_tick=on_tick, say=say)
+    if section.kind == "ray":
+        from dcpt.engines.ray.cluster import check_installed
+        from dcpt.engines.ray.engine import RayEngine
+
+        check_installed()
+        return RayEngine(folder, section.ray, slots, on_tick, say)
     from dcpt.grid.local import LocalEngine
 
     return LocalEngine(folder, slots, on_tick)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dcpt
+from dcpt.atomic_files import write_text
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome
 from dcpt.grid.slots import Slot, choose_slots
+from dcpt.own_folders import is_marked, mark_folder
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
@@ -60,6 +63,32 @@ def read_run(record: Mapping[str, Any]) -> PlannedRun:
         about_n_params=record["about_n_params"],
         n_devices=record["n_devices"],
     )
+
+
+def engine_marker(path: Path, what: str) -> Path:
+    """Make a folder for the files of an engine, with the marker that nodes look for.
+
+    Args:
+        path: The folder, in that of the study.
+        what: What it holds, for the message.
+
+    Returns:
+        The marker.
+
+    Raises:
+        InputError: If a folder of that name is not dcpt's.
+    """
+    if path.exists() and not is_marked(path) and any(path.iterdir()):
+        raise InputError(
+            f"{path}: dcpt keeps {what} in a folder of this name and did not make this one; "
+            "rename it"
+        )
+    path.mkdir(exist_ok=True)
+    marker = path / "marker"
+    if not marker.is_file():
+        mark_folder(path)
+        write_text(marker, secrets.token_hex(8))
+    return marker
 
 
 def check_node(order: Order, node: str) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,18 @@ _SAVE_S = 25.0
 
 
 @dataclass(kw_only=True, eq=False)
-class _Worker(Place):
+class Worker(Place):
+    """A worker of the engine.
+
+    Attributes:
+        process: A ``multiprocessing`` process, or what stands for one elsewhere.
+        connection: The end of a pipe to it, or what has its methods.
+        stacks: The file with the stacks of its threads, if it was ended since it hung.
+        is_ready: Whether it has said that it takes messages.
+    """
+
     process: Any
-    connection: Connection
+    connection: Any
     stacks: Path = Path()
     is_ready: bool = False
 
@@ -86,7 +95,7 @@ class LocalEngine:
         """
         queue = RunQueue(planned, self.folder)
         self._check_devices(list(queue.pending.values()))
-        workers: list[_Worker] = []
+        workers: list[Worker] = []
         with note_signals() as signals, tempfile.TemporaryDirectory(prefix="dcpt-") as stacks:
             self._stacks = Path(stacks)
             try:
@@ -107,6 +116,7 @@ class LocalEngine:
         return queue.outcome
 
     def _check_devices(self, pending: Sequence[PlannedRun]) -> None:
+        """Refuse runs over more devices than there are."""
         most = max(pending, key=lambda run: run.n_devices, default=None)
         n_devices = len(self._accelerators) or len(self.slots)
         if most is not None and most.n_devices > n_devices:
@@ -119,7 +129,7 @@ class LocalEngine:
     def _accelerators(self) -> set[str]:
         return {device for slot in self.slots if slot.is_accelerator for device in slot.devices}
 
-    def _start(self, slot: Slot) -> _Worker:
+    def _start(self, slot: Slot) -> Worker:
         context = multiprocessing.get_context("spawn")
         # Otherwise glibc returns freed memory after every step, which slows down small models.
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
@@ -134,14 +144,14 @@ class LocalEngine:
         with block_signals():
             process.start()
         theirs.close()
-        return _Worker(slot=slot, process=process, connection=ours, stacks=stacks)
+        return Worker(slot=slot, process=process, connection=ours, stacks=stacks)
 
-    def _assign(self, queue: RunQueue, workers: list[_Worker]) -> None:
+    def _assign(self, queue: RunQueue, workers: list[Worker]) -> None:
         """Send the runs that are ready to workers; move a run if a worker has nothing to do."""
-        kept: list[_Worker] = []  # for a run that waits for several devices
+        kept: list[Worker] = []  # for a run that waits for several devices
         ready, all_s = list(queue.ready()), queue.all_seconds_left()
         for run in ready:
-            open_to = [worker for worker in workers if worker not in kept]
+            open_to = [w for w in workers if w not in kept and self._is_open(w)]
             if all(len(worker.busy_with) >= worker.slot.lanes for worker in open_to):
                 return
             worker = choose_place(run, queue, open_to, all_s)
@@ -150,14 +160,23 @@ class LocalEngine:
             if worker is None and run.n_devices > 1:
                 kept += self._make_room(run, queue, workers, open_to)
         self._split(workers, queue, ready)
-        if not kept and not queue.moving and (move := choose_move(queue, workers)) is not None:
+        places = list(filter(self._is_open, workers))
+        if not kept and not queue.moving and (move := choose_move(queue, places)) is not None:
             moved, worker = move
             with suppress(OSError):
                 worker.connection.send(Release(moved.name))
                 queue.moving.add(moved.name)
         self._compile_ahead(queue, workers)
 
-    def _compile_ahead(self, queue: RunQueue, workers: list[_Worker]) -> None:
+    def _is_open(self, worker: Worker) -> bool:
+        """Whether runs may be sent to the worker; one that still starts takes them too."""
+        return True
+
+    def _wait(self, workers: Sequence[Worker], seconds: float) -> None:
+        """Wait for a message or the end of a worker."""
+        wait([worker.connection for worker in workers], timeout=seconds)
+
+    def _compile_ahead(self, queue: RunQueue, workers: list[Worker]) -> None:
         """Let workers that have nothing to train compile a size that is still to come."""
         for worker in workers:
             run = choose_to_compile(queue, worker) if worker.is_ready else None
@@ -166,7 +185,7 @@ class LocalEngine:
                     worker.connection.send(Compile(run.config.model_dump(mode="json")))
                     worker.sizes.add(run.about_n_params)
 
-    def _send(self, run: PlannedRun, worker: _Worker, queue: RunQueue) -> bool:
+    def _send(self, run: PlannedRun, worker: Worker, queue: RunQueue) -> bool:
         """Send a run to a worker; returns False if the worker died."""
         try:
             worker.connection.send(Start(run.config.model_dump(mode="json")))
@@ -178,8 +197,8 @@ class LocalEngine:
         return True
 
     def _make_room(
-        self, run: PlannedRun, queue: RunQueue, workers: list[_Worker], open_to: list[_Worker]
-    ) -> list[_Worker]:
+        self, run: PlannedRun, queue: RunQueue, workers: list[Worker], open_to: list[Worker]
+    ) -> list[Worker]:
         """Replace workers of one device by one that has the devices of a run, once all are idle.
 
         Returns:
@@ -193,7 +212,7 @@ class LocalEngine:
         self._replace(workers, group, [Slot(devices, threads)])
         return []
 
-    def _split(self, workers: list[_Worker], queue: RunQueue, ready: Sequence[PlannedRun]) -> None:
+    def _split(self, workers: list[Worker], queue: RunQueue, ready: Sequence[PlannedRun]) -> None:
         """Replace idle workers of several devices by workers of one, if no run needs them.
 
         If no run is ready, runs that another process trains count too: they are tried again every
@@ -208,25 +227,25 @@ class LocalEngine:
                 self._replace(workers, [worker], single)
 
     def _replace(
-        self, workers: list[_Worker], old: Sequence[_Worker], slots: Sequence[Slot]
+        self, workers: list[Worker], old: Sequence[Worker], slots: Sequence[Slot]
     ) -> None:
         self._end(old)  # before the new ones start, so that memory is free
         workers[:] = [worker for worker in workers if worker not in old]
         workers.extend(map(self._start, slots))
 
-    def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
+    def _collect(self, queue: RunQueue, workers: list[Worker]) -> None:
         """Receive the messages of the workers; replace workers that died."""
         if time.monotonic() - self._looked > _PAUSE_S:
             self._resumed = time.monotonic()
         self._looked = time.monotonic()
-        wait([worker.connection for worker in workers], timeout=0.2)
+        self._wait(workers, 0.2)
         for index, worker in enumerate(workers):
             if not self._receive(queue, worker):
                 worker.process.join()
                 self._bury(queue, worker)
                 workers[index] = self._start(worker.slot)
 
-    def _receive(self, queue: RunQueue, worker: _Worker) -> bool:
+    def _receive(self, queue: RunQueue, worker: Worker) -> bool:
         """Receive the messages of a worker; returns False if it died."""
         try:
             while worker.connection.poll():
@@ -245,7 +264,7 @@ class LocalEngine:
             return False
         return True
 
-    def _bury(self, queue: RunQueue, worker: _Worker) -> None:
+    def _bury(self, queue: RunQueue, worker: Worker) -> None:
         """Retry or fail the runs of a worker that died.
 
         Each run is retried once alone, which also shows which of several runs killed the process.
@@ -270,7 +289,7 @@ class LocalEngine:
                 kind: ErrorKind = "hung" if stacks else "killed"
                 queue.end(run, "failed", write_error(queue.folders[name], words, stacks, kind))
 
-    def _save(self, queue: RunQueue, workers: list[_Worker], signals: list[int]) -> list[str]:
+    def _save(self, queue: RunQueue, workers: list[Worker], signals: list[int]) -> list[str]:
         """Let workers save the runs in training, within 25 s and unless a second SIGINT arrives.
 
         Returns:
@@ -287,7 +306,7 @@ class LocalEngine:
         deadline, unsaved = time.monotonic() + _SAVE_S, []
         while busy := [worker for worker in workers if worker.busy_with]:
             is_late = time.monotonic() >= deadline or signal.SIGINT in signals[1:]
-            wait([worker.connection for worker in busy], timeout=0.1)
+            self._wait(busy, 0.1)
             for worker in busy:
                 if not self._receive(queue, worker) or is_late:
                     unsaved += list(worker.busy_with)
@@ -295,7 +314,7 @@ class LocalEngine:
                     worker.process.kill()
         return unsaved
 
-    def _end(self, workers: Sequence[_Worker]) -> None:
+    def _end(self, workers: Sequence[Worker]) -> None:
         """Let ready workers exit by themselves, so that they clean up; kill the others."""
         for worker in workers:
             worker.connection.close()

@@ -6,15 +6,17 @@ No key here is part of a run: the same study trains the same runs on every engin
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from dcpt.names import shorten
 from dcpt.study.section import Section
 
-Kind = Literal["local", "slurm"]
+Kind = Literal["local", "slurm", "ray"]
+Gpu = Literal["a100", "h100", "h200"]
 
+_ADDRESS = re.compile(r"[^\s/:]+:[0-9]+")
 _UNITS = {"m": 1, "min": 1, "h": 60, "d": 1440}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(m|min|h|d)?")
 
@@ -39,7 +41,7 @@ class SlurmSection(Section):
     partition: str | None = Field(default=None, min_length=1)
     account: str | None = Field(default=None, min_length=1)
     gpus_per_node: int = Field(default=0, ge=0)
-    gpu: Literal["a100", "h100", "h200"] = "h100"
+    gpu: Gpu = "h100"
     cpus_per_task: int = Field(default=1, ge=1)
     memory: str | None = Field(default=None, pattern=r"^[0-9]+[KMGT]?$")
     time_limit: Minutes = Field(default=240.0, ge=1)
@@ -49,8 +51,35 @@ class SlurmSection(Section):
     extra: dict[str, str | int | bool] = {}
 
 
+class RaySection(Section):
+    """What is taken of a Ray cluster.
+
+    ``nodes`` times, ``gpus_per_node`` GPUs and ``cpus_per_node`` cores of one node are reserved.
+    ``runtime_env`` is that of Ray, as its documentation describes it.
+    """
+
+    address: str | None = Field(default=None, min_length=1)
+    nodes: int = Field(default=1, ge=1)
+    gpus_per_node: int = Field(default=0, ge=0)
+    gpu: Gpu = "h100"
+    cpus_per_node: int = Field(default=1, ge=1)
+    max_retries: int = Field(default=3, ge=0)
+    runtime_env: dict[str, Any] = {}
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        if value is not None and value != "auto" and _ADDRESS.fullmatch(value) is None:
+            raise ValueError(
+                f"{shorten(value)} is not host:port, nor auto; from outside of the cluster, hand "
+                "the command itself to it: ray job submit"
+            )
+        return value
+
+
 class EngineSection(Section):
     """The engine that trains the runs, and a section for each engine that has settings."""
 
     kind: Kind = "local"
     slurm: SlurmSection = SlurmSection()
+    ray: RaySection = RaySection()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dcpt.grid.local import LocalEngine, _Worker
+from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.slots import Slot
 from dcpt.grid.worker import work
@@ -58,9 +58,9 @@ class Remembering(LocalEngine):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.started: list[_Worker] = []
+        self.started: list[Worker] = []
 
-    def _start(self, slot: Slot) -> _Worker:
+    def _start(self, slot: Slot) -> Worker:
         self.started.append(super()._start(slot))
         return self.started[-1]
 
@@ -77,7 +77,7 @@ def run_grid(study: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
-def kill_worker(worker: _Worker) -> int:
+def kill_worker(worker: Worker) -> int:
     pid: int = worker.process.pid
     os.kill(pid, signal.SIGKILL)
     return pid

@@ -13,7 +13,7 @@ from engines import Remembering, folders, kill_worker, run_grid, wait_until
 from dcpt.errors import InputError
 from dcpt.grid import local, worker
 from dcpt.grid.assign import Place, has_room_for
-from dcpt.grid.local import LocalEngine, _Worker
+from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import SHARED_PARAMS, Slot
@@ -147,7 +147,7 @@ def test_runs_go_to_the_worker_that_has_the_fewest(longer: Path) -> None:
     seen: set[tuple[int, ...]] = set()
 
     class Watched(LocalEngine):
-        def _collect(self, queue: RunQueue, workers: list[_Worker]) -> None:
+        def _collect(self, queue: RunQueue, workers: list[Worker]) -> None:
             seen.add(tuple(sorted(len(worker.busy_with) for worker in workers)))
             super()._collect(queue, workers)
 
@@ -187,7 +187,7 @@ def test_a_run_without_room_beside_others_goes_on_alone(study: Path) -> None:
     queue.end(crowded, "crowded", "out of memory")
     assert not queue.outcome.failed
     engine = LocalEngine(StudyFolder(study), [])
-    workers = [_Worker(process=None, connection=Sent(), slot=Slot(lanes=3)) for _ in range(2)]
+    workers = [Worker(process=None, connection=Sent(), slot=Slot(lanes=3)) for _ in range(2)]
     workers[0].busy_with[runs[0].name] = runs[0]
     engine._assign(queue, workers)
     assert [sorted(worker.busy_with) for worker in workers] == [
@@ -267,13 +267,13 @@ def test_a_worker_of_two_devices_stays_for_a_run_that_another_process_trains(stu
     queue = RunQueue([wide, first], StudyFolder(study))
     queue.take(wide)
     queue.end(wide, "elsewhere")
-    replaced: list[_Worker] = []
+    replaced: list[Worker] = []
 
     class Noting(LocalEngine):
-        def _replace(self, workers: list[_Worker], old: object, slots: object) -> None:
+        def _replace(self, workers: list[Worker], old: object, slots: object) -> None:
             replaced.extend(workers)
 
-    worker = _Worker(process=None, connection=Sent(), slot=Slot(("cpu", "cpu")))
+    worker = Worker(process=None, connection=Sent(), slot=Slot(("cpu", "cpu")))
     engine = Noting(StudyFolder(study), [Slot(), Slot()])
     engine._split([worker], queue, [])
     assert not replaced

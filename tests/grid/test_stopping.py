@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from dcpt.errors import Stopped
 from dcpt.grid import local
-from dcpt.grid.local import LocalEngine, _Worker
+from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
@@ -146,7 +146,7 @@ def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) 
     class Hesitating(Remembering):
         """Sends the doomed run to a worker that cannot finish it before it is killed."""
 
-        def _start(self, slot: Slot) -> _Worker:
+        def _start(self, slot: Slot) -> Worker:
             worker = super()._start(slot)
             if len(killed) < 2:
                 os.kill(worker.process.pid, signal.SIGSTOP)

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dcpt
-from dcpt.atomic_files import write_text
-from dcpt.engines.node import Order, describe_run
+from dcpt.engines.node import Order, describe_run, engine_marker
 from dcpt.engines.slurm.job import JobEnd, train_job
 from dcpt.engines.slurm.packs import Pack
 from dcpt.engines.slurm.submissions import Submission, slurm_folder
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun
-from dcpt.own_folders import is_marked, mark_folder
 from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
 
@@ -65,16 +63,7 @@ class Submitter:
         Raises:
             InputError: If a folder of that name is not dcpt's.
         """
-        path = slurm_folder(self.folder)
-        if path.exists() and not is_marked(path) and any(path.iterdir()):
-            raise InputError(
-                f"{path}: dcpt keeps the files of Slurm jobs in a folder of this name and did not "
-                "make this one; rename it"
-            )
-        path.mkdir(exist_ok=True)
-        if not self._marker.is_file():
-            mark_folder(path)
-            write_text(self._marker, secrets.token_hex(8))
+        engine_marker(slurm_folder(self.folder), "the files of Slurm jobs")
 
     @property
     def _marker(self) -> Path:
