@@ -60,13 +60,31 @@ def connected(section: RaySection) -> Iterator[None]:
     # Ray takes over SIGTERM; its handler would end the process without saving runs.
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _open(given, section)
-        yield
+        with _silent_nodes():
+            _open(given, section)
+            yield
     finally:
         import ray
 
         ray.shutdown()
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _silent_nodes() -> Iterator[None]:
+    """Keep what Ray prints about its nodes out of stdout.
+
+    With ``log_to_driver=False`` Ray 2.60 still prints 20 lines of a node's log when it is lost,
+    in the middle of a view or of JSON.
+    """
+    from ray._private import worker
+
+    printing = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
 
 
 def _open(given: dict[str, Any], section: RaySection) -> None:
