@@ -55,9 +55,7 @@ def cluster() -> Iterator[Any]:
     started.shutdown()
 
 
-def test_the_runs_of_a_lost_node_go_on_elsewhere(
-    study: Path, cluster: Any, tmp_path: Path
-) -> None:
+def test_the_runs_of_a_lost_node_go_on_elsewhere(study: Path, cluster: Any, tmp_path: Path) -> None:
     other = Path(shutil.copytree(study.parent, tmp_path / "other")) / study.name
     planned = Workspace(study).planned
     written: dict[str, int] = {}

@@ -20,6 +20,8 @@ _ANSWER_S = 20.0
 """Seconds that a cluster has to answer. Ray itself gives up after two minutes, with a page of
 warnings, and ends the process."""
 
+_QUESTION = "import ray; ray.init({address!r}, log_to_driver=False, logging_level='CRITICAL')"
+
 _STORE_BYTES = 80 * 2**20
 """Memory of the object store where Ray is started here; only small messages pass through it."""
 
@@ -137,9 +139,8 @@ def check_answers(address: str) -> None:
     try:
         if port.isdigit():
             socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-        ask = f"import ray; ray.init({address!r}, log_to_driver=False, logging_level='CRITICAL')"
         asked = subprocess.run(
-            [sys.executable, "-c", ask],
+            [sys.executable, "-c", _QUESTION.format(address=address)],
             capture_output=True,
             text=True,
             timeout=_ANSWER_S,
