@@ -226,9 +226,7 @@ class LocalEngine:
                 single = [next(s for s in self.slots if s.devices == (d,)) for d in devices]
                 self._replace(workers, [worker], single)
 
-    def _replace(
-        self, workers: list[Worker], old: Sequence[Worker], slots: Sequence[Slot]
-    ) -> None:
+    def _replace(self, workers: list[Worker], old: Sequence[Worker], slots: Sequence[Slot]) -> None:
         self._end(old)  # before the new ones start, so that memory is free
         workers[:] = [worker for worker in workers if worker not in old]
         workers.extend(map(self._start, slots))

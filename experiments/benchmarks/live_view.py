@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.live import Live
 
 from dcpt.cli.show_grid import LiveView
-from dcpt.grid.local import LocalEngine, _Worker
+from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
@@ -111,10 +111,7 @@ def measure(n_runs: int, folder: Path) -> dict[str, float]:
     queue = RunQueue(runs, study)
     costs["first reading by the engine"] = (time.process_time() - started) * 1e3
 
-    workers = [
-        _Worker(slot=Slot(), process=None, connection=NullConnection())  # type: ignore[arg-type]
-        for _ in range(2)
-    ]
+    workers = [Worker(slot=Slot(), process=None, connection=NullConnection()) for _ in range(2)]
     engine = LocalEngine(study, [worker.slot for worker in workers])
     for worker, run in zip(workers, runs[n_done : n_done + 2], strict=True):
         queue.take(run)
