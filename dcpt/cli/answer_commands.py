@@ -86,7 +86,8 @@ def predict(
     from dcpt.pipeline.target import at_tokens, complete_question
     from dcpt.pipeline.workspace import fit_folder, open_place
 
-    tokens = [count for text in n_tokens or [] if (count := read_count("--n-tokens", text))]
+    counts = [read_count("--n-tokens", text) for text in n_tokens or []]
+    tokens = [count for count in counts if count is not None]
     given: dict[str, Any] = {
         "n_params": read_count("--n-params", n_params),
         "n_tokens": tokens[-1] if tokens else None,
