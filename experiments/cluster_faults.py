@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -156,8 +157,10 @@ def kill_worker(folder: StudyFolder, planned: Sequence[PlannedRun], rng: random.
     owners = [owner for run in found if (owner := holder(run.path / "lease")) is not None]
     if not owners:
         return False
-    os.kill(rng.choice(owners).pid, signal.SIGKILL)
-    return True
+    with suppress(ProcessLookupError):  # it ended in between
+        os.kill(rng.choice(owners).pid, signal.SIGKILL)
+        return True
+    return False
 
 
 def campaign(study: Path, standins: int, faults: Sequence[str], rng: random.Random) -> Counts:
