@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dcpt.atomic_files import set_aside
-from dcpt.leases import no_owner
+from dcpt.leases import LeaseLostError, no_owner
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.trackers import End, Trackers
@@ -55,10 +55,21 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self._scalars.close()
-        # A worker that is asked to stop closes the training's generator.
-        is_failure = error is not None and not isinstance(error, (GeneratorExit, KeyboardInterrupt))
-        self._trackers.close("failed" if is_failure else self._end)
+        self._trackers.close(self._end_after(error))
         self._metrics.close()
+
+    def _end_after(self, error: BaseException | None) -> End:
+        """How the run ended here; one that another process owns now is only stopped."""
+        # A worker that is asked to stop closes the training's generator.
+        if error is None or isinstance(error, (GeneratorExit, KeyboardInterrupt)):
+            return self._end
+        try:
+            self._check_owner()
+        except LeaseLostError:
+            return "stopped"
+        except OSError:  # the lease cannot be read, so nothing says that it is lost
+            return "failed"
+        return "failed"
 
     def write_point(self, point: Mapping[str, Any]) -> None:
         """Write an evaluation of all channels."""

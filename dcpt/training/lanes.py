@@ -19,7 +19,7 @@ from typing import Any, Literal, TypedDict
 
 import torch
 
-from dcpt.leases import Lease
+from dcpt.leases import Lease, LeaseLostError
 from dcpt.runs.cancelled import CancelWatch
 from dcpt.runs.folders import RunFolder, write_error
 from dcpt.runs.identity import RunConfig
@@ -172,12 +172,13 @@ class Lanes:
                 if asked is not None and not folder.is_done(config):
                     return Ended(config.name, asked)
         except Exception as error:  # an error of a run must not affect the others
+            # The new owner deletes what this process was writing, so any error may come of it.
+            if (lost := _lost(lease, error)) is not None:
+                return Ended(config.name, "elsewhere", str(lost))
             if isinstance(error, torch.OutOfMemoryError) and len(self) > 1:
                 return Ended(config.name, "crowded", str(error))
             if kind_of(error) == "killed":
                 return Ended(config.name, "died", str(error))
-            if kind_of(error) == "lease_lost":
-                return Ended(config.name, "elsewhere", str(error))
             return _failed(config, folder, error)
         return Ended(config.name, "finished")
 
@@ -260,6 +261,19 @@ def _memory_words(config: RunConfig, study: Path, error: Exception) -> str:
         f"run {config.name}: out of memory with {_passes(config)}, each of "
         f"{config.identity.sequence_tokens} tokens; {remedy} ({reason})"
     )
+
+
+def _lost(lease: Lease, error: Exception) -> Exception | None:
+    """The error that says that another process owns the run; None if this process does."""
+    if kind_of(error) == "lease_lost":
+        return error
+    try:
+        lease.check()
+    except LeaseLostError as lost:
+        return lost
+    except OSError:  # the lease cannot be read, so nothing says that it is lost
+        return None
+    return None
 
 
 def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:

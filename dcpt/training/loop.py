@@ -223,6 +223,7 @@ def _train(
         "layout": state.layout,
         "versions": VERSIONS,
     }
+    check_owner()  # saving a large model takes minutes
     folder.write_result({**done, **about}, starting_points(config, folder))
 
 

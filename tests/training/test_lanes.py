@@ -10,16 +10,26 @@ from made_runs import BATCH_TOKENS, Made, points_of
 from test_resume import assert_same_weights, elsewhere
 
 from dcpt.errors import InputError
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
+from dcpt.training import loop
 from dcpt.training.lanes import Ended, Lanes
 from dcpt.training.loop import train
 from dcpt.training.state import read_step
+from dcpt.training.trackers import Trackers
 from dcpt.training.watch import TrainingError, kind_of
 
 
 @pytest.fixture
 def other(made: Made, tmp_path: Path) -> Made:
     return elsewhere(made, tmp_path / "other")
+
+
+def take_over(folder: RunFolder) -> None:
+    """Do what another process does that takes a run over."""
+    (lease,) = folder.path.glob("lease.*")
+    lease.unlink()
+    (folder.path / "lease.2").write_text("the lease of another process")
 
 
 def train_together(made: Made, configs: list[RunConfig]) -> list[Ended]:
@@ -86,9 +96,7 @@ def test_a_run_that_another_process_took_over_ends_without_a_trace(made: Made) -
     lanes.add(config)
     for _ in range(2):
         assert lanes.advance() == []
-    (lease,) = folder.path.glob("lease.*")
-    lease.unlink()
-    (folder.path / "lease.2").write_text("the lease of another process")
+    take_over(folder)
     before = folder.metrics.read_bytes()
     lanes.stop()  # it would save a checkpoint now
     (ended,) = lanes.advance()
@@ -98,6 +106,38 @@ def test_a_run_that_another_process_took_over_ends_without_a_trace(made: Made) -
     assert folder.error() is None
     assert folder.metrics.read_bytes() == before
     assert (folder.path / "lease.2").read_text() == "the lease of another process"
+
+
+def test_an_error_after_another_process_took_over_is_no_failure(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = made.trunk(12, keep=(6,))
+    folder = made.folder(config)
+
+    def save(path: Path, *_: object) -> None:  # the new owner deletes the unfinished file
+        take_over(folder)
+        raise FileNotFoundError(2, "No such file or directory", f"{path}.7.partial")
+
+    monkeypatch.setattr(loop, "save_state", save)
+    ends: list[str] = []
+    monkeypatch.setattr(Trackers, "close", lambda _, end: ends.append(end))
+    (ended,) = train_together(made, [config])
+    assert ended.state == "elsewhere"
+    assert "another process took over" in ended.words
+    assert folder.error() is None
+    assert ends == ["stopped"]
+
+
+def test_a_run_that_is_taken_over_while_its_model_is_saved_writes_no_result(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = made.pretrain(6, 2)
+    folder = made.folder(config)
+    monkeypatch.setattr(loop, "save_whole_model", lambda *_: take_over(folder))
+    (ended,) = train_together(made, [config])
+    assert ended.state == "elsewhere"
+    assert folder.result() is None
+    assert folder.error() is None
 
 
 def test_a_run_whose_folder_cannot_be_made_fails_alone(made: Made) -> None:
