@@ -19,7 +19,7 @@ def list_changes(prepared: Prepared, asked: TextSettings) -> list[str]:
     """What was changed in the settings since the text was prepared.
 
     Of text that an earlier version prepared without a record of its settings, those that its
-    manifests tell are compared.
+    manifests hold are compared: all but ``text_separator``.
 
     Args:
         prepared: The text that is there.
@@ -38,8 +38,7 @@ def list_changes(prepared: Prepared, asked: TextSettings) -> list[str]:
             changes += _compare(f"channel {name}: ", before, channel.model_dump())
         else:
             changes += _compare_manifest(prepared.channels[name], channel)
-    if prepared.settings is not None:
-        changes += [f"channel {name}: removed" for name in known if name not in asked.channels]
+    changes += [f"channel {name}: removed" for name in known if name not in asked.channels]
     return changes
 
 
@@ -62,6 +61,9 @@ def _compare_settings(prepared: Prepared, asked: TextSettings) -> Iterator[str]:
         may_be_same = before == FOLDER and isinstance(asked.tokenizer, str)
         if before != asked.tokenizer and not may_be_same:
             yield _change("tokenizer", before, asked.tokenizer)
+        add_bos = any(manifest.bos_id is not None for manifest in prepared.channels.values())
+        if asked.add_bos not in (None, add_bos):  # None: the tokenizer decided, then as now
+            yield _change("add_bos", add_bos, asked.add_bos)
     wanted = DEFAULT_THRESHOLD if asked.near_duplicates is None else asked.near_duplicates
     if screened is None:  # an earlier version did not screen, and the default leaves it so
         if asked.near_duplicates is not None:

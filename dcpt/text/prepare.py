@@ -140,11 +140,12 @@ def prepare(
     check_tokenizer_needs(channels, tokenizer)
     template = _find_template(tokenizer) if any(s.chat_field for s in sources) else None
     decides = channels, tokenizer_name, add_bos, template
+    trained_on = [channel for channel in channels if channel.train is not None]
     request = Request(
         folder=folder,
         channels=channels,
         keys=channel_keys(*decides),
-        earlier_keys=channel_keys(*decides, trained_on=channels),
+        earlier_keys=channel_keys(*decides, trained_on=trained_on),
         tokenizer=tokenizer,
         tokenizer_name=tokenizer_name,
         add_bos=add_bos,

@@ -42,8 +42,8 @@ class Request:
         folder: The folder.
         channels: The channels, their files found.
         keys: Hash of all that decides the shards of each channel.
-        earlier_keys: The same, where the tokenizer is trained on the text of all channels, as
-            earlier versions did.
+        earlier_keys: The same, where the tokenizer is trained on the training text of all channels,
+            as earlier versions did.
         tokenizer: A tokenizer folder or hub id, or the size of a vocabulary to train.
         tokenizer_name: Its description, for records.
         add_bos: Whether documents start with the beginning-of-sequence token.

@@ -33,6 +33,7 @@ CHANGES = [
     ),
     ("tokenizer:", "near_duplicates: 0.5\ntokenizer:", "near_duplicates: 0.4 -> 0.5"),
     ("tokenizer:", "near_duplicates: false\ntokenizer:", "near_duplicates: 0.4 -> false"),
+    ("tokenizer:", "add_bos: true\ntokenizer:", "add_bos: not set -> true"),
 ]
 
 
@@ -70,7 +71,9 @@ def test_a_change_after_prepare_is_named(
     assert changes(prepared) == []
     edit(prepared, old, new)
     (change,) = changes(prepared)
-    if has_record or "valid_fraction" not in named:
+    if not has_record and "add_bos" in named:
+        assert change == "add_bos: false -> true"
+    elif has_record or "valid_fraction" not in named:
         assert change.replace(f"{prepared.parent}/", "") == named
     else:
         assert change.startswith("channel en: valid_fraction: 10.00% of the documents held out")
@@ -117,7 +120,12 @@ def test_a_study_in_another_place_has_the_same_settings(prepared: Path, tmp_path
     assert changes(moved / "study.yaml") == []
 
 
-def test_a_channel_that_is_not_prepared_or_not_in_the_study_is_named(prepared: Path) -> None:
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_channel_that_is_not_prepared_or_not_in_the_study_is_named(
+    prepared: Path, has_record: bool
+) -> None:
+    if not has_record:
+        remove_settings(prepared)
     edit(prepared, "name: law", "name: medicine")
     assert changes(prepared) == ["channel medicine: not prepared", "channel law: removed"]
 

@@ -103,6 +103,24 @@ def test_a_tokenizer_of_all_texts_is_kept_until_one_of_them_changes(
     assert prepare(tiny_study).tokenizer_files == now
 
 
+def test_a_tokenizer_of_all_texts_is_kept_when_a_validation_channel_is_added(
+    tiny_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run reads such a channel, so the runs of the study go on with their tokenizer."""
+    with monkeypatch.context() as earlier:
+        for module in (dcpt.text.prepare, dcpt.text.request, dcpt.text.sources):
+            earlier.setattr(module, "general_text", list)
+        before = prepare(tiny_study)
+    lines = (tiny_study.parent / "domain.jsonl").read_text().splitlines(keepends=True)
+    (tiny_study.parent / "tasks.jsonl").write_text("".join(lines[:20]))
+    tasks = "  - {name: tasks, side: validation, valid: tasks.jsonl}\n"
+    edit(tiny_study, "tokenizer: 300", f"{tasks}tokenizer: 300")
+    now = prepare(tiny_study)
+    assert now.tokenizer_files == before.tokenizer_files
+    assert {name: now.channels[name] for name in before.channels} == before.channels
+    assert prepare(tiny_study).did_nothing
+
+
 def test_another_tool_s_record_in_data_is_not_ours(tiny_study: Path) -> None:
     (tiny_study.parent / "data").mkdir()
     for content in ("{}", "[]", '{"channels": 1}', "\0"):
