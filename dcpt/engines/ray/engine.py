@@ -16,6 +16,7 @@ import dcpt
 from dcpt.engines.engine import Say, Tick
 from dcpt.engines.node import Order, engine_marker
 from dcpt.engines.ray.cluster import connected
+from dcpt.engines.ray.host import Host
 from dcpt.engines.ray.nodes import Node, reserve_nodes
 from dcpt.engines.ray.remote import RemoteWorker
 from dcpt.errors import InputError
@@ -42,6 +43,8 @@ class RayEngine(LocalEngine):
         on_tick: Called with the queue several times a second while runs are in training.
         say: Called with a sentence when the number of workers has changed.
     """
+
+    _host = Host
 
     def __init__(
         self,
@@ -99,7 +102,7 @@ class RayEngine(LocalEngine):
         n = len(slot.devices)
         node = next(node for node in self._nodes if self._used[node.index] + n <= node.n_devices)
         self._used[node.index] += n
-        remote = RemoteWorker(self._order(slot), slot, node)
+        remote = RemoteWorker(self._order(slot), slot, node, self._host)
         self._n_started += 1
         stacks = self._stacks / f"{self._n_started}.txt"
         return Worker(slot=slot, process=remote, connection=remote, stacks=stacks)

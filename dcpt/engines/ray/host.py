@@ -10,11 +10,11 @@ import multiprocessing
 import os
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dcpt.engines.node import Order, check_node, slots_here
 from dcpt.errors import InputError
@@ -51,7 +51,7 @@ class Report:
 class Host:
     """Holds a worker process. Each group of its methods runs in a thread of its own."""
 
-    _work = staticmethod(work)
+    _work: ClassVar[Callable[..., None]] = staticmethod(work)
 
     def start(self, order: Mapping[str, Any], slot: Mapping[str, Any]) -> Report:
         """Check the node, and start the worker.

@@ -29,6 +29,7 @@ class RemoteWorker:
         order: What the worker's node is told.
         slot: Its devices.
         node: Where it is placed.
+        host: The class of its actor.
 
     Attributes:
         node: Where it is placed.
@@ -38,7 +39,7 @@ class RemoteWorker:
         is_node_lost: Whether it was lost since its node was.
     """
 
-    def __init__(self, order: Order, slot: Slot, node: Node) -> None:
+    def __init__(self, order: Order, slot: Slot, node: Node, host: type[Host] = Host) -> None:
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -51,7 +52,7 @@ class RemoteWorker:
         self._closed: ObjectRef | None = None
         n_gpus = len(slot.devices) if slot.is_accelerator else 0
         self._actor: Any = (
-            ray.remote(concurrency_groups=_GROUPS)(Host)
+            ray.remote(concurrency_groups=_GROUPS)(host)
             .options(
                 num_gpus=n_gpus,
                 # The cores of a worker on GPUs are those that its node reserves.
