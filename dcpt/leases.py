@@ -190,19 +190,28 @@ def _take(stem: Path) -> Lease | None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(f"{json.dumps(asdict(owner))}\n{_beat(0)}\n")
-    except OSError:  # the disk is full: a lease without an owner would be waited for
-        lease.path.unlink()
+        numbers = _numbers(stem)
+    except OSError:  # the disk is full: a lease that nobody uses would be waited for
+        _withdraw(lease)
         raise
     # Higher numbers may have come and the one created here may have been deleted since the look.
-    numbers = _numbers(stem)
     if max(numbers, default=number) > number:
-        lease.path.unlink(missing_ok=True)
+        _withdraw(lease)
         return None
+    _HEART.add(lease)
     for lower in numbers:
         if lower < number:
-            _numbered(stem, lower).unlink(missing_ok=True)
-    _HEART.add(lease)
+            with suppress(OSError):  # it does not count; the next owner tries again
+                _numbered(stem, lower).unlink()
     return lease
+
+
+def _withdraw(lease: Lease) -> None:
+    """Delete a lease that this process created and does not use."""
+    try:
+        lease.path.unlink(missing_ok=True)
+    except OSError:
+        _HEART.give_up(lease)
 
 
 def _numbered(stem: Path, number: int) -> Path:
@@ -233,6 +242,7 @@ class _Heart:
 
     def __init__(self) -> None:
         self._held: dict[str, Lease] = {}
+        self._given_up: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._count = 0
@@ -240,20 +250,43 @@ class _Heart:
     def __contains__(self, token: str) -> bool:
         return token in self._held
 
+    def gave_up(self, token: str) -> bool:
+        """Whether this process has ended a lease, and its file does not say so yet."""
+        return token in self._given_up
+
     def add(self, lease: Lease) -> None:
         with self._lock:
             self._held[lease.owner.token] = lease
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-                self._thread.start()
+            self._start()
 
     def release(self, lease: Lease) -> None:
         """Mark a lease as released, unless another process has taken over."""
         with self._lock:
             del self._held[lease.owner.token]
-            with suppress(FileNotFoundError):
+        self.give_up(lease)
+
+    def give_up(self, lease: Lease) -> None:
+        """Mark a lease as released; if its file cannot be written now, with a later heartbeat."""
+        with self._lock:
+            self._given_up[lease.owner.token] = lease
+            self._mark_released()
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+            self._thread.start()
+
+    def _mark_released(self) -> None:
+        for token, lease in list(self._given_up.items()):
+            try:
                 if read_owner(lease.path) == lease.owner:
                     _write_beat(lease, f"{_RELEASED:<12}")
+            except FileNotFoundError:  # another process has taken over
+                pass
+            except OSError:
+                continue
+            del self._given_up[token]
 
     def _run(self) -> None:
         while True:
@@ -267,6 +300,7 @@ class _Heart:
                 # A beat that cannot be written comes 5 s later; `check` sees a lost lease.
                 with suppress(OSError):
                     _write_beat(lease, _beat(self._count))
+            self._mark_released()
 
 
 def _write_beat(lease: Lease, beat: str) -> None:
@@ -309,6 +343,8 @@ def _is_alive(owner: Owner) -> bool | None:
     """Whether the owner's process is alive; None if that cannot be seen from here."""
     if owner.token in _HEART:
         return True
+    if _HEART.gave_up(owner.token):
+        return False
     if owner.space != _this_process()[1] or os.name == "nt":
         return None
     try:

@@ -188,6 +188,57 @@ def test_a_lease_that_a_full_disk_does_not_take_leaves_no_file(
     assert files(stem) == []
 
 
+def fail(*_: Any, **__: Any) -> Any:
+    raise OSError(5, "Input/output error")
+
+
+def test_a_release_that_cannot_be_written_comes_with_a_later_heartbeat(
+    stem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setattr(leases, "_write_beat", fail)
+        with hold(stem):
+            pass
+    assert holder(stem) is not None  # what other processes see
+    assert not is_held(stem)
+    leases._HEART.beat()
+    assert holder(stem) is None
+    with hold(stem) as lease:
+        assert lease is not None
+
+
+@pytest.mark.parametrize("broken", ["listing", "listing and deleting"])
+def test_a_lease_whose_taking_fails_is_not_waited_for(
+    stem: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    looks: Iterator[Any] = iter([list, fail])
+    with monkeypatch.context() as away:
+        away.setattr(leases, "_numbers", lambda _: next(looks)())
+        if "deleting" in broken:
+            away.setattr(Path, "unlink", fail)
+            away.setattr(leases, "_write_beat", fail)
+        with pytest.raises(OSError, match="Input/output"), hold(stem):
+            pass
+    assert not is_held(stem)
+    with hold(stem) as lease:
+        assert lease is not None
+
+
+def test_an_old_lease_that_cannot_be_deleted_does_not_count(
+    stem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hold(stem):
+        pass
+    with monkeypatch.context() as away:
+        away.setattr(Path, "unlink", fail)
+        with hold(stem) as lease:
+            assert lease is not None
+            lease.check()
+    assert files(stem) == ["lease.1", "lease.2"]
+    with hold(stem):
+        assert files(stem) == ["lease.3"]
+
+
 def test_who_lost_the_lease_notices_and_leaves_the_successor_alone(stem: Path) -> None:
     with hold(stem) as lease:
         assert lease is not None
