@@ -6,6 +6,7 @@ import numpy as np
 
 from dcpt.decide.question import Array, Question
 from dcpt.decide.records import HABITS, Choice, Interval, TokenEquivalent
+from dcpt.errors import InputError
 
 LEAST, MOST = 0.25, 4.0
 """Factors of the tokens that are tried."""
@@ -28,7 +29,8 @@ def find_equivalent(question: Question, best: Choice, level: float) -> TokenEqui
         level: Interval probability.
 
     Returns:
-        None where the answer lies outside the factors that the runs cover.
+        None where the answer lies outside the factors that the runs cover, or no law holds at other
+        numbers of tokens.
     """
     others = [share for share in HABITS if abs(share - best.ratio) >= OTHER_SHARE]
     share = min(others, key=lambda other: abs(other - best.ratio))
@@ -41,7 +43,10 @@ def find_equivalent(question: Question, best: Choice, level: float) -> TokenEqui
     ratio = np.array([*np.full(N_FACTORS, share), best.ratio])
     frame = question.frame(ratio, np.full(len(ratio), rate))
     points = question.points_at(channel, frame.assign(n_tokens=tokens * np.append(factors, 1.0)))
-    central, draws = question.fit.central(channel, points), question.fit.sample(channel, points)
+    try:
+        central, draws = question.fit.central(channel, points), question.fit.sample(channel, points)
+    except InputError:  # laws fitted at a single number of tokens hold at no other
+        return None
     value = _reached(factors, central[None, :-1], central[None, -1])[0]
     of_draws = _reached(factors, draws[:, :-1], draws[:, -1])
     tail = (1 - level) / 2
