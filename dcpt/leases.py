@@ -262,8 +262,9 @@ class _Heart:
     def release(self, lease: Lease) -> None:
         """Mark a lease as released, unless another process has taken over."""
         with self._lock:
-            del self._held[lease.owner.token]
-        self.give_up(lease)
+            held = self._held.pop(lease.owner.token, None)
+        if held is not None:  # a forked process leaves the lease of its parent alone
+            self.give_up(lease)
 
     def give_up(self, lease: Lease) -> None:
         """Mark a lease as released; if its file cannot be written now, with a later heartbeat."""
@@ -311,6 +312,17 @@ def _write_beat(lease: Lease, beat: str) -> None:
 
 
 _HEART = _Heart()
+
+
+def _forget_parent() -> None:
+    """Start without leases in a forked process, which has another id and no thread of beats."""
+    global _HEART
+    _HEART = _Heart()
+    _this_process.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget_parent)
 
 _SEEN: dict[Path, tuple[bytes, float, float]] = {}
 """What was last read from the leases of owners that cannot be seen, when, and for how long it has

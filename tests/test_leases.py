@@ -6,6 +6,7 @@ import fcntl
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -121,6 +122,46 @@ def test_the_lease_of_a_killed_process_is_free_even_before_its_parent_noticed(st
         assert not is_held(stem)
         with hold(stem) as lease:
             assert lease is not None
+
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from dcpt import leases
+leases.BEAT_S = 0.05
+folder = Path(sys.argv[1])
+with leases.hold(folder / "parents"):
+    parent, pid = os.getpid(), os.fork()
+    if pid == 0:
+        with leases.hold(folder / "childs") as lease:
+            print(lease.owner.pid != parent, leases.is_held(folder / "parents"), flush=True)
+            sys.stdin.readline()
+        sys.exit()  # it leaves the parent's `with`, too
+    os.waitpid(pid, 0)
+    print("waited", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_forked_process_owns_its_leases_alone(tmp_path: Path) -> None:
+    command, pipe = [sys.executable, "-c", FORK, str(tmp_path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "True True\n"
+        lease = tmp_path / "childs.1"
+        before, deadline = lease.read_bytes(), time.monotonic() + 60
+        with hold(tmp_path / "childs") as mine:
+            assert mine is None
+        while lease.read_bytes() == before:  # no heartbeat yet
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        parent.stdin.write("end\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "waited\n"
+        assert is_held(tmp_path / "parents")
+        assert not is_held(tmp_path / "childs")
+        parent.stdin.write("end\n")
 
 
 def test_a_process_with_the_id_of_a_dead_owner_is_another(stem: Path) -> None:
