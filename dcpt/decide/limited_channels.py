@@ -72,7 +72,8 @@ def find_weights(fit: Fit, target: Target, general: str | None) -> dict[str, flo
         Weights above 0 by channel; of the domain alone if the target has none.
 
     Raises:
-        InputError: If a channel is not fitted, a weight is negative, or all are 0.
+        InputError: If a channel is not fitted or has two weights, a weight is negative, or all are
+            0.
     """
     assert fit.domain_channel is not None
     weights, problems = {}, []
@@ -86,6 +87,8 @@ def find_weights(fit: Fit, target: Target, general: str | None) -> dict[str, flo
             )
         elif not 0 <= weight < math.inf:
             problems.append(f"weight {given}={weight:g}: write a number of at least 0")
+        elif name in weights:
+            problems.append(f"weight {given}={weight:g}: {name} has a weight already; give one")
         weights[name] = weight
     whole = sum(weights.values())
     if weights and not whole and not problems:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from known_truth import COST, GAIN_RATE, GAIN_SHARE, LARGE_RATE
 
-from dcpt.decide import recommend, summarise
+from dcpt.decide import Target, recommend, summarise
+from dcpt.decide.limited_channels import find_weights
 from dcpt.decide.question import ask
 from dcpt.errors import InputError
 from dcpt.report.card import recommend_command
@@ -55,6 +56,13 @@ def test_more_weight_on_the_general_loss_gives_a_smaller_share(known_fit, target
 def test_weights_that_cannot_be_meant(known_fit, target, weights, says) -> None:
     with pytest.raises(InputError, match=says):
         recommend(known_fit(), asked(target, **weights))
+
+
+def test_a_channel_has_a_single_weight(known_fit) -> None:
+    target = Target(8e6, 44e6, None, {}, weights={"general": 3.0, "web": 1.0, "domain": 1.0})
+    fit = known_fit(general_channels=("web",))
+    with pytest.raises(InputError, match="weight web=1: web has a weight already; give one"):
+        find_weights(fit, target, "web")
 
 
 def test_weights_replace_a_limit(known_fit, target) -> None:
