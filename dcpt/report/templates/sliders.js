@@ -147,17 +147,23 @@
     const pad = 0.05 * (top - bottom || 1);
     const [y0, y1] = [bottom - pad, top + pad];
     const x = (ratio) => 46 + 324 * ratio;
-    const y = (value) => 250 - (232 * (Math.min(Math.max(value, y0), y1) - y0)) / (y1 - y0);
+    const y = (value) => 250 - (232 * (value - y0)) / (y1 - y0);
     const svg = shape("svg", { viewBox: "0 0 380 290", role: "img" });
     const marked = `${share(found.share)} domain text is marked`;
     svg.setAttribute("aria-label", `${title} against the share of domain text; ${marked}.`);
     svg.append(...axes(x, y, y0, y1, title));
-    const known = (line) => line.map((value, i) => [x(data.ratio[i]), y(Number.isNaN(value) ? y1 : value)]);
+    const points = (line) => line.map((value, i) => [x(data.ratio[i]), y(value)]);
+    const known = (line) => points(line).filter(([, height]) => !Number.isNaN(height));
     const band = [...known(low), ...known(high).reverse()];
-    svg.append(
+    // Curves are cut at the window's edge, not bent along it.
+    const window = shape("clipPath", { id: `window-${side}` });
+    window.append(shape("rect", { x: x(0), y: y(y1), width: x(1) - x(0), height: y(y0) - y(y1) }));
+    const inner = shape("g", { "clip-path": `url(#window-${side})` });
+    inner.append(
       shape("polygon", { points: band.join(" "), class: `band ${side}` }),
       shape("polyline", { points: known(middle).join(" "), class: `line ${side}` }),
     );
+    svg.append(window, inner);
     if (limit !== null) {
       svg.append(shape("line", { x1: x(0), x2: x(1), y1: y(limit), y2: y(limit), class: "limit" }));
       svg.append(label(x(0) + 5, y(limit) - 4, "limit"));
