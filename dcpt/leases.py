@@ -9,9 +9,10 @@ then deletes the lower numbers. A file is never taken over, renamed or created a
 owner, so no process can end the lease of another by mistake. A process that was slow and created a
 number below the highest withdraws it.
 
-An owner on this machine is gone when its process is: its id and start time tell. An owner elsewhere
-is gone when its heartbeat, a counter in the file, has stood still for ``SILENT_S`` on the clock of
-the process that watches: clocks of different hosts are never compared.
+An owner on this machine is gone when its process is: its id and start time tell. An owner
+elsewhere, or of a lease that was copied with its folder, is gone when its heartbeat, a counter in
+the file, has stood still for ``SILENT_S`` on the clock of the process that watches: clocks of
+different hosts are never compared.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Owner:
         pid: Id of its process.
         started: When the process started, in the kernel's ticks; None where that is not known.
         space: The machine since its last start, and the container: where ``pid`` has a meaning.
+        device: The file system of the lease's file, as this machine numbers it.
+        inode: The file's number there; a copy of the file has another.
     """
 
     token: str
@@ -69,6 +72,8 @@ class Owner:
     pid: int
     started: int | None
     space: str
+    device: int
+    inode: int
 
 
 @dataclass(frozen=True)
@@ -181,12 +186,21 @@ def _take(stem: Path) -> Lease | None:
     if highest is not None and not _is_free(_numbered(stem, highest)):
         return None
     number = (highest or 0) + 1
-    owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid(), *_this_process())
-    lease = Lease(_numbered(stem, number), owner)
+    path = _numbered(stem, number)
     try:
-        descriptor = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return None
+    about = os.fstat(descriptor)
+    owner = Owner(
+        secrets.token_hex(8),
+        socket.gethostname(),
+        os.getpid(),
+        *_this_process(),
+        about.st_dev,
+        about.st_ino,
+    )
+    lease = Lease(path, owner)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(f"{json.dumps(asdict(owner))}\n{_beat(0)}\n")
@@ -333,12 +347,14 @@ def _is_free(path: Path) -> bool:
     """Whether a lease is released or its owner gone; one that is not there has a successor."""
     try:
         content = path.read_bytes()
-        owner = read_owner(path)
+        owner, about = read_owner(path), path.stat()
     except FileNotFoundError:
         return False
     if owner is None and content.rstrip().endswith(_RELEASED.encode()):
         return True
-    alive = None if owner is None else _is_alive(owner)
+    # The process that a copied lease names works on the original.
+    is_copy = owner is not None and (owner.device, owner.inode) != (about.st_dev, about.st_ino)
+    alive = None if owner is None or is_copy else _is_alive(owner)
     return _is_silent(path, content) if alive is None else not alive
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -49,8 +50,10 @@ def files(stem: Path) -> list[str]:
 
 def write_lease(stem: Path, number: int = 1, **changed: Any) -> Path:
     """Write the lease of another process: of one on another host, unless told otherwise."""
-    owner = {"token": "t", "host": "node-7", "pid": 1, "started": 5, "space": "elsewhere"}
     path = stem.with_name(f"lease.{number}")
+    path.touch()
+    owner = {"token": "t", "host": "node-7", "pid": 1, "started": 5, "space": "elsewhere"}
+    owner |= {"device": path.stat().st_dev, "inode": path.stat().st_ino}
     path.write_text(json.dumps({**owner, **changed}) + "\n000000000000\n")
     return path
 
@@ -177,6 +180,27 @@ def test_a_suspended_process_of_this_machine_keeps_its_lease(stem: Path, clock: 
     started, space = leases._this_process()
     write_lease(stem, pid=leases.os.getpid(), started=started, space=space)
     assert watch(stem, clock, 10 * SILENT_S)
+
+
+def test_a_copied_lease_is_free_when_its_heartbeat_stands_still(
+    stem: Path, tmp_path: Path, clock: Clock
+) -> None:
+    copies = [tmp_path / "of_this_process", tmp_path / "of_another"]
+    with hold(stem):
+        shutil.copytree(tmp_path, copies[0], ignore=shutil.ignore_patterns("of_*"))
+        with child(tmp_path / "other", "time.sleep(60)") as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "True\n"
+            copies[1].mkdir()
+            shutil.copy(tmp_path / "other.1", copies[1] / "lease.1")
+            for copy in copies:
+                assert watch(copy / "lease", clock, SILENT_S - 1)
+                assert not watch(copy / "lease", clock, 2)
+                with hold(copy / "lease") as lease:
+                    assert lease is not None
+            assert is_held(stem)
+            assert is_held(tmp_path / "other")
+            other.kill()
 
 
 def test_an_owner_elsewhere_is_gone_when_its_heartbeat_stands_still(
