@@ -63,6 +63,7 @@ class SizeAnswer:
         size_interval: The best size, and the interval of the best sizes of the bootstrap draws.
         level: Interval probability.
         recommendation: The answer at the best size.
+        size_column: The count of parameters that sizes and FLOPs use.
     """
 
     flops: float
@@ -70,14 +71,16 @@ class SizeAnswer:
     size_interval: Interval
     level: float
     recommendation: Recommendation
+    size_column: str = "n_params"
 
     @property
     def words(self) -> list[str]:
         """The answer in sentences."""
         target, interval = self.recommendation.target, self.size_interval
         compared = [option for option in self.options if option.left_out is None]
+        counted = "" if self.size_column == "n_params" else f" (6 per token and {self.size_column})"
         words = [
-            f"For {self.flops:.3g} FLOPs the best size is {format_count(target.n_params)} "
+            f"For {self.flops:.3g} FLOPs{counted} the best size is {format_count(target.n_params)} "
             f"parameters with {format_count(target.n_tokens)} tokens. "
             f"{format_percent(self.level)} interval of the size: {format_count(interval.low or 0)} "
             f"to {format_count(interval.high or 0)}."
@@ -192,7 +195,9 @@ def recommend_size(
     of_draws = sizes[np.argmin([draws for _, _, draws in losses], axis=0)]
     low, high = limits_of(of_draws, level)
     interval = Interval(best_size, float(low), float(high))
-    return SizeAnswer(flops, options, interval, level, answers[best_size])
+    return SizeAnswer(
+        flops, options, interval, level, answers[best_size], fit.size_column or "n_params"
+    )
 
 
 def _answer_at(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcpt.laws.fits.files import load_fit, write_fit
+from dcpt.laws.fits.files import load_fit, read_size_column, write_fit
 from dcpt.laws.fits.fit_runs import fit
 from dcpt.laws.fits.result import Fit
 from dcpt.laws.fits.table_laws import offer_laws
@@ -21,5 +21,6 @@ __all__ = [
     "fit",
     "load_fit",
     "offer_laws",
+    "read_size_column",
     "write_fit",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from dcpt.pipeline.answer import TargetFields, read_target
+from dcpt.pipeline.target import sized_runs
 from dcpt.pipeline.workspace import Place, fit_folder
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def recommend_size_for(
 
     Args:
         place: A study, or a folder of a fit.
-        flops: FLOPs of the run.
+        flops: FLOPs of the run: 6 per token and parameter, as the fit counts parameters.
         level: Interval probability.
         laws: A person's own laws in the fit.
         fields: The target apart from its size, tokens and base.
@@ -36,7 +37,6 @@ def recommend_size_for(
     from dcpt.decide import write_recommendation
     from dcpt.decide.compute import recommend_size
     from dcpt.laws import load_fit
-    from dcpt.table import load_runs
     from dcpt.table.base_rows import bases_by_size
 
     folder = fit_folder(place)
@@ -49,7 +49,7 @@ def recommend_size_for(
         asked["base_n_tokens"] = base.base_n_tokens
         return read_target(place, **asked)
 
-    bases = bases_by_size(load_runs(folder / "runs.csv"))
+    bases = bases_by_size(sized_runs(folder))
     answer = recommend_size(load_fit(folder, laws), flops, bases, make_target, level)
     write_recommendation(answer.recommendation, folder)
     return answer

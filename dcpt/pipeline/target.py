@@ -14,6 +14,10 @@ from dcpt.pipeline.workspace import Place, Workspace, fit_folder
 from dcpt.quantities import format_rate, format_share
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
     from dcpt.decide.records import Target
     from dcpt.pipeline.answer import TargetFields
     from dcpt.table.base_rows import TableBase
@@ -123,12 +127,21 @@ def _shares(mix: Mapping[str, float], ratio: float | list[float] | None) -> dict
 
 def table_base(place: Place, n_params: float) -> TableBase | None:
     """The base of a size in the table that was fitted; None if it has no losses there."""
-    from dcpt.table import load_runs
     from dcpt.table.base_rows import base_of_size
 
-    table = fit_folder(place) / "runs.csv"
-    base = base_of_size(load_runs(table), n_params) if table.exists() else None
+    folder = fit_folder(place)
+    there = (folder / "runs.csv").exists()
+    base = base_of_size(sized_runs(folder), n_params) if there else None
     return base if base is not None and base.losses else None
+
+
+def sized_runs(folder: Path) -> pd.DataFrame:
+    """The table of a fit, with the column that is N in its laws as ``n_params``."""
+    from dcpt.laws import read_size_column
+    from dcpt.table import load_runs
+    from dcpt.table.channels import choose_sizes
+
+    return choose_sizes(load_runs(folder / "runs.csv"), read_size_column(folder))[0]
 
 
 def _say_base(base: TableBase) -> str:

@@ -19,6 +19,7 @@ from dcpt.decide.compute import spread_bases
 from dcpt.decide.equivalents import _reached
 from dcpt.errors import InputError
 from dcpt.pipeline.answer import fit_runs
+from dcpt.pipeline.target import table_base
 from dcpt.table.base_rows import TableBase, bases_by_size
 
 SIZES, TOKENS, RATIOS = (2e6, 8e6, 3.2e7), (5e6, 2e7, 8e7), (0.2, 0.4, 0.6, 0.8)
@@ -122,6 +123,19 @@ def test_a_share_is_worth_tokens(folder: Path) -> None:
     assert said in " ".join(dcpt.summarise(answer))
     far = dcpt.recommend(dcpt.load_fit(folder), replace(asked, n_tokens=7e8))
     assert far.equivalent is None  # nothing is known of so many tokens
+
+
+@pytest.mark.long
+def test_sizes_are_counted_as_the_fit_counts_them(tmp_path: Path) -> None:
+    runs = make_runs().rename(columns={"n_params": "n_params_non_embedding"})
+    runs["n_params"] = runs["n_params_non_embedding"] + 1e8
+    column = "n_params_non_embedding"
+    fit_runs(runs, tmp_path, law=["fx2-mon", "u10"], n_draws=20, size_column=column)
+    result = call(tmp_path, "--flops", f"{FLOPS:g}")
+    assert f"FLOPs (6 per token and {column}) the best size is" in result.stdout
+    assert table_base(tmp_path, 8e6) is not None
+    found = json.loads(call(tmp_path, "--flops", f"{FLOPS:g}", "--json").stdout)
+    assert [option["n_params"] for option in found["options"]][::4] == list(SIZES)
 
 
 def test_the_factor_is_interpolated_in_its_logarithm() -> None:

@@ -232,6 +232,15 @@ def load_fit(folder: str | Path, laws: Sequence[str | Law] = ()) -> Fit:
         raise _unreadable(place / "fit.json", f"{type(error).__name__}: {error}") from error
 
 
+def read_size_column(folder: Path) -> str | None:
+    """The column that is N in the laws of a fit, without its draws and laws.
+
+    None if there is no fit, or its table names no sizes. :func:`load_fit` refuses other formats.
+    """
+    record = read_record(folder / "fit.json", REMEDY)
+    return None if record is None else record.get("size_column")
+
+
 def _law_of_sources(record: Mapping[str, Any]) -> dict[str, Law]:
     """The law of the sources that a fit's table had, by name; empty if the fit has none."""
     fitted = [channel["laws"].get(MANY_SOURCES) for channel in record["channels"].values()]
@@ -261,9 +270,9 @@ def _read_fit(
         validation_channels=tuple(record["validation_channels"]),
         general_mix={name: (low, high) for name, (low, high) in record["general_mix"].items()},
         size_column=record["size_column"],
-        schedules={  # fits of earlier versions have none
+        schedules={
             name: Schedule.model_validate(segments)
-            for name, segments in record.get("schedules", {}).items()
+            for name, segments in record["schedules"].items()
         },
         bases={
             name: tuple((size, loss) for size, loss in bases)
