@@ -47,6 +47,7 @@ class RemoteWorker:
         self.exitcode: int | None = None
         self.loss: str | None = None
         self.is_node_lost = False
+        self._is_doubtful = False
         self._inbox: deque[FromWorker] = deque()
         self._node_id = ""
         self._closed: ObjectRef | None = None
@@ -127,13 +128,22 @@ class RemoteWorker:
     def _take(self) -> None:
         """Take the answer of the actor, and ask for the next."""
         import ray
-        from ray.exceptions import RayActorError, RayError
+        from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
         try:
             report: Report = ray.get(self._answer)
+        except ActorUnavailableError:
+            # Of a lost node this comes before the cluster knows why: the next answer says it.
+            self._is_doubtful = True
+            self._answer = self._call("from", "receive")
+            return
         except RayError as error:
             self.loss = _reason(error)
             self.is_node_lost = isinstance(error, RayActorError) and self._has_lost_node()
+            self.kill()
+            return
+        if self._is_doubtful:  # the actor lives, and what it said before may be lost
+            self.loss = "the connection to its actor was interrupted"
             self.kill()
             return
         if report.refused is not None:
