@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import dcpt
+from dcpt import leases
 from dcpt.engines.node import Order, describe_run, read_run
 from dcpt.engines.slurm import client, endings
 from dcpt.engines.slurm import engine as slurm_engine
@@ -27,6 +29,7 @@ from dcpt.engines.slurm.submissions import (
 from dcpt.engines.slurm.submit import JobEnd, Submitter, log_file
 from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun
+from dcpt.leases import Lease, LeaseLostError
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
 from dcpt.study.engine import SlurmSection
@@ -157,6 +160,55 @@ def test_a_second_call_submits_nothing_that_is_queued(
     monkeypatch.setattr(client, "live_jobs", live_jobs)
     assert not SlurmEngine(slurm, seconds_of).run([base, *others]).failed
     assert slurm.sent == [[run.name for run in others[2:]]]
+
+
+def test_jobs_that_another_call_submits_meanwhile_are_left_to_it(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Workspace(study).planned
+    theirs = Submission("theirs", (tuple(run.identity_hash for run in planned),), "5")
+    queue: dict[str, JobState] = {}
+    looks: list[bool] = []
+    n_waits = 0
+
+    @contextmanager
+    def wait_and_hold(stem: Path) -> Iterator[Lease]:
+        nonlocal n_waits
+        n_waits += 1
+        if n_waits == 2:  # the lock of submitting, while the other call has it
+            write_submissions(slurm.folder, [theirs])
+            queue["5"] = JobState("theirs", "RUNNING", "None")
+        with leases.wait_and_hold(stem) as lease:
+            yield lease
+
+    def live_jobs() -> dict[str, JobState]:
+        looks.append("5" in queue)
+        if sum(looks) == 3:  # the other call's job ends
+            for run in planned:
+                train(run.config, study.parent)
+            queue.clear()
+        return dict(queue)
+
+    monkeypatch.setattr(slurm_engine, "wait_and_hold", wait_and_hold)
+    monkeypatch.setattr(client, "live_jobs", live_jobs)
+    assert len(SlurmEngine(slurm, seconds_of).run(planned).finished) == 5
+    assert slurm.sent == []
+    assert read_submissions(slurm.folder) == [theirs]
+
+
+def test_a_call_that_lost_the_lock_records_no_job(study: Path, slurm: FakeSlurm) -> None:
+    slurm.prepare()
+
+    def submit(*_: object) -> str:
+        (lease,) = (slurm.folder.path / "slurm").glob("lease.*")
+        lease.unlink()
+        return "1"
+
+    slurm.submit = submit  # type: ignore[method-assign]
+    with pytest.raises(LeaseLostError):
+        SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
+    (record,) = read_submissions(slurm.folder)
+    assert record.job_id is None
 
 
 # ---------------------------------------------------------------------- endings

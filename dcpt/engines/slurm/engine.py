@@ -111,8 +111,8 @@ class SlurmEngine:
     # --------------------------------------------------------------- submitting
     def _pick_up(self, queue: RunQueue) -> None:
         """Find the jobs of earlier calls that have not ended."""
-        live = _ask(client.live_jobs)
         with self._lock():
+            live = _ask(client.live_jobs)
             _, jobs = still_queued(read_submissions(self.folder), live)
         self._note(jobs, queue)
         if self._jobs:
@@ -137,40 +137,47 @@ class SlurmEngine:
             return
         self._seconds = self._seconds or self._price(queue.planned, self.section, self.folder)
         try:
-            live = client.live_jobs()
+            with self._lock() as lease:
+                self._submit_left(pending, queue, lease)
         except NoAnswerError as error:
             self._say_no_answer(error)
-            return
-        with self._lock():  # another call may have submitted in between
-            submissions, jobs = still_queued(read_submissions(self.folder), live)
-            self._note(jobs, queue)
-            left = [run for run in pending if not self._has_job(run)]
-            unfinished = {run.identity_hash for run in [*pending, *queue.running.values()]}
-            packs = pack_runs(
-                left, unfinished, self._seconds, 60 * self.section.job_time, queue.alone
-            )
-            known = {run.identity_hash: run for run in queue.planned}
-            for run in left:  # an error there is of an earlier attempt
-                queue.folders[run.name].clear_error()
-            for waits_for, array in arrays_of(packs):
-                sent = self._send(submissions, array, waits_for, known)
-                submissions.append(sent)
-                self._note(sent.jobs, queue)
+
+    def _submit_left(self, pending: Sequence[PlannedRun], queue: RunQueue, lease: Lease) -> None:
+        """Submit the runs that are in no job of any call.
+
+        Slurm is asked while no other call can submit. A job that another call submitted after an
+        earlier question would count as ended, and its runs would be submitted twice.
+        """
+        submissions, jobs = still_queued(read_submissions(self.folder), client.live_jobs())
+        self._note(jobs, queue)
+        left = [run for run in pending if not self._has_job(run)]
+        unfinished = {run.identity_hash for run in [*pending, *queue.running.values()]}
+        packs = pack_runs(left, unfinished, self._seconds, 60 * self.section.job_time, queue.alone)
+        known = {run.identity_hash: run for run in queue.planned}
+        for run in left:  # an error there is of an earlier attempt
+            queue.folders[run.name].clear_error()
+        for waits_for, array in arrays_of(packs):
+            sent = self._send(lease, submissions, array, waits_for, known)
+            submissions.append(sent)
+            self._note(sent.jobs, queue)
 
     def _send(
         self,
+        lease: Lease,
         submissions: Sequence[Submission],
         packs: Sequence[Pack],
         waits_for: Sequence[str],
         known: dict[str, PlannedRun],
     ) -> Submission:
-        """Submit an array, recorded before and after."""
+        """Submit an array, recorded before and after, while this call alone may submit."""
         hashes = tuple(tuple(run.identity_hash for run in pack.runs) for pack in packs)
         sent = Submission(self.submitter.name(packs), hashes)
+        lease.check()
         write_submissions(self.folder, [*submissions, sent])
         after = sorted(job.id for job in self._jobs.values() if set(job.runs) & set(waits_for))
         job_id = self.submitter.submit(sent, packs, after, known)
         sent = Submission(sent.name, hashes, job_id)
+        lease.check()
         write_submissions(self.folder, [*submissions, sent])
         n_runs = sum(map(len, hashes))
         behind = f", after {_count(len(after), 'job')}" if after else ""
