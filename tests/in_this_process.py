@@ -8,6 +8,7 @@ import torch
 
 from dcpt.errors import Stopped
 from dcpt.grid.queue import Outcome
+from dcpt.runs.cancelled import is_cancelled
 from dcpt.runs.folders import RunFolder
 from dcpt.training.loop import train
 
@@ -24,8 +25,13 @@ class InThisProcess:
     def run(self, planned: Any) -> Outcome:
         outcome, threads = Outcome(), torch.get_num_threads()
         torch.set_num_threads(1)  # on a busy machine two threads take ten times as long
+        left_out: set[str] = set()
         for run in planned:
-            if not RunFolder.of(run.config, self.folder.runs).is_done(run.config):
+            folder = RunFolder.of(run.config, self.folder.runs)
+            if is_cancelled(folder.path) or left_out.intersection(run.needs):
+                outcome.cancelled.append(run.name)
+                left_out.add(run.identity_hash)
+            elif not folder.is_done(run.config):
                 if len(self.trained) == self.stop_at:
                     raise Stopped(2, "stopped")
                 train(run.config, self.folder.path)

@@ -68,5 +68,6 @@ def cancel(
         return
     typer.echo(
         f"cancelled: {n_running} in training, which are saved and stop, and {n_waiting} that "
-        f"nobody trains now; to train them: dcpt run-grid {study} --cancelled"
+        f"nobody trains now; to train them: dcpt run-grid {study} --cancelled, or for runs of "
+        "refine and verify the same command"
     )

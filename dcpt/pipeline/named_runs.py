@@ -26,7 +26,7 @@ class Cancelled:
 
 
 def find_run(workspace: Workspace, name: str) -> PlannedRun:
-    """The planned run that a person means.
+    """The run that a person means: of the study, else one that has a folder of its own.
 
     Args:
         workspace: The study.
@@ -36,25 +36,39 @@ def find_run(workspace: Workspace, name: str) -> PlannedRun:
     Raises:
         InputError: If no run, or more than one, is meant.
     """
-    folders = find_folders(workspace.planned, workspace.folder.runs)
-    names = {folders[run.name].path.name: run for run in workspace.planned}
-    exact = names | {run.identity_hash: run for run in workspace.planned}
-    if name in exact:
-        return exact[name]
-    found = [run for known, run in names.items() if known.startswith(name)]
-    hashes = {run.identity_hash for run in found}
-    first = [run for run in found if not hashes.intersection(run.needs)]
-    if len(first) == 1:
-        return first[0]
-    if first:
-        raise InputError(
-            f"{name}: {len(first)} runs of {workspace} begin like this; name a run as "
-            f"`dcpt status {workspace} --all` does"
-        )
+    names: dict[str, PlannedRun] = {}
+    for runs in (workspace.planned, _other_runs(workspace)):
+        folders = find_folders(runs, workspace.folder.runs)
+        these = {folders[run.name].path.name: run for run in runs}
+        exact = these | {run.identity_hash: run for run in runs}
+        if name in exact:
+            return exact[name]
+        found = [run for known, run in these.items() if known.startswith(name)]
+        hashes = {run.identity_hash for run in found}
+        first = [run for run in found if not hashes.intersection(run.needs)]
+        if len(first) == 1:
+            return first[0]
+        if first:
+            raise InputError(
+                f"{name}: {len(first)} runs of {workspace} begin like this; name a run as "
+                f"`dcpt status {workspace} --all` does"
+            )
+        names |= these
     raise InputError(
         f"{name}: no run of {workspace} is named like this{did_you_mean(name, names)}; "
         f"`dcpt status {workspace} --all` lists them"
     )
+
+
+def _other_runs(workspace: Workspace) -> list[PlannedRun]:
+    """Runs with a folder that the study does not ask for, such as those of ``dcpt refine``.
+
+    A run comes after those it needs.
+    """
+    planned = {run.identity_hash for run in workspace.planned}
+    configs = [c for c in workspace.stored.configs if c.identity.hash not in planned]
+    configs.sort(key=lambda config: config.identity.trunk is not None)
+    return [PlannedRun(c, needs=(c.identity.trunk,) if c.identity.trunk else ()) for c in configs]
 
 
 def cancel_runs(workspace: Workspace, names: Sequence[str] = ()) -> Cancelled:
@@ -68,24 +82,23 @@ def cancel_runs(workspace: Workspace, names: Sequence[str] = ()) -> Cancelled:
     Raises:
         InputError: If a name means no run, or a run that is done.
     """
-    folders = find_folders(workspace.planned, workspace.folder.runs)
-    asked = [find_run(workspace, name) for name in names] or workspace.planned
-    done = {run.name for run in workspace.planned if folders[run.name].is_done(run.config)}
-    if names and (ended := [run.name for run in asked if run.name in done]):
+    others = _other_runs(workspace)
+    known = [*workspace.planned, *others]
+    folders = find_folders(known, workspace.folder.runs)
+    done = {run.name for run in known if folders[run.name].is_done(run.config)}
+    asked = [find_run(workspace, name) for name in names]
+    if ended := [run.name for run in asked if run.name in done]:
         raise InputError([f"{name}: the run is done; leave it out" for name in ended])
+    if not names:
+        asked = [run for run in workspace.planned if run.name not in done]
+        asked += [run for run in others if folders[run.name].is_locked()]
     chosen = {run.identity_hash for run in asked}
-    for run in workspace.planned:  # a run comes after those it needs
+    for run in known:  # a run comes after those it needs
         if chosen.intersection(run.needs):
             chosen.add(run.identity_hash)
     wanted = [
-        folders[run.name]
-        for run in workspace.planned
-        if run.identity_hash in chosen and run.name not in done
+        folders[run.name] for run in known if run.identity_hash in chosen and run.name not in done
     ]
-    if not names:
-        planned = {run.identity_hash for run in workspace.planned}
-        others = workspace.stored.folders.items()
-        wanted += [folder for key, folder in others if key not in planned and folder.is_locked()]
     return _cancel([folder for folder in wanted if not is_cancelled(folder.path)])
 
 

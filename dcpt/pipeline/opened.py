@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from dcpt.decide.next_runs import NextRuns
     from dcpt.decide.records import Recommendation, Verification
+    from dcpt.grid.queue import Outcome
     from dcpt.laws import Fit
 
 
@@ -129,16 +130,16 @@ class OpenStudy:
             The last recommendation. ``fit/verification.json`` has what was measured.
 
         Raises:
-            InputError: If a run failed, or as :meth:`next_runs`.
+            InputError: If a run failed or was cancelled, or as :meth:`next_runs`.
         """
         from dcpt.decide.budget import Budget
         from dcpt.grid.slots import choose_slots
 
         goal = Goal(Budget.parse(budget), width, level)
         refined = refine_study(self._workspace, choose_slots(workers), goal)
-        failed = [f"{name} failed: {why}" for name, why in refined.outcome.failed.items()]
-        if failed or refined.answer is None:
-            raise InputError(failed)
+        missing = _missing_runs(refined.outcome)
+        if missing or refined.answer is None:
+            raise InputError(missing)
         return refined.answer
 
     def verify(self, workers: int | None = None) -> Verification:
@@ -148,13 +149,13 @@ class OpenStudy:
             workers: Number of parallel processes; None takes one per GPU, or one per core.
 
         Raises:
-            InputError: If there is no recommendation, or a run failed.
+            InputError: If there is no recommendation, or a run failed or was cancelled.
         """
         from dcpt.grid.slots import choose_slots
 
         checked, outcome = verify_study(self._workspace, choose_slots(workers))
         if checked is None:
-            raise InputError([f"{name} failed: {why}" for name, why in outcome.failed.items()])
+            raise InputError(_missing_runs(outcome))
         return checked
 
     def report(self, out: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -167,6 +168,16 @@ class OpenStudy:
             InputError: If there is no recommendation of this fit.
         """
         return report_on(self._workspace, out=None if out is None else Path(out))
+
+
+def _missing_runs(outcome: Outcome) -> list[str]:
+    """A sentence on each run that was not trained to its end."""
+    failed = [f"{name} failed: {why}" for name, why in outcome.failed.items()]
+    cancelled = [
+        f"{name} was cancelled; the same call again trains it from where it was saved"
+        for name in outcome.cancelled
+    ]
+    return failed + cancelled
 
 
 def open_study(file: str | os.PathLike[str]) -> OpenStudy:

@@ -154,12 +154,18 @@ def chosen_trunks(workspace: Workspace) -> list[Trunk]:
 
 
 def _train(work: _Work, trunks: Sequence[Trunk], refined: Refined) -> None:
-    """Train the runs that are not done."""
+    """Train the runs that are not done, those that were cancelled included."""
     workspace = work.workspace
     if unfinished(workspace.plan_trunks(trunks, "next"), workspace.folder):
         with work.watching("refining") as (on_tick, say):
             outcome = train_study(
-                workspace, work.slots, trunks=trunks, purpose="next", on_tick=on_tick, say=say
+                workspace,
+                work.slots,
+                trunks=trunks,
+                purpose="next",
+                on_tick=on_tick,
+                again=True,
+                say=say,
             )
         refined.add(outcome)
 

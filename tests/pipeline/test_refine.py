@@ -16,16 +16,18 @@ import dcpt
 from dcpt.cli import app
 from dcpt.decide.budget import Budget
 from dcpt.errors import InputError, Stopped
-from dcpt.grid.planned import Trunk
+from dcpt.grid.planned import PlannedRun, Trunk
 from dcpt.grid.queue import Outcome
 from dcpt.grid.slots import Slot
 from dcpt.pipeline.answer import collect_runs
 from dcpt.pipeline.listed_runs import write_listed
+from dcpt.pipeline.named_runs import Cancelled, cancel_runs
 from dcpt.pipeline.next_runs import runs_not_fitted, trainable_bases
 from dcpt.pipeline.refine import chosen_trunks, refine_study
 from dcpt.pipeline.rounds import Goal, Refined
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.cancelled import is_cancelled
 from dcpt.runs.folders import RunFolder
 from dcpt.training.loop import train
 
@@ -148,6 +150,41 @@ def test_a_failed_run_ends_the_call(study: Path, monkeypatch: pytest.MonkeyPatch
     refined = refine(study)
     assert list(refined.outcome.failed.values()) == ["out of memory"]
     assert refined.verification is None
+
+
+def test_a_chosen_run_is_cancelled_by_name_and_trained_by_the_next_call(
+    study: Path, engine: type[InThisProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[RunFolder] = []
+
+    def begin(self: InThisProcess, planned: list[PlannedRun]) -> Outcome:
+        (config, *_) = (run.config for run in planned if run.config.recorded.purpose == "next")
+        train(config, self.folder.path, stop_at_step=2)
+        begun.append(RunFolder.of(config, self.folder.runs))
+        raise Stopped(2, "stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InThisProcess, "run", begin)
+        with pytest.raises(Stopped):
+            refine(study)
+    (folder,) = begun
+    name = folder.path.name
+    assert cancel_runs(Workspace(study), [name]) == Cancelled([], [name])
+    assert call("logs", study, name).startswith(f"{name}: cancelled, ")
+    assert refine(study).outcome.is_whole
+    assert name in engine.trained
+    assert not is_cancelled(folder.path)
+
+
+def test_in_python_a_cancelled_run_is_named(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancel(self: InThisProcess, planned: list[PlannedRun]) -> Outcome:
+        return Outcome(cancelled=[planned[-1].name])
+
+    call("recommend", study)
+    monkeypatch.setattr(InThisProcess, "run", cancel)
+    for ask in (dcpt.open_study(study).refine, dcpt.open_study(study).verify):
+        with pytest.raises(InputError, match="was cancelled; the same call again trains it"):
+            ask(workers=1)
 
 
 def test_the_fit_names_the_runs_that_were_chosen(study: Path) -> None:
