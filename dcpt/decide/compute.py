@@ -208,6 +208,8 @@ def _answer_at(
     level: float,
 ) -> Recommendation | str:
     """The answer at a size, or why the size is left out."""
+    if n_tokens < 1:
+        return "the compute does not suffice for a token"
     shortest, longest = fit.ranges_in(fit.phase_for_decisions)["n_tokens"]
     if max(shortest / n_tokens, n_tokens / longest) > FARTHEST_TOKENS * (1 + SAME):
         return (

@@ -14,7 +14,13 @@ from dcpt.atomic_files import write_bytes
 from dcpt.errors import InputError
 from dcpt.names import CHANNEL_NAME
 from dcpt.own_folders import claim_files, record_files
-from dcpt.report.decision_figures import plot_frontier, plot_trade_off, plot_verification
+from dcpt.report.decision_figures import (
+    base_general_loss,
+    plot_domain_cost,
+    plot_frontier,
+    plot_trade_off,
+    plot_verification,
+)
 from dcpt.report.fit_figures import plot_loss_curves
 from dcpt.report.residual_figures import plot_predicted_measured
 from dcpt.report.theme import PAPER
@@ -78,7 +84,9 @@ def _figures(
     verification: Verification | None,
 ) -> Iterator[tuple[str, Figure]]:
     """The figures with their names."""
-    if recommendation.frontiers:
+    if recommendation.frontiers and base_general_loss(recommendation) is None:
+        yield "trade_off", plot_domain_cost(recommendation)  # the rise has no zero to start from
+    elif recommendation.frontiers:
         yield "trade_off", plot_trade_off(recommendation)
         yield "frontier", plot_frontier(recommendation)
     if verification is not None:

@@ -104,6 +104,8 @@ def test_compute_in_gpu_hours_and_sizes_that_are_left_out(folder: Path) -> None:
     )
     with pytest.raises(InputError, match=r"32M parameters, .* tokens: more than 4 times outside"):
         call(folder, "--flops", "1e18")
+    with pytest.raises(InputError, match=r"2M parameters, 0 tokens: .* not suffice for a token"):
+        call(folder, "--flops", "1e6")
     with pytest.raises(InputError, match="give --flops, or both --gpu-hours"):
         call(folder, "--gpu-hours", "3")
 

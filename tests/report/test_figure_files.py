@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -51,6 +52,20 @@ def test_the_same_runs_give_the_same_svg(known: dict, tmp_path: Path) -> None:
     for path, other in zip(first, second, strict=True):
         if path.suffix == ".svg":
             assert path.read_bytes() == other.read_bytes()
+
+
+def test_without_a_base_general_loss_the_domain_loss_is_drawn_alone(
+    known: dict, tmp_path: Path
+) -> None:
+    asked = known["recommendation"]
+    target = replace(asked.target, base_losses={"domain": 10.12})
+    unlimited = replace(
+        asked, target=target, general_channel=None, allowed_general_loss=None, limits={}
+    )
+    given = {**known, "recommendation": unlimited, "verification": None}
+    names = [path.name for path in write_figures(tmp_path, **given)]
+    assert "trade_off.svg" in names
+    assert "frontier.svg" not in names
 
 
 def test_a_file_of_a_person_is_not_replaced(known: dict, tmp_path: Path) -> None:
