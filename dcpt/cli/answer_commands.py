@@ -138,8 +138,8 @@ def recommend(
     """Recommend the share of domain text and the learning rate.
 
     Options override the study's target; a fit folder needs them. The base's losses are taken from
-    the rows at n_tokens = 0 of its size if the table has them. Ends with exit code 2 where no share
-    keeps the limits.
+    the rows of its size if the table has them. Ends with exit code 2 where no share keeps the
+    limits.
 
     Example: dcpt recommend fit --n-params 7B --n-tokens 20B --limit +3%
     """

@@ -147,7 +147,7 @@ def sized_runs(folder: Path) -> pd.DataFrame:
 def _say_base(base: TableBase) -> str:
     losses = ", ".join(f"{name} {loss:.4g}" for name, loss in base.losses.items())
     return (
-        f"the base's losses are those of the table at n_tokens = 0 and {base.n_params:,.0f} "
+        f"the base's losses are those of the table at {base.n_params:,.0f} "
         f"parameters ({losses}); --base-loss sets others"
     )
 

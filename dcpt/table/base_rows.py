@@ -1,4 +1,7 @@
-"""Losses and pre-training of the base, read from the rows at n_tokens = 0 of a runs table."""
+"""Losses and pre-training of the base, read from a runs table.
+
+They stand in the rows at n_tokens = 0, or in the columns ``base_loss_<channel>`` of the other rows.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ class TableBase:
 
     Args:
         n_params: Parameters.
-        losses: Loss of each channel at n_tokens = 0, nats per token; a channel whose losses differ
-            between bases of this size is left out.
+        losses: Loss of each channel at n_tokens = 0, nats per token; a channel whose losses are
+            unknown or differ between bases of this size is left out.
         base_peak_learning_rate: Peak learning rate of the pre-training; None if it is unknown
             or differs between rows.
         base_n_tokens: Tokens of the pre-training; None in the same cases.
@@ -42,19 +45,18 @@ def base_of_size(runs: pd.DataFrame, n_params: float) -> TableBase | None:
         n_params: Parameters of the base.
 
     Returns:
-        The base; None if the table has no rows at n_tokens = 0 near this size, or several sizes.
+        The base; None if the table has no rows near this size, or several sizes there.
     """
     if "n_params" not in runs:
         return None
-    near = (runs["n_params"] / n_params - 1).abs() <= SAME_SIZE
-    rows = runs[near & (runs["n_tokens"] == 0)]
+    rows = runs[(runs["n_params"] / n_params - 1).abs() <= SAME_SIZE]
     sizes = rows["n_params"].unique()
     if len(sizes) != 1:
         return None
     # A total follows from its channels wherever they all have weights.
     total_follows = bool(general_weights(runs))
     names = [name for name in channels(runs) if not (name == GENERAL_TOTAL and total_follows)]
-    losses = {name: rows[f"loss_{name}"].dropna() for name in names}
+    losses = {name: _base_losses(rows, name) for name in names}
     return TableBase(
         n_params=float(sizes[0]),
         losses={
@@ -68,12 +70,19 @@ def base_of_size(runs: pd.DataFrame, n_params: float) -> TableBase | None:
 
 
 def bases_by_size(runs: pd.DataFrame) -> list[TableBase]:
-    """The bases of all sizes in a runs table that have losses at n_tokens = 0, ascending."""
+    """The bases of all sizes in a runs table that have losses of their base, ascending."""
     if "n_params" not in runs:
         return []
-    sizes = sorted(runs.loc[runs["n_tokens"] == 0, "n_params"].dropna().unique())
+    sizes = sorted(runs["n_params"].dropna().unique())
     found = [base_of_size(runs, float(size)) for size in sizes]
     return [base for base in found if base is not None and base.losses]
+
+
+def _base_losses(rows: pd.DataFrame, channel: str) -> pd.Series[float]:
+    """The losses of a channel at n_tokens = 0; without such rows those that others name."""
+    measured = rows.loc[rows["n_tokens"] == 0, f"loss_{channel}"].dropna()
+    named = f"base_loss_{channel}"
+    return measured if len(measured) or named not in rows else rows[named].dropna()
 
 
 def _only_value(rows: pd.DataFrame, column: str) -> float | None:

@@ -1,4 +1,4 @@
-"""The base's own losses are read from the rows at n_tokens = 0 of its size."""
+"""The base's own losses are read from the rows of its size."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ def test_a_rounded_size_finds_the_base_and_its_pre_training() -> None:
     assert base.losses == pytest.approx({"general": 3.08533, "domain": 4.51261})
     assert (base.n_params, base.base_peak_learning_rate) == (6_622_464, 0.002)
     assert base.base_n_tokens == 119_996_416
+
+
+def test_without_rows_at_zero_tokens_the_losses_are_those_of_the_columns() -> None:
+    runs = bundled_runs("code").query("n_tokens > 0").assign(base_loss_general=3.1)
+    base = base_of_size(runs, 6.6e6)
+    assert base is not None
+    assert base.losses == {"general": pytest.approx(3.1)}
+    assert base.base_peak_learning_rate == 0.002
 
 
 def test_another_size_has_no_base() -> None:
