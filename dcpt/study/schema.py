@@ -247,8 +247,14 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        names = [channel.name for channel in self.channels]
+        names = [channel.name for channel in self.channels if channel.side != "validation"]
         read = {name for shares in self.branches.mixtures.values() for name in shares}
+        for channel in self.channels:
+            if channel.side == "validation" and channel.name in read:
+                raise ValueError(
+                    f"branches.mixtures: {channel.name!r} has side validation, so it is measured "
+                    f"only; name one of {', '.join(names)}"
+                )
         for name in sorted(read - set(names)):
             raise ValueError(
                 f"branches.mixtures: {name!r} is not among the channels; name one of "

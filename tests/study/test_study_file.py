@@ -256,6 +256,16 @@ def test_channels_of_side_validation(tmp_path: Path, channel: str, says: str) ->
     assert study.channels[0].train is None
 
 
+def test_a_decay_cannot_read_a_validation_channel(tmp_path: Path) -> None:
+    channel = "  - {name: tasks, side: validation, valid: tasks.jsonl}\n"
+    text = STUDY.replace(CHANNELS, CHANNELS + channel)
+    mixtures = "mixtures: {heal: {law: 50%, tasks: 50%}}"
+    text = text.replace("branches: {", f"branches: {{{mixtures}, ")
+    assert mixtures in text
+    with pytest.raises(InputError, match=r"mixtures: 'tasks' has side .* name one of en, law$"):
+        load(tmp_path, text)
+
+
 def test_a_study_without_a_domain_says_so_whatever_its_channels_are_called(tmp_path: Path) -> None:
     text = STUDY.replace("side: domain", "side: general")
     with pytest.raises(InputError, match="one channel of side domain and at least one of side"):
