@@ -90,10 +90,14 @@ def format_percent(value: float) -> str:
 
 
 def format_chance(probability: float) -> str:
-    """Write a probability estimated from draws: ``50 %``; never rounded to 0 or 100 %."""
-    if probability > 0.99:
+    """Write a probability estimated from draws: ``50 %``; never rounded to 0 or 100 %.
+
+    It is rounded first, since the page holds whole percent and follows the same rule.
+    """
+    percent = round(100 * probability)
+    if percent > 99:
         return "over 99 %"
-    return "under 1 %" if probability < 0.01 else format_percent(probability)
+    return "under 1 %" if percent < 1 else f"{percent} %"
 
 
 def format_rate(rate: float) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dcpt.quantities import format_count, parse_count
+from dcpt.quantities import format_chance, format_count, parse_count
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_what_is_no_count_is_refused(text: object) -> None:
 @pytest.mark.parametrize(("count", "text"), [(1_803_392, "1.8M"), (44e6, "44M"), (512, "512")])
 def test_counts_for_people(count: float, text: str) -> None:
     assert format_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0.994, "99 %"), (0.996, "over 99 %"), (1.0, "over 99 %"), (0.006, "1 %"), (0.0, "under 1 %")],
+)
+def test_a_chance_is_never_written_as_0_or_100_percent(probability: float, words: str) -> None:
+    assert format_chance(probability) == words

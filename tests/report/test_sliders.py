@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from dcpt.decide.settings import Answer, Settings, answer_settings
 from dcpt.decide.stops import base_losses_at, find_stops
 from dcpt.laws.fits.result import Fit
 from dcpt.limit import Limit
+from dcpt.quantities import format_chance
 from dcpt.report.page import write_report
 
 SHARE, LOSS = 0.005, 0.001
@@ -36,7 +38,11 @@ for (const position of POSITIONS) {
   }
   const answer = document.querySelector("#what-if-answer .verdict");
   const curves = document.querySelectorAll("#what-if-curves svg").length;
-  said.push({ ...answer.dataset, curves, text: answer.textContent });
+  const tiles = {};
+  for (const tile of document.querySelectorAll("#what-if-answer .tiles > div")) {
+    tiles[tile.querySelector("dt").textContent] = tile.querySelector("dd").textContent;
+  }
+  said.push({ ...answer.dataset, curves, tiles, text: answer.textContent });
 }
 const box = document.createElement("pre");
 box.id = "said";
@@ -59,15 +65,30 @@ def settings(fit: Fit, asked: Recommendation) -> Settings:
 
 
 @pytest.fixture(scope="module")
+def at_all_chances(settings: Settings) -> Settings:
+    """The settings with chances near 0, 1 and halves of a percent, which 10 draws do not give."""
+    chances = itertools.cycle([0.99, 0.993, 0.996, 1.0, 0.505, 0.015, 0.01, 0.006, 0.004, 0.0])
+
+    def change(answer: Answer) -> Answer:
+        return answer if answer.choice is None else replace(answer, probability=next(chances))
+
+    cells = [
+        replace(cell, answers=tuple(tuple(map(change, row)) for row in cell.answers))
+        for cell in settings.cells
+    ]
+    return replace(settings, cells=tuple(cells))
+
+
+@pytest.fixture(scope="module")
 def page(
     fit: Fit,
     runs: pd.DataFrame,
     asked: Recommendation,
-    settings: Settings,
+    at_all_chances: Settings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("sliders")
-    known = {"runs": runs, "fit": fit, "recommendation": asked, "settings": settings}
+    known = {"runs": runs, "fit": fit, "recommendation": asked, "settings": at_all_chances}
     return write_report(folder, title="Verse", **known)[0]
 
 
@@ -195,9 +216,9 @@ def test_the_page_is_small_and_needs_nothing_from_elsewhere(page: Path) -> None:
 
 
 def test_the_page_says_what_python_says(
-    page: Path, settings: Settings, browse: Callable[[Path], str]
+    page: Path, at_all_chances: Settings, browse: Callable[[Path], str]
 ) -> None:
-    chosen = list(positions(settings, 200))
+    chosen = list(positions(at_all_chances, 200))
     found = ask_page(page, browse, [place for place, _, _ in chosen])
     for said, (_, target, answer) in zip(found, chosen, strict=True):
         choice = answer.choice
@@ -206,6 +227,9 @@ def test_the_page_says_what_python_says(
             assert said["curves"] == 0
             continue
         assert said["curves"] == 2
+        assert answer.probability is not None
+        chance = said["tiles"]["Chance of staying within the limit"]
+        assert chance == format_chance(answer.probability), target
         assert float(said["share"]) == pytest.approx(choice.ratio, abs=SHARE)
         assert float(said["share_low"]) == pytest.approx(answer.interval.low, abs=SHARE)
         for side in ("general", "domain"):

@@ -107,9 +107,11 @@
     const [low, high] = [found[side + "_low"], found[side + "_high"]];
     return Number.isNaN(low) || Number.isNaN(high) ? "no interval" : `${nats(low)} to ${nats(high)}`;
   }
+  // Rounded first: 0.99 as float32 is above 0.99.
   function chance(value) {
-    if (value > 0.99) return "over 99 %";
-    return value < 0.01 ? "under 1 %" : (100 * value).toFixed(0) + " %";
+    const percent = Math.round(100 * value);
+    if (percent > 99) return "over 99 %";
+    return percent < 1 ? "under 1 %" : `${percent} %`;
   }
 
   // Two panels, as those of the trade-off: the rise of the general loss, and the domain loss.
