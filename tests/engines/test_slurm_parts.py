@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import pytest
 import dcpt
 from dcpt import leases
 from dcpt.engines.node import Order, describe_run, read_run
-from dcpt.engines.slurm import client, endings
+from dcpt.engines.slurm import client, endings, job
 from dcpt.engines.slurm import engine as slurm_engine
 from dcpt.engines.slurm.client import JobState, NoAnswerError
 from dcpt.engines.slurm.engine import SlurmEngine, check_gpus, check_time
@@ -27,7 +28,7 @@ from dcpt.engines.slurm.submissions import (
     write_submissions,
 )
 from dcpt.engines.slurm.submit import JobEnd, Submitter, log_file
-from dcpt.errors import InputError
+from dcpt.errors import InputError, Stopped
 from dcpt.grid.planned import PlannedRun
 from dcpt.leases import Lease, LeaseLostError
 from dcpt.pipeline.workspace import Workspace
@@ -36,7 +37,7 @@ from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
 from dcpt.training.loop import train
 
-FINE: JobEnd = {"refused": None, "stopped": False}
+FINE: JobEnd = {"refused": None, "stopped": False, "advanced": True, "stalled": False}
 
 
 class FakeSlurm(Submitter):
@@ -283,6 +284,71 @@ def test_slurm_that_does_not_answer_ends_no_job(
     outcome = SlurmEngine(slurm, seconds_of, say=said.append).run(Workspace(study).planned)
     assert len(outcome.finished) == 5
     assert any("Slurm does not answer (squeue: timed out)" in line for line in said)
+
+
+# -------------------------------------------------------------- without progress
+def start_job(study: Path, monkeypatch: pytest.MonkeyPatch, to_step: int | None) -> JobEnd:
+    """Start a job whose time is up after a step of its run; None: before a step."""
+
+    def train_here(*_: object) -> None:
+        if to_step is not None:
+            train(Workspace(study).planned[0].config, study.parent, stop_at_step=to_step)
+        raise Stopped(signal.SIGUSR2, "time is up")
+
+    monkeypatch.setattr(job, "train_here", train_here)
+    return train_job(order(study))
+
+
+@pytest.fixture
+def requeued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The jobs that asked to be started again."""
+    asked: list[str] = []
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setattr(job, "requeue", asked.append)
+    monkeypatch.setattr(job, "_UNTIL_KILLED_S", 0.0)
+    return asked
+
+
+def test_a_job_without_progress_is_started_once_more_and_no_more(
+    study: Path, requeued: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_job(study, monkeypatch, to_step=2)
+    first = start_job(study, monkeypatch, to_step=2)  # saves the same step again
+    assert (first["advanced"], first["stalled"], requeued) == (False, False, ["12"] * 2)
+    second = start_job(study, monkeypatch, to_step=2)
+    assert (second["advanced"], second["stalled"], requeued) == (False, True, ["12"] * 2)
+
+
+def test_a_job_with_progress_in_between_is_started_again(
+    study: Path, requeued: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [start_job(study, monkeypatch, step) for step in (None, 1, None, 2)]
+    assert [end["advanced"] for end in ends] == [False, True, False, True]
+    assert not any(end["stalled"] for end in ends)
+    assert requeued == ["12"] * 4
+
+
+def test_a_run_whose_job_has_no_time_for_it_fails(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends = {1: "COMPLETED?"}
+    end: JobEnd = {"refused": None, "stopped": True, "advanced": False, "stalled": True}
+    monkeypatch.setattr(endings, "read_end", lambda *_: end)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
+    assert "raise engine.slurm.time_limit, and rerun" in outcome.failed[slurm.sent[1][0]]
+    assert len(slurm.sent) == 3
+
+
+def test_a_run_whose_jobs_end_early_without_progress_fails_at_the_second(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends = {1: "COMPLETED?", 3: "COMPLETED?"}
+    end: JobEnd = {"refused": None, "stopped": True, "advanced": False, "stalled": False}
+    monkeypatch.setattr(endings, "read_end", lambda *_: end)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
+    assert "the second of its jobs" in outcome.failed[slurm.sent[1][0]]
+    assert slurm.sent[3] == slurm.sent[1]
+    assert len(slurm.sent) == 4
 
 
 # -------------------------------------------------------------------- bad input

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dcpt.engines.slurm.client import end_states
+from dcpt.engines.slurm.job import JobEnd
 from dcpt.engines.slurm.submissions import Job, slurm_folder
 from dcpt.engines.slurm.submit import log_file, read_end
 from dcpt.errors import InputError
@@ -74,17 +75,19 @@ class Endings:
                 f"job {job.id} was killed for memory; what was trained is kept: raise "
                 "engine.slurm.memory, or lower training.micro_batch_sequences, and rerun"
             )
-        has_stopped = end is not None and end["stopped"]
         for run in left:
-            self._end(run, job, state, has_stopped=has_stopped, queue=queue)
+            self._end(run, job, state, end, queue)
 
     def _end(
-        self, run: PlannedRun, job: Job, state: str, *, has_stopped: bool, queue: RunQueue
+        self, run: PlannedRun, job: Job, state: str, end: JobEnd | None, queue: RunQueue
     ) -> None:
         """Retry or fail a run whose job ended without it.
 
-        A run whose job was lost, or whose node died, is submitted once more, alone.
+        A run whose job was lost, whose node died, or whose job was stopped before it saved a run
+        further, is submitted once more, alone.
         """
+        has_saved = end is not None and end["stopped"] and end["advanced"]
+        has_stalled = end is not None and end["stalled"]
         folder = queue.folders[run.name]
         error, missing = folder.error(), set(run.needs) - queue.done
         if is_cancelled(folder.path):
@@ -95,8 +98,14 @@ class Endings:
             queue.end(run, "cancelled")
         elif missing and not missing & _hashes(queue):
             queue.end(run, "failed", "the run it starts from failed")
-        elif has_stopped or missing:
+        elif has_saved or missing:
             queue.end(run, "released")  # saved in time, or its base is still to come
+        elif has_stalled:
+            words = (
+                f"the time of its job {job.id} was up twice before a run could be saved further; "
+                "raise engine.slurm.time_limit, and rerun"
+            )
+            queue.end(run, "failed", write_error(folder, words, "", "killed"))
         elif state in (_MEMORY, "CANCELLED") or run.name in queue.died:
             words = f"{_ended(job, state)}; its output is in {log_file(self.folder, job.id)}"
             kind: ErrorKind = "out_of_memory" if state == _MEMORY else "killed"

@@ -6,11 +6,16 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypedDict
 
-from dcpt.engines.node import Order, train_here
+from dcpt.atomic_files import DamagedFileError
+from dcpt.engines.node import Order, read_run, train_here
 from dcpt.engines.slurm.client import NoAnswerError, requeue
 from dcpt.errors import InputError, Stopped
+from dcpt.runs.folders import RunFolder
+from dcpt.study.folder import StudyFolder
 
 _UNTIL_KILLED_S = 300.0
 """Seconds that a job waits for its end after it saved its runs. A job that leaves by itself counts
@@ -23,10 +28,17 @@ class JobEnd(TypedDict):
     Attributes:
         refused: Why the node did not fit; None if it did.
         stopped: Whether a signal stopped it, and Slurm did not start it again.
+        advanced: Whether it saved a run further than it was when the job started.
+        stalled: Whether its time was up twice in a row before it could save a run further.
     """
 
     refused: str | None
     stopped: bool
+    advanced: bool
+    stalled: bool
+
+
+_ENDED: JobEnd = {"refused": None, "stopped": False, "advanced": True, "stalled": False}
 
 
 def train_job(order: dict[str, Any]) -> JobEnd:
@@ -34,22 +46,60 @@ def train_job(order: dict[str, Any]) -> JobEnd:
 
     ``SIGUSR2`` is sent by Slurm before the time limit and before a preemption: the runs are saved
     and the job asks to be put back into the queue. After ``SIGTERM`` Slurm itself decides whether
-    the job is started again.
+    the job is started again. A job whose time was up twice in a row before it saved a run further
+    is not put back, since it would be started for ever.
 
     Args:
         order: The fields of ``dcpt.engines.node.Order``.
     """
+    told, before = Order(**order), _saved(order)
     if not order["gpus"]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # GPUs of other jobs, where Slurm hides none
     try:
-        train_here(Order(**order), os.environ.get("SLURMD_NODENAME") or socket.gethostname())
+        train_here(told, os.environ.get("SLURMD_NODENAME") or socket.gethostname())
     except InputError as error:
-        return {"refused": str(error), "stopped": False}
+        return {**_ENDED, "refused": str(error)}
     except Stopped as stopped:
         print(stopped, flush=True)
-        _leave(ask=stopped.number == signal.SIGUSR2)
-        return {"refused": None, "stopped": True}
-    return {"refused": None, "stopped": False}
+        is_time_up, has_advanced = stopped.number == signal.SIGUSR2, _saved(order) != before
+        has_stalled = is_time_up and _note_stall(told, has_advanced=has_advanced)
+        if not has_stalled:
+            _leave(ask=is_time_up)
+        return {**_ENDED, "stopped": True, "advanced": has_advanced, "stalled": has_stalled}
+    return _ENDED
+
+
+def _saved(order: dict[str, Any]) -> list[object]:
+    """How far the job's runs are on disk: evaluations, states, the checkpoint's step, the result.
+
+    A run that is stopped saves its checkpoint also without a step, so the file alone tells nothing.
+    """
+    from dcpt.training.state import read_step
+
+    runs = StudyFolder(Path(order["study"])).runs
+    saved: list[object] = []
+    for record in order["runs"]:
+        folder = RunFolder.of(read_run(record).config, runs)
+        with suppress(DamagedFileError, FileNotFoundError):
+            saved.append((folder.path.name, len(folder.points()), sorted(folder.states())))
+        with suppress(DamagedFileError, FileNotFoundError):
+            saved.append((folder.path.name, read_step(folder.checkpoint)))
+        saved.append((folder.path / "result.json").exists())
+    return saved
+
+
+def _note_stall(order: Order, *, has_advanced: bool) -> bool:
+    """Whether this start of the job and the one before saved no run further.
+
+    The job's next start is another process, so a file beside the marker remembers it.
+    """
+    stalled = Path(order.marker_file).with_name(f"{os.environ['SLURM_JOB_ID']}.stalled")
+    has_stalled = stalled.exists() and not has_advanced
+    if has_advanced or has_stalled:
+        stalled.unlink(missing_ok=True)
+    else:
+        stalled.touch()
+    return has_stalled
 
 
 def _leave(*, ask: bool) -> None:
