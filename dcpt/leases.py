@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -126,9 +126,18 @@ def hold(stem: Path) -> Iterator[Lease | None]:
 
 
 @contextmanager
-def wait_and_hold(stem: Path) -> Iterator[Lease]:
-    """Hold a lease inside the ``with`` statement, once no other process holds it."""
+def wait_and_hold(
+    stem: Path, on_wait: Callable[[Owner | None], None] = lambda _: None
+) -> Iterator[Lease]:
+    """Hold a lease inside the ``with`` statement, once no other process holds it.
+
+    Args:
+        stem: Folder and name of its files, without the number. The folder must exist.
+        on_wait: Called twice a second with the process that is waited for; what it raises ends the
+            waiting.
+    """
     while (lease := _take(stem)) is None:
+        on_wait(holder(stem))
         time.sleep(_WAIT_S)
     try:
         yield lease

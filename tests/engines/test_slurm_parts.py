@@ -173,7 +173,7 @@ def test_jobs_that_another_call_submits_meanwhile_are_left_to_it(
     n_waits = 0
 
     @contextmanager
-    def wait_and_hold(stem: Path) -> Iterator[Lease]:
+    def wait_and_hold(stem: Path, *_: object) -> Iterator[Lease]:
         nonlocal n_waits
         n_waits += 1
         if n_waits == 2:  # the lock of submitting, while the other call has it
@@ -195,6 +195,27 @@ def test_jobs_that_another_call_submits_meanwhile_are_left_to_it(
     assert len(SlurmEngine(slurm, seconds_of).run(planned).finished) == 5
     assert slurm.sent == []
     assert read_submissions(slurm.folder) == [theirs]
+
+
+def test_a_signal_ends_a_call_that_waits_for_another_to_submit(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def say(words: str) -> None:
+        said.append(words)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    slurm.prepare()
+    with (
+        leases.hold(slurm.folder.path / "slurm" / "lease"),
+        pytest.raises(Stopped, match="0 jobs of Slurm go on") as caught,
+    ):
+        SlurmEngine(slurm, seconds_of, say=say).run(Workspace(study).planned)
+    assert caught.value.number == signal.SIGINT
+    (words,) = said
+    assert words.startswith(f"another process ({os.getpid()} on ")
+    assert words.endswith("submits jobs of this study; waiting")
 
 
 def test_a_call_that_lost_the_lock_records_no_job(study: Path, slurm: FakeSlurm) -> None:

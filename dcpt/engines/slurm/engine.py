@@ -30,7 +30,7 @@ from dcpt.engines.slurm.times import occupied_seconds
 from dcpt.errors import InputError, Stopped
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
-from dcpt.leases import Lease, wait_and_hold
+from dcpt.leases import Lease, Owner, wait_and_hold
 from dcpt.processes import note_signals
 from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
@@ -71,6 +71,7 @@ class SlurmEngine:
         self._gone: set[str] = set()
         self._seconds: dict[str, float] = {}
         self._endings = Endings(self.folder)
+        self._signals: Sequence[int] = ()
         self._told, self._said = "", float("-inf")
 
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
@@ -87,15 +88,14 @@ class SlurmEngine:
         if not queue.is_unfinished:
             return queue.outcome
         self._check(queue)
-        with note_signals() as signals:
+        with note_signals() as self._signals:
             self._pick_up(queue)
-            while queue.is_unfinished and not signals:
+            while queue.is_unfinished:
+                self._check_signals()
                 self._submit(queue)
-                self._wait(queue, signals)
+                self._wait(queue)
                 self._look(queue)
                 self.on_tick(queue)
-            if signals and queue.is_unfinished:
-                raise Stopped(signals[0], self._stop_words())
         self._endings.check_memory()
         return queue.outcome
 
@@ -120,7 +120,19 @@ class SlurmEngine:
             self.say(f"{_count(len(self._jobs), 'job')} of earlier calls with {n_runs} runs")
 
     def _lock(self) -> AbstractContextManager[Lease]:
-        return wait_and_hold(slurm_folder(self.folder) / "lease")
+        return wait_and_hold(slurm_folder(self.folder) / "lease", self._wait_for)
+
+    def _wait_for(self, owner: Owner | None) -> None:
+        self._check_signals()
+        if owner is not None:
+            self._say_seldom(
+                f"another process ({owner.pid} on {owner.host}) submits jobs of this study; waiting"
+            )
+
+    def _check_signals(self) -> None:
+        """Raise Stopped if a signal arrived."""
+        if self._signals:
+            raise Stopped(self._signals[0], self._stop_words())
 
     def _note(self, jobs: Sequence[Job], queue: RunQueue) -> None:
         """Watch jobs; those that train nothing of this plan are left out."""
@@ -188,9 +200,9 @@ class SlurmEngine:
         return sent
 
     # ----------------------------------------------------------------- watching
-    def _wait(self, queue: RunQueue, signals: Sequence[int]) -> None:
+    def _wait(self, queue: RunQueue) -> None:
         deadline = time.monotonic() + _POLL_S
-        while time.monotonic() < deadline and not signals:
+        while time.monotonic() < deadline and not self._signals:
             self.on_tick(queue)
             time.sleep(min(_TICK_S, _POLL_S))
 
