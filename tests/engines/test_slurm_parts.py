@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from submitit.core.utils import FailedJobError
 
 import dcpt
 from dcpt import leases
@@ -231,6 +232,73 @@ def test_a_call_that_lost_the_lock_records_no_job(study: Path, slurm: FakeSlurm)
         SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     (record,) = read_submissions(slurm.folder)
     assert record.job_id is None
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Batch job submission failed: Socket timed out on send/recv operation", NoAnswerError),
+        ("Unable to contact slurm controller (connect failure)", NoAnswerError),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", NoAnswerError),
+        ("Batch job submission failed: Invalid account", InputError),
+    ],
+)
+def test_a_busy_controller_is_no_refusal(
+    study: Path, monkeypatch: pytest.MonkeyPatch, words: str, kind: type[Exception]
+) -> None:
+    class Executor:
+        def map_array(self, *_: object) -> None:
+            raise FailedJobError(f"sbatch: error: {words}")
+
+    submitter = Submitter(StudyFolder(study), SlurmSection())
+    submitter.prepare()
+    monkeypatch.setattr(submitter, "_executor", lambda *_: Executor())
+    base = Workspace(study).planned[0]
+    sent = Submission("name", ((base.identity_hash,),))
+    with pytest.raises(kind, match=re.escape(words)):
+        submitter.submit(sent, [Pack((base,), frozenset())], [], {base.identity_hash: base})
+
+
+def test_jobs_whose_submission_had_no_answer_are_looked_for_in_the_queue(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue: dict[str, JobState] = {}
+    n_looks = 0
+
+    def submit(submission: Submission, *_: object) -> str:
+        assert not queue, "submitted again"
+        # Two arrays are meant: that of the base, and that of the trunks, which is never sent.
+        queue["7"] = JobState(submission.name, "RUNNING", "None")
+        raise NoAnswerError("sbatch: Socket timed out")
+
+    def live_jobs() -> dict[str, JobState]:
+        nonlocal n_looks
+        n_looks += bool(queue)
+        if n_looks == 3:
+            for run in Workspace(study).planned:
+                train(run.config, study.parent)
+            queue.clear()
+        return dict(queue)
+
+    said: list[str] = []
+    monkeypatch.setattr(slurm, "submit", submit)
+    monkeypatch.setattr(client, "live_jobs", live_jobs)
+    SlurmEngine(slurm, seconds_of, say=said.append).run(Workspace(study).planned[:1])
+    assert "Slurm does not answer (sbatch: Socket timed out); the jobs go on" in said[0]
+    (record,) = read_submissions(slurm.folder)
+    assert record.job_id in (None, "7")
+
+
+def test_a_signal_that_also_ended_sbatch_is_no_refusal(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*_: object) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise InputError("Slurm refused the jobs of engine.slurm: ")
+
+    monkeypatch.setattr(slurm, "submit", submit)
+    with pytest.raises(Stopped, match="rerun the same command"):
+        SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
 
 
 # ---------------------------------------------------------------------- endings

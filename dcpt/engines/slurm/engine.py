@@ -103,16 +103,24 @@ class SlurmEngine:
         """Refuse a machine, a section or runs that cannot work."""
         client.check_here()
         check_installed()
-        _ask(lambda: client.check_partition(self.section.partition))
+        self._ask(lambda: client.check_partition(self.section.partition))
         check_time(self.section, list(queue.pending.values()))
         check_gpus(self.section, list(queue.pending.values()))
         self.submitter.prepare()
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask Slurm; no answer ends the call, since nothing was submitted yet."""
+        try:
+            return question()
+        except NoAnswerError as error:
+            self._check_signals()  # Ctrl-C also ends the commands of Slurm
+            raise InputError(f"engine slurm: {error}; check the cluster, and rerun") from None
 
     # --------------------------------------------------------------- submitting
     def _pick_up(self, queue: RunQueue) -> None:
         """Find the jobs of earlier calls that have not ended."""
         with self._lock():
-            live = _ask(client.live_jobs)
+            live = self._ask(client.live_jobs)
             _, jobs = still_queued(read_submissions(self.folder), live)
         self._note(jobs, queue)
         if self._jobs:
@@ -181,13 +189,21 @@ class SlurmEngine:
         waits_for: Sequence[str],
         known: dict[str, PlannedRun],
     ) -> Submission:
-        """Submit an array, recorded before and after, while this call alone may submit."""
+        """Submit an array, recorded before and after, while this call alone may submit.
+
+        Without an answer the record stays without an id: at the next poll its name is looked for
+        in the queue before its runs are submitted again.
+        """
         hashes = tuple(tuple(run.identity_hash for run in pack.runs) for pack in packs)
         sent = Submission(self.submitter.name(packs), hashes)
         lease.check()
         write_submissions(self.folder, [*submissions, sent])
         after = sorted(job.id for job in self._jobs.values() if set(job.runs) & set(waits_for))
-        job_id = self.submitter.submit(sent, packs, after, known)
+        try:
+            job_id = self.submitter.submit(sent, packs, after, known)
+        except (InputError, NoAnswerError):
+            self._check_signals()  # Ctrl-C also ends sbatch
+            raise
         sent = Submission(sent.name, hashes, job_id)
         lease.check()
         write_submissions(self.folder, [*submissions, sent])
@@ -291,14 +307,6 @@ def check_gpus(section: SlurmSection, runs: Sequence[PlannedRun]) -> None:
             f"run {most.name} trains over {most.n_devices} devices, and a job of engine.slurm has "
             f"{devices}; raise gpus_per_node, or lower training.gpus_per_run"
         )
-
-
-def _ask(question: Callable[[], T]) -> T:
-    """Ask Slurm; no answer ends the call, since nothing was submitted yet."""
-    try:
-        return question()
-    except NoAnswerError as error:
-        raise InputError(f"engine slurm: {error}; check the cluster, and rerun") from None
 
 
 def _has_result(queue: RunQueue, run: PlannedRun) -> bool:

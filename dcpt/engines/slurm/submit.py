@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dcpt
 from dcpt.engines.node import Order, describe_run, engine_marker
+from dcpt.engines.slurm.client import NoAnswerError
 from dcpt.engines.slurm.job import JobEnd, train_job
 from dcpt.engines.slurm.packs import Pack
 from dcpt.engines.slurm.submissions import Submission, slurm_folder
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 SIGNAL_S = 90
 """Seconds before its time limit at which a job is told to save its runs. Slurm is up to a minute
 late; the workers have 25 s to save."""
+
+_NO_ANSWER = ("timed out", "unable to contact", "temporarily")
+"""What sbatch says when the controller is busy or away: the jobs were not refused."""
 
 Train = Callable[[dict[str, Any]], JobEnd]
 
@@ -96,6 +100,7 @@ class Submitter:
 
         Raises:
             InputError: If Slurm refuses them.
+            NoAnswerError: If it did not answer; it may have taken them all the same.
         """
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -104,9 +109,11 @@ class Submitter:
         try:
             jobs = executor.map_array(self._train, orders)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
+            reason = _reason(error)
+            if any(words in reason.lower() for words in _NO_ANSWER):
+                raise NoAnswerError(f"sbatch: {reason}") from None
             raise InputError(
-                f"Slurm refused the jobs of engine.slurm: {_reason(error)}; correct the section, "
-                "and rerun"
+                f"Slurm refused the jobs of engine.slurm: {reason}; correct the section, and rerun"
             ) from None
         job_id: str = jobs[0].job_id
         return job_id.partition("_")[0]
