@@ -209,7 +209,7 @@ def read_weights(pairs: list[str] | None) -> dict[str, float]:
 def read_mix(pairs: list[str] | None) -> dict[str, float]:
     """``web=70%`` pairs as part of the general text by channel."""
     found = read_channel_texts("--mix", pairs, "web=70%")
-    return {name: read_share(f"--mix {name}", text) for name, text in found.items()}
+    return {name: read_share(f"--mix {name}", text, zero=True) for name, text in found.items()}
 
 
 def read_channel_texts(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
@@ -258,11 +258,11 @@ def read_shares(option: str, texts: list[str] | None) -> list[float] | None:
     return [read_share(option, text) for text in texts or []] or None
 
 
-def read_share(option: str, text: str) -> float:
-    """A share such as ``25%`` or ``0.25``."""
+def read_share(option: str, text: str, zero: bool = False) -> float:
+    """A share such as ``25%`` or ``0.25``; 0 only where ``zero`` is set."""
     number = text.strip().removesuffix("%")
     share = _read_number(option, "", number, "25%") / (100 if text.strip().endswith("%") else 1)
-    if not 0 < share <= 1:
+    if not 0 <= share <= 1 or (share == 0 and not zero):
         raise InputError(f"{option} {text}: a share lies between 0 and 1; write it as 25%")
     return share
 

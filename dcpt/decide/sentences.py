@@ -143,9 +143,9 @@ def say_weights(weights: Mapping[str, float]) -> str:
 
 
 def is_limit_on_each(recommendation: Recommendation) -> bool:
-    """Whether a single limit holds for every general channel."""
-    limit = recommendation.target.limit
-    return limit is not None and limit.each
+    """Whether a single limit holds for every general channel, and no channel has its own."""
+    target = recommendation.target
+    return target.limit is not None and target.limit.each and not target.channel_limits
 
 
 def _at_odds(recommendation: Recommendation) -> str:

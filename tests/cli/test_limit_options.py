@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dcpt.bundled import bundled_runs
 from dcpt.cli import app
-from dcpt.cli.options import read_limits
+from dcpt.cli.options import read_limits, read_mix, read_share
 from dcpt.errors import InputError
 from dcpt.limit import Limit
 from dcpt.pipeline.answer import fit_runs
@@ -82,3 +82,11 @@ def test_limits_are_read_by_channel() -> None:
 def test_limits_that_contradict_each_other(texts: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         read_limits(texts)
+
+
+def test_a_part_of_the_mix_may_be_zero() -> None:
+    assert read_mix(["web=100%", "code=0%"]) == {"web": 1.0, "code": 0.0}
+    with pytest.raises(InputError, match="--mix code -5%: a share lies between 0 and 1"):
+        read_mix(["code=-5%"])
+    with pytest.raises(InputError, match="--confidence 0: a share lies between 0 and 1"):
+        read_share("--confidence", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_limits_on_channels_are_all_kept_and_the_binding_one_is_named(known_fit,
     assert "the loss of zh rises by" in " ".join(summarise(alone))
     other = recommend(fit, asked(target, en="1%", zh="4%"))
     assert next(f for f in other.flags if f.kind == "limit_on_each").values["binding"] == "en"
+
+
+def test_a_limit_on_each_channel_and_on_another_are_both_named(known_fit, target) -> None:
+    fit, bases = known_fit(general_channels=("en", "zh"), need=NO_BASE), {"en": 2.5, "zh": 3.5}
+    each = recommend(fit, target(limit="+3% each", base_losses=bases))
+    assert "the limit is +3%" in " ".join(summarise(each))
+    asked = replace(each.target, channel_limits={"tasks": Limit.parse("+1%")})
+    both = " ".join(summarise(replace(each, target=asked)))
+    assert "the limits are +3% each, tasks +1%" in both
 
 
 def test_odds_count_the_draws_that_keep_every_limit(known_fit, target) -> None:
