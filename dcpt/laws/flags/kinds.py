@@ -55,10 +55,10 @@ SENTENCES = {
         "measured at a constant rate. Fit again with --schedules FILE (schedules=)."
     ),
     "phase_by_schedule": (
-        "The table has no column phase, so the schedules tell it: {annealed} rows where the rate "
-        "has fallen to a tenth of its peak or less are annealed, {falling} rows before that, where "
-        "it is below its peak, are known to laws of the schedule alone. Add the column phase to "
-        "say otherwise."
+        "The table has no column phase, so the phase was read from the schedules: {annealed} rows "
+        "where the rate has fallen to a tenth of its peak or less are annealed. Of {falling} rows "
+        "before that the rate is below its peak: only laws of the schedule use them. Add the "
+        "column phase to set phases yourself."
     ),
     "not_asked": (
         "A law does not hold at all of these points, so the other laws predict there. "
