@@ -351,8 +351,52 @@ def test_a_cancelled_job_is_not_submitted_again(study: Path, slurm: FakeSlurm) -
     assert len(slurm.sent) == 3
 
 
+@pytest.mark.parametrize("late", ["RUNNING", "PENDING", "COMPLETING"])
+def test_a_cancelled_job_of_which_the_accounting_is_late_is_looked_at_again(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    slurm.ends = {1: "CANCELLED"}
+    n_asked = 0
+
+    def end_states(_: object) -> dict[str, str]:
+        nonlocal n_asked
+        n_asked += 1
+        return slurm.states if n_asked > 2 else dict.fromkeys(slurm.states, late)
+
+    monkeypatch.setattr(endings, "end_states", end_states)
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
+    assert "was cancelled; rerun the same command" in outcome.failed[slurm.sent[1][0]]
+    assert (len(slurm.sent), n_asked) == (3, 3)
+
+
+def test_an_accounting_that_never_hears_of_an_end_is_not_waited_for(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends = {1: "NODE_FAIL"}
+    monkeypatch.setattr(endings, "_MOST_LATE_LOOKS", 2)
+    monkeypatch.setattr(endings, "end_states", lambda ids: dict.fromkeys(ids, "RUNNING"))
+    outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
+    assert len(outcome.finished) == 5
+    assert slurm.sent[3] == slurm.sent[1]
+
+
+def test_the_controller_is_asked_how_a_job_ended_then_the_accounting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = {
+        "scontrol": 'case "$4" in 1_0) echo "JobId=2 ArrayJobId=1 JobState=CANCELLED Reason=None";;'
+        ' *) echo "Invalid job id specified" >&2; exit 1;; esac',
+        "sacct": 'echo "1_1|CANCELLED by 1000"',
+    }
+    for name, lines in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert client.end_states(["1_0", "1_1", "1_2"]) == {"1_0": "CANCELLED", "1_1": "CANCELLED"}
+
+
 def test_runs_are_not_submitted_after_their_base_failed(study: Path, slurm: FakeSlurm) -> None:
-    slurm.ends = {0: "CANCELLED", 1: "COMPLETING", 2: "COMPLETING"}
+    slurm.ends = {0: "CANCELLED", 1: "COMPLETED?", 2: "COMPLETED?"}
     outcome = SlurmEngine(slurm, seconds_of).run(Workspace(study).planned)
     assert len(outcome.failed) == 5
     assert len(slurm.sent) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Collection
@@ -11,6 +12,9 @@ from dcpt.errors import InputError, did_you_mean
 
 _ANSWER_S = 60.0
 """Seconds to wait for an answer of Slurm; a controller under load takes tens of them."""
+
+
+_LIVE = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "RESIZING")
 
 
 class NoAnswerError(Exception):
@@ -81,11 +85,34 @@ def live_jobs() -> dict[str, JobState]:
     return jobs
 
 
+def has_ended(state: str) -> bool:
+    """Whether a state is that of an ended job."""
+    return state not in _LIVE
+
+
 def end_states(job_ids: Collection[str]) -> dict[str, str]:
     """How jobs ended, by id: ``COMPLETED``, ``OUT_OF_MEMORY``, ``CANCELLED`` and so on.
 
-    Jobs that the accounting does not know, or a cluster without accounting, are left out.
+    The controller is asked first. It forgets a job after some minutes (``MinJobAge``); the rest is
+    asked of the accounting, which can be late: there an ended job may still be ``RUNNING``. Jobs
+    that neither knows are left out.
     """
+    states = {job_id: state for job_id in job_ids if (state := _controller_state(job_id))}
+    late = [job_id for job_id in job_ids if not has_ended(states.get(job_id, "RUNNING"))]
+    return states | _accounted_states(late)
+
+
+def _controller_state(job_id: str) -> str | None:
+    """The state of a job by the controller; None if it has forgotten it."""
+    try:
+        told = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+    except NoAnswerError:
+        return None
+    states = re.findall(r"\bJobState=(\w+)", told)
+    return states[0] if len(states) == 1 else None
+
+
+def _accounted_states(job_ids: Collection[str]) -> dict[str, str]:
     if not job_ids or shutil.which("sacct") is None:
         return {}
     wanted = ",".join(sorted(job_ids))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from dcpt.engines.slurm.client import end_states
+from dcpt.engines.slurm.client import end_states, has_ended
 from dcpt.engines.slurm.job import JobEnd
 from dcpt.engines.slurm.submissions import Job, slurm_folder
 from dcpt.engines.slurm.submit import log_file, read_end
@@ -16,6 +17,11 @@ from dcpt.runs.folders import ErrorKind, write_error
 from dcpt.study.folder import StudyFolder
 
 _MEMORY = "OUT_OF_MEMORY"
+_UNKNOWN = "an unknown state"
+
+_MOST_LATE_LOOKS = 30
+"""Looks, 20 s apart, at a job that left the queue and has not ended by the accounting: 10 minutes.
+An accounting that is away for longer would keep the call waiting for ever."""
 
 
 class Endings:
@@ -28,6 +34,7 @@ class Endings:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
         self._memory: list[str] = []
+        self._late: Counter[str] = Counter()
 
     def check_memory(self) -> None:
         """Refuse to go on after jobs that were killed for memory.
@@ -40,23 +47,34 @@ class Endings:
 
     def settle(
         self, jobs: Sequence[Job], by_hash: Mapping[str, PlannedRun], queue: RunQueue
-    ) -> None:
+    ) -> set[str]:
         """Note how the runs of jobs that left the queue ended.
+
+        Returns:
+            Ids of the jobs to settle later: by the accounting they have not ended. A job that was
+            cancelled would count as lost, and be submitted again.
 
         Raises:
             InputError: If a node did not fit the study.
         """
-        states: dict[str, str] = {}
+        unfinished: dict[Job, list[PlannedRun]] = {}
         for job in jobs:
             runs = [by_hash[key] for key in job.runs if key in by_hash]
-            left = [run for run in runs if run.name in queue.running]
-            for run in [run for run in left if queue.is_done(run)]:
-                queue.end(run, "finished")
-            left = [run for run in left if run.name in queue.running]
-            if left and not states:
-                states = end_states([job.id for job in jobs])
-            if left:
-                self._settle(job, left, states.get(job.id, "an unknown state"), queue)
+            for run in runs:
+                if run.name in queue.running and queue.is_done(run):
+                    queue.end(run, "finished")
+            if left := [run for run in runs if run.name in queue.running]:
+                unfinished[job] = left
+        states = end_states([job.id for job in unfinished]) if unfinished else {}
+        later = set()
+        for job, left in unfinished.items():
+            state = states.get(job.id, _UNKNOWN)
+            if not has_ended(state) and self._late[job.id] < _MOST_LATE_LOOKS:
+                self._late[job.id] += 1
+                later.add(job.id)
+            else:
+                self._settle(job, left, state if has_ended(state) else _UNKNOWN, queue)
+        return later
 
     def _settle(self, job: Job, left: Sequence[PlannedRun], state: str, queue: RunQueue) -> None:
         """Note how the unfinished runs of a job ended."""

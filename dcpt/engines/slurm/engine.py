@@ -243,12 +243,12 @@ class SlurmEngine:
         # A job is settled at the second look without it: the accounting and the files of another
         # node are seconds late.
         gone = {job.id: job for job in self._jobs.values() if job.id not in live}
-        self._endings.settle(
+        later = self._endings.settle(
             [job for key, job in gone.items() if key in self._gone], by_hash, queue
         )
-        for key in self._gone & gone.keys():
+        for key in (self._gone & gone.keys()) - later:
             del self._jobs[key]
-        self._gone = gone.keys() - self._gone
+        self._gone = (gone.keys() - self._gone) | later
         self._say_seldom(self._describe(live))
 
     def _describe(self, live: Mapping[str, JobState]) -> str:
