@@ -31,11 +31,35 @@ def _parse_minutes(value: object) -> float:
 Minutes = Annotated[float, BeforeValidator(_parse_minutes)]
 
 
+_NEEDED = "dcpt needs its own value; leave it out"
+_OWN_OPTIONS = {
+    "partition": "write the key partition",
+    "account": "write the key account",
+    "gpus-per-node": "write the key gpus_per_node",
+    "cpus-per-task": "write the key cpus_per_task",
+    "mem": "write the key memory",
+    "time": "write the key time_limit",
+    "array": "write the key parallel_jobs",
+    **dict.fromkeys(
+        ("dependency", "error", "job-name", "nodes", "open-mode", "output", "requeue", "signal"),
+        _NEEDED,
+    ),
+    "no-requeue": _NEEDED,
+}
+"""Options of sbatch that dcpt sets. Written in ``extra`` they would replace its own or stand twice,
+where the last counts."""
+
+
+def _option(key: str) -> str:
+    """The name of an option of sbatch as its manual writes it."""
+    return key.lower().lstrip("-").replace("_", "-")
+
+
 class SlurmSection(Section):
     """How jobs are submitted to Slurm.
 
     ``job_time`` is the time that a job should take: short runs share a job. ``extra`` are further
-    options of ``sbatch``, without their dashes.
+    options of ``sbatch``, without their dashes; ``false`` leaves an option out.
     """
 
     partition: str | None = Field(default=None, min_length=1)
@@ -49,6 +73,15 @@ class SlurmSection(Section):
     parallel_jobs: int = Field(default=32, ge=1)
     setup: list[str] = []
     extra: dict[str, str | int | bool] = {}
+
+    @field_validator("extra")
+    @classmethod
+    def _check_extra(cls, extra: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+        refused = {key: instead for key in extra if (instead := _OWN_OPTIONS.get(_option(key)))}
+        if refused:
+            words = "; ".join(f"{shorten(key)}: {instead}" for key, instead in refused.items())
+            raise ValueError(f"dcpt sets these options of sbatch itself: {words}")
+        return extra
 
 
 class RaySection(Section):

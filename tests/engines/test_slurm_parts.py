@@ -554,6 +554,51 @@ def test_a_run_over_more_gpus_than_a_job_has_is_refused(study: Path) -> None:
         check_gpus(SlurmSection(gpus_per_node=2), [wide])
 
 
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("cpus-per-task", "write the key cpus_per_task"),
+        ("cpus_per_task", "write the key cpus_per_task"),
+        ("mem", "write the key memory"),
+        ("dependency", "leave it out"),
+        ("job-name", "leave it out"),
+        ("no-requeue", "leave it out"),
+    ],
+)
+def test_an_option_that_dcpt_sets_is_refused(key: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=f"of sbatch itself: '{key}': .*{instead}"):
+        SlurmSection(extra={key: "8", "qos": "long"})
+
+
+def test_an_option_that_is_false_is_left_out(study: Path) -> None:
+    section = SlurmSection(extra={"exclusive": False, "contiguous": True, "qos": "long"})
+    executor = Submitter(StudyFolder(study), section)._executor("name", [])
+    assert executor.parameters["additional_parameters"] == {
+        "contiguous": True,
+        "qos": "long",
+        "requeue": True,
+    }
+
+
+def test_a_percent_sign_in_the_path_is_refused(study: Path) -> None:
+    folder = study.parent / "50%"
+    folder.mkdir()
+    with pytest.raises(InputError, match="rename the folder without %"):
+        Submitter(StudyFolder(folder / "study.yaml"), SlurmSection()).prepare()
+
+
+def test_partitions_that_slurm_hides_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text('#!/bin/sh\necho main; case "$*" in *--all*) echo hidden;; esac\n')
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    client.check_partition("main,hidden")
+    with pytest.raises(InputError, match="no partition 'other'"):
+        client.check_partition("other")
+
+
 def test_a_folder_of_a_person_is_not_written_to(study: Path) -> None:
     (study.parent / "slurm").mkdir()
     (study.parent / "slurm" / "mine.txt").write_text("")

@@ -62,7 +62,7 @@ def check_partition(name: str | None) -> None:
     """
     if name is None:
         return
-    known = sorted(set(_ask(["sinfo", "--noheader", "--format=%R"]).split()))
+    known = sorted(set(_ask(["sinfo", "--all", "--noheader", "--format=%R"]).split()))
     missing = [part for part in name.split(",") if part not in known]
     if missing:
         raise InputError(

@@ -65,8 +65,13 @@ class Submitter:
         """Make the folder of the jobs, with the marker that nodes look for.
 
         Raises:
-            InputError: If a folder of that name is not dcpt's.
+            InputError: If a folder of that name is not dcpt's, or its path has a percent sign.
         """
+        if "%" in str(slurm_folder(self.folder)):
+            raise InputError(
+                f"{slurm_folder(self.folder)}: Slurm replaces % in the path of a job's output, so "
+                "its log would be elsewhere; rename the folder without %"
+            )
         engine_marker(slurm_folder(self.folder), "the files of Slurm jobs")
 
     @property
@@ -137,8 +142,10 @@ class Submitter:
     def _executor(self, name: str, after: Sequence[str]) -> SlurmExecutor:
         from submitit.slurm.slurm import SlurmExecutor
 
-        section, further = self.section, dict(self.section.extra)
-        further |= {"requeue": True}
+        section = self.section
+        # submitit would write an option that is false as --name=False.
+        further = {key: value for key, value in section.extra.items() if value is not False}
+        further["requeue"] = True
         if section.memory is not None:
             further["mem"] = section.memory
         if after:
