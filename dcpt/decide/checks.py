@@ -49,7 +49,7 @@ def named_losses(fit: Fit, target: Target, general: str | None) -> Target:
 
 
 def with_unique_tokens(
-    fit: Fit, target: Target, general: str | None
+    fit: Fit, target: Target, general: str | None, phase: str
 ) -> tuple[Target, dict[str, float], list[str]]:
     """Complete the unique tokens of the channels whose laws need them.
 
@@ -75,7 +75,7 @@ def with_unique_tokens(
             f"channels are {', '.join(fit.channels)}"
         )
     for channel in fit.channels:
-        laws = [law for law in _laws(fit, channel) if depends_on_text(fit, channel, [law])]
+        laws = [law for law in _laws(fit, channel, phase) if depends_on_text(fit, channel, [law])]
         if not laws or channel in texts:
             continue
         seen = fit.by_channel[channel].seen.values.values()
@@ -157,16 +157,16 @@ def impossible(target: Target) -> list[str]:
 
 
 def missing(
-    fit: Fit, target: Target, limited: Sequence[str], minimized: Sequence[str]
+    fit: Fit, target: Target, limited: Sequence[str], minimized: Sequence[str], phase: str
 ) -> list[str]:
-    """List the values that the laws need and the target lacks, one sentence each."""
+    """List the values that the laws of a phase need and the target lacks, one sentence each."""
     problems = []
     without = [channel for channel in limited if channel not in target.base_losses]
     for channel in fit.channels:
-        needs = _needs(fit, channel)
+        needs = _needs(fit, channel, phase)
         if not needs & {"ratio", "share", "source_shares"} and channel in (*limited, *minimized):
             problems.append(
-                f"the laws of channel {channel} ({', '.join(_laws(fit, channel))}) do not "
+                f"the laws of channel {channel} ({', '.join(_laws(fit, channel, phase))}) do not "
                 "depend on the share, so no share can be chosen: fit a table with at least three "
                 "ratios"
             )
@@ -181,7 +181,7 @@ def missing(
         f"base_losses[{channel!r}] (--base-loss {channel}=...)" + _or_parts(fit, channel)
         for channel in without
     ]
-    needs_all = set().union(*(_needs(fit, channel) for channel in fit.channels))
+    needs_all = set().union(*(_needs(fit, channel, phase) for channel in fit.channels))
     remedies = {
         "base_peak_learning_rate": "the peak learning rate of the base's pre-training",
         "base_n_tokens": "the tokens that the base was pre-trained on",
@@ -205,12 +205,12 @@ def _or_parts(fit: Fit, channel: str) -> str:
     return f"; or give those of {', '.join(weights)}, from which it is computed"
 
 
-def _laws(fit: Fit, channel: str) -> list[str]:
-    """Laws with weight in a channel's prediction."""
-    return [law for law, weight in fit.weights(channel).items() if weight > 0]
+def _laws(fit: Fit, channel: str, phase: str) -> list[str]:
+    """Laws with weight in a channel's prediction in a phase."""
+    return [law for law, weight in fit.weights(channel, phase).items() if weight > 0]
 
 
-def _needs(fit: Fit, channel: str) -> set[str]:
-    """Fields of the points that the laws of a channel cannot do without."""
+def _needs(fit: Fit, channel: str, phase: str) -> set[str]:
+    """Fields of the points that the laws of a channel in a phase cannot do without."""
     members = fit.by_channel[channel].members
-    return {field for law in _laws(fit, channel) for field in members[law].law.needs}
+    return {field for law in _laws(fit, channel, phase) for field in members[law].law.needs}

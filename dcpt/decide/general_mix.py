@@ -24,7 +24,7 @@ ROUNDING = 0.01
 """The parts of a mix sum to 1 within this much: people write them in whole per cent."""
 
 
-def check_mix(fit: Fit, target: Target) -> tuple[Target, list[str]]:
+def check_mix(fit: Fit, target: Target, phase: str) -> tuple[Target, list[str]]:
     """Complete the target's mix from runs of a single mix, and check a given one.
 
     Returns:
@@ -32,13 +32,13 @@ def check_mix(fit: Fit, target: Target) -> tuple[Target, list[str]]:
     """
     of_runs = fit.general_mix
     if target.mix:
-        return _normalized(target), list(_problems(fit, target))
+        return _normalized(target), list(_problems(fit, target, phase))
     if not of_runs:
         return target, []
     if _is_single(of_runs):
         middle = {name: (low + high) / 2 for name, (low, high) in of_runs.items()}
         return _normalized(replace(target, mix=middle)), []
-    laws = _laws_of_mix(fit)
+    laws = _laws_of_mix(fit, phase)
     if not laws:
         return target, []
     return target, [
@@ -89,7 +89,7 @@ def about_the_mix(fit: Fit, target: Target) -> Iterator[Flag]:
         )
 
 
-def _problems(fit: Fit, target: Target) -> Iterator[str]:
+def _problems(fit: Fit, target: Target, phase: str) -> Iterator[str]:
     """What is wrong with a given mix, one sentence each."""
     of_runs, given = fit.general_mix, say_mix(target.mix)
     if not of_runs:
@@ -112,7 +112,7 @@ def _problems(fit: Fit, target: Target) -> Iterator[str]:
             f"mix {given}: all runs have the mix {say_mix(mean)}, so no law knows another: train "
             "runs with other mixes, or leave it out"
         )
-    elif not _is_single(of_runs) and not _laws_of_mix(fit):
+    elif not _is_single(of_runs) and not _laws_of_mix(fit, phase):
         yield (
             f"mix {given}: no law with weight reads the shares of the general channels, so the "
             "losses of a mix of its own are not known: leave it out"
@@ -124,11 +124,11 @@ def _is_single(of_runs: Mapping[str, tuple[float, float]]) -> bool:
     return all(high - low <= SAME_MIX for low, high in of_runs.values())
 
 
-def _laws_of_mix(fit: Fit) -> list[str]:
-    """Laws with weight that read the shares of the sources."""
+def _laws_of_mix(fit: Fit, phase: str) -> list[str]:
+    """Laws with weight in a phase that read the shares of the sources."""
     return [
         f"{law} of {channel}"
         for channel in fit.channels
-        for law, weight in fit.weights(channel).items()
+        for law, weight in fit.weights(channel, phase).items()
         if weight > 0 and "source_shares" in fit.by_channel[channel].members[law].law.needs
     ]

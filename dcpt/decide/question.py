@@ -253,23 +253,24 @@ def ask(fit: Fit, target: Target) -> Question:
     Raises:
         InputError: With all problems, one sentence each.
     """
+    schedule, phase = choose_schedule(fit, target), phase_of_target(fit, target)
     general, domain = _channels(fit)
     limits = find_limits(fit, target, general)
     minimized = find_weights(fit, target, general)
     target = named_losses(fit, target, general)
-    target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general)
-    target, wrong_mix = check_mix(fit, target)
+    target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general, phase)
+    target, wrong_mix = check_mix(fit, target, phase)
     problems = [
         *impossible(target),
         *wrong_mix,
-        *missing(fit, target, list(limits), list(minimized)),
-        *missing_history(fit, target),
+        *missing(fit, target, list(limits), list(minimized), phase),
+        *missing_history(fit, target, phase),
         *unknown_texts,
     ]
     if problems:
         raise InputError(problems)
     general, allowed, target = _on_one_channel(target, limits, general)
-    seen = _seen_rates(fit, target)
+    seen = _seen_rates(fit, target, phase)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
     low, high = seen[0], seen[-1]
@@ -282,18 +283,18 @@ def ask(fit: Fit, target: Target) -> Question:
     return Question(
         fit=fit,
         target=target,
-        phase=phase_of_target(fit, target),
+        phase=phase,
         general=general,
         limits=limits,
         domain=domain,
         minimized=minimized,
         allowed=allowed,
-        ratio=ratio_grid() if limits else _measured_shares(fit),
+        ratio=ratio_grid() if limits else _measured_shares(fit, phase),
         rates=rates,
         seen=seen,
         choosable=choosable,
         texts_of_runs=texts_of_runs,
-        schedule=choose_schedule(fit, target),
+        schedule=schedule,
     )
 
 
@@ -316,10 +317,10 @@ def _on_one_channel(
     return GENERAL_WORST, limit_of_worst(limits, losses, base), target
 
 
-def _measured_shares(fit: Fit) -> Array:
-    """The shares up to the largest of the runs, which are compared where there is no limit."""
+def _measured_shares(fit: Fit, phase: str) -> Array:
+    """The shares up to the largest of a phase's runs, which are compared without a limit."""
     grid = ratio_grid()
-    _, highest = fit.ranges_in(fit.phase_for_decisions).get("ratio", (0.0, LARGEST_RATIO))
+    _, highest = fit.ranges_in(phase).get("ratio", (0.0, LARGEST_RATIO))
     top = min(max(highest, SMALLEST_RATIO), LARGEST_RATIO)
     return np.unique([*grid[grid < top], top])
 
@@ -341,8 +342,8 @@ def _channels(fit: Fit) -> tuple[str | None, str]:
     return fit.general_channel if fitted else None, fit.domain_channel
 
 
-def _seen_rates(fit: Fit, target: Target) -> Array:
-    """Learning rates of the runs, at sizes as near as possible to the target's.
+def _seen_rates(fit: Fit, target: Target, phase: str) -> Array:
+    """Learning rates of the runs in a phase, at sizes as near as possible to the target's.
 
     Sizes are taken from the nearest outwards until they have two rates, since rates are often
     swept at one size only. Where the rate changed with the size alone, no run shows the effect of
@@ -362,9 +363,7 @@ def _seen_rates(fit: Fit, target: Target) -> Array:
                 "learning rate; leave it out, or add the column learning_rate to the table"
             )
         return np.array([np.nan])
-    seen = [
-        (size, rate) for size, rate, phase in fit.seen_rates if phase == fit.phase_for_decisions
-    ]
+    seen = [(size, rate) for size, rate, of_phase in fit.seen_rates if of_phase == phase]
     rule = _rule(seen)
     if rule is not None:
         by_rule = float(f"{rule.at(np.array([target.n_params]))[0]:.3g}")

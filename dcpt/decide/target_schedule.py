@@ -50,18 +50,18 @@ def phase_of_target(fit: Fit, target: Target) -> str:
     return end_phase(fit.schedules[target.schedule])
 
 
-def needs_history(fit: Fit) -> bool:
-    """Whether a law with weight computes the losses from the history of the learning rate."""
+def needs_history(fit: Fit, phase: str) -> bool:
+    """Whether a law with weight in a phase reads the history of the learning rate."""
     return any(
         weight > 0 and not HISTORY.isdisjoint(fit.by_channel[channel].members[law].law.needs)
         for channel in fit.channels
-        for law, weight in fit.weights(channel).items()
+        for law, weight in fit.weights(channel, phase).items()
     )
 
 
-def missing_history(fit: Fit, target: Target) -> list[str]:
+def missing_history(fit: Fit, target: Target, phase: str) -> list[str]:
     """What the target lacks for laws of the history of its learning rate, a sentence each."""
-    if not needs_history(fit):
+    if not needs_history(fit, phase):
         return []
     problems = []
     if fit.batch_tokens is None:

@@ -103,7 +103,7 @@ class KnownFit:
             shape=shape,
         )
 
-    def weights(self, channel: str) -> dict[str, float]:
+    def weights(self, channel: str, phase: str | None = None) -> dict[str, float]:
         return {"known": 0.5, "other": 0.5, "unused": 0.0}
 
     def weights_at(self, channel: str, points: Points) -> dict[str, float]:

@@ -102,7 +102,7 @@ def test_a_single_mix_is_that_of_the_target_and_no_law_knows_another(known_fit, 
     mix = general_mix(make_runs((0.7,)))
     assert mix["en"] == pytest.approx((0.7, 0.7))
     fit = known_fit(general_channels=("en", "zh", "general_total"), general_mix=mix)
-    asked, problems = check_mix(fit, target())
+    asked, problems = check_mix(fit, target(), fit.phase_for_decisions)
     assert problems == []
     assert asked.mix == pytest.approx({"en": 0.7, "zh": 0.3})
     with pytest.raises(InputError, match="all runs have the mix en 70 %, zh 30 %, so no law"):

@@ -15,7 +15,7 @@ def about_the_laws(question: Question, recommendation: Recommendation) -> Iterat
     """Laws that have weight in the fit and do not apply at the target."""
     dropped: dict[str, list[str]] = {}
     for channel, used in recommendation.laws.items():
-        for law, weight in question.fit.weights(channel).items():
+        for law, weight in question.fit.weights(channel, question.phase).items():
             if weight > 0 and used.get(law, 0.0) == 0:
                 dropped.setdefault(law, []).append(channel)
     if dropped:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dcpt.decide import Target, recommend
+from dcpt.decide.question import ask
 from dcpt.errors import InputError
 from dcpt.laws import Fit, fit, load_fit, write_fit
 from dcpt.laws.points.channel_data import points_from_table
@@ -116,6 +117,30 @@ def test_a_target_may_follow_another_schedule_of_the_runs() -> None:
     assert held.best.losses["domain"].value == pytest.approx(truth, abs=HALF_A_FALL)
     with pytest.raises(InputError, match=r"'steep' is not among those of the fitted runs \(wsd, "):
         recommend(found, Target(**{**vars(TARGET), "schedule": "steep"}))
+
+
+@pytest.mark.long
+def test_a_target_in_the_other_phase_is_answered_with_that_phase_s_rates_and_shares() -> None:
+    """The decayed runs have a single rate and smaller shares than those at a constant rate."""
+    schedules, tables = {"wsd": SCHEDULES["wsd"]}, [runs(("wsd",))]
+    for factor in (0.5, 1.0, 2.0):
+        name, flat = f"flat{factor:g}", runs(("flat",))
+        parts = [
+            {**part.model_dump(), "lr_from": factor * part.lr_from, "lr_to": factor * part.end}
+            for part in SCHEDULES["flat"].root
+        ]
+        schedules[name] = Schedule.model_validate(parts)
+        flat["ratio"] += 0.1
+        flat["loss_domain"] = 4.0 - flat["ratio"] ** 0.5 * (flat["n_tokens"] / 1e6) ** 0.3 * factor
+        own = {"schedule": name, "run": flat["run"] + name, "learning_rate": factor * PEAK}
+        tables.append(flat.assign(**own))
+    table = pd.concat(tables, ignore_index=True).assign(base_peak_learning_rate=2e-3)
+    found = fit(table, n_draws=20, schedules=schedules)
+    assert found.phase_for_decisions == "annealed"
+    known = {**vars(TARGET), "base_peak_learning_rate": 2e-3, "schedule": "flat1"}
+    question = ask(found, Target(**known))
+    assert question.seen == pytest.approx([0.5 * PEAK, PEAK, 2 * PEAK])
+    assert ask(found, Target(**{**known, "limit": None})).ratio[-1] == pytest.approx(0.9)
 
 
 @pytest.mark.long
