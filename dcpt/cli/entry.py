@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from dcpt.cli.answer_commands import predict, recommend, report
+from dcpt.cli.evaluate_command import evaluate
 from dcpt.cli.export_command import export
 from dcpt.cli.fit_commands import compare, diagnose, fit, laws, runs
 from dcpt.cli.import_command import import_
@@ -21,7 +22,7 @@ from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine
 from dcpt.cli.run_commands import cancel, logs
 from dcpt.cli.size_command import size
-from dcpt.cli.study_commands import demo, evaluate, init, prepare, run_grid, status, verify
+from dcpt.cli.study_commands import demo, init, prepare, run_grid, status, verify
 from dcpt.cli.watch_command import watch
 from dcpt.errors import InputError, Stopped
 from dcpt.names import escape_controls

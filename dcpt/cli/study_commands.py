@@ -80,31 +80,6 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
         print_line(console, f"note: {warning}", "yellow")
 
 
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, or id on the Hugging Face Hub.")],
-    study: Annotated[Path, typer.Option(help="Study file whose validation text is used.")],
-    label: Annotated[
-        str | None, typer.Option(help="Name of the base in the study. Default: found by its model.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Measure the loss of a base model on every channel.
-
-    Example: dcpt evaluate models/base --study study.yaml --label base
-    """
-    from dcpt.cli.console import as_json, make_table, open_console
-    from dcpt.pipeline.train import evaluate_base
-    from dcpt.pipeline.workspace import Workspace
-
-    row = evaluate_base(Workspace(study), model, label)
-    if json:
-        typer.echo(as_json(row))
-        return
-    rows = [(name, f"{loss:.4f}", f"{row['se'][name]:.4f}") for name, loss in row["loss"].items()]
-    title = f"{row['base']}: {row['n_params']:,} parameters, nats per token"
-    open_console().print(make_table(title, ("channel", "loss", "standard error"), rows))
-
-
 def run_grid(
     study: StudyFile,
     dry_run: Annotated[
