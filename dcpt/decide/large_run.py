@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dcpt.decide.question import Array, Question, ask
 from dcpt.decide.records import Interval, Target
+from dcpt.decide.target_schedule import points_along
 from dcpt.errors import InputError
-from dcpt.laws.points.record import SAME
+from dcpt.laws.points.record import SAME, Points
 from dcpt.quantities import (
     format_count,
     format_difference,
@@ -305,6 +307,16 @@ def _judged_rows(runs: pd.DataFrame, question: Question) -> pd.DataFrame:
     return own
 
 
+def _points(
+    question: Question, channel: str, frame: pd.DataFrame, at_end: NDArray[np.bool_]
+) -> Points:
+    """Points of the run, those of ``at_end`` at the end of the target's schedule."""
+    if question.shape is None or question.fit.batch_tokens is None:
+        return question.fit.points(channel, frame)
+    n_tokens = question.target.n_tokens
+    return points_along(question.fit, channel, frame, question.shape, at_end, n_tokens)
+
+
 class _Curve:
     """The predicted curve of a channel, and the same curve shifted to what was measured."""
 
@@ -328,7 +340,10 @@ class _Curve:
         frame = question.frame(share, rate).assign(
             n_tokens=n_tokens, phase=[*phases, *[decided] * len(ends)]
         )
-        points, n_seen = question.fit.points(channel, frame), len(seen)
+        n_seen = len(seen)
+        # A decay before the end is the end of a shorter run of the same schedule.
+        at_end = (frame["phase"] == "annealed").to_numpy() | (np.arange(len(frame)) >= n_seen)
+        points = _points(question, channel, frame, at_end)
         central = question.fit.central(channel, points)
         draws = question.fit.sample(channel, points)
         self.central, self.draws = central[:n_seen], draws[:, :n_seen]

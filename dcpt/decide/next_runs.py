@@ -188,7 +188,7 @@ def next_runs(
     _check_budget(given, candidates)
     frame = pd.concat([crossing_frame(question, crossings), *ends], ignore_index=True)
     posteriors = {
-        channel: posterior_of(fit, channel, frame)
+        channel: posterior_of(fit, channel, frame, question.shape)
         for channel in {crossing.channel for crossing in crossings}
     }
     squares = squared_slopes(posteriors, crossings, frame)

@@ -13,6 +13,7 @@ from dcpt.laws.flags.noise import EVALUATION_NOISE
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
+    from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
@@ -68,7 +69,9 @@ class Normal:
         return Normal(self.mean, self.covariance - gain @ across.T, self.noise)
 
 
-def posterior_of(fit: Fit, channel: str, frame: pd.DataFrame) -> Posterior:
+def posterior_of(
+    fit: Fit, channel: str, frame: pd.DataFrame, shape: Schedule | None = None
+) -> Posterior:
     """The joint distribution of a channel's losses at points.
 
     It is that of the two-level model, if the fit has one that predicts all points. Otherwise it has
@@ -79,11 +82,13 @@ def posterior_of(fit: Fit, channel: str, frame: pd.DataFrame) -> Posterior:
         fit: The fit.
         channel: A fitted channel.
         frame: M points, with the table's columns.
+        shape: The schedule that every point is at the end of; None takes what the columns say.
 
     Raises:
         InputError: If no law of the channel holds at a point.
     """
-    points, two_level = fit.points(channel, frame), fit.by_channel[channel].two_level
+    points = fit.points(channel, frame, shape=shape)
+    two_level = fit.by_channel[channel].two_level
     if two_level is not None and two_level.refuse(points) is None:
         return two_level.model.joint(points)
     draws = _without_wild(fit.sample(channel, points))

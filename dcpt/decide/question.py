@@ -25,6 +25,7 @@ from dcpt.limit import Limit
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
     from dcpt.laws.fits.stack import Comparison
+    from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
@@ -108,8 +109,12 @@ class Question:
             channel: The channel to predict.
             frame: Rows such as those of :meth:`frame`.
         """
-        shape = None if self.schedule is None else self.fit.schedules[self.schedule]
-        return self.fit.points(channel, frame, shape=shape)
+        return self.fit.points(channel, frame, shape=self.shape)
+
+    @property
+    def shape(self) -> Schedule | None:
+        """The schedule that the target follows, stretched to its length; None without one."""
+        return None if self.schedule is None else self.fit.schedules[self.schedule]
 
     def frame(self, ratio: Array, rate: Array) -> pd.DataFrame:
         """The target at pairs of ratio and learning rate, with the table's columns.

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from dcpt.decide.records import Target
 from dcpt.errors import InputError
-from dcpt.laws.points.record import HISTORY
+from dcpt.laws.points.record import HISTORY, Points
 from dcpt.table.schedule_phases import FALLING, end_phase
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
+    from dcpt.table.schedules import Schedule
+
+Bools = NDArray[np.bool_]
 
 
 def choose_schedule(fit: Fit, target: Target) -> str | None:
@@ -48,6 +55,29 @@ def phase_of_target(fit: Fit, target: Target) -> str:
     if target.schedule is None or target.schedule not in fit.schedules:
         return fit.phase_for_decisions
     return end_phase(fit.schedules[target.schedule])
+
+
+def points_along(
+    fit: Fit, channel: str, frame: pd.DataFrame, shape: Schedule, at_end: Bools, n_tokens: float
+) -> Points:
+    """Build points on the way of a run that follows a schedule, and at its possible ends.
+
+    Args:
+        fit: The fit, whose runs have one batch.
+        channel: The channel to predict.
+        frame: M rows with the table's columns, at one peak learning rate.
+        shape: The schedule.
+        at_end: Whether a row is at the end of the schedule, stretched to its tokens; the others lie
+            on the schedule stretched to ``n_tokens``. Shape (M,).
+        n_tokens: Tokens of the whole run.
+    """
+    assert fit.batch_tokens is not None
+    steps = np.rint(frame["n_tokens"].to_numpy(dtype=np.float64) / fit.batch_tokens).astype(int)
+    whole = max(round(n_tokens / fit.batch_tokens), int(steps.max()))
+    lengths = np.where(at_end, steps, whole)
+    peak = float(frame["learning_rate"].iloc[0]) if "learning_rate" in frame else shape.peak
+    schedules = {str(n): shape.stretched(n, peak) for n in np.unique(lengths).tolist()}
+    return fit.points(channel, frame.assign(schedule=lengths.astype(str)), schedules)
 
 
 def needs_history(fit: Fit, phase: str) -> bool:

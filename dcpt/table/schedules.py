@@ -112,12 +112,12 @@ class Schedule(RootModel[tuple[Segment, ...]]):
         """The highest learning rate."""
         return max(max(segment.lr_from, segment.end) for segment in self.root)
 
-    def stretched(self, n_steps: int) -> Schedule:
-        """The same curve over another number of steps, with a peak of 1."""
-        parts, last = [], 0
+    def stretched(self, n_steps: int, peak: float = 1.0) -> Schedule:
+        """The same curve over another number of steps, with another peak."""
+        parts, last, scale = [], 0, peak / self.peak
         for segment in self.root:
             last = max(last + 1, round(segment.to_step * n_steps / self.n_steps))
-            rates = {"lr_from": segment.lr_from / self.peak, "lr_to": segment.end / self.peak}
+            rates = {"lr_from": segment.lr_from * scale, "lr_to": segment.end * scale}
             parts.append({**segment.model_dump(), "to_step": last, **rates})
         return Schedule.model_validate(parts)
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from dcpt.decide import Target, recommend
+from dcpt.decide.large_run import watch_run
+from dcpt.decide.next_runs import next_runs
 from dcpt.decide.question import ask
 from dcpt.errors import InputError
 from dcpt.laws import Fit, fit, load_fit, write_fit
@@ -154,6 +156,27 @@ def test_laws_of_the_schedule_answer_at_a_stretched_one() -> None:
     asked = pd.DataFrame({"ratio": [0.5], "n_tokens": [2e6], "learning_rate": [PEAK]})
     points = found.points("domain", asked.assign(n_params=1e7), shape=SCHEDULES["wsd"])
     assert points.get("lr_area")[0] == pytest.approx(PEAK * (1950 - 50 - 50), rel=0.01)
+
+
+@pytest.mark.long
+def test_watch_and_refine_follow_the_schedule_of_the_target() -> None:
+    """No column says the warmup: without the schedule the laws know no area of the rate."""
+    names = ("cosine", "flat")
+    schedules = {name: SCHEDULES[name] for name in names}
+    found = fit(runs(names), "after-2505.07796-replay", n_draws=20, schedules=schedules)
+    target = Target(**{**vars(TARGET), "schedule": "cosine"})
+    own = runs(("cosine",)).drop(columns="schedule").assign(phase="constant")
+    own = own[(own["run"] == "cosine-0.4") & (own["n_tokens"] <= 700_000)]
+    watched = watch_run(found, target, own, ratio=0.4, learning_rate=PEAK)
+    question = ask(found, target)
+    along = own.assign(schedule="cosine")
+    for channel in watched.channels:
+        end = question.central(channel.channel, np.array([0.4]), np.array([PEAK]))[0]
+        assert channel.predicted.value == pytest.approx(end, abs=1e-9)
+        points = found.points(channel.channel, along, schedules)
+        predicted = [point.predicted.value for point in channel.points]
+        assert predicted == pytest.approx(found.central(channel.channel, points), abs=1e-3)
+    assert next_runs(found, target, "100%").runs
 
 
 @pytest.mark.long
