@@ -20,6 +20,7 @@ from dcpt.engines.ray.host import Host
 from dcpt.engines.ray.nodes import Node
 from dcpt.errors import InputError
 from dcpt.grid.local import Worker
+from dcpt.grid.messages import Ready
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
@@ -106,8 +107,57 @@ def test_workers_that_never_start_end_the_call(study: Path) -> None:
     worker = Worker(slot=Slot(), process=LostWorker("no module dcpt"), connection=None)
     for _ in range(4):
         engine._bury(queue, worker)
-    with pytest.raises(InputError, match=r"5 workers ended before .*\(no module dcpt\)"):
+    with pytest.raises(InputError, match=r"5 workers of a node ended .*\(no module dcpt\)"):
         engine._bury(queue, worker)
+
+
+class ReadyWorker(LostWorker):
+    """A worker that says once that it is ready."""
+
+    def __init__(self, node: int) -> None:
+        super().__init__(None, node=node)
+        self.messages: list[Ready] = [Ready()]
+
+    def poll(self) -> bool:
+        return bool(self.messages)
+
+    def recv(self) -> Ready:
+        return self.messages.pop()
+
+
+class EndedWorker(LostWorker):
+    """A worker that ended before it said anything."""
+
+    def poll(self) -> bool:
+        raise EOFError
+
+    def join(self) -> None:
+        """It has ended."""
+
+
+def test_workers_that_are_ready_do_not_hide_a_node_that_starts_none(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, queue, _ = opened(study)
+    good, ended = ReadyWorker(node=1), EndedWorker("no module dcpt", node=0)
+    ready = Worker(slot=Slot(), process=good, connection=good)
+    bad = Worker(slot=Slot(), process=ended, connection=ended)
+    monkeypatch.setattr(engine, "_wait", lambda *_: None)
+    monkeypatch.setattr(engine, "_start", lambda _: bad)
+    for _ in range(4):
+        engine._collect(queue, [ready, bad])
+    with pytest.raises(InputError, match="5 workers of a node ended"):
+        engine._collect(queue, [ready, bad])
+
+
+def test_a_node_where_a_worker_started_may_fail_again(study: Path) -> None:
+    engine, queue, _ = opened(study)
+    bad = Worker(slot=Slot(), process=LostWorker("the actor died"), connection=None)
+    for _ in range(3):
+        for _ in range(4):
+            engine._bury(queue, bad)
+        player = ReadyWorker(node=0)
+        engine._receive(queue, Worker(slot=Slot(), process=player, connection=player))
 
 
 # --------------------------------------------------------------- several devices

@@ -61,7 +61,7 @@ class RayEngine(LocalEngine):
         self._used: Counter[int] = Counter()
         self._node_losses: Counter[str] = Counter()
         self._memory: list[str] = []
-        self._failed_starts = 0
+        self._failed_starts: Counter[int] = Counter()
         self._told, self._said = "", float("-inf")
 
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
@@ -154,9 +154,19 @@ class RayEngine(LocalEngine):
     def _collect(self, queue: RunQueue, workers: list[Worker]) -> None:
         super()._collect(queue, workers)
         n_ready = sum(worker.is_ready for worker in workers)
-        if n_ready:
-            self._failed_starts = 0
         self._say_seldom(f"Ray: {n_ready} of {len(workers)} workers have a place")
+
+    def _receive(self, queue: RunQueue, worker: Worker) -> bool:
+        """Receive the messages of a worker; the first says that its node can start workers.
+
+        Workers that are ready already tell nothing about a device of their node, or another node,
+        where each new worker ends.
+        """
+        was_ready = worker.is_ready
+        is_alive = super()._receive(queue, worker)
+        if worker.is_ready and not was_ready:
+            del self._failed_starts[worker.process.node.index]
+        return is_alive
 
     def _bury(self, queue: RunQueue, worker: Worker) -> None:
         """Retry or fail the runs of a worker that is gone."""
@@ -205,12 +215,12 @@ class RayEngine(LocalEngine):
 
     def _note_failed_start(self, remote: RemoteWorker) -> None:
         """Refuse to start workers for ever that end before they are ready."""
-        self._failed_starts += 1
-        if self._failed_starts >= _MOST_FAILED_STARTS:
+        self._failed_starts[remote.node.index] += 1
+        if self._failed_starts[remote.node.index] >= _MOST_FAILED_STARTS:
             reason = remote.loss or f"exit code {remote.exitcode}"
             raise InputError(
-                f"engine.ray: {self._failed_starts} workers ended before they could start "
-                f"({reason}); check that all nodes have dcpt[train,ray] and the same versions"
+                f"engine.ray: {_MOST_FAILED_STARTS} workers of a node ended before they could "
+                f"start ({reason}); check that all nodes have dcpt[train,ray] and the same versions"
             )
 
     def _say_seldom(self, words: str) -> None:
