@@ -171,7 +171,7 @@ def recommend(
         schedule=schedule,
     )
     answer = recommend_for(opened, target, level, law or ())
-    note_all(note_other_target(opened, answer.target))
+    note_all(note_other_target(opened, target))
     if json:
         typer.echo(as_json(answer.as_dict()))
     else:

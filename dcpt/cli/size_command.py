@@ -61,25 +61,41 @@ def size(
 
     Example: dcpt size fit --flops 3e15 --limit +3%
     """
-    from dcpt.cli.console import as_json, make_table, open_console, print_line
-    from dcpt.cli.show_fit import show_answer
-    from dcpt.decide.compute import option_cells
-    from dcpt.pipeline.compute import recommend_size_for
-    from dcpt.pipeline.workspace import open_place
-
-    answer = recommend_size_for(
-        open_place(place),
-        _read_compute(flops, gpu_hours, flops_per_second),
-        level,
-        law or (),
-        **read_limits(limit or (["none"] if weight else None)),
-        weights=read_weights(weight) or None,
-        confidence=None if confidence is None else read_share("--confidence", confidence),
-        learning_rate=learning_rate,
-        warmup_tokens=read_count("--warmup-tokens", warmup_tokens),
-        unique_tokens=read_unique_tokens(unique_tokens),
-        mix=read_mix(mix) or None,
+    from dcpt.cli.console import (
+        as_json,
+        make_table,
+        note_all,
+        note_damaged,
+        open_console,
+        print_line,
     )
+    from dcpt.cli.show_fit import show_answer
+    from dcpt.cli.show_text import note_changed_text
+    from dcpt.decide.compute import option_cells
+    from dcpt.pipeline.answer import TargetFields, read_target
+    from dcpt.pipeline.compute import recommend_size_for
+    from dcpt.pipeline.target import note_other_target
+    from dcpt.pipeline.workspace import damaged_files, open_place
+
+    opened = open_place(place)
+    note_changed_text(opened)
+    note_damaged(damaged_files(opened))
+    fields: TargetFields = {
+        "weights": read_weights(weight) or None,
+        "confidence": None if confidence is None else read_share("--confidence", confidence),
+        "learning_rate": learning_rate,
+        "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
+        "unique_tokens": read_unique_tokens(unique_tokens),
+        "mix": read_mix(mix) or None,
+    }
+    if limits := read_limits(limit or (["none"] if weight else None)):
+        fields["limit"], fields["channel_limits"] = limits["limit"], limits["channel_limits"]
+    compute = _read_compute(flops, gpu_hours, flops_per_second)
+    answer = recommend_size_for(opened, compute, level, law or (), **fields)
+    found = answer.recommendation.target
+    fields["n_params"], fields["n_tokens"] = found.n_params, found.n_tokens
+    fields["base_losses"] = found.base_losses
+    note_all(note_other_target(opened, read_target(opened, **fields)))
     if json:
         typer.echo(as_json(answer.as_dict()))
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dcpt.decide.evidence import FARTHEST_TOKENS
+from dcpt.decide.evidence import FARTHEST_TOKENS, NOT_ENOUGH, TENTATIVE
 from dcpt.decide.question import ask
 from dcpt.decide.recommend import limits_of, recommend
 from dcpt.decide.records import Interval, Recommendation, Target
@@ -79,9 +79,12 @@ class SizeAnswer:
         target, interval = self.recommendation.target, self.size_interval
         compared = [option for option in self.options if option.left_out is None]
         counted = "" if self.size_column == "n_params" else f" (6 per token and {self.size_column})"
+        level = self.recommendation.evidence.level
+        start = {TENTATIVE: "Tentative: for", NOT_ENOUGH: "Estimate: for"}.get(level, "For")
         words = [
-            f"For {self.flops:.3g} FLOPs{counted} the best size is {format_count(target.n_params)} "
-            f"parameters with {format_count(target.n_tokens)} tokens. "
+            f"{start} {self.flops:.3g} FLOPs{counted} the best size is "
+            f"{format_count(target.n_params)} parameters with "
+            f"{format_count(target.n_tokens)} tokens. "
             f"{format_percent(self.level)} interval of the size: {format_count(interval.low or 0)} "
             f"to {format_count(interval.high or 0)}."
         ]
@@ -183,13 +186,7 @@ def recommend_size(
         answers[base.n_params] = found
         losses.append((base.n_params, value, draws))
     if not losses:
-        raise InputError(
-            [
-                f"compute {flops:.3g} FLOPs, {format_count(option.n_params)} parameters, "
-                f"{format_count(option.n_tokens)} tokens: {option.left_out}"
-                for option in options
-            ]
-        )
+        raise InputError(_say_left_out(flops, options))
     sizes = np.array([size for size, _, _ in losses])
     best_size = float(sizes[np.argmin([value for _, value, _ in losses])])
     of_draws = sizes[np.argmin([draws for _, _, draws in losses], axis=0)]
@@ -198,6 +195,18 @@ def recommend_size(
     return SizeAnswer(
         flops, options, interval, level, answers[best_size], fit.size_column or "n_params"
     )
+
+
+def _say_left_out(flops: float, options: Sequence[SizeOption]) -> list[str]:
+    """Why no size can be compared; sizes with the same reason are in one sentence."""
+    by_reason: dict[str | None, list[str]] = {}
+    for option in options:
+        size = f"{format_count(option.n_params)} parameters, {format_count(option.n_tokens)} tokens"
+        by_reason.setdefault(option.left_out, []).append(size)
+    return [
+        f"compute {flops:.3g} FLOPs, {' to '.join(dict.fromkeys([sizes[0], sizes[-1]]))}: {reason}"
+        for reason, sizes in by_reason.items()
+    ]
 
 
 def _answer_at(

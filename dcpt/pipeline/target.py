@@ -48,15 +48,23 @@ def complete_target(place: Place, target: Target) -> tuple[Target, list[str]]:
 
 
 def note_other_target(place: Place, target: Target) -> list[str]:
-    """Say that a study's recommendation was made for another target than the study names."""
+    """Say that a study's recommendation was made for another target than the study names.
+
+    Args:
+        place: A study, or a folder of a fit.
+        target: The target as it was asked, before a decision completes its mix and warmup.
+    """
     if not isinstance(place, Workspace):
         return []
     names = (
         *("n_params", "n_tokens", "limit", "channel_limits", "weights", "confidence"),
-        "learning_rate",
+        *("learning_rate", "warmup_tokens", "schedule", "unique_tokens", "mix"),
     )
     own = read_target(place)
     other = [name for name in names if getattr(own, name) != getattr(target, name)]
+    # A base loss that the study does not know only completes its target.
+    if any(loss != target.base_losses.get(name) for name, loss in own.base_losses.items()):
+        other.append("base_losses")
     if not other:
         return []
     return [

@@ -104,3 +104,10 @@ def test_a_recommendation_for_another_target_than_the_study_s_is_said(study: Pat
     other = call("recommend", study, *base, "--limit", "+10%", "--confidence", "90%").stderr
     assert "recommendation.json is now for another limit, confidence than the study names" in other
     assert f"until `dcpt recommend {study}` is run again" in other
+    words = (*base, "--warmup-tokens", "500K")
+    assert "another warmup tokens than the study" in call("recommend", study, *words).stderr
+
+
+def test_size_says_that_it_replaces_the_recommendation_of_a_study(study: Path) -> None:
+    said = call("size", study, "--flops", "1e15", "--limit", "+3%").stderr
+    assert "is now for another n params, n tokens" in said

@@ -95,7 +95,10 @@ def test_compute_in_gpu_hours_and_sizes_that_are_left_out(folder: Path) -> None:
     hours = FLOPS / 3600 / 1e12
     words = ("--gpu-hours", f"{hours:.9f}", "--flops-per-second", "1e12")
     result = call(folder, *words)
-    assert "For 9.6e+14 FLOPs the best size is" in result.stdout
+    said = json.loads(call(folder, *words, "--json").stdout)
+    start = {"recommended": "For", "tentative": "Tentative: for"}
+    level = said["recommendation"]["evidence"]["level"]
+    assert f"{start.get(level, 'Estimate: for')} 9.6e+14 FLOPs the best size is" in result.stdout
     small = json.loads(call(folder, "--flops", f"{6 * 2e6 * 5e6:g}", "--json").stdout)
     left_out = [option for option in small["options"] if option["left_out"]]
     assert left_out[-1]["n_params"] == 3.2e7
@@ -106,6 +109,9 @@ def test_compute_in_gpu_hours_and_sizes_that_are_left_out(folder: Path) -> None:
         call(folder, "--flops", "1e18")
     with pytest.raises(InputError, match=r"2M parameters, 0 tokens: .* not suffice for a token"):
         call(folder, "--flops", "1e6")
+    with pytest.raises(InputError, match="limit is not known; give --limit") as refused:
+        CliRunner().invoke(app, ("size", str(folder), *words), catch_exceptions=False)
+    assert str(refused.value).count("--limit") == 1
     with pytest.raises(InputError, match="give --flops, or both --gpu-hours"):
         call(folder, "--gpu-hours", "3")
 
