@@ -38,14 +38,21 @@ def log_lines(log: RunLog) -> list[str]:
 
 
 def _event_line(event: Mapping[str, Any]) -> str:
-    """A line of the journal for people; of an unknown kind as it is."""
+    """A line of the journal for people; an event without the usual fields as it is."""
+    try:
+        return _known_line(event)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of another version, or a person
+        return f"{event['event']}  {dict(event)}"
+
+
+def _known_line(event: Mapping[str, Any]) -> str:
     match event["event"]:
         case "train":
-            rate = format_rate(event["learning_rate"])
-            return (
-                f"train  {event['n_tokens']:>15,} tokens  loss {event['loss']:.3f}  "
-                f"rate {rate}  {event['tokens_per_s']:,.0f} tokens/s"
-            )
+            rate, speed = event.get("learning_rate"), event.get("tokens_per_s")
+            parts = [f"train  {event['n_tokens']:>15,} tokens", f"loss {event['loss']:.3f}"]
+            parts += [] if rate is None else [f"rate {format_rate(rate)}"]
+            parts += [] if speed is None else [f"{speed:,.0f} tokens/s"]
+            return "  ".join(parts)
         case "point":
             losses = "  ".join(f"{name} {loss:.3f}" for name, loss in event["loss"].items())
             return f"point  {event['n_tokens']:>15,} tokens  {losses}"

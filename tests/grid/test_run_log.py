@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from dcpt.cli import app
@@ -64,3 +65,22 @@ def test_the_log_of_a_failed_run_says_why(study: Path) -> None:
 def test_a_run_without_a_folder_has_a_log(study: Path) -> None:
     run = Workspace(study).planned[0]
     assert logs(study, run.name).startswith(f"{run.name}: waiting, 0 of")
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            {"event": "train", "n_tokens": 1024, "loss": 3.25, "tokens_per_s": None},
+            "train            1,024 tokens  loss 3.250",
+        ),
+        ({"event": "note"}, "note  {'event': 'note'}"),
+        ({"event": "saved", "n_tokens": 7}, "saved  {'event': 'saved', 'n_tokens': 7}"),
+    ],
+)
+def test_an_event_without_the_usual_fields_is_shown(
+    study: Path, event: dict[str, object], line: str
+) -> None:
+    folder = begin_run(study)
+    folder.metrics.write_text(json.dumps(event) + "\n")
+    assert logs(study, folder.path.name).splitlines()[-1] == line
