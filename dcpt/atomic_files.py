@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +34,18 @@ class DamagedFileError(InputError):
         return type(self), self._about
 
 
+PARTIAL = re.compile(r"\.\d+-[0-9a-f]{8}\.partial$")
+"""The end of the name of a file that is being written."""
+
+
+def partial_path(path: Path) -> Path:
+    """A new path next to a file, to write it to; its name ends like ``PARTIAL``.
+
+    Containers on several hosts use the same few process ids, so the id alone is no name.
+    """
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path, and rename the file written there to ``path`` at the end.
@@ -45,7 +59,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     Yields:
         A path in the same folder, which the body of the ``with`` statement writes.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
         with naming(path):
             yield partial

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dcpt.atomic_files import (
+    PARTIAL,
     DamagedFileError,
     read_json,
     read_record,
@@ -30,6 +31,21 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: P
     with pytest.raises(RuntimeError, match="half way"):
         write_half()
     assert read_json(path) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_of_several_hosts_with_one_id_write_to_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 7)  # as the first process of any container
+    path = tmp_path / "a.json"
+    with replace_file(path) as first:
+        first.write_text("first")
+        with replace_file(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert PARTIAL.search(first.name)
+    assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
 
 

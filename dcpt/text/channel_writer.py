@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from dcpt.atomic_files import replace_file
+from dcpt.atomic_files import partial_path, replace_file
 from dcpt.text.manifest import SPLITS, Split, SplitCounts, count_shared
 from dcpt.text.shards import EncodedBatch, EncodedParts, ShardWriter, SplitRule
 
@@ -91,7 +90,7 @@ class _LongIds:
     """The ids of a long document, on disk until it is known where they go."""
 
     def __init__(self, place: Path) -> None:
-        self._path = place / f"train.bin.{os.getpid()}.partial"
+        self._path = partial_path(place / "train.bin")
         self.file: IO[bytes] = self._path.open("w+b")
         self.tokens = self.text_bytes = 0
 

@@ -8,12 +8,11 @@ the marker, or the manifest of an older version without marker, and holds only f
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from dcpt.atomic_files import sync_folder, write_text
+from dcpt.atomic_files import PARTIAL, sync_folder, write_text
 from dcpt.errors import InputError
 from dcpt.own_folders import MARKER, is_marked
 from dcpt.text.manifest import (
@@ -34,7 +33,6 @@ UNFINISHED = ".unfinished"
 
 _OWN_NAMES = {MARKER, "manifest.json", "documents.npz", *TOKENIZER_FILES}
 _OWN_NAMES |= {f"{split}.bin" for split in SPLITS}
-_PARTIAL = re.compile(r"\.\d+\.partial$")
 
 
 def check_output(folder: Path, names: Iterable[str]) -> None:
@@ -162,4 +160,4 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_own_name(name: str) -> bool:
-    return _PARTIAL.sub("", name) in _OWN_NAMES
+    return PARTIAL.sub("", name) in _OWN_NAMES

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dcpt.atomic_files import DamagedFileError
+from dcpt.atomic_files import PARTIAL, DamagedFileError
 from dcpt.file_hashes import remembered_digest
 
 REMEDY = "`dcpt run-grid` sets it aside and resumes from the state before it"
@@ -23,8 +23,8 @@ REMEDY = "`dcpt run-grid` sets it aside and resumes from the state before it"
 ALIGNMENT = 8
 """The content of a safetensors file begins at a multiple of so many bytes."""
 
-_PARTIAL_STATE = re.compile(r".+\.safetensors\.\d+\.partial")
-"""Name of a state that is being written (``dcpt.atomic_files.replace_file``)."""
+_PARTIAL_STATE = re.compile(r".+\.safetensors" + PARTIAL.pattern)
+"""Name of a state that is being written."""
 
 DTYPES = {
     torch.float64: "F64",

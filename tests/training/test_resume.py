@@ -16,6 +16,7 @@ import torch
 from made_runs import BATCH_TOKENS, Made, points_of
 from safetensors.torch import load_file
 
+from dcpt.atomic_files import partial_path
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training import watch
@@ -210,7 +211,7 @@ def test_what_killed_saves_left_is_deleted(made: Made) -> None:
     config = made.trunk(4)
     train(config, made.study, stop_at_step=2)
     folder = made.folder(config).path
-    left = [folder / f"{name}.safetensors.123.partial" for name in ("checkpoint", "state-64")]
+    left = [partial_path(folder / f"{name}.safetensors") for name in ("checkpoint", "state-64")]
     foreign = folder / "notes.partial"
     for path in (*left, foreign):
         path.write_bytes(b"x")
