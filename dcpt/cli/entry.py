@@ -1,6 +1,7 @@
 """The ``dcpt`` command: its subcommands, and how it ends. Programs get ``--json``.
 
-Exit codes: 0 done, 1 a run failed, 2 bad input (one sentence and a remedy, no traceback).
+Exit codes: 0 done, 1 a run failed or is cancelled, 2 bad input (one sentence and a remedy, no
+traceback).
 """
 
 from __future__ import annotations

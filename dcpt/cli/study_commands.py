@@ -16,17 +16,23 @@ if TYPE_CHECKING:
     from dcpt.grid.queue import Outcome
 
 
-def end(outcome: Outcome, console: Console) -> None:
-    """Print notes and the runs that failed; exit with code 1 if there are any."""
+def end(outcome: Outcome, console: Console, again: str = "the same command trains them") -> None:
+    """Print notes and the runs that failed; exit with code 1 if a run failed or is cancelled.
+
+    Args:
+        outcome: How training ended.
+        console: Where to print.
+        again: What trains cancelled runs.
+    """
     from dcpt.cli.console import note_all, print_line
 
     note_all(outcome.notes)
     if n := len(outcome.cancelled):
         runs = "1 run is" if n == 1 else f"{n} runs are"
-        note_all([f"{runs} cancelled; `dcpt run-grid` with --cancelled trains them"])
+        note_all([f"{runs} cancelled; {again}"])
     for name, words in outcome.failed.items():
         print_line(console, f"failed: {name}: {words}", "red")
-    if outcome.failed:
+    if not outcome.is_whole:
         raise typer.Exit(1)
 
 
@@ -138,7 +144,7 @@ def run_grid(
             print_line(console, sentence)
         for sentence in repeated_text(view.planned, workspace.folder):
             print_line(console, f"note: {sentence}", "yellow")
-    end(outcome, console)
+    end(outcome, console, "`dcpt run-grid` with --cancelled trains them")
 
 
 def status(
@@ -254,4 +260,4 @@ def demo(
     if json:
         typer.echo(as_json(answer.as_dict()))
     if outcome is not None:
-        end(outcome, console)
+        end(outcome, console, "`dcpt run-grid` with --cancelled trains them")
