@@ -63,11 +63,16 @@ def cancel(
         typer.echo(as_json(vars(cancelled)))
         return
     n_running, n_waiting = len(cancelled.running), len(cancelled.waiting)
-    if not n_running + n_waiting:
+    n_silent = len(cancelled.silent)
+    if not n_running + n_waiting + n_silent:
         typer.echo("nothing to cancel: every run is done or cancelled")
         return
+    silent = (
+        f", and {n_silent} whose owner gave no sign of life for ten minutes: it was lost, or it "
+        "saves them when it goes on"
+    )
     typer.echo(
         f"cancelled: {n_running} in training, which are saved and stop, and {n_waiting} that "
-        f"nobody trains now; to train them: dcpt run-grid {study} --cancelled, or for runs of "
-        "refine and verify the same command"
+        f"nobody trains now{silent if n_silent else ''}; to train them: "
+        f"dcpt run-grid {study} --cancelled, or for runs of refine and verify the same command"
     )

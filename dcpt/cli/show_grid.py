@@ -146,15 +146,14 @@ class LogView(GridView):
 
     def show(self, queue: RunQueue, status: GridStatus) -> None:
         """Print a line for every run that ended, and the totals every minute."""
-        n_ended = len(queue.outcome.finished) + len(queue.outcome.failed)
+        outcome = queue.outcome
+        n_ended = len(outcome.finished) + len(outcome.failed) + len(outcome.cancelled)
         totals_are_due = time.monotonic() - self.last_totals >= _TOTALS_EVERY_S
         if n_ended == self.n_ended and not totals_are_due:
             return
         self.n_ended = n_ended
         for run in status.update():
-            name = run.planned.name
-            words = queue.outcome.failed.get(name)
-            self.say(f"failed {name}: {words}" if words else f"finished {name}: {_end(run)}")
+            self.say(_ended_line(run, outcome))
         if totals_are_due:
             self.last_totals = time.monotonic()
             self.say(self.totals(status))
@@ -194,6 +193,16 @@ def _end_live(live: Live) -> None:
     except OSError:
         if not is_stopped:
             raise
+
+
+def _ended_line(run: RunStatus, outcome: Outcome) -> str:
+    """How a run ended."""
+    name = run.planned.name
+    if name in outcome.failed:
+        return f"failed {name}: {outcome.failed[name]}"
+    if name in outcome.cancelled:
+        return f"cancelled {name}: {run.n_tokens:,} tokens"
+    return f"finished {name}: {_end(run)}"
 
 
 def _end(run: RunStatus) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +12,11 @@ from rich.table import Table
 
 from dcpt.cli.console import make_table
 from dcpt.grid.slots import Slot
-from dcpt.grid.status import RunStatus, seconds_left
+from dcpt.grid.status import RunStatus, is_silent, seconds_left
 from dcpt.quantities import count_things, format_count, format_seconds
 
 _FIRST_STATES = ("failed", "damaged", "running", "interrupted", "cancelled")
 """States that a row shows if any of its runs is in them, in order of priority."""
-
-
-_SILENT_S = 600.0
-"""Seconds without a sign of life that are named; clocks of machines may differ by minutes."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def _training_line(running: Sequence[RunStatus]) -> str:
 
 def _silence(beat: float | None) -> str:
     """Since when a machine has been silent, if that is long; a lost node looks like this."""
-    if beat is None or time.time() - beat < _SILENT_S:
+    if beat is None or not is_silent(beat):
         return ""
     since = datetime.fromtimestamp(beat).isoformat(sep=" ", timespec="minutes")
     return f", silent since {since}"

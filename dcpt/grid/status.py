@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from dcpt.study.folder import StudyFolder
 
 State = Literal["done", "running", "failed", "interrupted", "waiting", "cancelled", "damaged"]
 _TAIL_BYTES = 16_384
+
+_SILENT_S = 600.0
+"""Seconds without a sign of life that are named; clocks of machines may differ by minutes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class GridStatus:
             run.name: read_run_status(run, queue.folders[run.name]) for run in queue.planned
         }
         self._watched: set[str] = set()
-        self._n_finished = self._n_failed = 0
+        self._n_finished = self._n_failed = self._n_cancelled = 0
         self._note_ended()
 
     @property
@@ -100,8 +104,19 @@ class GridStatus:
     def _note_ended(self) -> list[str]:
         outcome = self._queue.outcome
         ended = outcome.finished[self._n_finished :] + list(outcome.failed)[self._n_failed :]
+        ended += outcome.cancelled[self._n_cancelled :]
         self._n_finished, self._n_failed = len(outcome.finished), len(outcome.failed)
+        self._n_cancelled = len(outcome.cancelled)
         return ended
+
+
+def is_silent(beat: float | None) -> bool:
+    """Whether an owner's last sign of life is long ago; a lost node looks like this.
+
+    Args:
+        beat: As in ``RunStatus``.
+    """
+    return beat is not None and time.time() - beat >= _SILENT_S
 
 
 def read_status(planned: Sequence[PlannedRun], folder: StudyFolder) -> list[RunStatus]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from dcpt.errors import InputError, did_you_mean
 from dcpt.grid.planned import PlannedRun, find_folders
+from dcpt.grid.status import is_silent
+from dcpt.leases import last_beat
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.cancelled import cancel, is_cancelled, take_back
-from dcpt.runs.folders import RunFolder
+from dcpt.runs.folders import LEASE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,13 @@ class Cancelled:
     Args:
         running: Runs in training; their owners save them and stop.
         waiting: Runs that nobody trains now.
+        silent: Runs whose owner gave no sign of life for long. It was lost, and they stay as they
+            are, or it is paused, and it saves them when it goes on.
     """
 
     running: list[str]
     waiting: list[str]
+    silent: list[str]
 
 
 def find_run(workspace: Workspace, name: str) -> PlannedRun:
@@ -104,11 +109,14 @@ def cancel_runs(workspace: Workspace, names: Sequence[str] = ()) -> Cancelled:
 
 def _cancel(folders: Sequence[RunFolder]) -> Cancelled:
     """Write the requests; those of runs in training last, so that no other starts instead."""
-    running = [folder for folder in folders if folder.is_locked()]
-    waiting = [folder for folder in folders if folder not in running]
-    for folder in [*waiting, *running]:
+    owned = [folder for folder in folders if folder.is_locked()]
+    silent = [folder for folder in owned if is_silent(last_beat(folder.path / LEASE))]
+    running = [folder for folder in owned if folder not in silent]
+    waiting = [folder for folder in folders if folder not in owned]
+    for folder in [*waiting, *owned]:
         cancel(folder.path)
-    return Cancelled([f.path.name for f in running], [f.path.name for f in waiting])
+    names = ([folder.path.name for folder in some] for some in (running, waiting, silent))
+    return Cancelled(*names)
 
 
 def ask_again(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,9 @@ def test_a_run_in_training_is_saved_and_set_aside_until_it_is_asked_for_again(
     told = run("logs", longer, trunk.name)
     assert told.startswith(f"{trunk.name}: cancelled, ")
     assert "train" in told
-    assert "2 runs are cancelled" in CliRunner().invoke(app, ["run-grid", str(longer)]).output
+    left_out = CliRunner().invoke(app, ["run-grid", str(longer)])
+    assert "2 runs are cancelled; `dcpt run-grid` with --cancelled" in left_out.output
+    assert left_out.exit_code == 1
     assert not folder.is_done(trunk.config)
 
     ask_again(Workspace(longer), runs)
@@ -95,9 +99,23 @@ def test_what_waits_for_a_cancelled_run_is_cancelled_too(study: Path) -> None:
 def test_without_names_all_runs_are_cancelled(study: Path) -> None:
     names = [planned.name for planned in Workspace(study).planned]
     told = json.loads(run("cancel", study, "--json"))
-    assert told == {"running": [], "waiting": names}
+    assert told == {"running": [], "waiting": names, "silent": []}
     assert "nothing to cancel" in run("cancel", study)
     assert "nothing left to train but what was cancelled" in run("status", study)
+
+
+def test_a_run_whose_owner_has_long_been_silent_is_not_said_to_be_saved(study: Path) -> None:
+    trunk, _ = trunks_of(Workspace(study).planned)
+    lease = folder_of(study, trunk).path / "lease.1"
+    lease.parent.mkdir(parents=True)
+    owner = {"token": "t", "host": "node-7", "pid": 1, "started": 5, "space": "elsewhere"}
+    lease.write_text(json.dumps({**owner, "device": 1, "inode": 1}) + "\n000000000000\n")
+    hour_ago = time.time() - 3600
+    os.utime(lease, (hour_ago, hour_ago))
+    cancelled = cancel_runs(Workspace(study), [trunk.name])
+    assert cancelled.silent == [trunk.name]
+    assert cancelled.running == []
+    assert is_cancelled(lease.parent)
 
 
 def test_a_run_is_found_by_its_name_its_hash_and_the_start_of_its_name(study: Path) -> None:

@@ -75,6 +75,21 @@ def test_lines_where_there_is_no_terminal(queue: RunQueue, monkeypatch: pytest.M
     ]
 
 
+def test_a_cancelled_run_has_a_line_where_there_is_no_terminal(queue: RunQueue) -> None:
+    out = io.StringIO()
+    view = log_view(out)
+    finish(queue, 0)
+    view.tick(queue)
+    trunk = queue.planned[1]
+    queue.take(trunk)
+    queue.end(trunk, "cancelled")
+    view.tick(queue)
+    branch = next(run for run in queue.planned if trunk.identity_hash in run.needs)
+    lines = out.getvalue().splitlines()
+    assert f"cancelled {trunk.name}: 0 tokens" in lines
+    assert f"cancelled {branch.name}: 0 tokens" in lines
+
+
 def test_a_redraw_reads_only_the_runs_in_training(
     queue: RunQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

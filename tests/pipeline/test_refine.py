@@ -169,7 +169,7 @@ def test_a_chosen_run_is_cancelled_by_name_and_trained_by_the_next_call(
             refine(study)
     (folder,) = begun
     name = folder.path.name
-    assert cancel_runs(Workspace(study), [name]) == Cancelled([], [name])
+    assert cancel_runs(Workspace(study), [name]) == Cancelled([], [name], [])
     assert call("logs", study, name).startswith(f"{name}: cancelled, ")
     assert refine(study).outcome.is_whole
     assert name in engine.trained
