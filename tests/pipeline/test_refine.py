@@ -259,7 +259,7 @@ def test_a_fit_older_than_its_runs_is_refused(study: Path) -> None:
 
 def test_a_budget_too_small_for_any_run_is_refused(study: Path) -> None:
     assert "the cheapest costs 25% of" in refused("next-runs", study, "--budget", "5%")
-    assert "the cheapest costs 25% of" in refused("refine", study, "--budget", "5%")
+    assert "the cheapest costs 25% of" in refused("refine", study, "--budget", "5%", "--width", "0")
     assert "write it as 25%" in refused("next-runs", study, "--length", "2")
 
 
