@@ -51,7 +51,7 @@ NAMED = [
     f"{PRETRAIN}/model/config.json",
     f"{PRETRAIN}/model/model.safetensors",
 ]
-HARMLESS = [f"{TRUNK}/state-5120.safetensors", f"{TRUNK}/lock"]
+HARMLESS = [f"{TRUNK}/state-5120.safetensors"]
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,12 @@ def test_runs_take_as_few_gpus_as_hold_their_base(
     )
     workspace = Workspace(study)
     slots = [Slot((f"cuda:{i}",)) for i in range(4)]
-    assert {run.n_devices for run in spread_runs(workspace, workspace.planned, slots)} == {2}
+
+    def spread(slots: list[Slot]) -> set[int]:
+        spread_out = spread_runs(workspace, workspace.planned, slots, workspace.study.engine)
+        return {run.n_devices for run in spread_out}
+
+    assert spread(slots) == {2}
     with pytest.raises(InputError, match="on 1 GPU, which has 6 GiB"):
-        spread_runs(workspace, workspace.planned, slots[:1])
-    assert {r.n_devices for r in spread_runs(workspace, workspace.planned, [Slot()])} == {1}
+        spread(slots[:1])
+    assert spread([Slot()]) == {1}
