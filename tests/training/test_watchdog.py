@@ -13,6 +13,7 @@ import pytest
 import torch
 from made_runs import Made
 
+from dcpt.leases import no_owner
 from dcpt.training.sharded import launch
 from dcpt.training.watchdog import LONG_S, STEP_S, WATCHDOG, Watchdog
 
@@ -67,9 +68,10 @@ def test_a_process_is_watched_until_it_has_left_its_group(
         made.trunk(2),
         made.study,
         ("cpu",),
-        None,
-        None,
-        False,
+        stop_at_step=None,
+        check_owner=no_owner,
+        note=None,
+        always_shards=False,
         threads=torch.get_num_threads(),
         meeting_place="",
         parent=os.getppid(),
