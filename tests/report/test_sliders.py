@@ -120,7 +120,7 @@ def ask_page(page: Path, browse: Callable[[Path], str], places: list[dict[str, i
 
 
 def test_answers_are_those_of_recommend(fit: Fit, settings: Settings) -> None:
-    for _, target, answer in positions(settings, 12):
+    for _, target, answer in positions(settings, 4):
         expected = recommend(fit, target)
         assert answer.evidence.level == expected.evidence.level
         if expected.best is None:
