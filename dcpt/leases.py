@@ -361,9 +361,10 @@ def _is_free(path: Path) -> bool:
         return False
     if owner is None and content.rstrip().endswith(_RELEASED.encode()):
         return True
-    # The process that a copied lease names works on the original.
-    is_copy = owner is not None and (owner.device, owner.inode) != (about.st_dev, about.st_ino)
-    alive = None if owner is None or is_copy else _is_alive(owner)
+    alive = None if owner is None else _is_alive(owner)
+    # A living process that a copied lease names works on the original. A dead one owns neither.
+    if owner is not None and (owner.device, owner.inode) != (about.st_dev, about.st_ino) and alive:
+        alive = None
     return _is_silent(path, content) if alive is None else not alive
 
 
