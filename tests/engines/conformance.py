@@ -69,6 +69,7 @@ class EngineConformance:
         assert not self.open(study).run(planned).finished
         assert results(study) == written
 
+    @pytest.mark.usefixtures("listening")
     def test_a_stopped_call_goes_on_where_it_was(self, study: Path) -> None:
         planned = Workspace(study).planned
 
@@ -78,12 +79,8 @@ class EngineConformance:
                 os.kill(os.getpid(), signal.SIGINT)
 
         stopped: list[bool] = []
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with pytest.raises(Stopped):
-                self.open(study, stop).run(planned)
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with pytest.raises(Stopped):
+            self.open(study, stop).run(planned)
         written = results(study)
         assert written
         assert not self.open(study).run(planned).failed

@@ -198,6 +198,7 @@ def test_jobs_that_another_call_submits_meanwhile_are_left_to_it(
     assert read_submissions(slurm.folder) == [theirs]
 
 
+@pytest.mark.usefixtures("listening")
 def test_a_signal_ends_a_call_that_waits_for_another_to_submit(
     study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +290,7 @@ def test_jobs_whose_submission_had_no_answer_are_looked_for_in_the_queue(
     assert record.job_id in (None, "7")
 
 
+@pytest.mark.usefixtures("listening")
 def test_a_signal_that_also_ended_sbatch_is_no_refusal(
     study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

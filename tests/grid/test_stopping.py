@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,7 @@ from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
 from dcpt.training.state import read_step
 
-
-@pytest.fixture(autouse=True)
-def listening() -> Iterator[None]:
-    """Handle SIGINT as in a terminal; a shell that starts pytest in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("listening")
 
 
 def copy_of(study: Path, folder: Path) -> Path:
