@@ -15,27 +15,15 @@ which encode and pack 2.7 million documents for each seed.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
 import sys
-import venv
 from pathlib import Path
-from sysconfig import get_paths
 from typing import Any
 
-from corpora import (
-    BATCH_SEQUENCES,
-    MEANS,
-    SEQUENCE_TOKENS,
-    SHARE,
-    STEPS,
-    draw_lengths,
-    write_corpora,
-)
+from corpora import BATCH_SEQUENCES, SEQUENCE_TOKENS, SHARE, STEPS, write_corpora
+from environments import describe_corpora, make_environment, read_arguments, run_export
 
-from dcpt.trainer_configs import DocumentLengths, Recipe, Source, Stage, find_trainer
+from dcpt.trainer_configs import Recipe, Stage
 
 HERE = Path(__file__).parent
 TOLERANCE = 0.005
@@ -52,18 +40,8 @@ TRAINERS = sorted(file.stem for file in (HERE / "requirements").glob("*.txt"))
 
 def make_recipe(trainer: str, folder: Path) -> Recipe:
     """The recipe whose configuration is checked: 30 % domain text, no decay of its own."""
-    sources = {}
-    for name in MEANS:
-        lengths = draw_lengths(name)
-        sources[name] = Source(
-            name,
-            "domain" if name == "law" else "general",
-            path=str(folder / f"{name}{SUFFIXES.get(trainer, '.jsonl')}"),
-            lengths=DocumentLengths(float(lengths.mean()), float(lengths.std()), len(lengths)),
-            unique_tokens=float(lengths.sum()),
-        )
     return Recipe(
-        sources=sources,
+        sources=describe_corpora(folder, SUFFIXES.get(trainer, ".jsonl")),
         stages=(Stage("main", 0, STEPS, {"web": 1 - SHARE, "law": SHARE}),),
         learning_rate=3e-4,
         warmup_steps=50,
@@ -74,40 +52,11 @@ def make_recipe(trainer: str, folder: Path) -> Recipe:
     )
 
 
-def make_environment(trainer: str, folder: Path) -> Path:
-    """Make a trainer's environment if it is not there; returns its Python."""
-    place = folder / trainer / "environment"
-    python, pinned = place / "bin" / "python", HERE / "requirements" / f"{trainer}.txt"
-    if not (place / "complete").exists():
-        venv.create(place, with_pip=True, clear=True)
-        own = subprocess.check_output(
-            [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], text=True
-        )
-        # Behind its own packages, so that its versions win.
-        Path(own.strip(), "shared.pth").write_text(get_paths()["purelib"] + "\n")
-        subprocess.check_call(
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", pinned]
-        )
-        (place / "complete").touch()
-    return python
-
-
 def check(trainer: str, folder: Path) -> dict[str, Any]:
     """Export for a trainer, and let its environment read and sample; returns what it says."""
     python, work = make_environment(trainer, folder), folder / trainer
     write_corpora(work)
-    for name, text in find_trainer(trainer).write(make_recipe(trainer, work)).items():
-        (work / name).write_text(text, encoding="utf-8")
-    script = HERE / f"check_{trainer.replace('-', '_')}.py"
-    own = {"HF_HOME": str(work / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE)}
-    own |= {"MODELSCOPE_CACHE": str(work / "hub"), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [python, "-P", script], cwd=work, env=os.environ | own, stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"{trainer}: {script.name} ended with {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return run_export(trainer, make_recipe(trainer, work), python, work, "check")
 
 
 def write_page(folder: Path) -> str:
@@ -155,11 +104,7 @@ Not run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", action="append", choices=TRAINERS)
-    parser.add_argument("--page", action="store_true", help="Write exporters.md.")
-    asked = parser.parse_args()
+    asked = read_arguments(str(__doc__), TRAINERS, "exporters.md")
     folder = asked.folder.resolve()
     wrong = []
     for trainer in asked.only or TRAINERS:

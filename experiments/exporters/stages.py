@@ -12,37 +12,25 @@ environments of ``check.py``, and takes one to five minutes per trainer on 2 cro
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from check import HERE, make_environment
-from corpora import MEANS, draw_lengths, write_corpora
+from corpora import write_corpora
+from environments import describe_corpora, make_environment, read_arguments, run_export
 
-from dcpt.trainer_configs import DocumentLengths, Recipe, Source, Stage, find_trainer
+from dcpt.trainer_configs import Recipe, Stage
 
+HERE = Path(__file__).parent
 TRAINERS = ("hf-datasets", "llama-factory", "ms-swift", "megatron", "torchtitan", "olmo-core")
 PEAK, WARMUP, DECAY, STEPS = 1e-2, 5, 10, 40
 
 
 def make_recipe(folder: Path) -> Recipe:
     """30 steps with 30 % domain text, and a decay of 10 steps with 80 %."""
-    sources = {}
-    for name in MEANS:
-        lengths = draw_lengths(name)
-        sources[name] = Source(
-            name,
-            "domain" if name == "law" else "general",
-            path=str(folder / f"{name}.jsonl"),
-            lengths=DocumentLengths(float(lengths.mean()), float(lengths.std()), len(lengths)),
-            unique_tokens=float(lengths.sum()),
-        )
     return Recipe(
-        sources=sources,
+        sources=describe_corpora(folder, ".jsonl"),
         stages=(
             Stage("main", 0, STEPS - DECAY, {"web": 0.7, "law": 0.3}),
             Stage("decay", STEPS - DECAY, DECAY, {"web": 0.2, "law": 0.8}),
@@ -61,18 +49,7 @@ def train(trainer: str, folder: Path) -> dict[str, Any]:
     python, work = make_environment(trainer, folder), folder / trainer / "stages"
     work.mkdir(exist_ok=True)
     write_corpora(work, documents=200)
-    for name, text in find_trainer(trainer).write(make_recipe(work)).items():
-        (work / name).write_text(text, encoding="utf-8")
-    script = HERE / f"stages_{trainer.replace('-', '_')}.py"
-    own = {"HF_HOME": str(work / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE)}
-    own |= {"MODELSCOPE_CACHE": str(work / "hub"), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [python, "-P", script], cwd=work, env=os.environ | own, stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"{trainer}: {script.name} ended with {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return run_export(trainer, make_recipe(work), python, work, "stages")
 
 
 def find_problems(rates: list[float]) -> list[str]:
@@ -121,11 +98,7 @@ def write_page(folder: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", action="append", choices=TRAINERS)
-    parser.add_argument("--page", action="store_true", help="Write stages.md.")
-    asked = parser.parse_args()
+    asked = read_arguments(str(__doc__), TRAINERS, "stages.md")
     folder, wrong = asked.folder.resolve(), []
     for trainer in asked.only or TRAINERS:
         found = train(trainer, folder)
