@@ -18,13 +18,7 @@ from dcpt.cli.options import (
     TargetLimits,
     UniqueTokens,
     WarmupTokens,
-    read_count,
-    read_limits,
-    read_mix,
     read_positive,
-    read_share,
-    read_unique_tokens,
-    read_weights,
 )
 from dcpt.errors import InputError
 
@@ -71,8 +65,9 @@ def size(
     )
     from dcpt.cli.show_fit import show_answer
     from dcpt.cli.show_text import note_changed_text
+    from dcpt.cli.target_options import read_target_fields
     from dcpt.decide.compute import option_cells
-    from dcpt.pipeline.answer import TargetFields, read_target
+    from dcpt.pipeline.answer import read_target
     from dcpt.pipeline.compute import recommend_size_for
     from dcpt.pipeline.target import note_other_target
     from dcpt.pipeline.workspace import damaged_files, open_place
@@ -80,16 +75,15 @@ def size(
     opened = open_place(place)
     note_changed_text(opened)
     note_damaged(damaged_files(opened))
-    fields: TargetFields = {
-        "weights": read_weights(weight) or None,
-        "confidence": None if confidence is None else read_share("--confidence", confidence),
-        "learning_rate": learning_rate,
-        "warmup_tokens": read_count("--warmup-tokens", warmup_tokens),
-        "unique_tokens": read_unique_tokens(unique_tokens),
-        "mix": read_mix(mix) or None,
-    }
-    if limits := read_limits(limit or (["none"] if weight else None)):
-        fields["limit"], fields["channel_limits"] = limits["limit"], limits["channel_limits"]
+    fields = read_target_fields(
+        limit=limit,
+        weight=weight,
+        confidence=confidence,
+        learning_rate=learning_rate,
+        warmup_tokens=warmup_tokens,
+        unique_tokens=unique_tokens,
+        mix=mix,
+    )
     compute = _read_compute(flops, gpu_hours, flops_per_second)
     answer = recommend_size_for(opened, compute, level, law or (), **fields)
     found = answer.recommendation.target
