@@ -27,58 +27,65 @@ from dcpt.errors import InputError
 if TYPE_CHECKING:
     from dcpt.trainer_configs import DocumentLengths
 
-_REPEATABLE = "Repeatable."
+Trainer = Annotated[
+    str,
+    typer.Option(
+        help="ms-swift, llama-factory, axolotl, megatron, nemo, torchtitan, nanotron, olmo-core, "
+        "hf-datasets, or yaml for every other trainer."
+    ),
+]
+OutFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write to. Default: export/TRAINER, in the folder of the fit."),
+]
+Paths = Annotated[
+    list[str] | None,
+    typer.Option(help="law=/data/law.jsonl is the text of a channel. Repeatable."),
+]
+Lengths = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="law=812 is the mean length of a channel's documents, law=812:950 with its "
+        "standard deviation. Default: those of the study. Repeatable."
+    ),
+]
+TableWeights = Annotated[
+    list[str] | None,
+    typer.Option(help="en=3 is the weight of a general channel of a table. Repeatable."),
+]
+DecayMixture = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Mixture of the final decay: a name in the study's branches.mixtures, or shares "
+        "such as law=80%. Repeatable."
+    ),
+]
+DecayLength = Annotated[
+    str | None,
+    typer.Option(
+        help="Length of the decay, of the tokens before it: 10%. Default: as in the runs."
+    ),
+]
+BatchSequences = Annotated[
+    int | None, typer.Option(min=1, help="Sequences of a step over all devices.")
+]
+SequenceTokens = Annotated[int | None, typer.Option(min=8, help="Tokens of a sequence.")]
+Devices = Annotated[int, typer.Option(min=1, help="Number of data-parallel devices.")]
 
 
 def export(
     place: Place,
-    to: Annotated[
-        str,
-        typer.Option(
-            help="ms-swift, llama-factory, axolotl, megatron, nemo, torchtitan, nanotron, "
-            "olmo-core, hf-datasets, or yaml for every other trainer."
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder to write to. Default: export/TRAINER, in the folder of the fit."),
-    ] = None,
-    path: Annotated[
-        list[str] | None,
-        typer.Option(help=f"law=/data/law.jsonl is the text of a channel. {_REPEATABLE}"),
-    ] = None,
-    tokens_per_document: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="law=812 is the mean length of a channel's documents, law=812:950 with its "
-            f"standard deviation. Default: those of the study. {_REPEATABLE}"
-        ),
-    ] = None,
+    to: Trainer,
+    out: OutFolder = None,
+    path: Paths = None,
+    tokens_per_document: Lengths = None,
     unique_tokens: UniqueTokens = None,
-    weight: Annotated[
-        list[str] | None,
-        typer.Option(help=f"en=3 is the weight of a general channel of a table. {_REPEATABLE}"),
-    ] = None,
-    decay_mixture: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Mixture of the final decay: a name in the study's branches.mixtures, or shares "
-            f"such as law=80%. {_REPEATABLE}"
-        ),
-    ] = None,
-    decay: Annotated[
-        str | None,
-        typer.Option(
-            help="Length of the decay, of the tokens before it: 10%. Default: as in the runs."
-        ),
-    ] = None,
-    batch_sequences: Annotated[
-        int | None, typer.Option(min=1, help="Sequences of a step over all devices.")
-    ] = None,
-    sequence_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Tokens of a sequence.")
-    ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Number of data-parallel devices.")] = 1,
+    weight: TableWeights = None,
+    decay_mixture: DecayMixture = None,
+    decay: DecayLength = None,
+    batch_sequences: BatchSequences = None,
+    sequence_tokens: SequenceTokens = None,
+    devices: Devices = 1,
     learning_rate: FixedRate = None,
     warmup_tokens: WarmupTokens = None,
     law: OwnLaws = None,
