@@ -20,26 +20,27 @@ STAGED = sorted(
 )
 
 
-def run_script(name: str, trainer: str) -> None:
+def run_script(name: str, trainer: str) -> subprocess.CompletedProcess[str]:
     folder = Path(os.environ.get("DCPT_TRAINERS", "no folder given"))
     if not (folder / trainer / "environment" / "complete").exists():
         pytest.skip(f"no environment of {trainer} in {folder}: set DCPT_TRAINERS, see check.py")
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, EXPORTERS / name, folder, "--only", trainer],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer_samples_the_exported_shares(trainer: str) -> None:
     """Within 0.5 percentage points over 1,000 steps, five seeds."""
-    run_script("check.py", trainer)
+    done = run_script("check.py", trainer)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", STAGED)
 def test_two_stages_are_one_schedule(trainer: str) -> None:
-    run_script("stages.py", trainer)
+    done = run_script("stages.py", trainer)
+    assert done.returncode == 0, done.stderr[-2000:]
