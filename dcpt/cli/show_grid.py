@@ -61,7 +61,7 @@ class GridView(ABC):
 
     def say(self, sentence: str) -> None:
         """Print a sentence of the engine; it stays above a live view."""
-        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        print_line(self.console, sentence)
 
     @abstractmethod
     def show(self, queue: RunQueue, status: GridStatus) -> None:

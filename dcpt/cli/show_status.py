@@ -129,9 +129,9 @@ def _training_line(running: Sequence[RunStatus]) -> str:
     hosts = Counter(run.host for run in running if run.host is not None)
     beats = {run.host: run.beat for run in sorted(running, key=lambda run: run.beat or 0.0)}
     where = ", ".join(f"{n} on {host}{_silence(beats[host])}" for host, n in hosts.most_common())
-    plural = "run" if len(running) == 1 else "runs"
     at = f" at {speed:,.0f} tokens/s" if speed else ""
-    return f"in training: {len(running)} {plural}{at}" + (f" ({where})" if where else "")
+    runs = count_things(len(running), "run")
+    return f"in training: {runs}{at}" + (f" ({where})" if where else "")
 
 
 def _silence(beat: float | None) -> str:

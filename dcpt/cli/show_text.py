@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from dcpt.cli.console import make_table, note_all
+from dcpt.cli.console import make_table, note_all, print_line
 from dcpt.flags import Flag
 from dcpt.pipeline.workspace import Place
 from dcpt.quantities import format_seconds
@@ -64,15 +64,12 @@ def _log_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]
         if time.monotonic() - said >= _LINE_EVERY_S:
             said = time.monotonic()
             share = f"{done / total:.0%}" if total else f"{done / 1e6:.1f} MB"
-            say(f"{channel}: {share} after {format_seconds(said - started)}")
+            print_line(console, f"{channel}: {share} after {format_seconds(said - started)}")
 
     def say_finished() -> None:
         if current:
             seconds = format_seconds(time.monotonic() - started)
-            say(f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}")
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"prepared {current}: read {n_bytes / 1e6:.1f} MB in {seconds}")
 
     yield note
     say_finished()

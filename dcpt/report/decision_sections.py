@@ -20,7 +20,7 @@ from dcpt.decide.sentences import (
 )
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.flags import SHOWN_IN_FULL
-from dcpt.quantities import format_count, format_factor, format_percent
+from dcpt.quantities import count_things, format_count, format_factor, format_percent
 from dcpt.report.cells import channel_name, nats, percent, probability, rate, share_span, span
 from dcpt.report.decision_figures import (
     base_general_loss,
@@ -375,9 +375,8 @@ def warnings_section(recommendation: Recommendation) -> Section:
     folded = warnings[SHOWN_IN_FULL:]
     parts: list[Part] = [*warnings[:SHOWN_IN_FULL]]
     if folded:
-        noun = "warning" if len(folded) == 1 else "warnings"
         more = [f"{warned.text} ({warned.name})" for warned in folded]
-        parts.append(Bullets(more, f"{len(folded)} more {noun}"))
+        parts.append(Bullets(more, count_things(len(folded), "more warning")))
     if not parts:
         parts.append(Text("None."))
     names = {"n_params": "parameters", "n_tokens": "tokens", "learning_rate": "learning rate"}
