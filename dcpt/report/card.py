@@ -9,11 +9,11 @@ from dcpt.decide.records import Recommendation, Verification
 from dcpt.limit import NO_LIMIT
 from dcpt.report.decision_sections import (
     answer_sentence,
-    answer_tiles,
     lead_sentences,
     question_line,
     warnings_section,
 )
+from dcpt.report.decision_tiles import answer_tiles
 from dcpt.report.page import Report, render_markdown
 from dcpt.report.parts import Section, Table, Tabled
 

@@ -24,7 +24,6 @@ from dcpt.laws.fits.files import installed_version
 from dcpt.own_folders import claim_files, record_files
 from dcpt.report.decision_sections import (
     answer_sentence,
-    answer_tiles,
     lead_sentences,
     learning_rate_section,
     other_shares_section,
@@ -33,6 +32,7 @@ from dcpt.report.decision_sections import (
     verification_section,
     warnings_section,
 )
+from dcpt.report.decision_tiles import answer_tiles
 from dcpt.report.fit_sections import (
     laws_section,
     loss_curves_section,

@@ -16,8 +16,9 @@ from dcpt.flags import Flag, rank_flags
 from dcpt.laws.flags.kinds import make_flag
 from dcpt.limit import Limit
 from dcpt.report.cells import percent
-from dcpt.report.decision_sections import answer_tiles, trade_off_section
+from dcpt.report.decision_sections import trade_off_section
 from dcpt.report.decision_tables import choices_table, losses_table, rates_table
+from dcpt.report.decision_tiles import answer_tiles
 
 
 def cells(table) -> dict[str, dict[str, str]]:

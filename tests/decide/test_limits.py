@@ -15,8 +15,9 @@ from dcpt.decide.records import Verification, Verified
 from dcpt.errors import InputError
 from dcpt.limit import Limit
 from dcpt.report.card import recommend_command
-from dcpt.report.decision_sections import answer_tiles, learning_rate_section, trade_off_section
+from dcpt.report.decision_sections import learning_rate_section, trade_off_section
 from dcpt.report.decision_tables import choices_table
+from dcpt.report.decision_tiles import answer_tiles
 
 NO_BASE = frozenset({"ratio", "learning_rate"})
 DOMAIN_ALONE = {
