@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def files(stem: Path) -> list[str]:
 
 
 def write_lease(stem: Path, number: int = 1, **changed: Any) -> Path:
-    """Write the lease of another process: of one on another host, unless told otherwise."""
+    """Write the lease of another process: by default of one on another host."""
     path = stem.with_name(f"lease.{number}")
     path.touch()
     owner = {"token": "t", "host": "node-7", "pid": 1, "started": 5, "space": "elsewhere"}
@@ -71,14 +71,18 @@ def watch(stem: Path, clock: Clock, seconds: float) -> bool:
     return is_held(stem)
 
 
-def child(stem: Path, body: str) -> subprocess.Popen[str]:
+@contextmanager
+def child(stem: Path, body: str) -> Iterator[subprocess.Popen[str]]:
     """Another process of this machine, which holds the lease as ``lease`` and does the body."""
     code = (
         "import os, sys, time\nfrom pathlib import Path\nfrom dcpt.leases import hold\n"
         f"with hold(Path(sys.argv[1])) as lease:\n    print(bool(lease), flush=True)\n    {body}"
     )
     command = [sys.executable, "-c", code, str(stem)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        yield process
 
 
 def test_a_lease_is_held_by_one_and_released(stem: Path) -> None:
@@ -105,10 +109,7 @@ def flock_fails(*_: object) -> None:
 def test_ownership_needs_no_flock(stem: Path, monkeypatch: pytest.MonkeyPatch, flock: Any) -> None:
     for name in ("flock", "lockf", "fcntl"):
         monkeypatch.setattr(fcntl, name, flock)
-    other = child(stem, "time.sleep(60)")
-    with other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "True\n"
+    with child(stem, "time.sleep(60)") as other:
         with hold(stem) as lease:
             assert lease is None
         other.kill()
@@ -118,8 +119,6 @@ def test_ownership_needs_no_flock(stem: Path, monkeypatch: pytest.MonkeyPatch, f
 
 def test_the_lease_of_a_killed_process_is_free_even_before_its_parent_noticed(stem: Path) -> None:
     with child(stem, "os.kill(os.getpid(), 9)") as other:
-        assert other.stdout is not None
-        assert other.stdout.read() == "True\n"
         # The process is a zombie: nobody has waited for it.
         leases.os.waitid(leases.os.P_PID, other.pid, leases.os.WEXITED | leases.os.WNOWAIT)
         assert not is_held(stem)
@@ -189,8 +188,6 @@ def test_a_copied_lease_is_free_when_its_heartbeat_stands_still(
     with hold(stem):
         shutil.copytree(tmp_path, copies[0], ignore=shutil.ignore_patterns("of_*"))
         with child(tmp_path / "other", "time.sleep(60)") as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "True\n"
             copies[1].mkdir()
             shutil.copy(tmp_path / "other.1", copies[1] / "lease.1")
             for copy in copies:
@@ -387,8 +384,5 @@ def test_two_processes_that_race_for_200_runs_never_both_own_one(
 
 
 def test_waiting_ends_when_the_owner_is_gone(stem: Path) -> None:
-    with child(stem, "time.sleep(0.3)") as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "True\n"
-        with wait_and_hold(stem) as lease:
-            lease.check()
+    with child(stem, "time.sleep(0.3)"), wait_and_hold(stem) as lease:
+        lease.check()
