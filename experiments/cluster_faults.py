@@ -29,14 +29,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
-from counted_runs import CHECKPOINT_STEPS, N_STEPS, STEP_S, count_job, read_steps
+from counted_runs import N_STEPS, STEP_S, count_job
+from faults import (
+    Counts,
+    describe_repeats,
+    describe_runs,
+    make_trunks,
+    path_of_standins,
+    planned_of,
+    points_of,
+)
 from pages import markdown
 
 from dcpt.engines.slurm.client import live_jobs
@@ -47,72 +53,12 @@ from dcpt.grid.local import LocalEngine
 from dcpt.grid.planned import PlannedRun, find_folders
 from dcpt.grid.slots import Slot
 from dcpt.leases import holder
-from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
-from dcpt.runs.identity import RunConfig
 from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
 
 HERE = Path(__file__).parent
 INTERRUPTIONS = ("scontrol requeue", "SIGUSR2", "urgent job")
-
-STUDY = """
-name: faults
-channels:
-  - {name: general, side: general, train: general.jsonl, valid_fraction: 10%}
-  - {name: domain, side: domain, train: domain.jsonl, valid_fraction: 10%}
-tokenizer: 300
-bases:
-  ladder: {tokens: 8192, learning_rate: 1e-2, sizes: {a: {width: 16, layers: 1, heads: 1}}}
-grid:
-  - {bases: [a], ratios: [0.5], learning_rates: [3e-3], seeds: [SEEDS]}
-tokens: 65536
-branches: {decay: 20%}
-training: {batch_sequences: 8, sequence_tokens: 32, warmup: 5%, checkpoint_every_s: 1}
-evaluation: {tokens: 1024, points_per_doubling: 1, first_tokens: 1024}
-"""
-
-
-@dataclass
-class Counts:
-    """What was seen of a campaign."""
-
-    interruptions: Counter[str] = field(default_factory=Counter)
-    finished: dict[str, int] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
-
-    def look(self, folder: StudyFolder) -> None:
-        """Note the runs that finished, and those whose result was written again."""
-        for path in folder.runs.glob("*/result.json"):
-            written = path.stat().st_mtime_ns
-            if self.finished.setdefault(path.parent.name, written) != written:
-                self.changed.add(path.parent.name)
-
-
-def write_study(folder: Path, n_trunks: int) -> Path:
-    """Write and prepare a study of some trunks that differ in their seeds."""
-    rng = random.Random(0)
-    for name, words in {"general": "house river law year man", "domain": "bone lung fever"}.items():
-        texts = [" ".join(rng.choices(words.split(), k=120)) for _ in range(150)]
-        lines = (json.dumps({"text": text}) + "\n" for text in texts)
-        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-    study = folder / "study.yaml"
-    seeds = ", ".join(map(str, range(n_trunks)))
-    study.write_text(STUDY.replace("SEEDS", seeds), encoding="utf-8")
-    prepare_study(Workspace(study), workers=1)
-    return study
-
-
-def planned_of(study: Path, standins: int) -> list[PlannedRun]:
-    """The runs of a study, or stand-ins that differ in their seeds."""
-    planned = Workspace(study).planned
-    if not standins:
-        return planned
-    config = next(run.config for run in planned if run.config.identity.kind == "trunk")
-    recorded = config.recorded.model_copy(update={"keep_state_at": ()})
-    seeds = range(1000, 1000 + standins)
-    identities = [config.identity.model_copy(update={"seed": seed}) for seed in seeds]
-    return [PlannedRun(RunConfig(identity=identity, recorded=recorded)) for identity in identities]
 
 
 def drive(study: Path, standins: int) -> None:
@@ -128,8 +74,7 @@ def drive(study: Path, standins: int) -> None:
 def start(study: Path, standins: int) -> subprocess.Popen[bytes]:
     """Start the process that submits."""
     command = [sys.executable, __file__, "--drive", str(study), "--standins", str(standins)]
-    paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, "PYTHONPATH": path_of_standins()}
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
@@ -190,21 +135,14 @@ def campaign(study: Path, standins: int, faults: Sequence[str], rng: random.Rand
     return counts
 
 
-def repeated_steps(folder: StudyFolder) -> list[int]:
-    """Steps that each interrupted stand-in counted again, for each time."""
-    found = []
-    for run in sorted(folder.runs.iterdir()):
-        steps = read_steps(run)
-        found += [last - step + 1 for last, step in pairwise(steps) if step <= last]
-    return found
-
-
 def differing_runs(study: Path) -> int:
     """Real runs whose points differ from those of an undisturbed grid on this machine."""
     with tempfile.TemporaryDirectory() as other:
-        same = write_study(Path(other), len(trunks_of(study)))
+        same = make_trunks(Path(other), len(trunks_of(study)))
         LocalEngine(StudyFolder(same), [Slot()]).run(Workspace(same).planned)
-        return sum(points_of(study, run) != points_of(same, run) for run in Workspace(same).planned)
+        planned = Workspace(same).planned
+        ours, theirs = (find_folders(planned, StudyFolder(of).runs) for of in (study, same))
+        return sum(points_of(ours[run.name]) != points_of(theirs[run.name]) for run in planned)
 
 
 def trunks_of(study: Path) -> list[PlannedRun]:
@@ -212,27 +150,13 @@ def trunks_of(study: Path) -> list[PlannedRun]:
     return [run for run in Workspace(study).planned if run.config.identity.kind == "trunk"]
 
 
-def points_of(study: Path, run: PlannedRun) -> list[dict[str, object]]:
-    """The points of a run, without times."""
-    points = find_folders([run], StudyFolder(study).runs)[run.name].points()
-    return [{**point, "wall_s": None} for point in points]
-
-
 def describe(study: Path, standins: int, counts: Counts) -> list[tuple[str, str]]:
     """What came of a campaign, as rows of a table."""
-    folder, planned = StudyFolder(study), planned_of(study, standins)
-    found = find_folders(planned, folder.runs)
-    failed = json.loads((folder.path / "failed.json").read_text(encoding="utf-8"))
-    n_done = sum(found[run.name].is_done(run.config) for run in planned)
-    rows = [("runs", f"{len(planned)}"), ("finished", f"{n_done}"), ("failed", f"{len(failed)}")]
+    failed = json.loads((StudyFolder(study).path / "failed.json").read_text(encoding="utf-8"))
+    rows = describe_runs(study, standins, len(failed))
     rows += [(kind, f"{times}") for kind, times in sorted(counts.interruptions.items())]
-    rows.append(("finished runs that were written again", f"{len(counts.changed)}"))
-    if standins:
-        again = repeated_steps(folder)
-        rows.append(("interruptions that repeated steps", f"{len(again)}"))
-        worst = f"{max(again, default=0)} of {CHECKPOINT_STEPS} between checkpoints"
-        rows.append(("most steps repeated by an interruption", worst))
-    else:
+    rows += describe_repeats(study, counts, standins)
+    if not standins:
         rows.append(("runs that differ from an undisturbed grid", f"{differing_runs(study)}"))
     return rows
 
@@ -259,7 +183,7 @@ def main() -> None:
         for name, standins in {"Stand-in runs": given.standins, "Real runs": 0}.items():
             path = Path(place) / name.split()[0]
             path.mkdir()
-            study = write_study(path, given.trunks)
+            study = make_trunks(path, given.trunks)
             began = time.monotonic()
             half = faults[::2] if standins else faults[1::2] + faults[-1:]
             counts = campaign(study, standins, half, rng)

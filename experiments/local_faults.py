@@ -263,12 +263,15 @@ def describe_repeat(
 def compare(file: Path, other: Path) -> int:
     """Number of runs whose points or states differ from those of the undisturbed grid."""
     import torch
+    from faults import points_of
     from safetensors.torch import load_file
+
+    from dcpt.runs.folders import RunFolder
 
     differ = 0
     for journal in sorted((other.parent / "runs").glob("*/metrics.jsonl")):
         folder = file.parent / "runs" / journal.parent.name
-        is_same = points_of(folder) == points_of(journal.parent)
+        is_same = points_of(RunFolder(folder)) == points_of(RunFolder(journal.parent))
         for path in journal.parent.glob("*.safetensors"):
             ours, theirs = load_file(folder / path.name), load_file(path)
             is_same &= all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -276,26 +279,15 @@ def compare(file: Path, other: Path) -> int:
     return differ
 
 
-def points_of(folder: Path) -> list[dict[str, Any]]:
-    from dcpt.runs.folders import RunFolder
+def make_own_study(folder: Path) -> Path:
+    """Write and prepare the study, so that both of its copies have the same warmup."""
+    from faults import make_study
 
-    return [{**point, "wall_s": None} for point in RunFolder(folder).points()]
-
-
-def make_study(folder: Path) -> Path:
-    """Write and prepare the study."""
-    from fuzz_study import write_sources
-
-    from dcpt.pipeline.train import prepare_study
     from dcpt.pipeline.workspace import Workspace
 
     folder.mkdir()
-    write_sources(folder)
-    file = folder / "study.yaml"
-    file.write_text(STUDY, encoding="utf-8")
-    workspace = Workspace(file)
-    prepare_study(workspace, workers=1)
-    workspace.planner.settle_warmup()
+    file = make_study(folder, STUDY)
+    Workspace(file).planner.settle_warmup()
     return file
 
 
@@ -345,7 +337,7 @@ def main() -> None:
     kinds = [KINDS[number % 2] for number in range(chosen.kills)] + [KINDS[2]] * chosen.stops
     rng.shuffle(kinds)
     with tempfile.TemporaryDirectory(prefix="local-faults-") as scratch:
-        file = make_study(Path(scratch) / "disturbed")
+        file = make_own_study(Path(scratch) / "disturbed")
         shutil.copytree(file.parent, Path(scratch) / "undisturbed")
         other = Path(scratch) / "undisturbed" / file.name
         counts, moments = campaign(file, kinds, rng)

@@ -27,8 +27,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cluster_faults import Counts, planned_of, repeated_steps, write_study
-from counted_runs import CHECKPOINT_STEPS, count_in_worker
+from counted_runs import count_in_worker
+from faults import (
+    Counts,
+    describe_repeats,
+    describe_runs,
+    make_trunks,
+    path_of_standins,
+    planned_of,
+)
 from pages import markdown
 
 from dcpt.engines.choose import slots_of
@@ -149,25 +156,18 @@ def run_campaign(study: Path, given: argparse.Namespace) -> tuple[Outcome, Fault
 
 def describe(study: Path, runs: int, outcome: Outcome, faults: Faults) -> list[tuple[str, str]]:
     """What came of the campaign, as rows of a table."""
-    folder, planned = StudyFolder(study), planned_of(study, runs)
+    folder = StudyFolder(study)
     faults.counts.look(folder)
-    found = find_folders(planned, folder.runs)
-    n_done = sum(found[run.name].is_done(run.config) for run in planned)
+    found = find_folders(planned_of(study, runs), folder.runs)
     owners = [holder(each.path / "lease") for each in found.values()]
     n_left = sum(owner is not None and Path(f"/proc/{owner.pid}").exists() for owner in owners)
-    again = repeated_steps(folder)
-    worst = f"{max(again, default=0)} of {CHECKPOINT_STEPS} between checkpoints"
     for name, words in outcome.failed.items():
         print(f"{name}: {words}", file=sys.stderr)
     return [
-        ("runs", f"{len(planned)}"),
-        ("finished", f"{n_done}"),
-        ("failed", f"{len(outcome.failed)}"),
+        *describe_runs(study, runs, len(outcome.failed)),
         ("nodes lost", f"{faults.n_lost}"),
         ("runs in training on them", f"{faults.n_owners}"),
-        ("finished runs that were written again", f"{len(faults.counts.changed)}"),
-        ("interruptions that repeated steps", f"{len(again)}"),
-        ("most steps repeated by an interruption", worst),
+        *describe_repeats(study, faults.counts, runs),
         ("processes of workers left", f"{n_left}"),
     ]
 
@@ -180,10 +180,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     # The actors import the stand-in.
-    paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ["PYTHONPATH"] = path_of_standins()
     with tempfile.TemporaryDirectory(prefix="dcpt-faults-") as place:
-        study = write_study(Path(place), 1)
+        study = make_trunks(Path(place), 1)
         began = time.monotonic()
         outcome, faults = run_campaign(study, given)
         minutes = (time.monotonic() - began) / 60

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import runpy
 
 import datasets
 from corpora import SEEDS, print_result, share_of_documents
 
 
 def main() -> None:
-    module: dict[str, Any] = {}
-    with open("mixture.py", encoding="utf-8") as file:
-        exec(compile(file.read(), "mixture.py", "exec"), module)
+    module = runpy.run_path("mixture.py")
     shares = []
     for seed in SEEDS:
         mixed = module["load_mixture"](seed=seed)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from corpora import MEANS, SEEDS, draw_lengths, print_result
@@ -15,9 +15,7 @@ from olmo_core.data import NumpyFSLDatasetConfig, TokenizerConfig
 def main() -> None:
     for name in MEANS:
         _write_tokens(name)
-    module: dict[str, Any] = {}
-    with open("olmo-core.py", encoding="utf-8") as file:
-        exec(compile(file.read(), "olmo-core.py", "exec"), module)
+    module = runpy.run_path("olmo-core.py")
     shares = []
     for seed in SEEDS:
         config = NumpyFSLDatasetConfig.from_src_mix(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 from corpora import BATCH_SEQUENCES, SEEDS, STEPS, print_result
 
@@ -19,9 +19,7 @@ class Letters:
 
 
 def main() -> None:
-    module: dict[str, Any] = {}
-    with open("torchtitan.py", encoding="utf-8") as file:
-        exec(compile(file.read(), "torchtitan.py", "exec"), module)
+    module = runpy.run_path("torchtitan.py")
     sequence = module["training"].seq_len
     shares = []
     for seed in SEEDS:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
-from typing import Any
 
 import transformers
 from letters_model import print_history, write_model
@@ -19,9 +19,7 @@ from transformers import (
 def main() -> None:
     write_model(Path("model"))
     tokenizer = AutoTokenizer.from_pretrained("model")
-    module: dict[str, Any] = {}
-    with open("mixture.py", encoding="utf-8") as file:
-        exec(compile(file.read(), "mixture.py", "exec"), module)
+    module = runpy.run_path("mixture.py")
 
     def pack(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
         texts = [text + tokenizer.eos_token for text in batch["text"]]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import runpy
 from importlib.metadata import version
-from typing import Any
 
 
 def main() -> None:
     rates: list[float] = []
     for file in ("olmo-core-1-main.py", "olmo-core-2-decay.py"):
-        module: dict[str, Any] = {}
-        with open(file, encoding="utf-8") as text:
-            exec(compile(text.read(), file, "exec"), module)
+        module = runpy.run_path(file)
         last, peak = module["MAX_STEPS"], module["LEARNING_RATE"]
         # Its trainer counts steps from 1.
         rates += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from importlib.metadata import version
 from typing import Any
 
@@ -13,9 +14,7 @@ def main() -> None:
     rates: list[float] = []
     saved: tuple[dict[str, Any], dict[str, Any]] | None = None
     for file in ("torchtitan-1-main.py", "torchtitan-2-decay.py"):
-        module: dict[str, Any] = {}
-        with open(file, encoding="utf-8") as text:
-            exec(compile(text.read(), file, "exec"), module)
+        module = runpy.run_path(file)
         optimizer = torch.optim.AdamW([torch.zeros(1)], lr=module["LEARNING_RATE"])
         steps = module["training"].steps
         schedulers = module["lr_scheduler"].build(optimizers=[optimizer], training_steps=steps)
