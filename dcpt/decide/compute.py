@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from dcpt.decide.evidence import FARTHEST_TOKENS, NOT_ENOUGH, TENTATIVE
 from dcpt.decide.question import ask
 from dcpt.decide.recommend import limits_of, recommend
 from dcpt.decide.records import Interval, Recommendation, Target
+from dcpt.decide.target_schedule import phase_of_target
 from dcpt.errors import InputError
 from dcpt.laws.points.record import SAME
 from dcpt.quantities import format_count, format_loss, format_percent, format_rate, format_share
@@ -178,11 +179,12 @@ def recommend_size(
         option = SizeOption(base.n_params, n_tokens, is_interpolated)
         found = _answer_at(fit, make_target, base, n_tokens, level)
         if isinstance(found, str):
-            options.append(SizeOption(**{**asdict(option), "left_out": found}))
+            options.append(replace(option, left_out=found))
             continue
         best, draws, value = found.best, *_minimized(fit, found)
         assert best is not None
-        options.append(SizeOption(**{**asdict(option), "minimized": value, **_pair(found)}))
+        ratio, rate = best.pair
+        options.append(replace(option, minimized=value, ratio=ratio, learning_rate=rate))
         answers[base.n_params] = found
         losses.append((base.n_params, value, draws))
     if not losses:
@@ -219,17 +221,26 @@ def _answer_at(
     """The answer at a size, or why the size is left out."""
     if n_tokens < 1:
         return "the compute does not suffice for a token"
-    shortest, longest = fit.ranges_in(fit.phase_for_decisions)["n_tokens"]
-    if max(shortest / n_tokens, n_tokens / longest) > FARTHEST_TOKENS * (1 + SAME):
-        return (
-            f"more than {FARTHEST_TOKENS:g} times outside the tokens of the runs "
-            f"({format_count(shortest)} to {format_count(longest)})"
-        )
     try:
-        found = recommend(fit, make_target(base, n_tokens), level)
+        target = make_target(base, n_tokens)
+        too_far = _say_too_far(fit, target)
+        if too_far is not None:
+            return too_far
+        found = recommend(fit, target, level)
     except InputError as error:
         return "; ".join(error.problems)
     return found if found.best is not None else "no share keeps the limit"
+
+
+def _say_too_far(fit: Fit, target: Target) -> str | None:
+    """Why the tokens of a target are too far from those of the runs in its phase."""
+    shortest, longest = fit.ranges_in(phase_of_target(fit, target))["n_tokens"]
+    if max(shortest / target.n_tokens, target.n_tokens / longest) <= FARTHEST_TOKENS * (1 + SAME):
+        return None
+    return (
+        f"more than {FARTHEST_TOKENS:g} times outside the tokens of the runs "
+        f"({format_count(shortest)} to {format_count(longest)})"
+    )
 
 
 def _minimized(fit: Fit, answer: Recommendation) -> tuple[np.ndarray[Any, Any], float]:
@@ -241,11 +252,6 @@ def _minimized(fit: Fit, answer: Recommendation) -> tuple[np.ndarray[Any, Any], 
     draws = {name: question.draws(name, *pair)[:, 0] for name in question.minimized}
     central = {name: question.central(name, *pair) for name in question.minimized}
     return question.objective(draws), float(question.objective(central)[0])
-
-
-def _pair(answer: Recommendation) -> dict[str, float | None]:
-    assert answer.best is not None
-    return {"ratio": answer.best.ratio, "learning_rate": answer.best.learning_rate}
 
 
 def option_cells(option: SizeOption) -> list[str]:

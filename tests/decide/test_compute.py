@@ -11,16 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
+from known_truth import KnownFit
 from typer.testing import CliRunner
 
 import dcpt
 from dcpt.cli import app
-from dcpt.decide.compute import spread_bases
+from dcpt.decide.compute import SizeAnswer, recommend_size, spread_bases
 from dcpt.decide.equivalents import _reached
 from dcpt.errors import InputError
 from dcpt.pipeline.answer import fit_runs
 from dcpt.pipeline.target import table_base
 from dcpt.table.base_rows import TableBase, bases_by_size
+from dcpt.table.schedules import Schedule
 
 SIZES, TOKENS, RATIOS = (2e6, 8e6, 3.2e7), (5e6, 2e7, 8e7), (0.2, 0.4, 0.6, 0.8)
 FLOPS = 6 * 8e6 * 2e7
@@ -165,6 +167,29 @@ def test_sizes_between_bases_lie_on_their_power_law() -> None:
     assert middle.losses == {"general": pytest.approx((3.0 * 3.3) ** 0.5)}
     assert middle.base_peak_learning_rate == pytest.approx((4e-3 * 8e-3) ** 0.5)
     assert middle.base_n_tokens is None
+
+
+def test_tokens_are_compared_with_the_runs_that_end_as_the_target_does(
+    known_fit, target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = {"annealed": 2e6, "constant": 44e6}
+    monkeypatch.setattr(
+        KnownFit, "ranges_in", lambda fit, phase: {**fit.ranges, "n_tokens": (1e6, longest[phase])}
+    )
+    flat = Schedule.model_validate([{"to_step": 100, "lr_from": 1e-3, "shape": "constant"}])
+    monkeypatch.setattr(KnownFit, "phase_for_decisions", "annealed")
+    fit = known_fit(annealed=False, schedules={"flat": flat}, batch_tokens=1e5)
+    bases = [TableBase(size, {"general": 2.8}, 2e-3, 1e9) for size in (2e6, 8e6)]
+
+    def answer(schedule: str | None) -> SizeAnswer:
+        def make_target(base: TableBase, n_tokens: float) -> dcpt.Target:
+            return target(n_params=base.n_params, n_tokens=n_tokens, schedule=schedule)
+
+        return recommend_size(fit, 6 * 2e6 * 4e7, bases, make_target)
+
+    assert [option.left_out for option in answer("flat").options] == [None] * 5
+    with pytest.raises(InputError, match=r"outside the tokens of the runs \(1M to 2M\)"):
+        answer(None)
 
 
 def test_bases_of_a_table_by_size() -> None:
