@@ -12,7 +12,7 @@ number below the highest withdraws it.
 An owner on this machine is gone when its process is: its id and start time tell. An owner
 elsewhere, or of a lease that was copied with its folder, is gone when its heartbeat, a counter in
 the file, has stood still for ``SILENT_S`` on the clock of the process that watches: clocks of
-different hosts are never compared.
+different hosts are never compared. A lease that names no owner is free after ``UNWRITTEN_S``.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ import os
 import re
 import secrets
 import socket
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 from dcpt.errors import InputError
+from dcpt.process_ids import id_space, is_alive, started_at
 
 BEAT_S = 5.0
 """Seconds between two heartbeats of a lease."""
@@ -40,6 +38,10 @@ BEAT_S = 5.0
 SILENT_S = 120.0
 """Seconds without a heartbeat after which an owner whose process cannot be seen is gone. Shorter,
 and a busy file server would cost runs their owner; longer, and the runs of a lost node wait."""
+
+UNWRITTEN_S = 4 * BEAT_S
+"""The same for a lease that names no owner. Its owner died before it could write its name, in the
+first milliseconds, or the file is damaged and still shows the heartbeats of its owner."""
 
 _LONGEST_LOOK_S = 2 * BEAT_S
 """Most seconds of silence that two looks in a row tell. After an outage of the file server the
@@ -205,7 +207,8 @@ def _take(stem: Path) -> Lease | None:
         secrets.token_hex(8),
         socket.gethostname(),
         os.getpid(),
-        *_this_process(),
+        started_at(),
+        id_space(),
         about.st_dev,
         about.st_ino,
     )
@@ -341,7 +344,6 @@ def _forget_parent() -> None:
     """Start without leases in a forked process, which has another id and no thread of beats."""
     global _HEART
     _HEART = _Heart()
-    _this_process.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
@@ -365,16 +367,18 @@ def _is_free(path: Path) -> bool:
     # A living process that a copied lease names works on the original. A dead one owns neither.
     if owner is not None and (owner.device, owner.inode) != (about.st_dev, about.st_ino) and alive:
         alive = None
-    return _is_silent(path, content) if alive is None else not alive
+    if alive is None:
+        return _silence(path, content) >= (UNWRITTEN_S if owner is None else SILENT_S)
+    return not alive
 
 
-def _is_silent(path: Path, content: bytes) -> bool:
-    """Whether the content has not changed for ``SILENT_S`` of this process's clock."""
+def _silence(path: Path, content: bytes) -> float:
+    """For how long the content has not changed, in seconds of this process's clock."""
     now = time.monotonic()
     known, looked, silent_s = _SEEN.get(path, (b"", now, 0.0))
     silent_s = silent_s + min(now - looked, _LONGEST_LOOK_S) if known == content else 0.0
     _SEEN[path] = content, now, silent_s
-    return silent_s >= SILENT_S
+    return silent_s
 
 
 def _is_alive(owner: Owner) -> bool | None:
@@ -383,44 +387,4 @@ def _is_alive(owner: Owner) -> bool | None:
         return True
     if _HEART.gave_up(owner.token):
         return False
-    if owner.space != _this_process()[1] or os.name == "nt":
-        return None
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is there, of another user
-        pass
-    state, started = _process(owner.pid)
-    if state in ("Z", "X"):  # killed, and not yet noticed by its parent
-        return False
-    if started is None or owner.started is None:
-        return None
-    return started == owner.started  # else the id belongs to a later process
-
-
-@cache
-def _this_process() -> tuple[int | None, str]:
-    """When this process started, and the space of its id."""
-    return _process(os.getpid())[1], _space()
-
-
-def _process(pid: int) -> tuple[str | None, int | None]:
-    """A process's state and start, in ticks since the machine's start; None where not known."""
-    try:
-        about = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no Linux, or the process is hidden from other users
-        return None, None
-    fields = about.rpartition(")")[2].split()  # the name before it may hold anything
-    return fields[0], int(fields[19])
-
-
-def _space() -> str:
-    """Where process ids mean what they mean here: this start of this machine, in this container."""
-    if sys.platform != "linux":
-        return f"{socket.gethostname()} {uuid.getnode()}"
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # then only heartbeats count
-        return secrets.token_hex(8)
+    return is_alive(owner.pid, owner.started, owner.space)

@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 
 from dcpt import leases
-from dcpt.leases import SILENT_S, LeaseLostError, hold, holder, is_held, wait_and_hold
+from dcpt.leases import (
+    SILENT_S,
+    UNWRITTEN_S,
+    LeaseLostError,
+    hold,
+    holder,
+    is_held,
+    wait_and_hold,
+)
+from dcpt.process_ids import id_space, started_at
 
 
 class Clock:
@@ -167,7 +176,7 @@ def test_a_forked_process_owns_its_leases_alone(tmp_path: Path) -> None:
 
 
 def test_a_process_with_the_id_of_a_dead_owner_is_another(stem: Path) -> None:
-    started, space = leases._this_process()
+    started, space = started_at(), id_space()
     assert started is not None
     write_lease(stem, pid=leases.os.getpid(), started=started, space=space)
     assert is_held(stem)
@@ -176,7 +185,7 @@ def test_a_process_with_the_id_of_a_dead_owner_is_another(stem: Path) -> None:
 
 
 def test_a_suspended_process_of_this_machine_keeps_its_lease(stem: Path, clock: Clock) -> None:
-    started, space = leases._this_process()
+    started, space = started_at(), id_space()
     write_lease(stem, pid=leases.os.getpid(), started=started, space=space)
     assert watch(stem, clock, 10 * SILENT_S)
 
@@ -233,8 +242,17 @@ def test_an_outage_of_the_file_system_is_no_silence(stem: Path, clock: Clock) ->
 
 def test_a_lease_that_was_never_written_is_free_after_a_while(stem: Path, clock: Clock) -> None:
     stem.with_name("lease.1").touch()
-    assert is_held(stem)
-    assert not watch(stem, clock, SILENT_S)
+    assert watch(stem, clock, UNWRITTEN_S - 1)
+    assert not watch(stem, clock, 2)
+
+
+def test_a_damaged_lease_keeps_its_owner_while_its_heart_beats(stem: Path, clock: Clock) -> None:
+    with hold(stem) as lease:
+        assert lease is not None
+        lease.path.write_text(lease.path.read_text()[:60])
+        for _ in range(20):
+            assert watch(stem, clock, leases.BEAT_S)
+            leases._HEART.beat()
 
 
 def test_a_lease_that_a_full_disk_does_not_take_leaves_no_file(
@@ -356,7 +374,7 @@ with ExitStack() as held:
 def test_two_processes_that_race_for_200_runs_never_both_own_one(
     tmp_path: Path, before: str
 ) -> None:
-    n, space = 200, leases._this_process()[1]
+    n, space = 200, id_space()
     if before == "a dead owner":
         for i in range(n):
             path = write_lease(tmp_path / "lease", pid=2**22 - 1, space=space)
