@@ -61,7 +61,8 @@ COMMANDS = {
 REPAIRING = ("run-grid", "prepare")
 OTHER_CONTENT = ("{}", "[]", "null", '"text"', "1", '{"n_tokens": "many"}', '{"loss": [1]}')
 _TIMES = re.compile(
-    r'"(?:seconds|tokens_per_s)": [\d.e+-]+|\d+ s gone.*|\d[\d,]* +(?=en )|'
+    r'"(?:seconds|tokens_per_s|first_step_s|wall_s|gpu_hours)": [\d.e+-]+|'
+    r"\d+ s gone.*|\d[\d,]* +(?=en )|"
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?"
 )
 

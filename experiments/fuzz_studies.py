@@ -235,7 +235,7 @@ def check_study(number: int, folder: Path, seed: int, study: Path) -> Outcome:
     if (
         kind is None
         and printed.code == 2
-        and re.fullmatch(r"dcpt: .*`dcpt prepare.*\n", printed.err)
+        and re.fullmatch(r"(note: .*\n)?dcpt: .*`dcpt prepare.*\n", printed.err)
     ):
         kind = "equal"  # The study is valid after all; its text is not prepared.
     if kind is None and printed.code:
