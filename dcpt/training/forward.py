@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dcpt.errors import InputError
 from dcpt.training.compiling import compiled_on_cuda
-from dcpt.training.llama import fused_hidden, is_fusible, rotary_tables
+from dcpt.training.llama import computes_fused, fused_hidden, rotary_tables
 from dcpt.training.losses import mean_loss
 from dcpt.training.probes import draws_random_numbers, is_static, plain_head
 from dcpt.training.recompute import Recompute
@@ -105,9 +105,9 @@ class Forward:
         self._head = plain_head(model)
         self.draws = draws_random_numbers(model)
         self.is_static = is_static(model) and not self.draws
-        on_cuda = next(model.parameters()).is_cuda
         self.can_checkpoint = self._recompute.is_possible
-        self._is_fused = on_cuda and self._head is not None and is_fusible(model)
+        device = next(model.parameters()).device
+        self._is_fused = self._head is not None and computes_fused(model, device)
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
         if border_id is not None:
             self._check_borders(weights_of(model), border_id)

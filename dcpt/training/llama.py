@@ -63,6 +63,11 @@ def is_fusible(model: Any) -> bool:
     )
 
 
+def computes_fused(model: Any, device: torch.device) -> bool:
+    """Whether a model with a plain head is computed here: on CUDA; a CPU gains nothing."""
+    return device.type == "cuda" and is_fusible(model)
+
+
 def rotary_tables(inv_freq: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of the rotary embedding, both of shape (T, 1, head size).
 
@@ -112,20 +117,63 @@ def fused_hidden(
     Returns:
         Shape (B, T, width), float32.
     """
-    # Rotary embeddings depend on distances only, so positions need not restart with a document.
-    mask = None if positions is None else same_document(positions)[:, None]
+    mask = document_mask(positions)
     x = compiled_on_cuda(_embed, ids)(ids, weights["model.embed_tokens.weight"], config)
-    layers = compiled_on_cuda(_layers, ids)
     for some in _pieces(config.num_hidden_layers, 1 if checkpointing else MOST_LAYERS):
         own = [_of_layer(weights, i) for i in some]
-        if checkpointing:
-            arguments = config, own, x, tables, mask, dtype
-            # Nothing random is drawn, and a recorded step may not read the random state.
-            x = checkpoint(layers, *arguments, use_reentrant=False, preserve_rng_state=False)
-        else:
-            x = layers(config, own, x, tables, mask, dtype)
-    normalize = compiled_on_cuda(_normalize, ids)
+        x = fused_layers(config, own, x, tables, mask, dtype, checkpointing=checkpointing)
     return normalize(x, weights["model.norm.weight"], config.rms_norm_eps)
+
+
+def document_mask(positions: Tensor | None) -> Tensor | None:
+    """The mask of attention for all heads, shape (B, 1, T, T); None if it is only causal.
+
+    Args:
+        positions: As in ``fused_hidden``. Rotary embeddings depend on distances only, so positions
+            need not restart with a document.
+    """
+    return None if positions is None else same_document(positions)[:, None]
+
+
+def fused_layers(
+    config: Any,
+    weights: list[dict[str, Tensor]],
+    x: Tensor,
+    tables: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    checkpointing: bool,
+    joins: bool = True,
+) -> Tensor:
+    """Apply some layers in turn; the same number of layers shares the compiled program.
+
+    Args:
+        config: Configuration of the model.
+        weights: Tensors of each layer, by their names in it.
+        x: Input of shape (B, T, width).
+        tables: As in ``fused_hidden``.
+        mask: The result of ``document_mask``.
+        dtype: As in ``fused_hidden``.
+        checkpointing: As in ``fused_hidden``.
+        joins: Whether weights that multiply the same input are joined. The joined copy may be kept
+            until the backward pass, which a model that is sharded to save memory has no room for.
+
+    Returns:
+        Shape (B, T, width).
+    """
+    arguments = config, weights, x, tables, mask, dtype, joins
+    layers = compiled_on_cuda(_layers, x)
+    if not checkpointing:
+        return layers(*arguments)
+    # Nothing random is drawn, and a recorded step may not read the random state.
+    found: Tensor = checkpoint(layers, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return found
+
+
+def normalize(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Divide each row by its root mean square, and multiply it by the weight."""
+    return compiled_on_cuda(_normalize, x)(x, weight, epsilon)
 
 
 def _of_layer(weights: dict[str, Tensor], number: int) -> dict[str, Tensor]:
@@ -155,10 +203,10 @@ def _layers(
     tables: tuple[Tensor, Tensor],
     mask: Tensor | None,
     dtype: torch.dtype,
+    joins: bool,
 ) -> Tensor:
-    """Apply some layers in turn; all pieces of the same length share the compiled program."""
     for own in weights:
-        x = _layer(config, own, x, tables, mask, dtype)
+        x = _layer(config, own, x, tables, mask, dtype, joins)
     return x
 
 
@@ -169,16 +217,18 @@ def _layer(
     tables: tuple[Tensor, Tensor],
     mask: Tensor | None,
     dtype: torch.dtype,
+    joins: bool,
 ) -> Tensor:
     """Apply a layer; ``weights`` by their names in it, ``x`` of shape (B, T, width)."""
     epsilon = config.rms_norm_eps
 
     def multiply(x: Tensor, *names: str) -> Tensor:
-        matrix = torch.cat([weights[f"{name}.weight"].to(dtype) for name in names])
-        if f"{names[0]}.bias" not in weights:
-            return x.to(dtype) @ matrix.T
-        bias = torch.cat([weights[f"{name}.bias"].to(dtype) for name in names])
-        return functional.linear(x.to(dtype), matrix, bias)
+        x, groups = x.to(dtype), [names] if joins else [(name,) for name in names]
+        return _join([functional.linear(x, *joined(group)) for group in groups], dim=-1)
+
+    def joined(names: tuple[str, ...]) -> list[Tensor]:
+        kinds = ("weight", "bias") if f"{names[0]}.bias" in weights else ("weight",)
+        return [_join([weights[f"{n}.{kind}"].to(dtype) for n in names], dim=0) for kind in kinds]
 
     h = _normalize(x, weights["input_layernorm.weight"], epsilon)
     qkv = multiply(h, *PROJECTIONS)
@@ -188,6 +238,10 @@ def _layer(
     h = _normalize(x, weights["post_attention_layernorm.weight"], epsilon)
     opened, passed = multiply(h, "mlp.gate_proj", "mlp.up_proj").chunk(2, -1)
     return x + multiply(functional.silu(opened) * passed, "mlp.down_proj")
+
+
+def _join(tensors: list[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
 def _attend(

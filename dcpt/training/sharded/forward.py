@@ -22,6 +22,13 @@ from dcpt.training.forward import (
     losses_in_parts,
     losses_of_targets,
 )
+from dcpt.training.llama import (
+    computes_fused,
+    document_mask,
+    fused_layers,
+    normalize,
+    rotary_tables,
+)
 from dcpt.training.probes import draws_random_numbers, is_static, plain_head
 from dcpt.training.sharded.divided import divided_losses, sum_over_ranks
 from dcpt.training.sharded.ranks import Ranks
@@ -65,6 +72,8 @@ class ShardedForward:
         self._dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         self._border_id: int | None = None
         self._head: str | None = None
+        self._can_fuse = computes_fused(model, self._device)
+        self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
         compiles = is_static(model)
         for layer in layers_of(model):
             self._wrap_forward(layer, compiles)
@@ -134,6 +143,8 @@ class ShardedForward:
     def _hidden(self, ids: Tensor) -> Tensor:
         """Last hidden states if the model has a plain head, else logits."""
         has_head = self._head is not None
+        if has_head and self._can_fuse:
+            return self._fused_hidden(ids)
         module = self._model.base_model if has_head else self._model
         arguments = {"input_ids": ids, "use_cache": False}
         if self._border_id is not None:
@@ -142,18 +153,38 @@ class ShardedForward:
             result: Tensor = module(**arguments)["last_hidden_state" if has_head else "logits"]
         return result
 
+    def _fused_hidden(self, ids: Tensor) -> Tensor:
+        """Last hidden states, layer by layer as ``fused_hidden`` computes them on one device."""
+        base, T = self._model.base_model, ids.shape[1]
+        if T not in self._rotary:
+            self._rotary[T] = rotary_tables(base.rotary_emb.inv_freq, T)
+        positions = None
+        if self._border_id is not None:
+            positions = document_positions(ids, self._border_id)
+        mask = document_mask(positions)
+        x = self._model.get_input_embeddings()(ids)
+        for layer in base.layers:
+            x = layer(x, fused=(self._rotary[T], mask))
+        return normalize(x, base.norm.weight, self._model.config.rms_norm_eps)
+
     def _wrap_forward(self, layer: Any, compiles: bool) -> None:
         """Compile a layer's forward pass on CUDA, and let the backward pass compute it again.
 
         The method is replaced and not the module, so that parameters keep their names and FSDP's
-        hooks stay outside. (``Recompute`` is for a model that runs at given weights.)
+        hooks stay outside. (``Recompute`` is for a model that runs at given weights.) With
+        ``fused``, its tables and mask, the layer is computed by ``fused_layers``.
         """
         like = torch.empty(0, device=self._device)
         compute = compiled_on_cuda(layer.forward, like) if compiles else layer.forward
 
         @wraps(layer.forward)
-        def forward(*arguments: Any, **named: Any) -> Any:
-            if self._checkpointing and torch.is_grad_enabled():
+        def forward(*arguments: Any, fused: Any = None, **named: Any) -> Any:
+            checkpoints = self._checkpointing and torch.is_grad_enabled()
+            if fused is not None:
+                gathered = dict(layer.named_parameters())
+                about = self._model.config, [gathered], *arguments, *fused, self._dtype
+                return fused_layers(*about, checkpointing=checkpoints, joins=False)
+            if checkpoints:
                 return checkpoint(compute, *arguments, use_reentrant=False, **named)
             return compute(*arguments, **named)
 
