@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scale import SHAPES, Case, Clock
+from scale_cases import SHAPES, Case, Clock
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 

@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import torch
-from scale import SHAPES, Case, Clock
+from scale_cases import SHAPES, Case, Clock
 from torch import Tensor
 
 
