@@ -177,16 +177,22 @@ class Frontier:
 
 
 @dataclass(frozen=True)
-class TokenEquivalent:
-    """What the recommended share is worth in tokens.
+class Equivalent:
+    """What the recommended share is worth in tokens and in model size.
 
     Args:
         share: Another share of domain text, at the same learning rate.
-        tokens: How many times the tokens it needs for the domain loss of the recommended pair.
+        tokens: How many times the tokens it needs for the domain loss of the recommended pair, at
+            the target's size; None where that is not known.
+        parameters: How many times the parameters it needs for that loss, with the target's tokens;
+            None where that is not known.
+        unknown: Why ``tokens`` or ``parameters`` is None.
     """
 
     share: float
-    tokens: Interval
+    tokens: Interval | None
+    parameters: Interval | None = None
+    unknown: dict[str, str] = field(default_factory=dict)
 
 
 Level = Literal["recommended", "tentative", "not enough evidence"]
@@ -274,8 +280,8 @@ class Recommendation:
         twice_the_text: What twice as much domain text would give: the recommended pair and its
             losses; ``regret`` is the difference of the domain losses. None where no law of the
             domain loss depends on the amount of text, or no text is repeated.
-        equivalent: How many times the tokens the nearest common share would need for the same
-            domain loss; None where the runs do not cover the answer.
+        equivalent: How many times the tokens, or the parameters, the nearest common share would
+            need for the same domain loss; None where no share is recommended.
         horizon: What rolling-origin tests say about predictions this far beyond the runs, in
             sentences; empty if nothing could be tested.
     """
@@ -303,7 +309,7 @@ class Recommendation:
     evidence: Evidence = field(default_factory=_not_judged)
     horizon: list[str] = field(default_factory=list)
     twice_the_text: Choice | None = None
-    equivalent: TokenEquivalent | None = None
+    equivalent: Equivalent | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``recommendation.json``)."""

@@ -52,7 +52,7 @@ def describe(recommendation: Recommendation) -> list[str]:
         *reasons(recommendation),
         *_certainty(recommendation),
         *_repetition(recommendation),
-        *_equivalent(recommendation),
+        *equivalent(recommendation),
         *_mix(recommendation),
         *recommendation.horizon,
         *_elsewhere(recommendation),
@@ -329,18 +329,32 @@ def _repetition(recommendation: Recommendation) -> list[str]:
     return [" ".join(words)]
 
 
-def _equivalent(recommendation: Recommendation) -> list[str]:
-    """What the share is worth in tokens, against the nearest common share."""
+def equivalent(recommendation: Recommendation) -> list[str]:
+    """What the share is worth in tokens and in model size, against the nearest common share."""
     found = recommendation.equivalent
-    if found is None or found.tokens.value is None:
+    if found is None:
         return []
-    low, high = found.tokens.low or 0.0, found.tokens.high or 0.0
-    percent = format_percent(recommendation.level)
-    return [
-        f"For the same domain loss, {format_share(found.share)} domain text at this learning rate "
-        f"would need {found.tokens.value:.2f} times the tokens ({percent} interval {low:.2f} to "
-        f"{high:.2f})."
+    of_level = f"{format_percent(recommendation.level)} interval "
+    needs = []
+    for factor, what in (
+        (found.tokens, "the tokens"),
+        (found.parameters, "the parameters with as many tokens"),
+    ):
+        if factor is not None:
+            low, high = factor.low or 0.0, factor.high or 0.0
+            needs.append(f"{factor.value:.2f} times {what} ({of_level}{low:.2f} to {high:.2f})")
+            of_level = ""
+    words = [
+        f"What the share is worth in {what} is not known: {why}."
+        for what, why in found.unknown.items()
     ]
+    if needs:
+        words.insert(
+            0,
+            f"For the same domain loss, {format_share(found.share)} domain text at this learning "
+            f"rate would need {', or '.join(needs)}.",
+        )
+    return [" ".join(words)]
 
 
 def _mix(recommendation: Recommendation) -> list[str]:

@@ -66,9 +66,7 @@ def find_stops(fit: Fit, recommendation: Recommendation) -> Stops:
     own = target.confidence
     laws = [law for law, weight in recommendation.laws[domain].items() if weight > 0]
     text = target.unique_tokens.get(domain) if depends_on_text(fit, domain, laws) else None
-    losses = _named_losses(fit, target)
-    known = min((len(_known_losses(fit, target, name)) for name in losses), default=0)
-    by_size = fit.size_column is not None and known > 1
+    by_size = fit.size_column is not None and sizes_with_known_bases(fit, target) > 1
     return Stops(
         n_params=_around(target.n_params, FACTORS) if by_size else (target.n_params,),
         n_tokens=_around(target.n_tokens, FACTORS),
@@ -90,6 +88,12 @@ def _limits(recommendation: Recommendation) -> tuple[Limit | None, ...]:
 def _around(value: float, factors: Sequence[float]) -> tuple[float, ...]:
     """Multiples of a value with two digits; the value itself as it is."""
     return tuple(value if factor == 1 else float(f"{factor * value:.2g}") for factor in factors)
+
+
+def sizes_with_known_bases(fit: Fit, target: Target) -> int:
+    """At how many sizes every loss of the target's base is known; 0 if it has none."""
+    losses = _named_losses(fit, target)
+    return min((len(_known_losses(fit, target, name)) for name in losses), default=0)
 
 
 def base_losses_at(fit: Fit, target: Target, n_params: float) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from dcpt.decide.measured_words import measured_headline, verification_findings
 from dcpt.decide.records import Recommendation, Verification
 from dcpt.decide.sentences import (
+    equivalent,
     expectation,
     headline,
     limit_binds,
@@ -217,6 +218,7 @@ def other_shares_section(recommendation: Recommendation) -> Section:
                 "loss and a higher general loss."
             ),
             Tabled(choices_table(recommendation), f"{at} in nats per token"),
+            *(Text(words) for words in equivalent(recommendation)),
             *(
                 Text(note)
                 for note in choice_notes([choice for _, choice in compared_choices(recommendation)])

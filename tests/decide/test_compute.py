@@ -131,8 +131,38 @@ def test_a_share_is_worth_tokens(folder: Path) -> None:
     assert found.tokens.low <= found.tokens.value <= found.tokens.high
     said = f"would need {found.tokens.value:.2f} times the tokens"
     assert said in " ".join(dcpt.summarise(answer))
-    far = dcpt.recommend(dcpt.load_fit(folder), replace(asked, n_tokens=7e8))
-    assert far.equivalent is None  # nothing is known of so many tokens
+    far = dcpt.recommend(dcpt.load_fit(folder), replace(asked, n_tokens=7e8)).equivalent
+    assert far is not None
+    assert far.tokens is None
+    assert far.unknown["tokens"] == "the target lies too far outside the tokens of the runs"
+
+
+@pytest.mark.long
+def test_a_share_is_worth_parameters(folder: Path) -> None:
+    asked = dcpt.Target(8e6, 2e7, "+3%", {"general": base_loss(8e6)})
+    fit = dcpt.load_fit(folder)
+    answer = dcpt.recommend(fit, asked)
+    found = answer.equivalent
+    assert answer.best is not None
+    assert found is not None
+    factors = np.geomspace(0.5, 4, 99)
+    losses = [domain_loss(8e6 * factor, 2e7, found.share) for factor in factors]
+    wanted = domain_loss(8e6, 2e7, answer.best.ratio)
+    true = np.interp(-wanted, -np.array(losses), factors)
+    assert found.parameters.value == pytest.approx(true, rel=0.1)
+    assert found.parameters.low <= found.parameters.value <= found.parameters.high
+    said = f"or {found.parameters.value:.2f} times the parameters"
+    assert said in " ".join(dcpt.summarise(answer))
+    large = replace(asked, n_params=3e9, base_losses={"general": base_loss(3e9)})
+    far = dcpt.recommend(fit, large).equivalent
+    assert far is not None
+    assert far.parameters is None
+    assert far.unknown["parameters"] == "the target lies too far outside the parameters of the runs"
+    one_base = replace(fit, bases={name: losses[1:2] for name, losses in fit.bases.items()})
+    alone = dcpt.recommend(one_base, asked).equivalent
+    assert alone is not None
+    assert alone.tokens is not None
+    assert "the losses of a base of another size are not known" in alone.unknown["parameters"]
 
 
 @pytest.mark.long
