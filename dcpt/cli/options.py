@@ -107,7 +107,7 @@ LossWeights = Annotated[
     typer.Option(
         "--weight",
         help="general=2 is the weight of a channel in the mean loss that is minimized, in place of "
-        "the domain loss within a limit. Repeatable.",
+        "the domain loss. No limit unless --limit gives one. Repeatable.",
     ),
 ]
 WarmupTokens = Annotated[

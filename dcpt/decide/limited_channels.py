@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dcpt.decide.records import Target
 from dcpt.errors import InputError, did_you_mean
@@ -34,11 +38,6 @@ def find_limits(fit: Fit, target: Target, general: str | None) -> dict[str, Limi
     """
     limits: dict[str, Limit] = {}
     problems = []
-    if target.weights and (target.limit is not None or target.channel_limits):
-        problems.append(
-            f"limit {target.limits_in_words}: weights replace a limit; leave out the limit "
-            "(--limit none), or the weights"
-        )
     if target.limit is not None:
         names = [general] if general is not None else []
         if target.limit.each:
@@ -61,7 +60,7 @@ def find_limits(fit: Fit, target: Target, general: str | None) -> dict[str, Limi
 
 
 def find_weights(fit: Fit, target: Target, general: str | None) -> dict[str, float]:
-    """The weights of the channels in the mean loss that is minimized; they sum to 1.
+    """The weights of the channels in the mean loss that is minimized.
 
     Args:
         fit: The fit.
@@ -69,7 +68,7 @@ def find_weights(fit: Fit, target: Target, general: str | None) -> dict[str, flo
         general: The fitted channel that represents the general side; None if there is none.
 
     Returns:
-        Weights above 0 by channel; of the domain alone if the target has none.
+        Weights by the fit's channels, those of 0 left out; empty if the target has none.
 
     Raises:
         InputError: If a channel is not fitted or has two weights, a weight is negative, or all are
@@ -90,14 +89,22 @@ def find_weights(fit: Fit, target: Target, general: str | None) -> dict[str, flo
         elif name in weights:
             problems.append(f"weight {given}={weight:g}: {name} has a weight already; give one")
         weights[name] = weight
-    whole = sum(weights.values())
-    if weights and not whole and not problems:
+    if weights and not any(weights.values()) and not problems:
         problems.append("the weights of all channels are 0: give one that counts")
     if problems:
         raise InputError(problems)
-    if not weights:
-        return {fit.domain_channel: 1.0}
-    return {name: weight / whole for name, weight in weights.items() if weight}
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def mean_loss(weights: Mapping[str, float], losses: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The weighted mean of losses.
+
+    Args:
+        weights: Weights by channel.
+        losses: Losses of these channels and perhaps of others, nats per token, of one shape.
+    """
+    parts = [weight * np.asarray(losses[name]) for name, weight in weights.items()]
+    return np.asarray(np.sum(parts, axis=0) / sum(weights.values()), dtype=np.float64)
 
 
 def _without_channel(fit: Fit, limit: Limit) -> str:

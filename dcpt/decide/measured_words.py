@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcpt.decide.limited_channels import mean_loss
 from dcpt.decide.records import Recommendation, Verification, Verified
 from dcpt.decide.sentences import describe_pair, most_risen
 from dcpt.decide.worst_channel import GENERAL_WORST
@@ -37,12 +38,18 @@ def measured_headline(recommendation: Recommendation, verification: Verification
 
 
 def _headline_without_limit(recommendation: Recommendation, verification: Verification) -> str:
-    main, best, domain = verification.main, verification.best, recommendation.domain_channel
-    words = f"Measured: {describe_pair(main)} gives a domain loss of"
-    words += f" {format_loss(main.measured[domain])}"
+    main, best = verification.main, verification.best
+    words = f"Measured: {describe_pair(main)} gives a {recommendation.target.minimized_in_words} of"
+    words += f" {format_loss(_minimized(recommendation, main))}"
     if best is None or best is main:
         return f"{words}, the lowest of the trained pairs."
     return f"{words}. The lowest of the trained pairs is that of {describe_pair(best)}."
+
+
+def _minimized(recommendation: Recommendation, run: Verified) -> float:
+    """The measured loss that the target minimizes, nats per token."""
+    weights = recommendation.target.weights or {recommendation.domain_channel: 1.0}
+    return float(mean_loss(weights, run.measured))
 
 
 def verification_words(recommendation: Recommendation, verification: Verification) -> list[str]:
@@ -81,7 +88,7 @@ def verification_findings(recommendation: Recommendation, verification: Verifica
             f"The fit contains {len(verification.fitted)} of these "
             f"{len(verification.runs)} runs, so they do not test its predictions."
         )
-    words.append(_best_words(verification, recommendation.domain_channel))
+    words.append(_best_words(recommendation, verification))
     if verification.limit_held is None:
         return words
     ratio, interval = verification.measured_ratio, recommendation.ratio_interval
@@ -160,18 +167,19 @@ def _compared(run: Verified, channel: str, level: float) -> str:
     )
 
 
-def _best_words(verification: Verification, domain: str) -> str:
+def _best_words(recommendation: Recommendation, verification: Verification) -> str:
     main, best = verification.main, verification.best
+    loss = recommendation.target.minimized_in_words
     if best is None:
         return "None of the trained runs is within the limit."
     which = "Of the trained runs"
     which += "" if verification.limit_held is None else " within the limit"
     if best is main:
-        return f"{which}, the recommendation has the lowest domain loss."
-    gain = main.measured[domain] - best.measured[domain]
+        return f"{which}, the recommendation has the lowest {loss}."
+    gain = _minimized(recommendation, main) - _minimized(recommendation, best)
     start = (
         f"{which}, the {best.label} ({format_share(best.ratio)}) has "
-        f"the lowest domain loss, {format_loss(abs(gain))} nats "
+        f"the lowest {loss}, {format_loss(abs(gain))} nats "
     )
     if verification.limit_held is None:
         return f"{start}below the recommendation's."

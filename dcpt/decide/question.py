@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
 from dcpt.decide.general_mix import check_mix, mix_columns
-from dcpt.decide.limited_channels import find_limits, find_weights
+from dcpt.decide.limited_channels import find_limits, find_weights, mean_loss
 from dcpt.decide.records import LARGEST_RATIO, Target
 from dcpt.decide.target_schedule import choose_schedule, missing_history, phase_of_target
 from dcpt.decide.worst_channel import GENERAL_WORST, as_worst, limit_of_worst
@@ -51,8 +51,8 @@ class Question:
             a limit the general channel, None if the fit has none.
         limits: Limits by channel; empty without a limit.
         domain: The domain channel.
-        minimized: Weights of the channels in the mean loss that is minimized; they sum to 1. The
-            domain alone, unless the target has weights.
+        minimized: Weights of the channels in the mean loss that is minimized. The domain alone,
+            unless the target has weights.
         allowed: Largest allowed loss of ``general``, nats per token; infinite without a limit.
         ratio: Shares of domain text that are compared, ascending, shape (R,).
         rates: Learning rates of the grid, ascending, shape (L,); a NaN alone if the runs have none.
@@ -191,10 +191,9 @@ class Question:
         """The loss of a limited channel, expressed as ``general_worst``."""
         return as_worst(losses, part, self.limits, self.target.base_losses)
 
-    def objective(self, losses: Mapping[str, Array]) -> Array:
+    def objective(self, losses: Mapping[str, Any]) -> Array:
         """The mean loss that is minimized, from the losses of its channels."""
-        weighted = [weight * losses[name] for name, weight in self.minimized.items()]
-        return np.asarray(np.sum(weighted, axis=0), dtype=np.float64)
+        return mean_loss(self.minimized, losses)
 
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Central predictions of a channel at pairs, nats per token, shape (M,)."""
@@ -261,7 +260,8 @@ def ask(fit: Fit, target: Target) -> Question:
     schedule, phase = choose_schedule(fit, target), phase_of_target(fit, target)
     general, domain = _channels(fit)
     limits = find_limits(fit, target, general)
-    minimized = find_weights(fit, target, general)
+    target = replace(target, weights=find_weights(fit, target, general))
+    minimized = target.weights or {domain: 1.0}
     target = named_losses(fit, target, general)
     target, texts_of_runs, unknown_texts = with_unique_tokens(fit, target, general, phase)
     target, wrong_mix = check_mix(fit, target, phase)

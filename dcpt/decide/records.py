@@ -44,8 +44,8 @@ class Target:
         channel_limits: How much the losses of single channels may rise. All limits must be kept.
         mix: Part of each channel in the general text; the parts sum to 1. Empty takes that of the
             runs.
-        weights: Weights of the channels in the mean loss that is minimized, in place of the domain
-            loss under a limit; empty minimizes the domain loss.
+        weights: Weights of the channels in the mean loss that is minimized, within the limit if
+            there is one; empty minimizes the domain loss.
 
     Examples:
         >>> dcpt.Target(7e9, 2e10, "+3%", base_losses={"general": 1.9}).limit
@@ -78,6 +78,14 @@ class Target:
             for name, limit in self.channel_limits.items()
         }
         object.__setattr__(self, "channel_limits", limits)
+
+    @property
+    def minimized_in_words(self) -> str:
+        """The loss that is minimized: ``domain loss``, ``mean loss (domain 1, general 2)``."""
+        if not self.weights:
+            return "domain loss"
+        weights = ", ".join(f"{name} {weight:.3g}" for name, weight in self.weights.items())
+        return f"mean loss ({weights})"
 
     @property
     def limits_in_words(self) -> str:

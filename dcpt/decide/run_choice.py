@@ -106,11 +106,11 @@ def find_crossings(question: Question) -> list[Crossing]:
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
     shape = len(rates), len(ratio)
     general = question.central(question.general, *pairs).reshape(shape)
-    domain = question.central(question.domain, *pairs).reshape(shape)
+    minimized = question.objective({c: question.central(c, *pairs) for c in question.minimized})
     found = []
     for factor in LIMIT_FACTORS:
         allowed = question.base_loss + factor * (question.allowed - question.base_loss)
-        shares, losses = best_share(ratio, general, domain, allowed)
+        shares, losses = best_share(ratio, general, minimized.reshape(shape), allowed)
         if np.isfinite(losses).any():
             row = int(losses.argmin())
             share = float(shares[row])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,23 +122,16 @@ def _general_words(recommendation: Recommendation, best: Choice) -> str:
         f", and {general.name} {'rises' if rise >= 0 else 'falls'} by {format_loss(abs(rise))} to "
         f"{format_loss(general.loss)}"
     )
+    target = recommendation.target
+    if target.weights:
+        words += f"; the {target.minimized_in_words} is minimized"
     if general.limit is None:
-        weights = recommendation.target.weights
-        return f"{words}; " + (
-            f"the weighted mean of losses is minimized ({say_weights(weights)})"
-            if weights
-            else "no limit was asked for"
-        )
+        return words if target.weights else f"{words}; no limit was asked for"
     if len(recommendation.limits) == 1:
         return f"{words}; the limit is {_limit(recommendation)}"
     if is_limit_on_each(recommendation):
         return f"{words}; the limit is {general.limit}"
-    return f"{words}; the limits are {recommendation.target.limits_in_words}"
-
-
-def say_weights(weights: Mapping[str, float]) -> str:
-    """The weights of channels in words: ``domain 1, general 2``."""
-    return ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+    return f"{words}; the limits are {target.limits_in_words}"
 
 
 def is_limit_on_each(recommendation: Recommendation) -> bool:
@@ -274,16 +266,17 @@ def odds(recommendation: Recommendation, best: Choice) -> list[str]:
 
 
 def price_of_certainty(recommendation: Recommendation, central: Choice) -> str:
-    """The pair that the central predictions choose, its odds, and what it gains in domain loss."""
+    """The pair that the central predictions choose, its odds, and the loss that it gains."""
     assert central.probability is not None  # there is a price where there is a limit
     gain, chance = central.regret.value, format_chance(central.probability)
     words = f"By the central predictions alone the best pair is {describe_pair(central)}, with a "
     words += f"chance of {chance}"
+    loss = recommendation.target.minimized_in_words
     if gain is None:
         return f"{words}."
     if gain > 0:
-        return f"{words} and a domain loss {format_loss(gain)} nats higher."
-    return f"{words} and a domain loss {format_loss(-gain)} nats lower: the price of certainty."
+        return f"{words} and a {loss} {format_loss(gain)} nats higher."
+    return f"{words} and a {loss} {format_loss(-gain)} nats lower: the price of certainty."
 
 
 def _certainty(recommendation: Recommendation) -> list[str]:
@@ -376,6 +369,8 @@ def _elsewhere(recommendation: Recommendation) -> list[str]:
         domain = choice.losses[recommendation.domain_channel].value
         regret = choice.regret.value
         cost = "" if regret is None else f" ({format_difference(regret)} nats)"
+        if recommendation.target.weights and regret is not None:
+            cost = f" (mean loss {format_difference(regret)} nats)"
         outside = ", outside those of the runs" if choice.outside_runs else ""
         words.append(
             f"If the learning rate {how}, the best share is {format_share(choice.ratio)}{outside}, "

@@ -163,8 +163,17 @@ class _Surfaces:
     ratio: Array
     general: Array
     domain: Array
+    minimized: Array
     general_draws: Array
     kept: Array
+
+
+@dataclass(frozen=True)
+class _DrawsAtRate:
+    """Bootstrap draws of the domain loss and of the loss that is minimized, (n_draws, R) each."""
+
+    domain: Array
+    minimized: Array
 
 
 def _answer_cell(fit: Fit, recommendation: Recommendation, target: Target, stops: Stops) -> Cell:
@@ -178,13 +187,13 @@ def _answer_cell(fit: Fit, recommendation: Recommendation, target: Target, stops
     level = recommendation.level
     found = [_find_pairs(at_limit, surfaces) for at_limit in asked]
     rows = sorted({_row(question, pair) for pairs in found for pair in pairs if pair})
-    draws = _domain_draws(question, surfaces.ratio, rows)
+    draws = _draws_at_rates(question, surfaces.ratio, rows)
     choices = _describe_pairs(question, [pair for pairs in found for pair in pairs], level)
     answers = [
         _answer_limit(at_limit, pairs, surfaces, draws, choices, facts, level)
         for at_limit, pairs in zip(asked, found, strict=True)
     ]
-    curves = [_find_curves(question, surfaces, row, draws[row], level) for row in rows]
+    curves = [_find_curves(question, surfaces, row, draws[row].domain, level) for row in rows]
     allowed = tuple(at_limit.allowed for at_limit in asked)
     there = replace(question.target, limit=target.limit)
     return Cell(there, question.base_loss, allowed, tuple(answers), tuple(curves))
@@ -215,14 +224,16 @@ def _find_surfaces(question: Question, confidences: Sequence[float]) -> _Surface
     ratio, rates, general = question.ratio, question.rates, question.general
     shape = (len(rates), len(ratio))
     pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
-    central, draws = np.zeros(shape), np.zeros((question.fit.n_draws, *shape))
+    needed = dict.fromkeys([question.domain, *question.minimized, *([general] if general else [])])
+    central = {name: question.central(name, *pairs).reshape(shape) for name in needed}
+    draws = np.zeros((question.fit.n_draws, *shape))
     if general is not None:
-        central = question.central(general, *pairs).reshape(shape)
         draws = question.draws(general, *pairs).reshape(-1, *shape)
     return _Surfaces(
         ratio=ratio,
-        general=central,
-        domain=question.central(question.domain, *pairs).reshape(shape),
+        general=central.get(general or "", np.zeros(shape)),
+        domain=central[question.domain],
+        minimized=question.objective(central),
         general_draws=draws,
         kept=np.quantile(draws, confidences, axis=0, method="inverted_cdf"),
     )
@@ -230,8 +241,8 @@ def _find_surfaces(question: Question, confidences: Sequence[float]) -> _Surface
 
 def _find_pairs(question: Question, surfaces: _Surfaces) -> list[Pair | None]:
     """The best pair at each confidence."""
-    domain = np.broadcast_to(surfaces.domain, surfaces.kept.shape)
-    found = best_share(surfaces.ratio, surfaces.kept, domain, question.allowed)
+    minimized = np.broadcast_to(surfaces.minimized, surfaces.kept.shape)
+    found = best_share(surfaces.ratio, surfaces.kept, minimized, question.allowed)
     return [
         best_pair(question, question.rates, shares, losses)
         for shares, losses in zip(*found, strict=True)
@@ -243,13 +254,18 @@ def _row(question: Question, pair: Pair) -> int:
     return 0 if np.isnan(pair[1]) else int(np.abs(question.rates - pair[1]).argmin())
 
 
-def _domain_draws(question: Question, ratio: Array, rows: Sequence[int]) -> dict[int, Array]:
-    """Draws of the domain loss at learning rates, by row, shape (n_draws, R) each."""
+def _draws_at_rates(
+    question: Question, ratio: Array, rows: Sequence[int]
+) -> dict[int, _DrawsAtRate]:
+    """Draws at learning rates, by row of the rate."""
     if not rows:
         return {}
     pairs = np.tile(ratio, len(rows)), np.repeat(question.rates[list(rows)], len(ratio))
-    draws = question.draws(question.domain, *pairs).reshape(-1, len(rows), len(ratio))
-    return {row: draws[:, i] for i, row in enumerate(rows)}
+    shape = (-1, len(rows), len(ratio))
+    needed = dict.fromkeys([question.domain, *question.minimized])
+    draws = {name: question.draws(name, *pairs).reshape(shape) for name in needed}
+    domain, minimized = draws[question.domain], question.objective(draws)
+    return {row: _DrawsAtRate(domain[:, i], minimized[:, i]) for i, row in enumerate(rows)}
 
 
 def _describe_pairs(
@@ -271,14 +287,14 @@ def _answer_limit(
     question: Question,
     pairs: Sequence[Pair | None],
     surfaces: _Surfaces,
-    domain_draws: Mapping[int, Array],
+    draws_at_rates: Mapping[int, _DrawsAtRate],
     choices: Mapping[Pair, tuple[Choice, Array]],
     facts: Facts,
     level: float,
 ) -> tuple[Answer, ...]:
     """The answers at a limit, for each confidence."""
     intervals = {
-        row: _find_interval(question, surfaces, row, domain_draws[row], level)
+        row: _find_interval(question, surfaces, row, draws_at_rates[row].minimized, level)
         for row in {_row(question, pair) for pair in pairs if pair}
     }
     nothing = Interval(None, None, None)
@@ -297,11 +313,11 @@ def _answer_limit(
 
 
 def _find_interval(
-    question: Question, surfaces: _Surfaces, row: int, domain_draws: Array, level: float
+    question: Question, surfaces: _Surfaces, row: int, minimized_draws: Array, level: float
 ) -> Interval:
     """The interval of the best share at a rate, optimized again in each draw."""
     ratio, allowed = surfaces.ratio, question.allowed
-    shares, _ = best_share(ratio, surfaces.general_draws[:, row], domain_draws, allowed)
+    shares, _ = best_share(ratio, surfaces.general_draws[:, row], minimized_draws, allowed)
     return interval_of(None, np.nan_to_num(shares, nan=0.0), level)
 
 

@@ -219,20 +219,20 @@ def _judged(
     fitted: list[str],
 ) -> Verification:
     """Judge the recommendation by the measured losses."""
-    general, domain, allowed = question.general, question.domain, question.allowed
+    general, allowed = question.general, question.allowed
     limited = general if question.limits else None
     missing = [
         f"run {run.run!r} ({run.label}) has no loss_{channel} at its end: evaluate it on that "
         "channel"
         for run in verified
-        for channel in (limited, domain)
+        for channel in (limited, *question.minimized)
         if channel is not None and channel not in run.measured
     ]
     if missing:
         raise InputError(missing)
     main = next(run for run in verified if run.label == "recommendation")
     within = [run for run in verified if limited is None or run.measured[limited] <= allowed]
-    best = min(within, key=lambda run: run.measured[domain]) if within else None
+    best = min(within, key=lambda run: float(question.objective(run.measured)), default=None)
     ratio = None if limited is None else _measured_ratio(verified, limited, allowed)
     margin = None if limited is None else allowed - main.measured[limited]
     result = Verification(

@@ -88,7 +88,8 @@ class FitOptions(TypedDict, total=False):
 
 
 OF_ANY_SIZE = (
-    *("n_tokens", "limit", "channel_limits", "confidence", "learning_rate", "unique_tokens"),
+    *("n_tokens", "limit", "channel_limits", "weights", "confidence", "learning_rate"),
+    "unique_tokens",
 )
 """Fields of a study's target that hold for a target of another size too."""
 
@@ -262,7 +263,6 @@ def report_on(
 
     folder = fit_folder(place)
     answer, fitted = read_current_answer(place, laws)
-    weighted = bool(answer.target.weights)
     checked, notes = _read_own_verification(folder, answer)
     study = place if isinstance(place, Workspace) else None
     if study is not None:
@@ -276,8 +276,7 @@ def report_on(
         recommendation=answer,
         verification=checked,
         own_decays=[] if study is None else study.rows.own_decays,
-        # The sliders' answers have the lowest domain loss within a limit.
-        settings=answer_settings(fitted, answer) if sliders and not weighted else None,
+        settings=answer_settings(fitted, answer) if sliders else None,
         title=title or (folder.name if study is None else study.study.name),
         notes=notes,
     )

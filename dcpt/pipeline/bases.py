@@ -34,6 +34,7 @@ def study_target(workspace: Workspace) -> dict[str, Any]:
         "n_tokens": section.tokens,
         "limit": section.limit if isinstance(section.limit, str) else NO_LIMIT,
         "channel_limits": {names.get(name, name): limit for name, limit in of_channels.items()},
+        "weights": {names.get(name, name): weight for name, weight in section.weights.items()},
         "confidence": section.confidence,
         "base_losses": {**table_losses(workspace, known), **given},
         "base_peak_learning_rate": section.base_peak_learning_rate or known.get("peak"),

@@ -15,7 +15,6 @@ from dcpt.decide.sentences import (
     headline,
     limit_binds,
     reasons,
-    say_weights,
     unexplained_flags,
 )
 from dcpt.flags import SHOWN_IN_FULL
@@ -58,9 +57,10 @@ def question_line(recommendation: Recommendation) -> str:
         f"{base}{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} tokens"
     )
     if target.weights:
-        return f"{words}, lowest mean loss with the weights {say_weights(target.weights)}"
+        words += f", lowest {target.minimized_in_words}"
     if not recommendation.limits:
-        return f"{words}, lowest domain loss without a limit on the general loss"
+        loss = "" if target.weights else ", lowest domain loss"
+        return f"{words}{loss} without a limit on the general loss"
     if len(recommendation.limits) > 1:
         return f"{words}, limits {target.limits_in_words}"
     return f"{words}, general loss at most {target.limits_in_words}"
@@ -148,7 +148,8 @@ def _trade_off_finding(recommendation: Recommendation) -> str:
     best, frontier = recommendation.best, frontier_at(recommendation)
     if best is None or frontier is None:
         return "the general loss stays above the dashed limit at every share"
-    met = f"the domain loss is lowest at {percent(best.ratio)} domain text"
+    loss = recommendation.target.minimized_in_words
+    met = f"the {loss} is lowest at {percent(best.ratio)} domain text"
     if best.probability is not None:
         met = f"the general loss is below the dashed limit at {percent(best.ratio)} domain text"
         if limit_binds(recommendation):
@@ -205,6 +206,8 @@ def _frontier_picture(recommendation: Recommendation) -> Picture:
 def other_shares_section(recommendation: Recommendation) -> Section:
     """The cost of common shares."""
     rates = {habit.learning_rate for habit in recommendation.habits}
+    target = recommendation.target
+    regret = "Regret" if target.weights else "Domain regret"
     at = (
         f"At learning rate {rate(rates.pop())}: losses" if rates and None not in rates else "Losses"
     )
@@ -213,9 +216,13 @@ def other_shares_section(recommendation: Recommendation) -> Section:
         "What other shares cost",
         [
             Text(
-                "Common shares at the same learning rate. Domain regret is the domain loss minus "
-                "that at the recommended share: where it is negative, the share has a lower domain "
-                "loss and a higher general loss."
+                f"Common shares at the same learning rate. {regret} is the "
+                f"{target.minimized_in_words} minus that at the recommended share."
+                + (
+                    " Where it is negative, the share keeps the limit less often than asked."
+                    if recommendation.limits
+                    else ""
+                )
             ),
             Tabled(choices_table(recommendation), f"{at} in nats per token"),
             *(Text(words) for words in equivalent(recommendation)),

@@ -63,12 +63,15 @@ def _odds_tile(recommendation: Recommendation, best: Choice) -> list[Tile]:
 
 
 def _about_the_odds(recommendation: Recommendation) -> str:
-    """The odds that were asked for, and their price in domain loss."""
+    """The odds that were asked for, and their price in the loss that is minimized."""
     central = recommendation.central
-    asked = f"{format_percent(recommendation.target.confidence)} asked"
+    target = recommendation.target
+    asked = f"{format_percent(target.confidence)} asked"
     if central is None or central.regret.value is None or central.regret.value >= 0:
         return asked
-    return f"{asked}, at a price of {nats(-central.regret.value)} nats of domain loss"
+    return (
+        f"{asked}, at a price of {nats(-central.regret.value)} nats of {target.minimized_in_words}"
+    )
 
 
 def _general_tile(recommendation: Recommendation, best: Choice) -> list[Tile]:

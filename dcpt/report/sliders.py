@@ -59,7 +59,8 @@ def settings_section(settings: Settings) -> Section:
         [
             Text(
                 f"Every position of the sliders is an answer computed from the fit, {count:,} in "
-                f"all.{about_bases} Everything else is as in the target."
+                f"all.{about_bases} Everything else is as in the target: each has the lowest "
+                f"{settings.target.minimized_in_words}."
             ),
             Sliders(_sliders(settings), _data(settings)),
         ],

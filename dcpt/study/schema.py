@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from dcpt.errors import did_you_mean
+from dcpt.limit import NO_LIMIT
 from dcpt.names import same_but_case
 from dcpt.quantities import Count
 from dcpt.runs.identity import Optimizer, Packing
@@ -171,17 +172,34 @@ class Evaluation(Section):
 
 
 class TargetSection(Section):
-    """The large run. ``base`` names a base of the study; otherwise give size and losses."""
+    """The large run. ``base`` names a base of the study; otherwise give size and losses.
+
+    With ``weights`` there is no limit, unless one is given.
+    """
 
     base: Name | None = None
     n_params: Count | None = None
     tokens: Count
     limit: Annotated[str | dict[ChannelName, str], BeforeValidator(read_limit)] = "+3%"
+    weights: dict[ChannelName, Annotated[float, Field(ge=0)]] = {}
     confidence: Fraction = Field(default=0.8, ge=0.5, le=0.99)
     learning_rate: Rate | None = None
     base_losses: dict[ChannelName, Annotated[float, Field(gt=0, le=20)]] = {}
     base_peak_learning_rate: Rate | None = None
     base_n_tokens: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_the_limit(cls, keys: object) -> object:
+        if isinstance(keys, dict) and keys.get("weights") and "limit" not in keys:
+            return {**keys, "limit": NO_LIMIT}
+        return keys
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.weights and not any(self.weights.values()):
+            raise ValueError("weights: all are 0; give a channel a weight above 0")
+        return self
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:

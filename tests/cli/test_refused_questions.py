@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,28 @@ def test_a_recommendation_for_another_target_than_the_study_s_is_said(study: Pat
     assert f"until `dcpt recommend {study}` is run again" in other
     words = (*base, "--warmup-tokens", "500K")
     assert "another warmup tokens than the study" in call("recommend", study, *words).stderr
+
+
+def test_weights_of_a_study_are_those_of_the_command_line(study: Path, tmp_path: Path) -> None:
+    file = shutil.copytree(study.parent, tmp_path / "weighted") / study.name
+    text = study.read_text(encoding="utf-8")
+    base = ("--base-loss", "general=2.98", "--base-peak-learning-rate", 2e-3, "--json")
+
+    def answer(target: str, *words: object) -> dict[str, Any]:
+        file.write_text(text.replace("limit: +3%", target), encoding="utf-8")
+        return json.loads(call("recommend", file, *base, *words).stdout)
+
+    weights = ("--weight", "domain=1", "--weight", "general=9")
+    of_study = answer("weights: {law: 1, en: 9}")
+    of_options = answer("limit: +3%", *weights)
+    assert of_study["target"]["weights"] == {"domain": 1, "general": 9}
+    assert of_study["best"] == of_options["best"]
+    assert of_study["limits"] == of_options["limits"] == {}
+    within = answer("limit: +3%", *weights, "--limit", "+3%")
+    assert within["limits"].keys() == {"general"}
+    both = answer("weights: {law: 1, en: 9}, limit: +3%")
+    assert both["best"] == within["best"]
+    assert both["best"] != answer("limit: +3%")["best"]
 
 
 def test_size_says_that_it_replaces_the_recommendation_of_a_study(study: Path) -> None:

@@ -21,6 +21,7 @@ from dcpt.laws.fits.result import Fit
 from dcpt.limit import Limit
 from dcpt.quantities import format_chance
 from dcpt.report.page import write_report
+from dcpt.report.sliders import settings_section
 
 SHARE, LOSS = 0.005, 0.001
 """How far the page may be from Python: share, and nats per token."""
@@ -132,6 +133,23 @@ def test_answers_are_those_of_recommend(fit: Fit, settings: Settings) -> None:
         for channel, interval in expected.best.losses.items():
             assert answer.choice.losses[channel].value == pytest.approx(interval.value, abs=1e-6)
             assert answer.choice.losses[channel].low == pytest.approx(interval.low, abs=LOSS)
+
+
+def test_answers_with_weights_are_those_of_recommend(
+    fit: Fit, asked: Recommendation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcpt.decide.stops.FACTORS", (0.5, 1.0))
+    light = {"domain": 1.0, "general": 4.0}
+    weighted = recommend(fit, replace(asked.target, weights=light))
+    assert weighted.best.ratio < asked.best.ratio
+    found = answer_settings(fit, weighted)
+    for _, target, answer in positions(found, 4):
+        expected = recommend(fit, target)
+        assert answer.choice.pair == expected.best.pair
+        assert answer.interval.low == expected.ratio_interval.low
+        assert answer.interval.high == expected.ratio_interval.high
+    (text, _) = settings_section(found).parts
+    assert "each has the lowest mean loss (domain 1, general 4)" in text.text
 
 
 def test_the_sliders_start_at_the_recommendation(settings: Settings, asked: Recommendation) -> None:

@@ -272,6 +272,19 @@ def test_a_study_without_a_domain_says_so_whatever_its_channels_are_called(tmp_p
         load(tmp_path, text)
 
 
+def test_weights_leave_out_the_limit_unless_it_is_given(tmp_path: Path) -> None:
+    text, target = STUDY.partition("target:")[0], "target: {base: big, tokens: 6144%s}\n"
+    weights = ", weights: {law: 1, en: 2}"
+    assert load(tmp_path, text + target % "").target.limit == "+3%"
+    free = load(tmp_path, text + target % weights).target
+    assert (free.limit, free.weights) == ("none", {"law": 1.0, "en": 2.0})
+    kept = load(tmp_path, text + target % f"{weights}, limit: +5%").target
+    assert (kept.limit, kept.weights) == ("+5%", {"law": 1.0, "en": 2.0})
+    for wrong, says in (("law: 0", "weights: all are 0"), ("law: -1", "weights.law")):
+        with pytest.raises(InputError, match=says):
+            load(tmp_path, text + target % f", weights: {{{wrong}}}")
+
+
 def test_a_tracker_is_named_once(tmp_path: Path) -> None:
     twice = STUDY + "logging: {trackers: [wandb, wandb]}\n"
     with pytest.raises(InputError, match=r"logging.*trackers names wandb twice; write it once"):

@@ -8,7 +8,7 @@ import numpy as np
 
 from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO, Choice, Frontier, Recommendation
-from dcpt.decide.sentences import binding_channel, is_limit_on_each, limit_binds, say_weights
+from dcpt.decide.sentences import binding_channel, is_limit_on_each, limit_binds
 from dcpt.flags import Flag
 from dcpt.laws.flags.noise import EVALUATION_NOISE, GENERAL_FALL
 from dcpt.quantities import (
@@ -63,9 +63,7 @@ def about_the_limit(question: Question, recommendation: Recommendation) -> Itera
 
 def _about_no_limit(question: Question, best: Choice) -> Flag:
     """What decides the share where no limit does."""
-    top, loss = float(question.ratio[-1]), "domain loss"
-    if question.target.weights:
-        loss = f"mean loss ({say_weights(question.minimized)})"
+    top, loss = float(question.ratio[-1]), question.target.minimized_in_words
     if best.ratio < top - 1e-6:
         why = f"the share with the lowest {loss} was chosen"
     elif top < LARGEST_RATIO - 1e-6:
@@ -143,8 +141,9 @@ def _about_the_share(
     elif not limit_binds(recommendation):
         yield Flag(
             "limit_does_not_bind",
-            f"The domain loss is lowest at a share of {format_share(best.ratio)}, below the "
-            f"largest that the limit {limit} allows, so the limit does not decide the share.",
+            f"The {question.target.minimized_in_words} is lowest at a share of "
+            f"{format_share(best.ratio)}, below the largest that the limit {limit} allows, so the "
+            "limit does not decide the share.",
             values={"share": best.ratio},
         )
     if best.ratio >= NEAR_CLIFF:
