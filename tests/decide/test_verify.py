@@ -12,7 +12,7 @@ from dcpt.decide.recommend import recommend, round_down
 from dcpt.decide.verify import compare_verification, plan_verification
 from dcpt.errors import InputError
 from dcpt.limit import Limit
-from dcpt.quantities import format_rate
+from dcpt.quantities import format_loss, format_rate
 from dcpt.runs.course import channel_shares
 from dcpt.text.mixture import LONGEST_PERIOD
 
@@ -263,3 +263,18 @@ def test_every_channel_in_one_direction_is_said(settled):
     hit = compare_verification(fit, answer, trained(planned, COST), labels)
     assert hit.one_sided == {}
     assert not any("In all 3 runs" in line for line in hit.words)
+
+
+def test_with_weights_the_best_run_has_the_lowest_mean_loss(known_fit, target):
+    fit = known_fit()
+    answer = recommend(fit, target(limit="none", weights={"domain": 1.0, "general": 3.0}))
+    planned = plan_verification(answer)
+    labels = {run.label: run.label for run in planned}
+    result = compare_verification(fit, answer, trained(planned, COST), labels)
+    domain = {run.label: run.measured["domain"] for run in result.runs}
+    assert domain["higher share"] < domain["recommendation"]
+    assert result.best_measured == "recommendation"
+    main = result.main.measured
+    mean = (main["domain"] + 3 * main["general"]) / 4
+    said = f"gives a mean loss (domain 1, general 3) of {format_loss(mean)}"
+    assert said in result.words[0]
