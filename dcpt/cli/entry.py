@@ -21,7 +21,7 @@ from dcpt.cli.fit_commands import compare, diagnose, fit, laws, runs
 from dcpt.cli.import_command import import_
 from dcpt.cli.push_command import push
 from dcpt.cli.refine_commands import next_runs, refine
-from dcpt.cli.run_commands import cancel, logs
+from dcpt.cli.run_commands import cancel, logs, train_run
 from dcpt.cli.size_command import size
 from dcpt.cli.study_commands import demo, init, prepare, run_grid, status, verify
 from dcpt.cli.watch_command import watch
@@ -95,6 +95,7 @@ COMMANDS = (
     prepare,
     evaluate,
     run_grid,
+    train_run,
     status,
     logs,
     cancel,

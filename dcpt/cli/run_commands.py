@@ -40,6 +40,29 @@ def logs(
         typer.echo(escape_controls(line))
 
 
+def train_run(study: StudyFile, run: Annotated[str, typer.Argument(help=_RUN)]) -> None:
+    """Train one run over the processes of torchrun.
+
+    For a run that needs the GPUs of several nodes: start torchrun on each node. A run that was
+    stopped goes on from its last state, on any number of processes. `run-grid` finds it done.
+
+    Example: torchrun --nproc-per-node 8 -m dcpt train-run study.yaml b7-r0.5-lr0.00003
+    """
+    from dcpt.pipeline.train_run import train_run
+    from dcpt.processes import run_and_exit
+
+    def train() -> None:
+        trained = train_run(study, run)
+        if not trained.speaks:
+            return
+        if trained.is_done:
+            typer.echo(f"finished {trained.run}: {trained.n_tokens:,} tokens")
+        else:
+            typer.echo(f"saved {trained.run}; the same command goes on")
+
+    run_and_exit(train)
+
+
 def cancel(
     study: StudyFile,
     run: Annotated[
@@ -47,7 +70,7 @@ def cancel(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Stop runs, and those that start from them, after they are saved.
+    """Save runs and those that start from them, and stop them.
 
     It works from any machine that sees the study's folder. Cancelled runs are left out until
     `dcpt run-grid --cancelled` asks for them again.

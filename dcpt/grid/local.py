@@ -122,7 +122,8 @@ class LocalEngine:
         if most is not None and most.n_devices > n_devices:
             raise InputError(
                 f"run {most.name} trains over {most.n_devices} devices, and there are "
-                f"{n_devices}; lower training.gpus_per_run, or use a machine with more"
+                f"{n_devices}; lower training.gpus_per_run, use a machine with more, or train the "
+                "run over several nodes with dcpt train-run"
             )
 
     @property
