@@ -16,6 +16,7 @@ from counted_runs import CHECKPOINT_STEPS, read_steps
 from fuzz_study import write_sources
 
 from dcpt.grid.planned import PlannedRun, find_folders
+from dcpt.leases import holder
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.folders import RunFolder
@@ -122,3 +123,11 @@ def describe_repeats(study: Path, counts: Counts, standins: int) -> list[tuple[s
         ("interruptions that repeated steps", f"{len(again)}"),
         ("most steps repeated by an interruption", worst),
     ]
+
+
+def describe_left(study: Path, standins: int) -> tuple[str, str]:
+    """Processes of this machine that still hold a run, as a row of a table."""
+    found = find_folders(planned_of(study, standins), StudyFolder(study).runs)
+    owners = [holder(run.path / "lease") for run in found.values()]
+    n_left = sum(owner is not None and Path(f"/proc/{owner.pid}").exists() for owner in owners)
+    return "processes of workers left", f"{n_left}"

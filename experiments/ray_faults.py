@@ -30,6 +30,7 @@ from typing import Any
 from counted_runs import count_in_worker
 from faults import (
     Counts,
+    describe_left,
     describe_repeats,
     describe_runs,
     make_trunks,
@@ -42,7 +43,6 @@ from dcpt.engines.choose import slots_of
 from dcpt.engines.ray.cluster import check_installed
 from dcpt.engines.ray.engine import RayEngine
 from dcpt.engines.ray.host import Host
-from dcpt.grid.planned import find_folders
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.leases import holder
 from dcpt.study.engine import EngineSection, RaySection
@@ -158,9 +158,6 @@ def describe(study: Path, runs: int, outcome: Outcome, faults: Faults) -> list[t
     """What came of the campaign, as rows of a table."""
     folder = StudyFolder(study)
     faults.counts.look(folder)
-    found = find_folders(planned_of(study, runs), folder.runs)
-    owners = [holder(each.path / "lease") for each in found.values()]
-    n_left = sum(owner is not None and Path(f"/proc/{owner.pid}").exists() for owner in owners)
     for name, words in outcome.failed.items():
         print(f"{name}: {words}", file=sys.stderr)
     return [
@@ -168,7 +165,7 @@ def describe(study: Path, runs: int, outcome: Outcome, faults: Faults) -> list[t
         ("nodes lost", f"{faults.n_lost}"),
         ("runs in training on them", f"{faults.n_owners}"),
         *describe_repeats(study, faults.counts, runs),
-        ("processes of workers left", f"{n_left}"),
+        describe_left(study, runs),
     ]
 
 
