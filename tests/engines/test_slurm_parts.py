@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -288,6 +289,58 @@ def test_jobs_whose_submission_had_no_answer_are_looked_for_in_the_queue(
     assert "Slurm does not answer (sbatch: Socket timed out); the jobs go on" in said[0]
     (record,) = read_submissions(slurm.folder)
     assert record.job_id in (None, "7")
+
+
+def test_jobs_that_slurm_takes_late_are_submitted_once(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue: dict[str, JobState] = {}
+    names: list[str] = []
+
+    def submit(submission: Submission, *_: object) -> str:
+        assert not names, "submitted again"
+        names.append(submission.name)
+        raise NoAnswerError("sbatch: Socket timed out")
+
+    def live_jobs() -> dict[str, JobState]:
+        n_looks.append(1)
+        if len(n_looks) == 6:
+            queue["7"] = JobState(names[0], "RUNNING", "None")
+        if len(n_looks) == 8:
+            train(planned[0].config, study.parent)
+            queue.clear()
+        return dict(queue)
+
+    n_looks: list[int] = []
+    planned = Workspace(study).planned[:1]
+    monkeypatch.setattr(slurm, "submit", submit)
+    monkeypatch.setattr(client, "live_jobs", live_jobs)
+    assert not SlurmEngine(slurm, seconds_of).run(planned).failed
+    assert names
+
+
+def test_a_submission_without_an_id_is_waited_for_two_minutes(study: Path) -> None:
+    folder, now = StudyFolder(study), time.time()
+    sent = [Submission(f"{age}", (("a",),), sent_at=now - age) for age in (100, 130)]
+    write_submissions(folder, sent)
+    left, jobs = still_queued(read_submissions(folder), {})
+    assert (left, jobs) == (sent[:1], [])
+
+
+def test_refused_jobs_are_submitted_again_at_once(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Workspace(study).planned
+    with monkeypatch.context() as patch:
+        patch.setattr(slurm, "submit", refuse)
+        with pytest.raises(InputError, match="refused"):
+            SlurmEngine(slurm, seconds_of).run(planned)
+    assert not read_submissions(slurm.folder)
+    assert not SlurmEngine(slurm, seconds_of).run(planned).failed
+
+
+def refuse(*_: object) -> str:
+    raise InputError("Slurm refused the jobs of engine.slurm: Invalid account")
 
 
 @pytest.mark.usefixtures("listening")

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TypeVar
 
 from dcpt.engines.engine import Say, Tick
@@ -170,7 +171,12 @@ class SlurmEngine:
         """
         submissions, jobs = still_queued(read_submissions(self.folder), client.live_jobs())
         self._note(jobs, queue)
-        left = [run for run in pending if not self._has_job(run)]
+        may_come = {
+            key for sent in submissions if sent.may_come for pack in sent.packs for key in pack
+        }
+        left = [
+            run for run in pending if run.identity_hash not in may_come and not self._has_job(run)
+        ]
         unfinished = {run.identity_hash for run in [*pending, *queue.running.values()]}
         packs = pack_runs(left, unfinished, self._seconds, 60 * self.section.job_time, queue.alone)
         known = {run.identity_hash: run for run in queue.planned}
@@ -191,20 +197,25 @@ class SlurmEngine:
     ) -> Submission:
         """Submit an array, recorded before and after, while this call alone may submit.
 
-        Without an answer the record stays without an id: at the next poll its name is looked for
-        in the queue before its runs are submitted again.
+        Without an answer the record stays without an id: its name is looked for in the queue for
+        two minutes before its runs are submitted again.
         """
         hashes = tuple(tuple(run.identity_hash for run in pack.runs) for pack in packs)
-        sent = Submission(self.submitter.name(packs), hashes)
+        sent = Submission(self.submitter.name(packs), hashes, sent_at=time.time())
         lease.check()
         write_submissions(self.folder, [*submissions, sent])
         after = sorted(job.id for job in self._jobs.values() if set(job.runs) & set(waits_for))
         try:
             job_id = self.submitter.submit(sent, packs, after, known)
-        except (InputError, NoAnswerError):
+        except NoAnswerError:
             self._check_signals()  # Ctrl-C also ends sbatch
             raise
-        sent = Submission(sent.name, hashes, job_id)
+        except InputError:
+            self._check_signals()
+            lease.check()
+            write_submissions(self.folder, submissions)  # nothing will come
+            raise
+        sent = replace(sent, job_id=job_id)
         lease.check()
         write_submissions(self.folder, [*submissions, sent])
         n_runs = sum(map(len, hashes))

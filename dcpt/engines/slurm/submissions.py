@@ -6,7 +6,8 @@ in between loses none: the name of an array is found in the queue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from dcpt.study.folder import StudyFolder
 _REMEDY = (
     "move it away and rerun the same command: jobs that are still queued then find their runs done"
 )
+
+_LATE_S = 120.0
+"""Seconds in which a busy controller may still take jobs after ``sbatch`` gave up or was killed.
+Submitted again meanwhile they would stand in the queue twice."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class Submission:
         name: The name of its jobs, which no other submission has.
         packs: Identity hashes of the runs of each job.
         job_id: The id that Slurm gave; None if it was not heard.
+        sent_at: When it was submitted, in seconds since 1970.
     """
 
     name: str
     packs: tuple[tuple[str, ...], ...]
     job_id: str | None = None
+    sent_at: float = 0.0
 
     @property
     def jobs(self) -> list[Job]:
@@ -54,6 +61,11 @@ class Submission:
         if len(self.packs) == 1:
             return [Job(self.job_id, self.packs[0])]
         return [Job(f"{self.job_id}_{index}", runs) for index, runs in enumerate(self.packs)]
+
+    @property
+    def may_come(self) -> bool:
+        """Whether Slurm gave no id, and may still put the jobs into the queue."""
+        return self.job_id is None and time.time() - self.sent_at < _LATE_S
 
 
 def slurm_folder(folder: StudyFolder) -> Path:
@@ -71,23 +83,23 @@ def read_submissions(folder: StudyFolder) -> list[Submission]:
     found = read_record(path, _REMEDY) or {"submissions": []}
     try:
         return [
-            Submission(each["name"], tuple(map(tuple, each["packs"])), each["job_id"])
+            Submission(**{**each, "packs": tuple(map(tuple, each["packs"]))})
             for each in found["submissions"]
         ]
     except (KeyError, TypeError) as error:
         raise DamagedFileError(path, f"it has no valid {error}", _REMEDY) from None
 
 
-def write_submissions(folder: StudyFolder, submissions: list[Submission]) -> None:
+def write_submissions(folder: StudyFolder, submissions: Sequence[Submission]) -> None:
     """Record the submissions."""
     slurm_folder(folder).mkdir(exist_ok=True)
     write_record(_record(folder), {"submissions": [asdict(each) for each in submissions]})
 
 
 def still_queued(
-    submissions: list[Submission], live: Mapping[str, JobState]
+    submissions: Sequence[Submission], live: Mapping[str, JobState]
 ) -> tuple[list[Submission], list[Job]]:
-    """The submissions with jobs that have not ended, and those jobs.
+    """The submissions with jobs that have not ended or may still come, and the jobs in the queue.
 
     Args:
         submissions: Those of earlier calls.
@@ -98,8 +110,8 @@ def still_queued(
         replace(each, job_id=ids.get(each.name)) if each.job_id is None else each
         for each in submissions
     ]
-    queued = [each for each in known if any(job.id in live for job in each.jobs)]
-    return queued, [job for each in queued for job in each.jobs if job.id in live]
+    left = [each for each in known if each.may_come or any(job.id in live for job in each.jobs)]
+    return left, [job for each in left for job in each.jobs if job.id in live]
 
 
 def _record(folder: StudyFolder) -> Path:
