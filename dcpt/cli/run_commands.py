@@ -40,22 +40,28 @@ def logs(
         typer.echo(escape_controls(line))
 
 
-def train_run(study: StudyFile, run: Annotated[str, typer.Argument(help=_RUN)]) -> None:
+def train_run(
+    study: StudyFile, run: Annotated[str, typer.Argument(help=_RUN)], json: Json = False
+) -> None:
     """Train one run over the processes of torchrun.
 
-    For a run that needs the GPUs of several nodes: start torchrun on each node. A run that was
-    stopped goes on from its last state, on any number of processes. `run-grid` finds it done.
+    For a run that needs the GPUs of several nodes: start it on each node with
+    `torchrun --nnodes 2 --nproc-per-node 8 -m`. A run that was stopped goes on from its last state,
+    on any number of processes. `run-grid` finds it done.
 
-    Example: torchrun --nproc-per-node 8 -m dcpt train-run study.yaml b7-r0.5-lr0.00003
+    Example: dcpt train-run study.yaml b7-r0.5-lr0.00003
     """
+    from dcpt.cli.console import as_json
     from dcpt.pipeline.train_run import train_run
     from dcpt.processes import run_and_exit
 
     def train() -> None:
         trained = train_run(study, run)
-        if not trained.speaks:
+        if not trained.is_first:
             return
-        if trained.is_done:
+        if json:
+            typer.echo(as_json({"run": trained.run, "is_done": trained.is_done}))
+        elif trained.is_done:
             typer.echo(f"finished {trained.run}: {trained.n_tokens:,} tokens")
         else:
             typer.echo(f"saved {trained.run}; the same command goes on")

@@ -26,13 +26,13 @@ class Trained:
         run: Name of the run's folder.
         n_tokens: Its tokens.
         is_done: Whether it is done; otherwise it was saved.
-        speaks: Whether this process prints.
+        is_first: Whether this process is the first, which prints.
     """
 
     run: str
     n_tokens: int
     is_done: bool
-    speaks: bool
+    is_first: bool
 
 
 def train_run(file: Path, name: str) -> Trained:

@@ -39,6 +39,7 @@ COMMANDS = [
     "runs",
     "size",
     "status",
+    "train-run",
     "verify",
     "watch",
 ]
