@@ -29,7 +29,8 @@ from pages import markdown
 from two_level import Case, cases, fit_with
 from two_level_priors import SIDES, learn, public_ladders
 
-from dcpt.decide.large_run import LATEST_PART, WatchedChannel, watch_run
+from dcpt.decide.large_run import LATEST_PART, watch_run
+from dcpt.decide.watched import WatchedChannel
 from dcpt.errors import InputError
 from dcpt.laws import Fit
 from dcpt.laws.two_level.kernel import Prior

@@ -11,7 +11,7 @@ import typer
 from dcpt.cli.options import Json, Level, OwnLaws, Place
 
 if TYPE_CHECKING:
-    from dcpt.decide.large_run import Watched
+    from dcpt.decide.watched import Watched
 
 BREAKS_LIMIT = 3
 """Exit code when a channel is forecast to break its limit."""

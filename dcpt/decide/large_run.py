@@ -10,8 +10,7 @@ missed there does not carry over (``experiments/watch.md`` has the errors on kno
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,21 +19,13 @@ from numpy.typing import NDArray
 from dcpt.decide.question import Array, Question, ask
 from dcpt.decide.records import Interval, Target
 from dcpt.decide.target_schedule import points_along
+from dcpt.decide.watched import Watched, WatchedChannel, WatchedPoint
+from dcpt.decide.watched_rows import watched_rows
 from dcpt.errors import InputError
-from dcpt.laws.points.record import SAME, Points
-from dcpt.quantities import (
-    format_count,
-    format_difference,
-    format_loss,
-    format_losses,
-    format_percent,
-)
+from dcpt.laws.points.record import Points
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
-
-FIRST_PART = 0.05
-"""Part of the target's tokens before which no point is judged: no law describes a warmup."""
 
 SHIFTED_FROM = 0.5
 """Part of the target's tokens from which points shift the forecast. Chosen in hindsight from
@@ -48,172 +39,6 @@ IN_A_ROW = 3
 
 N_ENDS = 40
 """Earlier ends that are tried where the limit will not be kept."""
-
-
-@dataclass(frozen=True)
-class WatchedPoint:
-    """A measured loss and its prediction.
-
-    Args:
-        n_tokens: CPT tokens seen.
-        measured: Measured loss, nats per token.
-        predicted: Prediction with its interval, nats per token.
-    """
-
-    n_tokens: float
-    measured: float
-    predicted: Interval
-
-    @property
-    def side(self) -> int:
-        """1 above the interval, -1 below it, 0 inside."""
-        low, high = self.predicted.low, self.predicted.high
-        assert low is not None
-        assert high is not None
-        return int(self.measured > high) - int(self.measured < low)
-
-
-@dataclass(frozen=True)
-class WatchedChannel:
-    """A channel of the large run.
-
-    Args:
-        channel: Its name.
-        points: Measured points, ascending in tokens.
-        left_at: Tokens of the first of three or more last points in a row that lie outside the
-            interval on one side; None where the channel has not left it.
-        predicted: The loss at the end as predicted before the run.
-        forecast: The loss at the end as forecast now.
-        is_shifted: Whether points in the phase of the end, in the second half of the run, shifted
-            the forecast; without any it is the prediction.
-        allowed: Largest loss within the limit; None where the channel has no limit.
-        probability: Part of the forecast draws that keep the limit; None without one.
-    """
-
-    channel: str
-    points: list[WatchedPoint]
-    left_at: float | None
-    predicted: Interval
-    forecast: Interval
-    is_shifted: bool
-    allowed: float | None = None
-    probability: float | None = None
-
-    @property
-    def breaks_limit(self) -> bool:
-        """Whether the forecast is beyond the limit."""
-        value = self.forecast.value
-        return self.allowed is not None and value is not None and value > self.allowed
-
-
-@dataclass(frozen=True)
-class Watched:
-    """Where a large run stands.
-
-    Args:
-        run: Its name.
-        n_tokens: Tokens at its last judged point.
-        target: What it was predicted for.
-        ratio: Its share of domain text.
-        learning_rate: Its peak learning rate; None where the runs of the fit have none.
-        phase: Phase of the end.
-        level: Interval probability.
-        channels: The channels, those with a limit first.
-        earlier_end: Tokens at which the run could end, decay included, and keep its limits; None
-            where they are kept anyway, or an end now would break one.
-    """
-
-    run: str
-    n_tokens: float
-    target: Target
-    ratio: float
-    learning_rate: float | None
-    phase: str
-    level: float
-    channels: list[WatchedChannel]
-    earlier_end: float | None
-
-    @property
-    def breaking(self) -> list[WatchedChannel]:
-        """Channels that will break their limit."""
-        return [channel for channel in self.channels if channel.breaks_limit]
-
-    @property
-    def words(self) -> list[str]:
-        """Where the run stands, in sentences: the verdict first."""
-        return [
-            f"{self.run}: {self.verdict}",
-            *(self._say(channel) for channel in self.channels),
-            *self.advice,
-        ]
-
-    @property
-    def verdict(self) -> str:
-        """Whether the run is on track, in a sentence."""
-        part = format_percent(self.n_tokens / self.target.n_tokens)
-        return f"{self._verdict()}, after {format_count(self.n_tokens)} tokens ({part})."
-
-    def _verdict(self) -> str:
-        names = ", ".join(channel.channel for channel in self.breaking)
-        if names:
-            return f"the limit {self.target.limits_in_words} will be broken ({names})"
-        left = [channel.channel for channel in self.channels if channel.left_at is not None]
-        if left:
-            names = ", ".join(left)
-            limits = self.target.limits_in_words
-            return f"on track for the limit {limits}, but {names} left the band"
-        return f"on track, every channel inside its {format_percent(self.level)} band"
-
-    def _say(self, channel: WatchedChannel) -> str:
-        last, end, before = channel.points[-1], channel.forecast, channel.predicted
-        where = {1: "above", 0: "inside", -1: "below"}[last.side]
-        words = (
-            f"{channel.channel}: {format_loss(last.measured)} now, {where} the band "
-            f"{format_losses(last.predicted.low, last.predicted.high)}"
-        )
-        if channel.left_at is not None:
-            words += f" since {format_count(channel.left_at)} tokens"
-        made = "forecast" if channel.is_shifted else "predicted"
-        words += f"; {made} at the end {format_loss(end.value)} "
-        words += f"({format_losses(end.low, end.high)})"
-        if channel.is_shifted:
-            words += f", before the run {format_loss(before.value)}"
-        if channel.allowed is not None and None not in (channel.probability, end.value):
-            assert end.value is not None
-            assert channel.probability is not None
-            words += (
-                f"; the limit is {format_loss(channel.allowed)}, "
-                f"{format_difference(channel.allowed - end.value)} from the forecast, kept in "
-                f"{format_percent(channel.probability)} of the draws"
-            )
-        return f"{words}."
-
-    @property
-    def advice(self) -> list[str]:
-        """What to do about a limit that will be broken; empty if none will be."""
-        if not self.breaking:
-            measured = all(channel.is_shifted for channel in self.channels)
-            if measured or all(channel.left_at is None for channel in self.channels):
-                return []
-            return [
-                "The prediction does not hold for this run. A short decay from a checkpoint in its "
-                "second half measures where the end lies: add it to the log as an annealed point."
-            ]
-        if self.earlier_end is None:
-            return [
-                "Even an end now, with its decay, is forecast to break the limit: stop, or go back "
-                "to an earlier checkpoint and decay from there. Less domain text in the decay "
-                "lowers the general loss too; no law here says by how much."
-            ]
-        return [
-            f"An end at {format_count(self.earlier_end)} tokens, decay included, keeps the limit: "
-            "begin the decay earlier. Or decay with less domain text, which lowers the general "
-            "loss too; no law here says by how much."
-        ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        return {**asdict(self), "breaks_limit": bool(self.breaking), "words": self.words}
 
 
 def watch_run(
@@ -236,13 +61,14 @@ def watch_run(
         level: Interval probability.
 
     Raises:
-        InputError: If the table holds several runs or another size, no point can be judged yet, or
-            a channel with a limit is not in the table.
+        InputError: If the table holds several runs, another size or more tokens than were
+            predicted, no point can be judged yet, or a channel with a limit is not in the table.
     """
     question = ask(fit, target)
-    own = _judged_rows(runs, question)
+    rows = watched_rows(runs, question)
+    own, last = rows.judged, min(rows.n_tokens, target.n_tokens)
     rate = float("nan") if learning_rate is None else learning_rate
-    ends = np.linspace(float(own["n_tokens"].max()), target.n_tokens, N_ENDS)
+    ends = np.linspace(last, target.n_tokens, N_ENDS)
     limits = _limits(question)
     curves = {
         channel: _Curve(question, channel, own, (ratio, rate), ends, level)
@@ -257,13 +83,13 @@ def watch_run(
         )
     channels = [curve.watched(limits.get(channel)) for channel, curve in curves.items()]
     earlier = None
-    if any(channel.breaks_limit for channel in channels):
+    if any(channel.breaks_limit for channel in channels) and not rows.n_in_decay:
         kept = [curves[channel].shifted <= allowed for channel, allowed in limits.items()]
         within = np.flatnonzero(np.all(kept, axis=0))
         earlier = float(ends[within[-1]]) if len(within) else None
     return Watched(
         run=str(own["run"].iloc[0]),
-        n_tokens=float(own["n_tokens"].max()),
+        n_tokens=rows.n_tokens,
         target=question.target,
         ratio=ratio,
         learning_rate=learning_rate,
@@ -271,6 +97,8 @@ def watch_run(
         level=level,
         channels=channels,
         earlier_end=earlier,
+        n_in_decay=rows.n_in_decay,
+        unseen=tuple(channel for channel in fit.channels if channel not in curves),
     )
 
 
@@ -278,33 +106,6 @@ def _limits(question: Question) -> Mapping[str, float]:
     """The largest allowed loss of every channel that has a limit, nats per token."""
     losses = question.target.base_losses
     return {name: limit.on(losses[name]) for name, limit in question.limits.items()}
-
-
-def _judged_rows(runs: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """The points of the run that can be judged, ascending in tokens."""
-    target, names = question.target, list(dict.fromkeys(runs["run"]))
-    if len(names) > 1:
-        raise InputError(
-            f"the log holds {len(names)} runs ({', '.join(map(str, names[:5]))}): name the large "
-            "run with --run"
-        )
-    if "n_params" in runs:
-        sizes = runs["n_params"].dropna()
-        off = sizes[(sizes / target.n_params - 1).abs() > SAME]
-        if len(off):
-            raise InputError(
-                f"run {names[0]} has {format_count(float(off.iloc[0]))} parameters, and the "
-                f"prediction is for {format_count(target.n_params)}: give --n-params"
-            )
-    own = runs[runs["n_tokens"] >= FIRST_PART * target.n_tokens].sort_values("n_tokens")
-    if own.empty:
-        last = float(runs["n_tokens"].max()) if len(runs) else 0.0
-        raise InputError(
-            f"run {', '.join(map(str, names)) or '(none)'} has no point beyond "
-            f"{format_count(FIRST_PART * target.n_tokens)} tokens, {FIRST_PART:.0%} of the target "
-            f"(its last one is at {format_count(last)}): watch it later"
-        )
-    return own
 
 
 def _points(
@@ -333,7 +134,7 @@ class _Curve:
         seen = own[own[f"loss_{channel}"].notna()]
         self.tokens = seen["n_tokens"].to_numpy(dtype=float)
         self.measured = seen[f"loss_{channel}"].to_numpy(dtype=float)
-        phases = seen["phase"] if "phase" in seen else pd.Series("constant", seen.index)
+        phases = seen["phase"]
         decided = question.phase
         n_tokens = np.concatenate([self.tokens, ends])
         share, rate = (np.full(len(n_tokens), value) for value in pair)

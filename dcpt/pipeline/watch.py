@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from dcpt.errors import InputError
 from dcpt.pipeline.workspace import Place, fit_folder
-from dcpt.quantities import format_rate, format_share
+from dcpt.quantities import count_things, format_rate, format_share
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dcpt.decide.large_run import Watched
+    from dcpt.decide.watched import Watched
 
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 
@@ -85,7 +85,7 @@ def _read_run(
     logs: Sequence[Path], mapping: Path | None, run: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the run, without those that the log excludes."""
-    from dcpt.table import load_runs
+    from dcpt.table.files import load_log
     from dcpt.trainer_logs import import_runs, read_logs, read_mapping
 
     notes: list[str] = []
@@ -94,7 +94,12 @@ def _read_run(
         runs, more = import_runs(found, read_mapping(mapping), mapping.name)
         notes = [*notes, *more]
     elif len(logs) == 1 and logs[0].suffix in TABLES:
-        runs = load_runs(logs[0])
+        runs, n_replaced = load_log(logs[0])
+        if n_replaced:
+            notes.append(
+                f"the tokens of {logs[0].name} go back, as after a resume: the rows added last "
+                f"count, and {count_things(n_replaced, 'earlier row')} are left out"
+            )
     else:
         raise InputError(
             f"{', '.join(map(str, logs))}: this is no runs table; name the metrics of a trainer's "

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dcpt.atomic_files import write_text
-from dcpt.decide.large_run import Watched, WatchedChannel
+from dcpt.decide.watched import Watched, WatchedChannel
 from dcpt.errors import InputError
 from dcpt.own_folders import claim_files, record_files
 from dcpt.quantities import format_count, format_loss, format_losses, format_percent
@@ -58,7 +58,7 @@ def _report(watched: Watched) -> Report:
         question=f"{format_count(target.n_params)} parameters, {format_count(target.n_tokens)} "
         f"tokens, limit {target.limits_in_words}, {percent(watched.ratio)} domain text at "
         f"{rate(watched.learning_rate)}",
-        lead=" ".join(watched.advice),
+        lead=" ".join([*watched.notes, *watched.advice]),
         tiles=[_tile(channel) for channel in watched.channels],
         sections=[_curves(watched), _numbers(watched)],
         footer="The band is the prediction before the run. The forecast is the predicted curve, "

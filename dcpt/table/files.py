@@ -65,6 +65,38 @@ def load_runs(
     return check_runs(_renamed(frame, columns or {}, place), place)
 
 
+def load_log(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, int]:
+    """Read a runs table to which a run in training adds its rows, and check every row.
+
+    If the tokens of a run go back, it was resumed from a checkpoint: its rows from there on are
+    replaced by those that follow. Ends of decays, which are rows of another phase, replace none.
+
+    Args:
+        path: A file, as :func:`load_runs` takes it.
+
+    Returns:
+        The checked table without the replaced rows, and how many these are.
+
+    Raises:
+        InputError: As :func:`load_runs`.
+    """
+    path = Path(path)
+    frame = _read_file(path)
+    replaced = _replaced_rows(frame)
+    return check_runs(_renamed(frame[~replaced], {}, path.name), path.name), int(replaced.sum())
+
+
+def _replaced_rows(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows that a later one of the same run and phase replaces, at as many tokens or fewer."""
+    if not {"run", "n_tokens"} <= set(frame.columns):
+        return pd.Series(False, frame.index)
+    phases = [name for name in ("phase", "branch_n_tokens") if name in frame]
+    tokens = pd.to_numeric(frame["n_tokens"], errors="coerce")
+    keys = [frame[name] for name in ("run", *phases)]
+    later = tokens[::-1].groupby(keys, dropna=False).transform(lambda t: t.shift().cummin())
+    return tokens >= later[frame.index]
+
+
 def write_runs(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a runs table so that ``load_runs`` reads the same numbers back.
 

@@ -13,7 +13,8 @@ import dcpt
 from dcpt.bundled import bundled_runs
 from dcpt.cli import app
 from dcpt.decide import write_recommendation
-from dcpt.decide.large_run import Watched, watch_run
+from dcpt.decide.large_run import watch_run
+from dcpt.decide.watched import Watched
 from dcpt.errors import InputError
 from dcpt.laws import Fit, write_fit
 from dcpt.table import load_runs
@@ -124,9 +125,11 @@ def test_a_break_of_the_limit_is_forecast_with_an_earlier_end(verse_fit: Fit) ->
 
 def test_logs_that_cannot_be_judged(verse_fit: Fit) -> None:
     runs = large_run(verse_fit, 0.5)
-    early = runs[runs["n_tokens"] < 0.02 * N_TOKENS]
+    early = runs[:1].assign(n_tokens=1_000_000)
     for wrong, words in (
-        (early.assign(run="large"), r"no point beyond 2.2M tokens"),
+        (runs[:0], "the log holds no point yet"),
+        (early, r"no point beyond 2.2M tokens, .* last one is at 1M\): watch it later"),
+        (runs.assign(n_tokens=runs["n_tokens"] * 3), "has 66M tokens, and the prediction is for"),
         (runs.assign(n_params=7_000_000), "has 7M parameters, and the prediction is for 29.1M"),
         (runs.drop(columns="loss_general"), "has no loss of general, which the limit is on"),
         (pd.concat([runs, runs.assign(run="other")]), r"holds 2 runs \(large, other\)"),
