@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dcpt.decide.evidence import FARTHEST_TOKENS, NOT_ENOUGH, TENTATIVE
+from dcpt.decide.intervals import limits_of
 from dcpt.decide.question import ask
-from dcpt.decide.recommend import limits_of, recommend
+from dcpt.decide.recommend import recommend
 from dcpt.decide.records import Interval, Recommendation, Target
 from dcpt.decide.target_schedule import phase_of_target
 from dcpt.errors import InputError

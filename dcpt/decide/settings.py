@@ -16,18 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.decide.choices import describe_choices
 from dcpt.decide.evidence import Facts, facts_of_answer, find_facts, judge
 from dcpt.decide.flags.laws import flag_bases
+from dcpt.decide.intervals import interval_of, limits_of
 from dcpt.decide.question import Question, ask
-from dcpt.decide.recommend import (
-    Pair,
-    best_pair,
-    describe_choices,
-    interval_of,
-    limits_of,
-)
 from dcpt.decide.records import Choice, Evidence, Interval, Recommendation, Target
 from dcpt.decide.stops import Stops, base_losses_at, find_stops
+from dcpt.decide.surface import Pair, best_pair
 from dcpt.decide.trade_off import best_share
 from dcpt.errors import InputError
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dcpt.decide.choices import describe_choices
 from dcpt.decide.measured_words import verification_words
 from dcpt.decide.question import Question, ask
-from dcpt.decide.recommend import Pair, describe_choices
 from dcpt.decide.records import (
     LARGEST_RATIO,
     Interval,
@@ -22,6 +22,7 @@ from dcpt.decide.records import (
     Verified,
 )
 from dcpt.decide.sentences import most_risen
+from dcpt.decide.surface import Pair
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.errors import InputError
 from dcpt.laws.flags.noise import EVALUATION_NOISE

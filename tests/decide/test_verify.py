@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from known_truth import BASE_GENERAL, COST
 
-from dcpt.decide.recommend import recommend, round_down
+from dcpt.decide.recommend import recommend
+from dcpt.decide.surface import round_down
 from dcpt.decide.verify import compare_verification, plan_verification
 from dcpt.errors import InputError
 from dcpt.limit import Limit
