@@ -32,7 +32,7 @@ from measured_pairs import Measured, base_of, target_of
 from numpy.typing import NDArray
 
 import dcpt
-from dcpt.decide.question import ratio_grid
+from dcpt.decide.axes import ratio_grid
 from dcpt.laws import Fit
 from dcpt.laws.points.channel_data import points_from_table
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 import dcpt
-from dcpt.decide.question import ratio_grid
+from dcpt.decide.axes import ratio_grid
 from dcpt.decide.trade_off import best_share
 from dcpt.laws import Fit
 from dcpt.quantities import format_rate

@@ -28,7 +28,7 @@ from measured_pairs import Measured, base_of, target_of
 from pages import markdown
 
 import dcpt
-from dcpt.decide.question import ratio_grid
+from dcpt.decide.axes import ratio_grid
 from dcpt.decide.trade_off import largest_share
 
 HERE = Path(__file__).parent

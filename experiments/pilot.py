@@ -54,7 +54,7 @@ from pages import markdown
 from scipy.interpolate import PchipInterpolator
 
 import dcpt
-from dcpt.decide.question import ratio_grid
+from dcpt.decide.axes import ratio_grid
 from dcpt.decide.trade_off import largest_share
 from dcpt.laws import LAWS, Fit, offer_laws
 

@@ -35,7 +35,7 @@ from pages import markdown
 from two_level_priors import SIDES, Ladder, learn, public_ladders
 
 import dcpt
-from dcpt.decide.question import ratio_grid
+from dcpt.decide.axes import ratio_grid
 from dcpt.decide.trade_off import best_share
 from dcpt.laws import Fit
 from dcpt.laws.points.channel_data import points_from_table

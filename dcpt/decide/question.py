@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dcpt.decide.axes import measured_shares, rate_grid, ratio_grid, seen_rates
 from dcpt.decide.checks import impossible, missing, named_losses, with_unique_tokens
 from dcpt.decide.general_mix import check_mix, mix_columns
 from dcpt.decide.limited_channels import find_limits, find_weights, mean_loss
-from dcpt.decide.records import LARGEST_RATIO, Target
+from dcpt.decide.records import Target
 from dcpt.decide.target_schedule import choose_schedule, missing_history, phase_of_target
 from dcpt.decide.worst_channel import GENERAL_WORST, as_worst, limit_of_worst
 from dcpt.errors import InputError
-from dcpt.laws.points.rate_rule import RateRule, rate_rule
 from dcpt.laws.points.record import SAME, Points
 from dcpt.limit import Limit
 
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-SMALLEST_RATIO = 0.01
-RATIO_STEP = 0.005
-N_LEARNING_RATES = 41
-"""Log-spaced rates from the lowest to the highest of the runs; the runs' other rates are added."""
 
 RIVAL_ERROR = 2.0
 """A law is shown as an alternative if its held-out error is at most this many times the chosen
@@ -241,12 +237,6 @@ def _held_out_ratio(comparison: Comparison, law: str) -> float:
     return math.hypot(*(own[s] for s in shared)) / math.hypot(*(best[s] for s in shared))
 
 
-def ratio_grid() -> Array:
-    """The shares that a decision compares: 0.01 to 0.97 in steps of 0.005."""
-    steps = round((LARGEST_RATIO - SMALLEST_RATIO) / RATIO_STEP)
-    return np.round(SMALLEST_RATIO + RATIO_STEP * np.arange(steps + 1), 6)
-
-
 def ask(fit: Fit, target: Target) -> Question:
     """Check a target against a fit and turn both into a question.
 
@@ -275,16 +265,10 @@ def ask(fit: Fit, target: Target) -> Question:
     if problems:
         raise InputError(problems)
     general, allowed, target = _on_one_channel(target, limits, general)
-    seen = _seen_rates(fit, target, phase)
+    seen = seen_rates(fit, target, phase)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
-    low, high = seen[0], seen[-1]
-    between = [float(f"{rate:.3g}") for rate in np.geomspace(low, high, N_LEARNING_RATES)[1:-1]]
-    inner = [rate for rate in between if low < rate < high]
-    rates = choosable = np.unique([*seen, *inner]) if low < high else seen
-    if target.learning_rate is not None:
-        choosable = np.array([target.learning_rate])
-        rates = np.unique([*rates, target.learning_rate])
+    rates, choosable = rate_grid(seen, target.learning_rate)
     return Question(
         fit=fit,
         target=target,
@@ -294,7 +278,7 @@ def ask(fit: Fit, target: Target) -> Question:
         domain=domain,
         minimized=minimized,
         allowed=allowed,
-        ratio=ratio_grid() if limits else _measured_shares(fit, phase),
+        ratio=ratio_grid() if limits else measured_shares(fit, phase),
         rates=rates,
         seen=seen,
         choosable=choosable,
@@ -322,14 +306,6 @@ def _on_one_channel(
     return GENERAL_WORST, limit_of_worst(limits, losses, base), target
 
 
-def _measured_shares(fit: Fit, phase: str) -> Array:
-    """The shares up to the largest of a phase's runs, which are compared without a limit."""
-    grid = ratio_grid()
-    _, highest = fit.ranges_in(phase).get("ratio", (0.0, LARGEST_RATIO))
-    top = min(max(highest, SMALLEST_RATIO), LARGEST_RATIO)
-    return np.unique([*grid[grid < top], top])
-
-
 def _channels(fit: Fit) -> tuple[str | None, str]:
     """The fitted channel of the general side, None if there is none, and the domain's."""
     if any(flag.kind == "mixtures_without_ratio" for flag in fit.flags):
@@ -345,45 +321,3 @@ def _channels(fit: Fit) -> tuple[str | None, str]:
         )
     fitted = fit.general_channel in fit.general_channels
     return fit.general_channel if fitted else None, fit.domain_channel
-
-
-def _seen_rates(fit: Fit, target: Target, phase: str) -> Array:
-    """Learning rates of the runs in a phase, at sizes as near as possible to the target's.
-
-    Sizes are taken from the nearest outwards until they have two rates, since rates are often
-    swept at one size only. Where the rate changed with the size alone, no run shows the effect of
-    another rate: the rule's own rate at the target's size is returned. A single NaN where the runs
-    have no learning rates.
-
-    Returns:
-        Ascending rates, shape (L,).
-
-    Raises:
-        InputError: If the target fixes a rate and the runs have none.
-    """
-    if not fit.seen_rates:
-        if target.learning_rate is not None:
-            raise InputError(
-                f"target learning_rate {target.learning_rate:g} cannot be used: the runs have no "
-                "learning rate; leave it out, or add the column learning_rate to the table"
-            )
-        return np.array([np.nan])
-    seen = [(size, rate) for size, rate, of_phase in fit.seen_rates if of_phase == phase]
-    rule = _rule(seen)
-    if rule is not None:
-        by_rule = float(f"{rule.at(np.array([target.n_params]))[0]:.3g}")
-        return np.array([target.learning_rate or by_rule])
-    away = [0.0 if size is None else abs(np.log(size / target.n_params)) for size, _ in seen]
-    for distance in sorted(set(away)):
-        near = {rate for (_, rate), far in zip(seen, away, strict=True) if far <= distance}
-        if len(near) > 1:
-            return np.array(sorted(near))
-    return np.array(sorted({rate for _, rate in seen}))
-
-
-def _rule(seen: Sequence[tuple[float | None, float]]) -> RateRule | None:
-    """The rule LR(N), if the learning rate of the runs changed with their size alone."""
-    sizes = [size for size, _ in seen if size is not None]
-    if len(sizes) < len(seen):
-        return None
-    return rate_rule(np.array(sizes), np.array([rate for _, rate in seen]))

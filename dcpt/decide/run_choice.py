@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dcpt.decide.axes import ratio_grid
 from dcpt.decide.budget import ROUNDING, Budget, Price
 from dcpt.decide.posterior import Posterior
-from dcpt.decide.question import Question, ratio_grid
+from dcpt.decide.question import Question
 from dcpt.decide.records import LARGEST_RATIO
 from dcpt.decide.trade_off import best_share
 from dcpt.errors import InputError
