@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,13 @@ from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.draws import draw_run_weights
 from dcpt.laws.fits.fit_channel import MOST_DRAWN, FitSettings, fit_channel
 from dcpt.laws.fits.result import Fit, WithoutRun
-from dcpt.laws.fits.run_off import find_run_off, flag_run_off
+from dcpt.laws.fits.run_off import RunOff, find_run_off, flag_run_off
 from dcpt.laws.fits.table_laws import check_sources, data_by_channel, laws_by_channel
-from dcpt.laws.fits.two_level_member import make_two_level
+from dcpt.laws.fits.two_level_fits import (
+    flag_two_level,
+    points_with_verification,
+    with_two_level,
+)
 from dcpt.laws.flags.design_flags import (
     flag_channels,
     flag_design,
@@ -34,16 +38,13 @@ from dcpt.laws.menu import as_list, laws_named, named_by_hand
 from dcpt.laws.points.channel_data import (
     ChannelData,
     find_general_channel,
-    points_from_table,
     sources_of,
 )
 from dcpt.laws.suitable import check_names, data_for, refusal
-from dcpt.laws.two_level import refuse_table
 from dcpt.table.channels import DOMAIN, choose_sizes, general_weights, validation_channels
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs
 from dcpt.table.schedules import Schedule
-from dcpt.table.study_rows import VERIFICATION
 from dcpt.table.units import bases_of, flag_units
 
 Array = NDArray[np.float64]
@@ -107,49 +108,21 @@ def fit(
     _check_arguments(runs, n_draws, seed, bounds or {}, delta)
     checked = check_runs(runs, "runs")
     runs, size_column = choose_sizes(checked, size_column)
-    laws = laws_named(law)
-    by_hand = named_by_hand(law, laws)
-    mix_flags = flag_mix(runs)
-    if mix_flags and "auto" in as_list(law):
-        laws = {**laws, MANY_SOURCES: many_sources(sources_of(runs))}
-    check_names({**(fixed or {}), **(bounds or {})}, list(laws.values()))
-    check_sources(laws, sources_of(runs))
+    laws = _laws_for(runs, law, {**(fixed or {}), **(bounds or {})})
     data = data_by_channel(runs, laws, channels, schedules)
-    several = flag_evaluations(runs, list(data))
+    table_flags = _flag_table(runs, list(data), schedules)
     weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
+    by_hand = named_by_hand(law, laws_named(law))
     how = FitSettings(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
-    chosen = laws_by_channel(data, laws, how)
-    order = table_channels(runs)
-    by_channel = {
-        name: fit_channel(of_channel, chosen[name], how, order.index(name))
-        for name, of_channel in data.items()
-    }
-    off = find_run_off(data, by_channel)
-    with_verification = (
-        _with_verification_runs(runs, list(data), schedules) if "auto" in as_list(law) else {}
-    )
-    without = None
-    if off is not None:
-        without = _fit_without(off.run, data, by_channel, with_verification, how, order)
-    by_channel = _with_two_level(by_channel, with_verification, seed, order)
+    two_level_data = points_with_verification(runs, list(data), schedules) if _is_auto(law) else {}
+    fitted = _fit_channels(data, laws, two_level_data, how, table_channels(runs))
+    fit_flags = _flag_fits(data, fitted, flag_two_level(runs, two_level_data))
     return Fit(
-        by_channel=by_channel,
+        by_channel=fitted.by_channel,
         general_channel=find_general_channel(runs),
-        domain_channel=DOMAIN if DOMAIN in by_channel else None,
+        domain_channel=DOMAIN if DOMAIN in fitted.by_channel else None,
         seen_rates=_seen_rates(list(data.values())),
-        flags=distinct_flags(
-            [
-                *flag_units(runs),
-                *flag_settings(runs),
-                *mix_flags,
-                *flag_channels(order),
-                *flag_phase(runs, schedules),
-                *several,
-                *([] if off is None else [flag_run_off(off)]),
-                *_flag_two_level(runs, with_verification),
-                *_find_flags(data, chosen, by_channel),
-            ]
-        ),
+        flags=distinct_flags([*table_flags, *fit_flags]),
         warmup_tokens=_shared_value(runs, "warmup_tokens"),
         batch_tokens=_shared_value(runs, "batch_tokens"),
         n_draws=n_draws,
@@ -160,10 +133,82 @@ def fit(
         delta=delta,
         general_weights=general_weights(runs),
         general_mix=general_mix(runs),
-        validation_channels=tuple(n for n in validation_channels(runs) if n in by_channel),
-        bases={name: bases_of(runs, name) for name in order},
-        without=without,
+        validation_channels=tuple(n for n in validation_channels(runs) if n in data),
+        bases={name: bases_of(runs, name) for name in table_channels(runs)},
+        without=fitted.without,
     )
+
+
+def _is_auto(law: str | Law | Sequence[str | Law]) -> bool:
+    """Whether all laws that suit the table are asked for."""
+    return "auto" in as_list(law)
+
+
+def _laws_for(
+    runs: pd.DataFrame, law: str | Law | Sequence[str | Law], parameters: Mapping[str, object]
+) -> dict[str, Law]:
+    """The laws to try; that of several sources is among them where the mixtures vary.
+
+    Raises:
+        InputError: If no law has one of the ``parameters``, or a law is of other sources.
+    """
+    laws = laws_named(law)
+    if flag_mix(runs) and _is_auto(law):
+        laws = {**laws, MANY_SOURCES: many_sources(sources_of(runs))}
+    check_names(parameters, list(laws.values()))
+    check_sources(laws, sources_of(runs))
+    return laws
+
+
+def _flag_table(
+    runs: pd.DataFrame, names: Sequence[str], schedules: Mapping[str, Schedule] | None
+) -> list[Flag]:
+    """Flags of the runs table that need no fit; ``names`` are the channels that are fitted."""
+    return [
+        *flag_units(runs),
+        *flag_settings(runs),
+        *flag_mix(runs),
+        *flag_channels(table_channels(runs)),
+        *flag_phase(runs, schedules),
+        *flag_evaluations(runs, names),
+    ]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The fits of all channels, the laws that were tried, and the run that is off, if any."""
+
+    by_channel: dict[str, ChannelFit]
+    tried: dict[str, list[Law]]
+    off: RunOff | None
+    without: WithoutRun | None
+
+
+def _fit_channels(
+    data: Mapping[str, ChannelData],
+    laws: Mapping[str, Law],
+    two_level_data: Mapping[str, ChannelData],
+    how: FitSettings,
+    order: Sequence[str],
+) -> _Fitted:
+    """Fit every channel, and all again without a run that is off.
+
+    Args:
+        data: The points of each channel.
+        laws: Laws to try, by name.
+        two_level_data: The points for the two-level model; empty leaves it out.
+        how: Settings of the fit.
+        order: All channels of the table; the place of a channel is its stream of random numbers.
+    """
+    tried = laws_by_channel(data, laws, how)
+    by_channel = {
+        name: fit_channel(of_channel, tried[name], how, order.index(name))
+        for name, of_channel in data.items()
+    }
+    off, without = find_run_off(data, by_channel), None
+    if off is not None:
+        without = _fit_without(off.run, data, by_channel, two_level_data, how, order)
+    return _Fitted(with_two_level(by_channel, two_level_data, how.seed, order), tried, off, without)
 
 
 def _named_schedules(
@@ -205,7 +250,7 @@ def _fit_without(
     run: str,
     data: Mapping[str, ChannelData],
     by_channel: Mapping[str, ChannelFit],
-    with_verification: Mapping[str, ChannelData],
+    two_level_data: Mapping[str, ChannelData],
     how: FitSettings,
     order: Sequence[str],
 ) -> WithoutRun | None:
@@ -222,7 +267,7 @@ def _fit_without(
         laws = [
             member.law
             for name, member in fit.members.items()
-            if any(compared.weights.get(name, 0.0) > 0 for compared in fit.comparisons.values())
+            if _has_weight(fit, name)
             and refusal(member.law, data_for(member.law, rest), fixed=how.fixed) is None
         ]
         if not laws:
@@ -231,46 +276,9 @@ def _fit_without(
         if others[channel].comparisons.keys() != fit.comparisons.keys():
             return None
     others_of_all = {
-        name: of.take(of.runs != of.run_names.index(run)) for name, of in with_verification.items()
+        name: of.take(of.runs != of.run_names.index(run)) for name, of in two_level_data.items()
     }
-    return WithoutRun(run, _with_two_level(others, others_of_all, how.seed, order))
-
-
-def _with_verification_runs(
-    runs: pd.DataFrame, names: Sequence[str], schedules: Mapping[str, Schedule] | None
-) -> dict[str, ChannelData]:
-    """The points of each channel for the two-level model, those of verification runs included.
-
-    Laws are proved on verification runs, so none is fitted to them. The two-level model is tested
-    by predicting each run at the target without it.
-    """
-    if "excluded" in runs.columns:
-        runs = runs.assign(excluded=runs["excluded"].where(runs["excluded"] != VERIFICATION))
-    found = {name: points_from_table(runs, name, schedules) for name in names}
-    return {name: of.take(~np.isnan(of.points.get("annealed"))) for name, of in found.items()}
-
-
-def _with_two_level(
-    by_channel: Mapping[str, ChannelFit],
-    data: Mapping[str, ChannelData],
-    seed: int,
-    order: Sequence[str],
-) -> dict[str, ChannelFit]:
-    """Channels with their two-level models, where there are points for these."""
-    models = {name: make_two_level(of, seed, order.index(name)) for name, of in data.items()}
-    return {name: replace(of, two_level=models.get(name)) for name, of in by_channel.items()}
-
-
-def _flag_two_level(runs: pd.DataFrame, data: Mapping[str, ChannelData]) -> Iterator[Flag]:
-    """Channels that the two-level model does not suit, and the verification runs that it takes."""
-    reasons = {name: refuse_table(of_channel) for name, of_channel in data.items()}
-    for name, reason in reasons.items():
-        if reason is not None:
-            yield make_flag("two_level_left_out", {"channel": name}, reason=reason)
-    if "excluded" in runs and None in reasons.values():
-        names = runs.loc[runs["excluded"] == VERIFICATION, "run"].astype(str)
-        if len(names):
-            yield make_flag("verification_runs", runs=sorted(set(names)))
+    return WithoutRun(run, with_two_level(others, others_of_all, how.seed, order))
 
 
 def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float, str], ...]:
@@ -286,30 +294,32 @@ def _seen_rates(data: Sequence[ChannelData]) -> tuple[tuple[float | None, float,
     return tuple(sorted(seen, key=lambda entry: (entry[0] or 0.0, entry[1], entry[2])))
 
 
-def _find_flags(
-    data: Mapping[str, ChannelData],
-    chosen: Mapping[str, Sequence[Law]],
-    by_channel: Mapping[str, ChannelFit],
-) -> list[Flag]:
-    """Flags of the design, of each channel, and of the laws with weight."""
-    flags = [flag for of_channel in data.values() for flag in flag_design(of_channel)]
-    for channel, fit in by_channel.items():
+def _flag_fits(
+    data: Mapping[str, ChannelData], fitted: _Fitted, two_level_flags: Iterable[Flag]
+) -> Iterator[Flag]:
+    """Flags of a run that is off, of the design, of each channel, and of the laws with weight."""
+    if fitted.off is not None:
+        yield flag_run_off(fitted.off)
+    yield from two_level_flags
+    for of_channel in data.values():
+        yield from flag_design(of_channel)
+    for channel, fit in fitted.by_channel.items():
         if len(data[channel].losses) > MOST_DRAWN:
-            flags.append(make_flag("drawn_from_part", {"channel": channel}))
-        flags += [
-            make_flag("not_fitted", {"channel": channel, "law": law.name})
-            for law in chosen[channel]
-            if law.name not in fit.members
-        ]
-        flags += [
-            make_flag("not_held_out", {"channel": channel}, phase=phase)
-            for phase, compared in fit.comparisons.items()
-            if not compared.spread
-        ]
+            yield make_flag("drawn_from_part", {"channel": channel})
+        for law in fitted.tried[channel]:
+            if law.name not in fit.members:
+                yield make_flag("not_fitted", {"channel": channel, "law": law.name})
+        for phase, compared in fit.comparisons.items():
+            if not compared.spread:
+                yield make_flag("not_held_out", {"channel": channel}, phase=phase)
         for name, member in fit.members.items():
-            if any(c.weights.get(name, 0.0) > 0 for c in fit.comparisons.values()):
-                flags += member.flags
-    return flags
+            if _has_weight(fit, name):
+                yield from member.flags
+
+
+def _has_weight(fit: ChannelFit, law: str) -> bool:
+    """Whether a law has weight in a phase."""
+    return any(compared.weights.get(law, 0.0) > 0 for compared in fit.comparisons.values())
 
 
 def _shared_value(runs: pd.DataFrame, column: str) -> float | None:
