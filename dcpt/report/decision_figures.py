@@ -330,6 +330,8 @@ def _draw_frontier(
         ha="right",
         color=colour,
         weight="bold" if chosen else "normal",
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+        zorder=5,
     )
 
 

@@ -1,6 +1,6 @@
 """The figures of a fit: loss curves with the law over the points, and residuals.
 
-A constant-rate point is an open circle, a point after its decay a filled diamond; the law is a
+A constant-rate point is an open mark, a point after its decay a filled one; the law is a
 line, and a short bar where it predicts a decayed point. Colours are an ordered scale over shares.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dcpt.laws.points.channel_data import ChannelData, points_from_table
 from dcpt.quantities import format_count
 from dcpt.report.cells import channel_name, percent, rate
-from dcpt.report.theme import COLOURS, INK, dress, scale_roles
+from dcpt.report.theme import COLOURS, INK, MARKS, dress, scale_roles
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
@@ -200,7 +200,14 @@ def plot_loss_curves(
         ax.set_title(panel_title(panel), fontsize=9.5, color=INK, loc="left")
     figure = cast(Figure, axes[0].figure)
     handles = [
-        Line2D([], [], color=COLOURS[role].light, label=percent(ratio))
+        Line2D(
+            [],
+            [],
+            color=COLOURS[role].light,
+            marker=MARKS[role][0],
+            markerfacecolor="none",
+            label=percent(ratio),
+        )
         for ratio, role in roles.items()
     ]
     figure.legend(
@@ -258,14 +265,14 @@ def draw_loss_panel(
     """
     dress(ax)
     for curve in panel.curves:
-        colour = COLOURS[roles[curve.ratio]].light
-        style: dict[str, Any] = {"color": colour, "linestyle": "none"}
+        role = roles[curve.ratio]
+        colour, (mark, _) = COLOURS[role].light, MARKS[role]
+        style: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none"}
         ax.plot(curve.line_n_tokens, curve.line, color=colour, linewidth=1.1)
-        ax.plot(
-            curve.n_tokens, curve.losses, marker="o", markersize=3, markerfacecolor="none", **style
-        )
-        ax.plot(curve.annealed_n_tokens, curve.annealed_losses, marker="D", markersize=4, **style)
-        ax.plot(curve.annealed_n_tokens, curve.annealed_law, marker="_", markersize=13, **style)
+        ax.plot(curve.n_tokens, curve.losses, markersize=3.5, markerfacecolor="none", **style)
+        ax.plot(curve.annealed_n_tokens, curve.annealed_losses, markersize=4, **style)
+        style["marker"] = "_"
+        ax.plot(curve.annealed_n_tokens, curve.annealed_law, markersize=13, **style)
     spans = [part for c in panel.curves for part in (c.n_tokens, c.annealed_n_tokens) if part.size]
     tokens = np.concatenate(spans)
     log_tokens(ax, float(tokens.min()) / 1.25, float(tokens.max()) * 1.35)

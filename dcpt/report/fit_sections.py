@@ -27,7 +27,7 @@ from dcpt.report.fit_tables import (
 )
 from dcpt.report.parts import Group, Heading, Part, Picture, Section, Tabled, Text
 from dcpt.report.residual_figures import draw_residuals
-from dcpt.report.theme import INK, new_axes, to_svg
+from dcpt.report.theme import INK, MARKS, new_axes, to_svg
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
@@ -74,10 +74,12 @@ def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
         label = f"{channel_name(channel)} loss over tokens, {panel_title(panel)}"
         groups.setdefault(panel.n_params if rows else None, []).append(to_svg(figure, label))
     annealed = any(curve.annealed_losses.size for panel in panels for curve in panel.curves)
-    legend = [(f"{percent(ratio)} domain text", role) for ratio, role in roles.items()]
-    legend.append(("circles: measured at constant learning rate, lines: the law", ""))
+    legend = [
+        (f"{MARKS[role][1]} {percent(ratio)} domain text", role) for ratio, role in roles.items()
+    ]
+    legend.append(("open marks: measured at constant learning rate, lines: the law", ""))
     if annealed:
-        legend.append(("diamonds: measured after a decay, bars: the law there", ""))
+        legend.append(("filled marks: measured after a decay, bars: the law there", ""))
     few = (
         ""
         if len(shown) == len(panels)
@@ -89,7 +91,7 @@ def _curves(fit: Fit, runs: pd.DataFrame, channel: str) -> Picture:
     falls = (
         "after a decay the losses drop below their line"
         if annealed
-        else ("each line should pass through its circles")
+        else ("each line should pass through its marks")
     )
     return Picture(
         [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.quantities import format_count
 from dcpt.report.cells import channel_name, nats
-from dcpt.report.theme import COLOURS, INK, MUTED, PAPER, dress, new_axes, scale_roles
+from dcpt.report.theme import COLOURS, INK, MARKS, MUTED, PAPER, dress, new_axes, scale_roles
 
 if TYPE_CHECKING:
     from dcpt.laws.fits.result import Fit
@@ -117,7 +117,7 @@ def draw_residuals(
     found = find_residuals(fit, channel, runs)
     sizes = np.zeros(len(found.missed)) if found.n_params is None else found.n_params
     roles = scale_roles([float(size) for size in np.unique(sizes)])
-    for marker, (size, role) in zip("osv^Pphd<>" * len(roles), roles.items(), strict=False):
+    for size, role in roles.items():
         label = format_count(size) if size else None
         for after in (False, True):
             here = (sizes == size) & (found.annealed == after)
@@ -127,7 +127,7 @@ def draw_residuals(
             ax.plot(
                 found.predicted[here],
                 found.missed[here],
-                marker=marker,
+                marker=MARKS[role][0],
                 markersize=4,
                 linestyle="none",
                 color=colour,

@@ -1,9 +1,11 @@
 """The colours of figures and page, in light and dark, and figures as SVG that follow both.
 
 A figure is drawn with the light colours. In the page every such colour becomes a CSS variable, so
-the same SVG serves light, dark and print. The palette is safe for colour-blind readers: blue,
-vermilion and green differ in lightness too, and the ordered scale is monotone in lightness (light:
-plasma; dark: equal steps of 0.08 to 0.095 in OKLab, so that neighbours can be distinguished).
+the same SVG serves light, dark and print.
+
+The palette is safe for colour-blind readers: simulated without one kind of cones (Machado et al.
+2009), blue, vermilion and green are at least 14 units of CAM02-UCS apart, and neighbours of the
+ordered scale (inferno) 5. That is little for thin lines, so every step of the scale has a mark too.
 """
 
 from __future__ import annotations
@@ -39,22 +41,40 @@ COLOURS = {
     "paper": Colour("#fefefe", "#14181d"),
     "general": Colour("#0b67b0", "#6bb6f0"),
     "domain": Colour("#b54800", "#ff9f60"),
-    "pick": Colour("#00705a", "#45cfa9"),
-    "s0": Colour("#0d0887", "#3f73eb"),
-    "s1": Colour("#370499", "#8665e9"),
-    "s2": Colour("#5801a4", "#ba5fd5"),
-    "s3": Colour("#7701a8", "#e55fb5"),
-    "s4": Colour("#9410a2", "#ff6d91"),
-    "s5": Colour("#ad2793", "#ff8c7e"),
-    "s6": Colour("#c33d80", "#feae77"),
-    "s7": Colour("#d5536f", "#ffd374"),
-    "s8": Colour("#e0605d", "#feed25"),
+    "pick": Colour("#0a4f37", "#3d8f76"),
+    "s0": Colour("#2f0a5b", "#b43359"),
+    "s1": Colour("#59106e", "#cc4248"),
+    "s2": Colour("#7c1d6d", "#e15635"),
+    "s3": Colour("#922568", "#f1711f"),
+    "s4": Colour("#a52c60", "#f98e09"),
+    "s5": Colour("#b93556", "#fcb014"),
+    "s6": Colour("#ce4347", "#f7d340"),
+    "s7": Colour("#e15635", "#f1ed71"),
+    "s8": Colour("#ef6e21", "#fcffa4"),
 }
 """Colours by role. ``s0`` to ``s8`` are an ordered scale, low to high."""
 
 INK, MUTED, RULE, PAPER = (COLOURS[role].light for role in ("ink", "muted", "rule", "paper"))
 GENERAL, DOMAIN, PICK = (COLOURS[role].light for role in ("general", "domain", "pick"))
 _STEPS = 9
+
+MARKS = {
+    f"s{step}": mark
+    for step, mark in enumerate(
+        (
+            ("o", "\u25cb"),
+            ("s", "\u25a1"),
+            ("^", "\u25b3"),
+            ("v", "\u25bd"),
+            ("D", "\u25c7"),
+            ("P", "\u271a"),
+            ("<", "\u25c1"),
+            (">", "\u25b7"),
+            ("p", "\u2b20"),
+        )
+    )
+}
+"""Marks of the ordered scale by role: that of matplotlib, and the character that looks like it."""
 
 
 def scale_roles(values: Sequence[float | None]) -> dict[float | None, str]:
