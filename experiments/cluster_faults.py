@@ -6,14 +6,15 @@ was warned.
 
 Stand-in runs (``counted_runs.py``) count steps, with the workers, leases, signals and folders of
 dcpt; real runs are the smallest that train. While jobs run, at random moments a job is put back
-into the queue (``scontrol requeue``), warned as before a time limit (SIGUSR2), or displaced by a
-job of a partition that goes first; a worker process is killed; and the process that submitted is
-killed and started again. Steps that a run logged twice were repeated.
+into the queue (``scontrol requeue``), warned as before a time limit (SIGUSR2), or its node is taken
+by a job of a partition that goes first; a worker process is killed; and, once in each part, the
+process that submitted and Slurm's controller are killed and started again. Half of the other faults
+meet stand-in runs, half real ones. Steps that a run logged twice were repeated.
 
-The cluster may be this machine: Slurm must answer, with a partition ``urgent`` that preempts. Only
-worker processes of this machine can be killed. Command, a quarter of an hour on 2 cores::
+The cluster is this machine: Slurm must answer, with a partition ``urgent`` that preempts, and its
+controller and workers must be processes here that this user may kill. Command::
 
-    OMP_NUM_THREADS=1 python experiments/cluster_faults.py --standins 200 --preemptions 20
+    OMP_NUM_THREADS=1 python experiments/cluster_faults.py
 
 It writes ``cluster_faults.md`` in this folder.
 """
@@ -24,6 +25,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +38,7 @@ from pathlib import Path
 from counted_runs import N_STEPS, STEP_S, count_job
 from faults import (
     Counts,
+    describe_left,
     describe_repeats,
     describe_runs,
     make_trunks,
@@ -59,6 +62,7 @@ from dcpt.study.folder import StudyFolder
 
 HERE = Path(__file__).parent
 INTERRUPTIONS = ("scontrol requeue", "SIGUSR2", "urgent job")
+CONTROLLER_AWAY_S = 15.0
 
 
 def drive(study: Path, standins: int) -> None:
@@ -91,7 +95,7 @@ def interrupt(kind: str, job: str) -> None:
     command = {
         "scontrol requeue": ["scontrol", "requeue", job],
         "SIGUSR2": ["scancel", "--signal=USR2", job],
-        "urgent job": [*urgent, "--nodes=2", "--exclusive"],
+        "urgent job": [*urgent, "--nodes=1", "--exclusive"],
     }[kind]
     subprocess.run(command, check=False, capture_output=True)
 
@@ -108,13 +112,31 @@ def kill_worker(folder: StudyFolder, planned: Sequence[PlannedRun], rng: random.
     return False
 
 
+def kill_controller() -> None:
+    """Kill Slurm's controller, and start it again after some seconds."""
+    asked = ["scontrol", "show", "config"]
+    config = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    (pid_file,) = re.findall(r"^SlurmctldPidFile\s*=\s*(\S+)", config, re.MULTILINE)
+    os.kill(int(Path(pid_file).read_text(encoding="utf-8")), signal.SIGKILL)
+    time.sleep(CONTROLLER_AWAY_S)
+    subprocess.run(["slurmctld"], check=True)
+
+
+def faults_of(given: argparse.Namespace, rng: random.Random) -> list[str]:
+    """The faults of a part, the last first: half of all, and those that each part has."""
+    faults = [rng.choice(INTERRUPTIONS) for _ in range(given.preemptions // 2)]
+    faults += ["worker killed"] * (given.kills // 2) + ["controller killed"]
+    rng.shuffle(faults)
+    return [*faults, "submitter killed"]  # while jobs wait for their base
+
+
 def campaign(study: Path, standins: int, faults: Sequence[str], rng: random.Random) -> Counts:
     """Train all runs under faults, one every few seconds while a job runs."""
     folder, counts, left = StudyFolder(study), Counts(), list(faults)
     planned = planned_of(study, standins)
     process = start(study, standins)
     while process.poll() is None:
-        time.sleep(rng.uniform(3, 8))
+        time.sleep(rng.uniform(2, 6))
         counts.look(folder)
         jobs = running_jobs(folder)
         if not left or not jobs:
@@ -124,6 +146,8 @@ def campaign(study: Path, standins: int, faults: Sequence[str], rng: random.Rand
             process.kill()
             process.wait()
             process = start(study, standins)
+        elif fault == "controller killed":
+            kill_controller()
         elif fault == "worker killed":
             if not kill_worker(folder, planned, rng):
                 continue
@@ -155,7 +179,7 @@ def describe(study: Path, standins: int, counts: Counts) -> list[tuple[str, str]
     failed = json.loads((StudyFolder(study).path / "failed.json").read_text(encoding="utf-8"))
     rows = describe_runs(study, standins, len(failed))
     rows += [(kind, f"{times}") for kind, times in sorted(counts.interruptions.items())]
-    rows += describe_repeats(study, counts, standins)
+    rows += [*describe_repeats(study, counts, standins), describe_left(study, standins)]
     if not standins:
         rows.append(("runs that differ from an undisturbed grid", f"{differing_runs(study)}"))
     return rows
@@ -164,29 +188,27 @@ def describe(study: Path, standins: int, counts: Counts) -> list[tuple[str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--standins", type=int, default=1000)
-    parser.add_argument("--trunks", type=int, default=10, help="each with its decay")
+    parser.add_argument("--trunks", type=int, default=50, help="each with its decay")
     parser.add_argument("--preemptions", type=int, default=100)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("stand-in", "real"), help="this part alone")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.drive is not None:
         drive(given.drive, given.standins)
         return
     rng = random.Random(given.seed)
-    faults = [rng.choice(INTERRUPTIONS) for _ in range(given.preemptions)]
-    faults += ["worker killed"] * given.kills
-    rng.shuffle(faults)
-    faults.append("submitter killed")  # the first, while jobs wait for their base
     parts = {}
     with tempfile.TemporaryDirectory(prefix="dcpt-faults-") as place:
         for name, standins in {"Stand-in runs": given.standins, "Real runs": 0}.items():
+            if given.part and not name.lower().startswith(given.part):
+                continue
             path = Path(place) / name.split()[0]
             path.mkdir()
             study = make_trunks(path, given.trunks)
             began = time.monotonic()
-            half = faults[::2] if standins else faults[1::2] + faults[-1:]
-            counts = campaign(study, standins, half, rng)
+            counts = campaign(study, standins, faults_of(given, rng), rng)
             minutes = (time.monotonic() - began) / 60
             rows = [*describe(study, standins, counts), ("minutes", f"{minutes:.0f}")]
             parts[name] = markdown(("", "count"), rows)

@@ -1,4 +1,4 @@
-"""Stand-in runs for ``cluster_faults.py``: they count steps instead of training.
+"""Stand-in runs of fault campaigns and benchmarks: they count steps instead of training.
 
 Everything around the steps is that of dcpt: workers, leases, signals, folders. The jobs of the
 cluster import this module, so its folder must be on ``PYTHONPATH``.
@@ -7,6 +7,7 @@ cluster import this module, so its folder must be on ``PYTHONPATH``.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 
 STEP_S = 0.05
-N_STEPS = 60
+N_STEPS = int(os.environ.get("STANDIN_STEPS", "60"))
 CHECKPOINT_STEPS = 20
 """Steps between two saved states, a second."""
 

@@ -33,6 +33,8 @@ class Order:
         needed: The runs outside the job that they start from.
         gpus: GPUs of the job; 0 trains on the CPU.
         cpus: Cores of the job.
+        warned_after_s: Seconds after which a warning means that the job's time is up; before them
+            the job is preempted.
     """
 
     study: str
@@ -43,6 +45,7 @@ class Order:
     needed: Sequence[Mapping[str, Any]]
     gpus: int
     cpus: int
+    warned_after_s: float = 0.0
 
 
 def describe_run(run: PlannedRun) -> dict[str, Any]:

@@ -475,8 +475,10 @@ def test_slurm_that_does_not_answer_ends_no_job(
 
 
 # -------------------------------------------------------------- without progress
-def start_job(study: Path, monkeypatch: pytest.MonkeyPatch, to_step: int | None) -> JobEnd:
-    """Start a job whose time is up after a step of its run; None: before a step."""
+def start_job(
+    study: Path, monkeypatch: pytest.MonkeyPatch, to_step: int | None, warned_after_s: float = 0.0
+) -> JobEnd:
+    """Start a job that is warned after a step of its run; None: before a step."""
 
     def train_here(*_: object) -> None:
         if to_step is not None:
@@ -484,7 +486,7 @@ def start_job(study: Path, monkeypatch: pytest.MonkeyPatch, to_step: int | None)
         raise Stopped(signal.SIGUSR2, "time is up")
 
     monkeypatch.setattr(job, "train_here", train_here)
-    return train_job(order(study))
+    return train_job(order(study, warned_after_s=warned_after_s))
 
 
 @pytest.fixture
@@ -514,6 +516,24 @@ def test_a_job_with_progress_in_between_is_started_again(
     assert [end["advanced"] for end in ends] == [False, True, False, True]
     assert not any(end["stalled"] for end in ends)
     assert requeued == ["12"] * 4
+
+
+def test_a_job_that_is_preempted_without_progress_is_started_again(
+    study: Path, requeued: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = [start_job(study, monkeypatch, None, warned_after_s=600.0) for _ in range(3)]
+    assert not any(end["stalled"] for end in ends)
+    assert requeued == ["12"] * 3
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(240.0, 14190.0), (3.0, 0.0)])
+def test_a_warning_before_the_end_of_the_time_limit_is_a_preemption(
+    study: Path, minutes: float, seconds: float
+) -> None:
+    submitter = Submitter(StudyFolder(study), SlurmSection(time_limit=minutes))
+    submitter.prepare()
+    base = Workspace(study).planned[0]
+    assert submitter._order(Pack((base,), frozenset()), {}).warned_after_s == seconds
 
 
 def test_a_run_whose_job_has_no_time_for_it_fails(

@@ -27,6 +27,9 @@ SIGNAL_S = 90
 """Seconds before its time limit at which a job is told to save its runs. Slurm is up to a minute
 late; the workers have 25 s to save."""
 
+_EARLY_S = 120.0
+"""Slurm warns up to a minute early, and a job listens up to a minute after its start."""
+
 _NO_ANSWER = ("timed out", "unable to contact", "temporarily")
 """What sbatch says when the controller is busy or away: the jobs were not refused."""
 
@@ -137,6 +140,7 @@ class Submitter:
             needed=[describe_run(run) for run in dict.fromkeys(needed)],
             gpus=self.section.gpus_per_node,
             cpus=self.section.cpus_per_task,
+            warned_after_s=max(0.0, 60 * self.section.time_limit - SIGNAL_S - _EARLY_S),
         )
 
     def _executor(self, name: str, after: Sequence[str]) -> SlurmExecutor:
