@@ -20,6 +20,7 @@ from dcpt.decide.records import Choice, Frontier, Recommendation, Verification
 from dcpt.decide.worst_channel import GENERAL_WORST
 from dcpt.report.cells import channel_name, percent, rate
 from dcpt.report.fit_figures import plot_loss_curves
+from dcpt.report.line_labels import place_labels
 from dcpt.report.residual_figures import plot_predicted_measured
 from dcpt.report.theme import (
     COLOURS,
@@ -268,8 +269,9 @@ def plot_frontier(recommendation: Recommendation, ax: Axes | None = None) -> Fig
         heights = np.concatenate(seen) if any(s.size for s in seen) else np.array([0.0, 1.0])
         pad = 0.06 * max(float(np.ptp(heights)), 1e-3)
         ax.set_ylim(float(heights.min()) - pad, float(heights.max()) + pad)
-    for i, (rise, domain, frontier) in enumerate(lines):
-        _draw_frontier(ax, rise, domain, frontier, roles, frontier is chosen, i % 3 * 0.22)
+    places = place_labels(ax, [line[:2] for line in lines])
+    for (rise, domain, frontier), place in zip(lines, places, strict=True):
+        _draw_frontier(ax, rise, domain, frontier, roles, frontier is chosen, place)
     if allowed is not None:
         ax.axvline(allowed, color=INK, linewidth=1.2, linestyle=(0, (5, 3)))
         ax.annotate(
@@ -305,33 +307,22 @@ def _draw_frontier(
     frontier: Frontier,
     roles: dict[float | None, str],
     chosen: bool,
-    back: float,
+    place: tuple[float, float],
 ) -> None:
-    """Draw the line of a learning rate and label it near its end.
-
-    The label is placed ``back`` (a fraction of the visible line) before the end. Lines converge at
-    high shares; labels at different distances do not overlap.
-    """
-    colour = COLOURS[roles[frontier.learning_rate]].light
+    """Draw the line of a learning rate, with its label at a place on it."""
+    colour, weight = COLOURS[roles[frontier.learning_rate]].light, "bold" if chosen else "normal"
     ax.plot(rise, domain, color=colour, linewidth=2.6 if chosen else 1.4)
-    left, right = ax.get_xlim()
-    bottom, top = ax.get_ylim()
-    inside = (rise >= left) & (rise <= right) & (domain >= bottom) & (domain <= top)
-    if not inside.any() or frontier.learning_rate is None:
+    if frontier.learning_rate is None or np.isnan(place).any():
         return
-    visible = np.flatnonzero(inside)
-    span = rise[visible[-1]] - rise[visible[0]]
-    last = int(visible[np.abs(rise[visible] - (rise[visible[-1]] - back * span)).argmin()])
-    ax.annotate(
+    ax.text(
+        *place,
         rate(frontier.learning_rate),
-        (float(rise[last]), float(domain[last])),
-        xytext=(-3, 4),
-        textcoords="offset points",
-        ha="right",
+        ha="center",
+        va="center",
         color=colour,
-        weight="bold" if chosen else "normal",
-        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+        weight=weight,
         zorder=5,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.0},
     )
 
 

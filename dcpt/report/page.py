@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -225,6 +226,7 @@ def render_html(report: Report, every_s: float | None = None) -> str:
         every_s: Seconds after which a browser loads it again; None never.
     """
     environment = _environment()
+    environment.finalize = _as_html
     numbers = count(1)
     environment.filters["svg"] = lambda svg: Markup(number_ids(svg, next(numbers)))
     style = _source(environment, "style.css")
@@ -248,6 +250,13 @@ def render_markdown(report: Report) -> str:
     environment.finalize = _as_markdown
     environment.filters["code"] = lambda text: Markup(code_span(text))
     return environment.get_template("report.md.j2").render(**vars(report))
+
+
+def _as_html(value: Any) -> Any:
+    """Keep a number and its per cent sign in one line."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", value)
 
 
 def _as_markdown(value: Any) -> Markup:

@@ -16,6 +16,7 @@ from dcpt.report.decision_figures import (
     plot_verification,
 )
 from dcpt.report.fit_figures import loss_panels, plot_loss_curves
+from dcpt.report.line_labels import WIDTH, place_labels
 from dcpt.report.residual_figures import plot_predicted_measured
 from dcpt.report.theme import COLOURS, number_ids, scale_roles, to_svg
 
@@ -149,3 +150,18 @@ def test_text_and_lines_have_enough_contrast(mode):
             needed = 3.0 if role.startswith("s") else 4.5
             assert contrast(getattr(colour, mode), paper) >= needed, role
     assert len({colour.light for colour in COLOURS.values()}) == len(COLOURS)
+
+
+def test_labels_stand_on_their_own_lines_and_apart():
+    ax = Figure().add_subplot()
+    ax.set_xlim(0, 10)
+    ax.set_ylim(0, 10)
+    x = np.linspace(0, 10, 21)
+    lines = [(x, x), (x, 0.8 * x), (x, x**2 / 10), (x, np.full(21, 20.0))]
+    places = np.array(place_labels(ax, lines))
+    for (x_0, y_0), slope in zip(places[:2], (1.0, 0.8), strict=True):
+        assert y_0 == pytest.approx(slope * x_0)
+    assert np.isnan(places[3]).all()
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        gap = np.abs(places[i] - places[j])
+        assert gap[0] > 10 * WIDTH or gap[1] > 10 * WIDTH / 3

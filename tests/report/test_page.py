@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if not self._silent:
-            self.words += data
+            self.words += data.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,12 @@ def test_every_figure_has_a_description(held):
     assert all(page.labels)
     assert len(set(page.labels)) == 15
     assert page.words.count("What to see: ") == 6
+
+
+def test_no_line_begins_with_a_per_cent_sign(predicted):
+    page, _, _ = predicted
+    assert "31.2\N{NO-BREAK SPACE}% domain text" in page.source
+    assert "train with 31.2 %" not in page.source
 
 
 def test_answer_comes_first(predicted):
