@@ -52,10 +52,13 @@ def work(connection: Connection, study: str, slot: Slot, parent: int, stacks: st
     _share_compiled_code()
     import torch
 
+    from dcpt.training.host_memory import keep_freed_memory
     from dcpt.training.lanes import Lanes
     from dcpt.training.watchdog import WATCHDOG
 
     torch.set_num_threads(slot.threads)
+    if not slot.is_accelerator:
+        keep_freed_memory()
     lanes = Lanes(Path(study), slot.devices, slot.lanes_for)
     with open(stacks, "w", encoding="utf-8") as file:
         WATCHDOG.start(file, on_accelerator=slot.is_accelerator)
