@@ -83,6 +83,8 @@ def _lagrange(nodes: Array, at: Array) -> Array:
 def groups(points: Coordinates) -> list[tuple[tuple[float, float, float], NDArray[np.intp]]]:
     """Points with equal tokens, phase and size: these three, and the index of the points."""
     three = np.stack([points.tokens, points.annealed, points.size], axis=1)
+    if (three == three[:1]).all():  # sorting the 9,000 points of a decision takes 5 ms
+        return [((float(t), float(a), float(n)), np.arange(len(three))) for t, a, n in three[:1]]
     distinct, of_point = np.unique(three, axis=0, return_inverse=True)
     return [
         ((float(row[0]), float(row[1]), float(row[2])), np.flatnonzero(of_point.ravel() == i))
