@@ -36,7 +36,8 @@ def possible_interval(
         less_draws: What is subtracted from the draws.
     """
     low, high = limits_of(draws, level)
-    ends = limits_of(draws - less_draws, level)
+    is_shift = np.ndim(less_draws) == 0
+    ends = np.array([low, high]) - less_draws if is_shift else limits_of(draws - less_draws, level)
     return Interval(
         float(loss - less) if is_possible(loss) else None,
         float(ends[0]) if is_possible(low) else None,
