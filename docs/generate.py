@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dcpt.laws.formulas import LAWS, NOTATION
+from dcpt.laws.formulas import NOTATION
 from dcpt.laws.law import Law
+from dcpt.laws.menu import NAMES, laws_named
 from dcpt.study.files import study_template
 from dcpt.table.columns import COLUMNS
 
@@ -71,7 +72,7 @@ def main() -> None:
         "laws.md": "# Laws\n\n"
         + table(("symbol", "meaning"), notation)
         + "\n\n"
-        + "\n\n".join(describe_law(law) for law in LAWS.values()),
+        + "\n\n".join(describe_law(law) for law in laws_named(NAMES).values()),
         "study.md": "# The study file\n\n`dcpt init` writes this file. It explains every key.\n\n"
         f"```yaml\n{study_template('study.yaml')}```",
     }

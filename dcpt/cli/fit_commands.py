@@ -88,7 +88,7 @@ def laws(
     from dcpt.cli.console import as_json, note_damaged, open_console
     from dcpt.cli.show_laws import law_record, show_law, show_laws, show_suitable
     from dcpt.laws import offer_laws
-    from dcpt.laws.menu import laws_named
+    from dcpt.laws.menu import NAMES, laws_named
     from dcpt.table import channels
 
     wanted, place = list(law or []), None
@@ -96,7 +96,7 @@ def laws(
         place = Path(about)
     elif about is not None:
         wanted.append(about)
-    shown = laws_named(wanted or "auto")
+    shown = laws_named(wanted or NAMES)
     found: dict[str, Any] = {"laws": [law_record(law) for law in shown.values()]}
     if place is not None:
         from dcpt.pipeline.answer import collect_runs

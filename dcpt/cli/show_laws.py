@@ -12,12 +12,12 @@ from rich.console import Console
 from dcpt.cli.console import make_table, print_line
 from dcpt.cli.show_fit import print_flags, show_warnings
 from dcpt.flags import Flag, rank_flags
-from dcpt.laws import LAWS
 from dcpt.laws.fits.folds import SPLITS
 from dcpt.laws.fits.horizon import say_horizon
 from dcpt.laws.flags.kinds import distinct_flags
 from dcpt.laws.formulas import NOTATION
 from dcpt.laws.law import Law
+from dcpt.laws.menu import NAMES
 from dcpt.laws.suitable import columns_for, values_along
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def show_law(console: Console, law: Law) -> None:
     if law.holds_on:
         print_line(console, f"valid for {', '.join(map(str, law.holds_on))}")
     print_line(console, f"source: {law.source}")
-    if law.name in LAWS:
+    if law.name in NAMES:
         for symbol, meaning in _symbols(law.formula):
             print_line(console, f"  {symbol}: {meaning}")
 

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError, did_you_mean
 from dcpt.laws.formulas import LAWS
+from dcpt.laws.formulas.sources import EACH_SOURCE, MANY_SOURCES, many_sources
 from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points.record import Points
 from dcpt.laws.solver.autodiff import Dual, slopes_of, value_of
@@ -30,12 +31,19 @@ TRIAL_POSITIONS = (0.02, 0.3, 0.7)
 lower bounds, where terms become extreme."""
 
 
-def laws_named(wanted: str | Law | Iterable[str | Law]) -> dict[str, Law]:
+NAMES = (*LAWS, MANY_SOURCES)
+"""Names of the built-in laws. ``many-sources`` is made for the sources of each table."""
+
+
+def laws_named(
+    wanted: str | Law | Iterable[str | Law], sources: Sequence[str] = EACH_SOURCE
+) -> dict[str, Law]:
     """Look up laws.
 
     Args:
-        wanted: ``auto`` (all built-in laws), the name of a law, ``module:name`` of a user's law, a
-            law record, or several of these.
+        wanted: ``auto`` (all built-in laws that need no table), the name of a law, ``module:name``
+            of a user's law, a law record, or several of these.
+        sources: The sources that ``many-sources`` is made for.
 
     Returns:
         Laws by name, in the order given.
@@ -46,13 +54,13 @@ def laws_named(wanted: str | Law | Iterable[str | Law]) -> dict[str, Law]:
     """
     requested = as_list(wanted)
     if not requested:
-        raise InputError("no law is given; write auto, or one of " + ", ".join(LAWS))
+        raise InputError("no law is given; write auto, or one of " + ", ".join(NAMES))
     laws: list[Law] = []
     for entry in requested:
         if isinstance(entry, Law):
             laws.append(entry)
         else:
-            laws += LAWS.values() if entry == "auto" else [_find_law(entry)]
+            laws += LAWS.values() if entry == "auto" else [_find_law(entry, sources)]
     named: dict[str, Law] = {}
     for law in laws:
         if law.name not in LAWS:
@@ -72,7 +80,10 @@ def named_by_hand(wanted: str | Law | Iterable[str | Law], laws: Iterable[str]) 
     Returns:
         All names, or those of the user's own laws where ``auto`` is among the values.
     """
-    return frozenset(laws) - (frozenset(LAWS) if "auto" in as_list(wanted) else frozenset())
+    requested = as_list(wanted)
+    if "auto" not in requested:
+        return frozenset(laws)
+    return frozenset(laws).difference(LAWS, {MANY_SOURCES}.difference(map(str, requested)))
 
 
 def as_list(wanted: str | Law | Iterable[str | Law]) -> list[str | Law]:
@@ -80,16 +91,27 @@ def as_list(wanted: str | Law | Iterable[str | Law]) -> list[str | Law]:
     return [wanted] if isinstance(wanted, str | Law) else list(wanted)
 
 
-def _find_law(name: str) -> Law:
+def _find_law(name: str, sources: Sequence[str]) -> Law:
     if name in LAWS:
         return LAWS[name]
+    if name == MANY_SOURCES:
+        return _of_sources(sources)
     module, colon, attribute = name.partition(":")
     if colon:
         return _import_law(module, attribute)
     raise InputError(
-        f"law {name} is not known{did_you_mean(name, LAWS)}; the built-in laws are "
-        f"{', '.join(LAWS)}; write a law of your own as module:name"
+        f"law {name} is not known{did_you_mean(name, NAMES)}; the built-in laws are "
+        f"{', '.join(NAMES)}; write a law of your own as module:name"
     )
+
+
+def _of_sources(sources: Sequence[str]) -> Law:
+    if len(sources) < 2 and sources != EACH_SOURCE:
+        raise InputError(
+            f"law {MANY_SOURCES} reads the shares of at least two sources, and the table has "
+            f"those of {', '.join(sources) or 'none'}: add a column share_<channel> for each source"
+        )
+    return many_sources(sources)
 
 
 def _import_law(module: str, attribute: str) -> Law:

@@ -53,6 +53,7 @@ def test_the_menu_says_of_every_law_what_it_needs() -> None:
         assert law.formula in output
         assert law.source in output
     assert "unique_tokens_<channel>" in output
+    assert "1 / sum_j K_j r_j^g_j" in output
     records = {law["name"]: law for law in dcpt_json("laws")["laws"]}
     assert records["d-cpt"]["needs"] == ["n_tokens", "ratio"]
     assert records["d-cpt"]["needs_values"] == {"n_params": 2, "n_tokens": 2, "ratio": 3}

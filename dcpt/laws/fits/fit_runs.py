@@ -17,7 +17,7 @@ from dcpt.laws.fits.draws import draw_run_weights
 from dcpt.laws.fits.fit_channel import MOST_DRAWN, FitSettings, fit_channel
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import RunOff, find_run_off, flag_run_off
-from dcpt.laws.fits.table_laws import check_sources, data_by_channel, laws_by_channel
+from dcpt.laws.fits.table_laws import check_sources, data_by_channel, laws_by_channel, laws_for
 from dcpt.laws.fits.two_level_fits import (
     flag_two_level,
     points_with_verification,
@@ -32,9 +32,8 @@ from dcpt.laws.flags.design_flags import (
 )
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.mix_flags import flag_mix, general_mix
-from dcpt.laws.formulas.sources import MANY_SOURCES, many_sources
 from dcpt.laws.law import Law
-from dcpt.laws.menu import as_list, laws_named, named_by_hand
+from dcpt.laws.menu import as_list, named_by_hand
 from dcpt.laws.points.channel_data import (
     ChannelData,
     find_general_channel,
@@ -108,11 +107,11 @@ def fit(
     _check_arguments(runs, n_draws, seed, bounds or {}, delta)
     checked = check_runs(runs, "runs")
     runs, size_column = choose_sizes(checked, size_column)
-    laws = _laws_for(runs, law, {**(fixed or {}), **(bounds or {})})
+    laws = _laws_to_try(runs, law, {**(fixed or {}), **(bounds or {})})
     data = data_by_channel(runs, laws, channels, schedules)
     table_flags = _flag_table(runs, list(data), schedules)
     weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
-    by_hand = named_by_hand(law, laws_named(law))
+    by_hand = named_by_hand(law, laws)
     how = FitSettings(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
     two_level_data = points_with_verification(runs, list(data), schedules) if _is_auto(law) else {}
     fitted = _fit_channels(data, laws, two_level_data, how, table_channels(runs))
@@ -144,17 +143,15 @@ def _is_auto(law: str | Law | Sequence[str | Law]) -> bool:
     return "auto" in as_list(law)
 
 
-def _laws_for(
+def _laws_to_try(
     runs: pd.DataFrame, law: str | Law | Sequence[str | Law], parameters: Mapping[str, object]
 ) -> dict[str, Law]:
-    """The laws to try; that of several sources is among them where the mixtures vary.
+    """The laws to try, checked.
 
     Raises:
         InputError: If no law has one of the ``parameters``, or a law is of other sources.
     """
-    laws = laws_named(law)
-    if flag_mix(runs) and _is_auto(law):
-        laws = {**laws, MANY_SOURCES: many_sources(sources_of(runs))}
+    laws = laws_for(runs, law)
     check_names(parameters, list(laws.values()))
     check_sources(laws, sources_of(runs))
     return laws

@@ -8,16 +8,33 @@ import pandas as pd
 
 from dcpt.errors import InputError
 from dcpt.laws.fits.fit_channel import FitSettings
+from dcpt.laws.flags.mix_flags import flag_mix
 from dcpt.laws.formulas import LAWS
+from dcpt.laws.formulas.sources import MANY_SOURCES, many_sources
 from dcpt.laws.law import Law
-from dcpt.laws.menu import laws_named
+from dcpt.laws.menu import as_list, laws_named
 from dcpt.laws.points.channel_data import (
     ChannelData,
     points_from_table,
+    sources_of,
 )
 from dcpt.laws.suitable import carried_laws, say_refusals
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.schedules import Schedule
+
+
+def laws_for(runs: pd.DataFrame, law: str | Law | Sequence[str | Law]) -> dict[str, Law]:
+    """Look up laws for a table: ``auto`` has that of its sources where the runs' mixes differ.
+
+    Args:
+        runs: The runs table.
+        law: As in :func:`fit`.
+    """
+    sources = sources_of(runs)
+    laws = laws_named(law, sources)
+    if "auto" in as_list(law) and flag_mix(runs):
+        laws = {**laws, MANY_SOURCES: many_sources(sources)}
+    return laws
 
 
 def data_by_channel(
@@ -103,4 +120,4 @@ def offer_laws(
         law: As in :func:`fit`.
         schedules: The schedules named in the column ``schedule``.
     """
-    return carried_laws(points_from_table(runs, channel, schedules), laws_named(law))
+    return carried_laws(points_from_table(runs, channel, schedules), laws_for(runs, law))

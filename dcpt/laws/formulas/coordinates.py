@@ -35,6 +35,7 @@ NOTATION = {
     "d_u": "(D - D_w (1 - e^(-D/D_w))) / D_ref: tokens after the re-warming",
     "D_pt": "tokens that the base was pre-trained on",
     "r": "share of domain tokens, the column ratio",
+    "r_j": "share of source j in training, the column share_<channel>",
     "s": "1 - r",
     "q": "x + k (1 - x)",
     "U": "unique tokens of the channel, the column unique_tokens_<channel>",

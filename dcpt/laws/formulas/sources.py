@@ -21,6 +21,9 @@ from dcpt.laws.points.record import Points
 MANY_SOURCES = "many-sources"
 """The name of the law."""
 
+EACH_SOURCE = ("j",)
+"""Stands for each source of a table in the record of the law that is shown without a table."""
+
 WEIGHT = "K_"
 """Begins the parameter with the weight of a source."""
 

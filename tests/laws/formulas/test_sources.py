@@ -8,7 +8,7 @@ import pytest
 
 import dcpt
 from dcpt.errors import InputError
-from dcpt.laws import load_fit, write_fit
+from dcpt.laws import load_fit, offer_laws, write_fit
 from dcpt.laws.formulas.sources import many_sources
 
 SHARES = ["share_code", "share_en", "share_zh"]
@@ -54,3 +54,20 @@ def test_a_saved_fit_predicts_the_same(fit, tmp_path) -> None:
 def test_a_law_of_other_sources_is_refused() -> None:
     with pytest.raises(InputError, match="reads the shares of en, fr"):
         dcpt.fit(table(), law=many_sources(["en", "fr"]), n_draws=2)
+
+
+def test_the_law_is_chosen_by_its_name(fit) -> None:
+    asked = table(seed=1)
+    named = dcpt.fit(table(), law="many-sources", n_draws=10)
+    assert named.predict(asked)["loss"].tolist() == fit.predict(asked)["loss"].tolist()
+
+
+def test_the_law_needs_two_sources() -> None:
+    single = table().drop(columns=SHARES[1:])
+    with pytest.raises(InputError, match="at least two sources, and the table has those of code"):
+        dcpt.fit(single, law="many-sources", n_draws=2)
+
+
+def test_a_table_with_several_sources_is_offered_the_law() -> None:
+    assert offer_laws(table(), "en")["many-sources"] is None
+    assert "many-sources" not in offer_laws(table().drop(columns=SHARES[1:]), "en")
