@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +13,23 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from dcpt.atomic_files import DamagedFileError, set_aside
 from dcpt.leases import no_owner
 from dcpt.runs.course import learning_rate_at
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Identity, RunConfig
 from dcpt.training.data import RunData, open_data
+from dcpt.training.end import describe_end, save_whole_model, starting_points
 from dcpt.training.evaluate import describe_evaluation
-from dcpt.training.forward import Losses, forward_of
 from dcpt.training.journal import Journal, SilentJournal
-from dcpt.training.models import (
-    base_state,
-    check_vocabulary,
-    load_base,
-    save_model,
-    shape_of,
-)
-from dcpt.training.sharded.divided import ReplicatedForward
-from dcpt.training.sharded.layout import fits_whole
-from dcpt.training.sharded.load import load_sharded
-from dcpt.training.sharded.ranks import ALONE, Ranks, whole
-from dcpt.training.state import (
-    TrainingState,
-    load_state,
-    reset_moments,
-    save_state,
-    start_state,
-)
+from dcpt.training.models import check_vocabulary
+from dcpt.training.sharded.ranks import ALONE, Ranks
+from dcpt.training.start import begin, check_same_batches, load_start
+from dcpt.training.state import TrainingState, reset_moments, save_state
 from dcpt.training.state_file import delete_partial_states
 from dcpt.training.step import Step
 from dcpt.training.watch import TrainingError, Watch
 from dcpt.training.watchdog import WATCHDOG
-from dcpt.training.work import Work, find_work, must_save_model
+from dcpt.training.work import Work, must_save_model
 
 __all__ = ["TrainingError", "own_stream", "train", "train_stepwise"]
 
@@ -163,27 +147,11 @@ def _train(
     with (
         Journal(folder, config, logged, check_owner) if ranks.is_first else SilentJournal()
     ) as journal:
-        for words in [*notes, *([note] if note else [])]:
-            journal.write_note(words)
+        run = _Run(config, folder, data, state, work, watch, journal, check_owner)
+        for sentence in [*notes, *([note] if note else [])]:
+            journal.write_note(sentence)
         while True:
-            n_tokens = state.step * identity.batch_tokens
-
-            # All that is due at this step is done before its checkpoint, so that a resumed run
-            # need not do it again.
-            if state.step in work.points - work.known:
-                watch.check_losses()
-                with watch.pause():
-                    journal.write_point(make_point(config, state, data, watch))
-            if state.step in work.resets:
-                watch.note_reset()
-                state.loss_sum_C.zero_()
-                state.loss_tokens_C.zero_()
-                if is_reset_of_moments(identity, n_tokens):
-                    reset_moments(state)
-            if state.step in work.states:
-                watch.check_losses()
-                check_owner()
-                save_state(folder.state(n_tokens), state, identity, watch.wall_s)
+            run.do_what_is_due()
             if state.step == work.end:
                 journal.finish()
                 break
@@ -191,130 +159,93 @@ def _train(
                 lambda: (state.step == stop_at_step or must_stop(), watch.is_checkpoint_due())
             )
             if stops or saves:
-                watch.check_losses()
-                check_owner()
-                with watch.checkpoint():
-                    save_state(folder.checkpoint, state, identity, watch.wall_s)
+                run.save_checkpoint()
             if stops:
                 return
-
-            # Take a step.
-            for name, epoch in data.mixture.repeats(state.step).items():
-                journal.write_note(
-                    f"{name} text ended at {n_tokens} tokens; epoch {epoch + 1} begins"
-                )
+            run.note_epochs()
             watch.add_step(take_step(data.mixture.batch(state.step)))
             if watch.is_log_due():
                 journal.write_training(watch.describe_training())
-            yield state.step * identity.batch_tokens
-
-    check_owner()
-    if work.end == work.run_end and must_save_model(config):
-        save_whole_model(state, data.tokenizer, folder.model)
-    if not ranks.is_first:
-        return
-    done = describe_end(folder, state, data) if work.end == work.run_end else before
-    speed = watch.tokens_per_s or before.get("tokens_per_s")
-    about = {
-        "wall_s": watch.wall_s,
-        "tokens_per_s": speed,
-        "device": device,
-        "gpus": ranks.count,
-        "layout": state.layout,
-        "versions": VERSIONS,
-    }
-    check_owner()  # saving a large model takes minutes
-    folder.write_result({**done, **about}, starting_points(config, folder))
+            yield run.n_tokens
+    run.finish(before, device)
 
 
-def load_start(
-    config: RunConfig, study: Path, device: str, data: RunData, ranks: Ranks
-) -> TrainingState:
-    """The state at D = 0; over several devices each holds a part of it where it is too large."""
-    identity, border_id = config.identity, data.validation.border_id
-    if ranks.count == 1:
-        return start_state(load_base(config, study, device), identity, border_id)
-    forward: Losses
-    shape = shape_of(config, study)
-    if not ranks.always_shards and ranks.decide(
-        lambda: fits_whole(config, shape, device, ranks.count)
-    ):
-        model = load_base(config, study, device)
-        forward = ReplicatedForward(forward_of(model, identity.dtype, border_id), ranks)
-    else:
-        model, forward = load_sharded(config, study, ranks, device, border_id)
-    return start_state(model, identity, forward=forward, ranks=ranks)
+@dataclass(frozen=True)
+class _Run:
+    """A run that is being trained."""
 
+    config: RunConfig
+    folder: RunFolder
+    data: RunData
+    state: TrainingState
+    work: Work
+    watch: Watch
+    journal: Journal | SilentJournal
+    check_owner: Callable[[], None]
 
-def check_same_batches(config: RunConfig, data: RunData, work: Work, ranks: Ranks) -> None:
-    """Compare the first and the last batch of the processes of a run.
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the run has reached."""
+        return self.state.step * self.config.identity.batch_tokens
 
-    Raises:
-        TrainingError: If they differ, so the processes do not read the same text.
-    """
-    if ranks.count == 1:
-        return
-    digest = hashlib.sha256(config.identity.hash.encode())
-    for step in (0, work.end - 1):
-        digest.update(data.mixture.batch(step).tokens.tobytes())
-    digests = ranks.gather(digest.hexdigest())
-    others = [index for index, other in enumerate(digests) if other != digests[0]]
-    if others:
-        raise TrainingError(
-            f"run {config.name}: process {others[0]} of {ranks.count} reads other batches than "
-            "process 0; make the same prepared text visible to all, and rerun",
-            "input",
-        )
+    def do_what_is_due(self) -> None:
+        """Evaluate, reset and keep the state, as the work asks at this step.
 
+        This is done before the step's checkpoint, so that a resumed run need not do it again.
+        """
+        step, work = self.state.step, self.work
+        if step in work.points - work.known:
+            self.watch.check_losses()
+            with self.watch.pause():
+                self.journal.write_point(make_point(self.config, self.state, self.data, self.watch))
+        if step in work.resets:
+            self.watch.note_reset()
+            self.state.loss_sum_C.zero_()
+            self.state.loss_tokens_C.zero_()
+            if is_reset_of_moments(self.config.identity, self.n_tokens):
+                reset_moments(self.state)
+        if step in work.states:
+            self.watch.check_losses()
+            self.check_owner()
+            self._save(self.folder.state(self.n_tokens))
 
-def save_whole_model(state: TrainingState, tokenizer: Path, folder: Path) -> None:
-    """Save the model folder; the rows of a sharded model are gathered by the first process."""
-    if state.ranks.count == 1:
-        save_model(state.model, tokenizer, folder)
-        return
-    weights = {}
-    for name, tensor in state.model.state_dict().items():
-        gathered = whole(tensor)
-        if state.ranks.is_first:
-            weights[name] = gathered.cpu()
-    if state.ranks.is_first:
-        save_model(state.model, tokenizer, folder, weights)
+    def save_checkpoint(self) -> None:
+        """Save the state that an interrupted run resumes from."""
+        self.watch.check_losses()
+        self.check_owner()
+        with self.watch.checkpoint():
+            self._save(self.folder.checkpoint)
 
+    def _save(self, path: Path) -> None:
+        save_state(path, self.state, self.config.identity, self.watch.wall_s)
 
-def begin(config: RunConfig, study: Path, state: TrainingState) -> tuple[Work, list[str]]:
-    """Find the remaining work and load the state that it starts from.
+    def note_epochs(self) -> None:
+        """Note the channels whose text begins again at this step."""
+        for name, epoch in self.data.mixture.repeats(self.state.step).items():
+            self.journal.write_note(
+                f"{name} text ended at {self.n_tokens} tokens; epoch {epoch + 1} begins"
+            )
 
-    A damaged state is set aside, and training starts from the state before it.
-
-    Returns:
-        The work, and a sentence for each state that was set aside.
-    """
-    notes: list[str] = []
-    while True:
-        try:
-            work, start = state.ranks.decide(lambda: _find_start(config, study))
-            if start is not None:
-                load_state(start, state, config.identity)
-        except DamagedFileError as damaged:
-            state.ranks.decide(partial(set_aside, damaged.path))
-            notes.append(str(damaged))
-        else:
-            return work, notes
-
-
-def _find_start(config: RunConfig, study: Path) -> tuple[Work, Path | None]:
-    """The remaining work, and the state that it starts from; None is the base."""
-    work = find_work(config, study / "runs")
-    return work, work.start or base_state(config, study)
-
-
-def starting_points(config: RunConfig, folder: RunFolder) -> list[Path]:
-    """The files of a pre-trained base that trunks start from; empty for other runs."""
-    if config.identity.kind != "pretrain":
-        return []
-    states = (folder.state(n) for n in config.recorded.keep_state_at)
-    model = folder.model.iterdir() if folder.model.is_dir() else ()
-    return sorted(path for path in (*model, *states) if path.is_file())
+    def finish(self, before: Mapping[str, Any], device: str) -> None:
+        """Save the model and the result; ``before`` is the result of an earlier call."""
+        state, watch, folder = self.state, self.watch, self.folder
+        at_end = self.work.end == self.work.run_end
+        self.check_owner()
+        if at_end and must_save_model(self.config):
+            save_whole_model(state, self.data.tokenizer, folder.model)
+        if not state.ranks.is_first:
+            return
+        done = describe_end(folder, state, self.data) if at_end else before
+        about = {
+            "wall_s": watch.wall_s,
+            "tokens_per_s": watch.tokens_per_s or before.get("tokens_per_s"),
+            "device": device,
+            "gpus": state.ranks.count,
+            "layout": state.layout,
+            "versions": VERSIONS,
+        }
+        self.check_owner()  # saving a large model takes minutes
+        folder.write_result({**done, **about}, starting_points(self.config, folder))
 
 
 def is_reset_of_moments(identity: Identity, n_tokens: int) -> bool:
@@ -361,14 +292,3 @@ def phase_of(identity: Identity, step: int) -> str:
     if identity.kind == "branch":
         return "annealed"
     return "constant" if identity.kind == "trunk" and step else "base"
-
-
-def describe_end(folder: RunFolder, state: TrainingState, data: RunData) -> dict[str, Any]:
-    """Sum up a run that reached its end: most of ``result.json``."""
-    point = folder.points()[-1]
-    copied = ("n_tokens", "loss", "n_params", "n_params_non_embedding", "epochs")
-    return {
-        "n_steps": state.step,
-        **{name: point[name] for name in copied},
-        "tokens": data.mixture.tokens(state.step),
-    }

@@ -25,9 +25,10 @@ from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training import llama, loop
+from dcpt.training.data import open_data
 from dcpt.training.forward import Forward, forward_of, weights_of
 from dcpt.training.llama import is_fusible
-from dcpt.training.loop import check_same_batches, open_data, train
+from dcpt.training.loop import train
 from dcpt.training.models import build_llama, build_shape, load_model, save_model
 from dcpt.training.sharded import launch
 from dcpt.training.sharded.forward import ShardedForward
@@ -35,6 +36,7 @@ from dcpt.training.sharded.launch import train_over
 from dcpt.training.sharded.layout import can_keep_gathered
 from dcpt.training.sharded.load import compute_buffers, find_tensors
 from dcpt.training.sharded.ranks import ALONE, Ranks, join_ranks
+from dcpt.training.start import check_same_batches
 from dcpt.training.state import load_state, start_state
 from dcpt.training.watch import TrainingError
 from dcpt.training.work import find_work
