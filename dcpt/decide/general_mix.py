@@ -63,7 +63,7 @@ def mix_columns(mix: Mapping[str, float], ratio: Array) -> dict[str, Array]:
 
 
 def say_mix(mix: Mapping[str, float]) -> str:
-    """A mix in words: ``web 70 %, code 30 %``."""
+    """A mix as text: ``web 70 %, code 30 %``."""
     return ", ".join(f"{name} {format_percent(part)}" for name, part in mix.items())
 
 

@@ -82,7 +82,7 @@ def headline(recommendation: Recommendation) -> str:
 
 
 def describe_pair(choice: Choice | Verified) -> str:
-    """Share and learning rate in words."""
+    """Share and learning rate as text."""
     rate = choice.learning_rate
     at = "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
     return f"{format_share(choice.ratio)} domain text{at}"

@@ -186,7 +186,7 @@ def _numbers(
 
 
 def _reasons(evidence: Evidence) -> list[str]:
-    """Why the evidence is not stronger, in words that hold at many settings."""
+    """Why the evidence is not stronger, in sentences that hold at many settings."""
     sentences = []
     for reason in evidence.reasons:
         axis = reason.subject.get("axis", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,12 +43,12 @@ def without_text(run: PlannedRun) -> PlannedRun:
     return replace(run, config=run.config.model_copy(update={"recorded": recorded}))
 
 
-class EngineConformance:
+class EngineConformance(ABC):
     """The tests that every engine passes."""
 
+    @abstractmethod
     def open(self, study: Path, on_tick: Tick | None = None) -> Engine:
         """Open the engine."""
-        raise NotImplementedError
 
     def test_it_trains_what_the_local_engine_trains(self, study: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(study.parent, tmp_path / "other")) / study.name

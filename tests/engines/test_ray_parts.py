@@ -56,7 +56,7 @@ def opened(study: Path, **settings: Any) -> tuple[RayEngine, RunQueue, PlannedRu
 
 def order(study: Path, **changed: Any) -> dict[str, Any]:
     marker = engine_marker(study.parent / "ray", "the marker of the Ray engine")
-    told = Order(
+    order = Order(
         study=str(study),
         version=dcpt.__version__,
         marker=marker.read_text(),
@@ -66,7 +66,7 @@ def order(study: Path, **changed: Any) -> dict[str, Any]:
         gpus=0,
         cpus=1,
     )
-    return {**asdict(told), **changed}
+    return {**asdict(order), **changed}
 
 
 # ----------------------------------------------------------------------- losses
@@ -158,6 +158,7 @@ def test_a_node_where_a_worker_started_may_fail_again(study: Path) -> None:
             engine._bury(queue, bad)
         player = ReadyWorker(node=0)
         engine._receive(queue, Worker(slot=Slot(), process=player, connection=player))
+        assert not engine._failed_starts  # counted from zero again
 
 
 # --------------------------------------------------------------- several devices

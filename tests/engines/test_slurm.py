@@ -101,8 +101,8 @@ def test_an_interrupted_job_starts_again_and_loses_no_step(
     assert reached
     assert sorted(outcome.finished) == sorted(run.name for run in planned)
     folder = RunQueue(planned, StudyFolder(long_trunk)).folders[trunk.name]
-    told = [event["n_tokens"] for event in folder.events() if event["event"] == "train"]
-    assert told == sorted(set(told))  # no step was trained twice
+    logged = [event["n_tokens"] for event in folder.events() if event["event"] == "train"]
+    assert logged == sorted(set(logged))  # no step was trained twice
     LocalEngine(StudyFolder(other), [Slot()]).run(Workspace(other).planned)
     assert points(long_trunk) == points(other)
 

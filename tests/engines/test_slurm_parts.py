@@ -565,9 +565,9 @@ def order(study: Path, **changed: object) -> dict[str, object]:
     submitter.prepare()
     base = Workspace(study).planned[0]
     known = {base.identity_hash: base}
-    told = asdict(submitter._order(Pack((base,), frozenset()), known))
-    assert Order(**told)
-    return {**told, **changed}
+    order = asdict(submitter._order(Pack((base,), frozenset()), known))
+    assert Order(**order)
+    return {**order, **changed}
 
 
 def test_a_node_with_another_version_of_dcpt_is_refused(study: Path) -> None:

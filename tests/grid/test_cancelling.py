@@ -71,9 +71,9 @@ def test_a_run_in_training_is_saved_and_set_aside_until_it_is_asked_for_again(
     states = {status.name: status.state for status in read_status(runs, StudyFolder(longer))}
     assert states[trunk.name] == states[branch.name] == "cancelled"
 
-    told = run("logs", longer, trunk.name)
-    assert told.startswith(f"{trunk.name}: cancelled, ")
-    assert "train" in told
+    log = run("logs", longer, trunk.name)
+    assert log.startswith(f"{trunk.name}: cancelled, ")
+    assert "train" in log
     left_out = CliRunner().invoke(app, ["run-grid", str(longer)])
     assert "2 runs are cancelled; `dcpt run-grid` with --cancelled" in left_out.output
     assert left_out.exit_code == 1
@@ -101,8 +101,8 @@ def test_what_waits_for_a_cancelled_run_is_cancelled_too(study: Path) -> None:
 
 def test_without_names_all_runs_are_cancelled(study: Path) -> None:
     names = [planned.name for planned in Workspace(study).planned]
-    told = json.loads(run("cancel", study, "--json"))
-    assert told == {"running": [], "waiting": names, "silent": []}
+    answer = json.loads(run("cancel", study, "--json"))
+    assert answer == {"running": [], "waiting": names, "silent": []}
     assert "nothing to cancel" in run("cancel", study)
     assert "nothing left to train but what was cancelled" in run("status", study)
 

@@ -51,13 +51,13 @@ def test_a_failed_run_leaves_its_traceback_and_the_others_go_on(study: Path) -> 
     assert sorted(states) == ["done", "done", "done", "failed", "waiting"]
 
     process = run_grid(study)
-    told, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    first, *lines = told.splitlines()
+    first, *lines = output.splitlines()
     assert first == "grid: 2 runs to train, 3 done, 1 workers"  # There is no terminal.
     assert any(line.startswith(f"failed {trunks[0].name}: ") for line in lines)
     assert any(line.startswith("grid: 3 of 5 runs done, 2 failed; ") for line in lines)
-    assert "No such file" in told
+    assert "No such file" in output
 
     broken.metrics.unlink()
     again = engine.run(runs)
@@ -231,10 +231,10 @@ def test_a_full_disk_fails_runs_and_loses_nothing(
         filler.write_bytes(b"x" * (free - 200_000))  # Space for some runs, but not for all.
         moved = disk / study.name
         process = run_grid(moved)
-        told, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert "No space left" in told
-        assert "Traceback" not in told
+        assert "No space left" in output
+        assert "Traceback" not in output
         kept = {path: path.read_bytes() for path in disk.glob("runs/*/result.json")}
 
         filler.unlink()

@@ -40,13 +40,13 @@ def logs(study: Path, *words: str) -> str:
 def test_the_log_of_a_run_in_training_names_its_process(study: Path) -> None:
     folder = begin_run(study)
     with folder.lock():
-        told = logs(study, folder.path.name).splitlines()
+        lines = logs(study, folder.path.name).splitlines()
         found = json.loads(logs(study, folder.path.name, "--json"))
-    assert told[0] == f"{folder.path.name}: running, 1,024 of 5,120 tokens"
-    assert told[1] == f"folder: {folder.path}"
-    assert told[2].startswith(f"process: {os.getpid()} on ")
-    assert [line.split()[0] for line in told[-3:]] == ["point", "train", "note"]
-    assert "en 4.000  law 5.000" in told[-3]
+    assert lines[0] == f"{folder.path.name}: running, 1,024 of 5,120 tokens"
+    assert lines[1] == f"folder: {folder.path}"
+    assert lines[2].startswith(f"process: {os.getpid()} on ")
+    assert [line.split()[0] for line in lines[-3:]] == ["point", "train", "note"]
+    assert "en 4.000  law 5.000" in lines[-3]
     assert (found["state"], found["owner"]["pid"]) == ("running", os.getpid())
 
 
@@ -54,12 +54,12 @@ def test_the_log_of_a_failed_run_says_why(study: Path) -> None:
     folder = begin_run(study)
     write_error(folder, "no luck", "Traceback: line 1\nline 2", "other")
     add_stacks(folder, "Thread 1\n  in step")
-    told = logs(study, folder.path.name, "--lines", "1").splitlines()
-    assert told[0].startswith(f"{folder.path.name}: failed")
-    assert "process" not in "".join(told)
-    assert told[told.index("failed: no luck") + 1] == "Traceback: line 1"
-    assert told[told.index("the end of stacks.txt:") + 1 :] == ["  in step"]
-    assert told[told.index("the end of metrics.jsonl:") + 1] == "note   law text ended"
+    lines = logs(study, folder.path.name, "--lines", "1").splitlines()
+    assert lines[0].startswith(f"{folder.path.name}: failed")
+    assert "process" not in "".join(lines)
+    assert lines[lines.index("failed: no luck") + 1] == "Traceback: line 1"
+    assert lines[lines.index("the end of stacks.txt:") + 1 :] == ["  in step"]
+    assert lines[lines.index("the end of metrics.jsonl:") + 1] == "note   law text ended"
 
 
 def test_a_run_without_a_folder_has_a_log(study: Path) -> None:

@@ -186,10 +186,10 @@ def test_a_signal_saves_the_runs_in_training(
     process = run_grid(longer)
     wait_until(lambda: any(last_tokens(folder) for folder in watched))
     send(process.pid, number)  # A terminal sends Ctrl-C to all processes.
-    told, errors = process.communicate()
+    output, errors = process.communicate()
 
     assert process.returncode == 128 + number
-    assert "Traceback" not in told + errors
+    assert "Traceback" not in output + errors
     assert f"dcpt: stopped by {number.name}; saved 1 run in training; rerun the same" in errors
     run, folder = the_saved_run(longer)
     assert saved_tokens(folder, run) >= last_tokens(folder) > 0

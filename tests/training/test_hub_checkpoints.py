@@ -68,9 +68,9 @@ def test_a_part_of_a_checkpoint_is_completed_by_the_hub(hub: Hub, names: tuple[s
 
 
 def test_a_checkpoint_that_cannot_be_reached_is_named_with_the_remedy(hub: Hub) -> None:
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as refused:
         checkpoint_files("some/model")
-    assert str(told.value) == (
+    assert str(refused.value) == (
         "checkpoint some/model: no such folder, and the hub cannot provide it (no route to host); "
         "check the name, or call `hf download some/model` where there is a network, with HF_HOME "
         "in a folder that this machine sees"

@@ -229,8 +229,8 @@ def test_scalars_of_a_resumed_run_go_forward(made: Made) -> None:
     train(config, made.study, stop_at_step=6)
     folder.checkpoint.write_bytes(earlier)  # Killed at step 6, long after a checkpoint.
     train(config, made.study)
-    told = EventAccumulator(str(folder.path / "tensorboard")).Reload()
-    steps = [event.step // BATCH_TOKENS for event in told.Scalars("loss/law")]
+    scalars = EventAccumulator(str(folder.path / "tensorboard")).Reload()
+    steps = [event.step // BATCH_TOKENS for event in scalars.Scalars("loss/law")]
     assert steps == [0, 2, 3, 5, 8]
 
 

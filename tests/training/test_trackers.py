@@ -142,12 +142,12 @@ def test_wandb_offline_keeps_the_losses(made: Made, monkeypatch: pytest.MonkeyPa
     folder = made.folder(config)
     assert [event for event in folder.events() if "tracker" in event] == []
     read, _ = read_logs([folder.path / "wandb"])
-    told: dict[int, float] = {}
+    tracked: dict[int, float] = {}
     for log in read:
         assert log.config["ratio"] == 0.4
         series = log.metrics["loss/law"]
-        told |= dict(zip(series.steps.tolist(), series.values.tolist(), strict=True))
-    assert told == pytest.approx(losses(folder))
+        tracked |= dict(zip(series.steps.tolist(), series.values.tolist(), strict=True))
+    assert tracked == pytest.approx(losses(folder))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -165,8 +165,8 @@ def test_mlflow_resumes_the_run(
     assert run.info.status == "FINISHED"
     assert run.data.params["ratio"] == "0.4"
     history = client.get_metric_history(run.info.run_id, "loss/law")
-    told = {metric.step: metric.value for metric in history}
-    assert told == pytest.approx(losses(made.folder(config)))
+    tracked = {metric.step: metric.value for metric in history}
+    assert tracked == pytest.approx(losses(made.folder(config)))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -185,12 +185,12 @@ def test_trackio_resumes_the_run_and_leaves_others_open(
     beside.log({"loss/law": 1.5}, 64)
     beside.close("finished")
     assert failures == []
-    told = {
+    tracked = {
         row["step"]: row["loss/law"]
         for row in SQLiteStorage.get_logs("dcpt", config.name)
         if "loss/law" in row
     }
-    assert told == pytest.approx(losses(made.folder(config)))
+    assert tracked == pytest.approx(losses(made.folder(config)))
     assert [row["loss/law"] for row in SQLiteStorage.get_logs("dcpt", other.name)] == [1.5]
 
 

@@ -6,7 +6,6 @@ the local engine. The actors are not detached: they end with the call, and the r
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from dcpt.engines.ray.cluster import connected
 from dcpt.engines.ray.host import Host
 from dcpt.engines.ray.nodes import Node, reserve_nodes
 from dcpt.engines.ray.remote import RemoteWorker
+from dcpt.engines.seldom import SeldomMessages
 from dcpt.errors import InputError
 from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
@@ -28,7 +28,6 @@ from dcpt.runs.folders import write_error
 from dcpt.study.engine import RaySection
 from dcpt.study.folder import StudyFolder
 
-_SAY_S = 60.0
 _MOST_FAILED_STARTS = 5
 _MEMORY = "low on memory"
 
@@ -62,7 +61,7 @@ class RayEngine(LocalEngine):
         self._node_losses: Counter[str] = Counter()
         self._memory: list[str] = []
         self._failed_starts: Counter[int] = Counter()
-        self._told, self._said = "", float("-inf")
+        self._seldom = SeldomMessages(self.say)
 
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
         """Train all runs that are not done; a failed one does not stop the others.
@@ -154,7 +153,7 @@ class RayEngine(LocalEngine):
     def _collect(self, queue: RunQueue, workers: list[Worker]) -> None:
         super()._collect(queue, workers)
         n_ready = sum(worker.is_ready for worker in workers)
-        self._say_seldom(f"Ray: {n_ready} of {len(workers)} workers have a place")
+        self._seldom.say(f"Ray: {n_ready} of {len(workers)} workers have a place")
 
     def _receive(self, queue: RunQueue, worker: Worker) -> bool:
         """Receive the messages of a worker; the first says that its node can start workers.
@@ -222,9 +221,3 @@ class RayEngine(LocalEngine):
                 f"engine.ray: {_MOST_FAILED_STARTS} workers of a node ended before they could "
                 f"start ({reason}); check that all nodes have dcpt[train,ray] and the same versions"
             )
-
-    def _say_seldom(self, words: str) -> None:
-        """Say what changed, at most once a minute."""
-        if words != self._told and time.monotonic() - self._said >= _SAY_S:
-            self.say(words)
-            self._told, self._said = words, time.monotonic()

@@ -62,14 +62,14 @@ class Host:
         """
         import ray
 
-        told, node = Order(**order), socket.gethostname()
+        node_order, node = Order(**order), socket.gethostname()
         try:
-            check_node(told, node)
-            if told.gpus:
-                slots_here(told, node)
+            check_node(node_order, node)
+            if node_order.gpus:
+                slots_here(node_order, node)
         except InputError as error:
             return Report(refused=str(error))
-        self._start_worker(str(Path(told.study).parent), Slot(**slot))
+        self._start_worker(str(Path(node_order.study).parent), Slot(**slot))
         return Report(node=ray.get_runtime_context().get_node_id())
 
     def _start_worker(self, folder: str, slot: Slot) -> None:

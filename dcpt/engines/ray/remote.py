@@ -35,7 +35,7 @@ class RemoteWorker:
         node: Where it is placed.
         stacks: Where its threads stood, if it was ended since it made no progress.
         exitcode: Its exit code, once it ended by itself.
-        loss: Why it was lost with its actor, in words; None if it was not.
+        loss: Why it was lost with its actor; None if it was not.
         is_node_lost: Whether it was lost since its node was.
     """
 

@@ -77,9 +77,9 @@ def live_jobs() -> dict[str, JobState]:
     Raises:
         NoAnswerError: If Slurm does not answer.
     """
-    told = _ask(["squeue", "--me", "--array", "--noheader", "--format=%i|%T|%r|%j"])
+    answer = _ask(["squeue", "--me", "--array", "--noheader", "--format=%i|%T|%r|%j"])
     jobs = {}
-    for line in told.splitlines():
+    for line in answer.splitlines():
         job_id, state, reason, name = line.strip().split("|", 3)
         jobs[job_id] = JobState(name, state, reason)
     return jobs
@@ -105,10 +105,10 @@ def end_states(job_ids: Collection[str]) -> dict[str, str]:
 def _controller_state(job_id: str) -> str | None:
     """The state of a job by the controller; None if it has forgotten it."""
     try:
-        told = _ask(["scontrol", "--oneliner", "show", "job", job_id])
+        answer = _ask(["scontrol", "--oneliner", "show", "job", job_id])
     except NoAnswerError:
         return None
-    states = re.findall(r"\bJobState=(\w+)", told)
+    states = re.findall(r"\bJobState=(\w+)", answer)
     return states[0] if len(states) == 1 else None
 
 
@@ -117,10 +117,10 @@ def _accounted_states(job_ids: Collection[str]) -> dict[str, str]:
         return {}
     wanted = ",".join(sorted(job_ids))
     try:
-        told = _ask(["sacct", "-X", "--noheader", "-P", "--format=JobID,State", "--jobs", wanted])
+        answer = _ask(["sacct", "-X", "--noheader", "-P", "--format=JobID,State", "--jobs", wanted])
     except NoAnswerError:
         return {}
-    pairs = (line.split("|") for line in told.splitlines() if "|" in line)
+    pairs = (line.split("|") for line in answer.splitlines() if "|" in line)
     return {job_id: state.split()[0] for job_id, state in pairs if state}
 
 

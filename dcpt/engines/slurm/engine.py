@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dcpt.engines.engine import Say, Tick
+from dcpt.engines.seldom import SeldomMessages
 from dcpt.engines.slurm import client
 from dcpt.engines.slurm.client import JobState, NoAnswerError
 from dcpt.engines.slurm.endings import Endings
@@ -33,6 +34,7 @@ from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.leases import Lease, Owner, wait_and_hold
 from dcpt.processes import note_signals
+from dcpt.quantities import count_things
 from dcpt.study.engine import SlurmSection
 from dcpt.study.folder import StudyFolder
 
@@ -44,7 +46,6 @@ _POLL_S = 10.0
 """Seconds between two questions to Slurm, whose controller serves all users of the cluster."""
 
 _TICK_S = 1.0
-_SAY_S = 60.0
 
 
 class SlurmEngine:
@@ -73,7 +74,7 @@ class SlurmEngine:
         self._seconds: dict[str, float] = {}
         self._endings = Endings(self.folder)
         self._signals: Sequence[int] = ()
-        self._told, self._said = "", float("-inf")
+        self._seldom = SeldomMessages(self.say)
 
     def run(self, planned: Sequence[PlannedRun]) -> Outcome:
         """Train all runs that are not done; a failed one does not stop the others.
@@ -126,7 +127,7 @@ class SlurmEngine:
         self._note(jobs, queue)
         if self._jobs:
             n_runs = sum(self._has_job(run) for run in queue.pending.values())
-            self.say(f"{_count(len(self._jobs), 'job')} of earlier calls with {n_runs} runs")
+            self.say(f"{count_things(len(self._jobs), 'job')} of earlier calls with {n_runs} runs")
 
     def _lock(self) -> AbstractContextManager[Lease]:
         return wait_and_hold(slurm_folder(self.folder) / "lease", self._wait_for)
@@ -134,14 +135,14 @@ class SlurmEngine:
     def _wait_for(self, owner: Owner | None) -> None:
         self._check_signals()
         if owner is not None:
-            self._say_seldom(
+            self._seldom.say(
                 f"another process ({owner.pid} on {owner.host}) submits jobs of this study; waiting"
             )
 
     def _check_signals(self) -> None:
         """Raise Stopped if a signal arrived."""
         if self._signals:
-            raise Stopped(self._signals[0], self._stop_words())
+            raise Stopped(self._signals[0], self._stop_message())
 
     def _note(self, jobs: Sequence[Job], queue: RunQueue) -> None:
         """Watch jobs; those that train nothing of this plan are left out."""
@@ -219,9 +220,9 @@ class SlurmEngine:
         lease.check()
         write_submissions(self.folder, [*submissions, sent])
         n_runs = sum(map(len, hashes))
-        behind = f", after {_count(len(after), 'job')}" if after else ""
+        behind = f", after {count_things(len(after), 'job')}" if after else ""
         self.say(
-            f"submitted {_count(n_runs, 'run')} in {_count(len(packs), 'job')}: "
+            f"submitted {count_things(n_runs, 'run')} in {count_things(len(packs), 'job')}: "
             f"{job_id} ({sent.name}){behind}"
         )
         return sent
@@ -260,7 +261,7 @@ class SlurmEngine:
         for key in (self._gone & gone.keys()) - later:
             del self._jobs[key]
         self._gone = (gone.keys() - self._gone) | later
-        self._say_seldom(self._describe(live))
+        self._seldom.say(self._describe(live))
 
     def _describe(self, live: Mapping[str, JobState]) -> str:
         ours = [live[job_id] for job_id in self._jobs if job_id in live]
@@ -270,22 +271,16 @@ class SlurmEngine:
         reasons = Counter(state.reason for state in waiting).most_common()
         words = ", ".join(f"{n} {reason}" for reason, n in reasons)
         n_running = len(ours) - len(waiting)
-        return f"Slurm: {_count(n_running, 'job')} running, {len(waiting)} waiting" + (
+        return f"Slurm: {count_things(n_running, 'job')} running, {len(waiting)} waiting" + (
             f" ({words})" if words else ""
         )
 
-    def _say_seldom(self, words: str) -> None:
-        """Say what changed, at most once a minute."""
-        if words and words != self._told and time.monotonic() - self._said >= _SAY_S:
-            self.say(words)
-            self._told, self._said = words, time.monotonic()
-
     def _say_no_answer(self, error: NoAnswerError) -> None:
-        self._say_seldom(f"Slurm does not answer ({error}); the jobs go on, asking again")
+        self._seldom.say(f"Slurm does not answer ({error}); the jobs go on, asking again")
 
-    def _stop_words(self) -> str:
+    def _stop_message(self) -> str:
         return (
-            f"stopped watching; {_count(len(self._jobs), 'job')} of Slurm go on without this "
+            f"stopped watching; {count_things(len(self._jobs), 'job')} of Slurm go on without this "
             "process; rerun the same command to watch them, or end them with scancel"
         )
 
@@ -323,7 +318,3 @@ def check_gpus(section: SlurmSection, runs: Sequence[PlannedRun]) -> None:
 def _has_result(queue: RunQueue, run: PlannedRun) -> bool:
     """Whether a run is done; the file is looked for first, since reading all takes long."""
     return (queue.folders[run.name].path / "result.json").exists() and queue.is_done(run)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

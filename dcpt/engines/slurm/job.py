@@ -53,18 +53,18 @@ def train_job(order: dict[str, Any]) -> JobEnd:
     Args:
         order: The fields of ``dcpt.engines.node.Order``.
     """
-    began, told, before = time.monotonic(), Order(**order), _saved(order)
+    began, job_order, before = time.monotonic(), Order(**order), _saved(order)
     if not order["gpus"]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # GPUs of other jobs, where Slurm hides none
     try:
-        train_here(told, os.environ.get("SLURMD_NODENAME") or socket.gethostname())
+        train_here(job_order, os.environ.get("SLURMD_NODENAME") or socket.gethostname())
     except InputError as error:
         return {**_ENDED, "refused": str(error)}
     except Stopped as stopped:
         print(stopped, flush=True)
         is_warned, has_advanced = stopped.number == signal.SIGUSR2, _saved(order) != before
-        is_time_up = is_warned and time.monotonic() - began >= told.warned_after_s
-        has_stalled = is_time_up and _note_stall(told, has_advanced=has_advanced)
+        is_time_up = is_warned and time.monotonic() - began >= job_order.warned_after_s
+        has_stalled = is_time_up and _note_stall(job_order, has_advanced=has_advanced)
         if not has_stalled:
             _leave(ask=is_warned)
         return {**_ENDED, "stopped": True, "advanced": has_advanced, "stalled": has_stalled}

@@ -194,7 +194,7 @@ def log_file(folder: StudyFolder, job_id: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """The words of sbatch, without its name and the command line."""
+    """The message of sbatch, without its name and the command line."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    told = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines]
-    return " ".join((told or [type(error).__name__])[-2:])[:300]
+    messages = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines]
+    return " ".join((messages or [type(error).__name__])[-2:])[:300]

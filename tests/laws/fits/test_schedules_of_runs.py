@@ -79,8 +79,8 @@ def test_the_schedule_tells_the_phase() -> None:
     cosine = table["schedule"] == "cosine"
     assert (phases[cosine & (step < 950)] == "falling").all()
     assert (phases[cosine & (step == 1000)] == "annealed").all()
-    told = table.assign(phase="constant")
-    assert set(phases_of(told, SCHEDULES)) == {"constant"}  # the column counts
+    with_phase = table.assign(phase="constant")
+    assert set(phases_of(with_phase, SCHEDULES)) == {"constant"}  # the column counts
     assert set(phases_of(table, None)) == {"constant"}
     annealed = points_from_table(table, "domain", SCHEDULES).points.get("annealed")
     assert np.isnan(annealed).sum() == (phases == "falling").sum()

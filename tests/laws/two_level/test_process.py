@@ -50,9 +50,9 @@ def test_given_runs_is_the_same_as_a_table_with_these_runs(
     more = points_from_table(table, channel)
     model = fit_two_level(small)
     with_runs = fit_two_level(more.take(np.isin(more.rows, rows))).joint(large.points)
-    told = model.joint(large.points).given(added, large.losses[added])
-    np.testing.assert_allclose(told.losses, with_runs.losses, atol=1e-4)
-    np.testing.assert_allclose(told.covariance, with_runs.covariance, atol=1e-7)
+    conditioned = model.joint(large.points).given(added, large.losses[added])
+    np.testing.assert_allclose(conditioned.losses, with_runs.losses, atol=1e-4)
+    np.testing.assert_allclose(conditioned.covariance, with_runs.covariance, atol=1e-7)
 
 
 def test_planned_runs_lower_the_variance_and_leave_the_mean(table: pd.DataFrame) -> None:
