@@ -12,6 +12,7 @@ from dcpt.cli.options import (
     Columns,
     Json,
     Laws,
+    Replace,
     Schedules,
     SizeColumn,
     Table,
@@ -28,7 +29,7 @@ from dcpt.cli.options import (
 def runs(
     table: Table,
     out: Annotated[Path | None, typer.Option(help="File to write: .csv, .tsv, .parquet.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the file of --out.")] = False,
+    replace: Replace = False,
     column: Columns = None,
     json: Json = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dcpt.cli.options import Json
+from dcpt.cli.options import Json, Replace
 from dcpt.errors import InputError
 
 
@@ -21,7 +21,7 @@ def import_(
     out: Annotated[Path, typer.Option(help="Table to write: .csv, .tsv, .parquet.")] = Path(
         "runs.csv"
     ),
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the file of --out.")] = False,
+    replace: Replace = False,
     json: Json = False,
 ) -> None:
     """Make a runs table of the logs of other trainers.

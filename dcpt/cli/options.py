@@ -154,6 +154,10 @@ Schedules = Annotated[
         "--schedules", help="YAML or JSON file with the schedules that the column schedule names."
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace the file of --out.")]
 
 
 def is_table(text: str) -> bool:

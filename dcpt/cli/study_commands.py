@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpt.cli.options import EngineKind, Json, On, OwnLaws, StudyFile, Workers
+from dcpt.cli.options import DryRun, EngineKind, Json, On, OwnLaws, StudyFile, Workers
 from dcpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def prepare(study: StudyFile, workers: Workers = None, json: Json = False) -> No
 
 def run_grid(
     study: StudyFile,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     on: On = None,
     workers: Workers = None,
     engine: EngineKind = None,
@@ -187,9 +185,7 @@ def status(
 
 def verify(
     study: StudyFile,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the planned runs and their cost. Train nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     on: On = None,
     workers: Workers = None,
     law: OwnLaws = None,

@@ -264,7 +264,7 @@ def ask(fit: Fit, target: Target) -> Question:
     ]
     if problems:
         raise InputError(problems)
-    general, allowed, target = _on_one_channel(target, limits, general)
+    general, allowed, target = _combine_limits(target, limits, general)
     seen = seen_rates(fit, target, phase)
     if target.warmup_tokens is None:
         target = replace(target, warmup_tokens=fit.warmup_tokens)
@@ -287,7 +287,7 @@ def ask(fit: Fit, target: Target) -> Question:
     )
 
 
-def _on_one_channel(
+def _combine_limits(
     target: Target, limits: Mapping[str, Limit], general: str | None
 ) -> tuple[str | None, float, Target]:
     """Express the limits as one, on a channel or on ``general_worst``.

@@ -40,10 +40,10 @@ def row_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Finding
     for name in table.columns.astype(str):
         column = known_column(name)
         if column is not None and column.one_per_run:
-            yield from _one_value_findings(table, name, labels, of_run=True)
+            yield from _varying_findings(table, name, labels, of_run=True)
     for channel in general_channels(table):
         if f"weight_{channel}" in table:
-            yield from _one_value_findings(table, f"weight_{channel}", labels, of_run=False)
+            yield from _varying_findings(table, f"weight_{channel}", labels, of_run=False)
 
 
 def _phase_findings(table: pd.DataFrame) -> Iterator[Finding]:
@@ -141,7 +141,7 @@ def _key_findings(table: pd.DataFrame, labels: pd.Index[Any]) -> Iterator[Findin
     yield Finding("n_tokens", table.index[table.duplicated(key)].to_numpy(), sentence)
 
 
-def _one_value_findings(
+def _varying_findings(
     table: pd.DataFrame, name: str, labels: pd.Index[Any], *, of_run: bool
 ) -> Iterator[Finding]:
     """Rows whose value differs from the first of their run, or of the whole table."""
