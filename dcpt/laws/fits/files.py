@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,16 @@ from numpy.typing import NDArray
 from dcpt.atomic_files import DamagedFileError, make_room, read_record, write_bytes, write_record
 from dcpt.errors import InputError
 from dcpt.flags import Flag
+from dcpt.laws.fits.channel_files import channel_record, read_channels
 from dcpt.laws.fits.channel_fit import ChannelFit
-from dcpt.laws.fits.coverage import Seen
-from dcpt.laws.fits.folds import SPLITS
-from dcpt.laws.fits.horizon import Horizon
-from dcpt.laws.fits.members import Member
 from dcpt.laws.fits.result import Fit, WithoutRun
-from dcpt.laws.fits.stack import Comparison
-from dcpt.laws.fits.two_level_files import read_two_level, two_level_arrays, two_level_record
-from dcpt.laws.fits.two_level_member import TWO_LEVEL, TwoLevelMember
+from dcpt.laws.fits.two_level_files import two_level_arrays
+from dcpt.laws.fits.two_level_member import TWO_LEVEL
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.coordinates import NOTATION
 from dcpt.laws.formulas.sources import MANY_SOURCES, WEIGHT, many_sources
-from dcpt.laws.law import Law, References
+from dcpt.laws.law import Law
 from dcpt.laws.menu import laws_named
-from dcpt.laws.points.rate_rule import RateRule
 from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
@@ -112,66 +106,14 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "schedules": {name: s.model_dump() for name, s in fit.schedules.items()},
         "bases": {name: [list(pair) for pair in bases] for name, bases in fit.bases.items()},
         "flags": [flag.as_dict() for flag in fit.flags],
-        "channels": {name: _channel_record(of) for name, of in fit.by_channel.items()},
+        "channels": {name: channel_record(of) for name, of in fit.by_channel.items()},
         "without": None if fit.without is None else _without_record(fit.without),
     }
 
 
 def _without_record(without: WithoutRun) -> dict[str, Any]:
-    channels = {name: _channel_record(of) for name, of in without.by_channel.items()}
+    channels = {name: channel_record(of) for name, of in without.by_channel.items()}
     return {"run": without.run, "channels": channels}
-
-
-def _channel_record(fit: ChannelFit) -> dict[str, Any]:
-    return {
-        "side": fit.side,
-        "laws": {name: _member_record(member) for name, member in fit.members.items()},
-        "comparisons": {
-            phase: {name: v for name, v in c.__dict__.items() if name not in ("gaps", "growth")}
-            for phase, c in fit.comparisons.items()
-        },
-        "seen": {
-            "values": {
-                phase: {axis: list(values) for axis, values in by_axis.items()}
-                for phase, by_axis in fit.seen.values.items()
-            },
-            "steps": dict(fit.seen.steps),
-            "largest": dict(fit.seen.largest),
-            "residuals": dict(fit.seen.residuals),
-            "rises": dict(fit.seen.rises),
-        },
-        "horizons": {phase: asdict(horizon) for phase, horizon in fit.horizons.items()},
-        "two_level": None if fit.two_level is None else two_level_record(fit.two_level),
-        "left_out": [list(pair) for pair in fit.left_out],
-        "points": {name: list(values) for name, values in fit.residuals.items()},
-    }
-
-
-def _member_record(member: Member) -> dict[str, Any]:
-    law = member.law
-    return {
-        "formula": law.formula,
-        "source": law.source,
-        "holds_on": [str(valid) for valid in law.holds_on],
-        "parameters": [
-            {
-                "name": parameter.name,
-                "value": float(member.values[i]),
-                "lower": float(member.lower[i]),
-                "upper": float(member.upper[i]),
-                "unit": parameter.unit,
-                "role": parameter.role,
-                "meaning": parameter.meaning,
-            }
-            for i, parameter in enumerate(law.parameters)
-        ],
-        "references": dict(member.references.__dict__),
-        "objective": member.objective,
-        "n_points": member.n_points,
-        "held_at": dict(member.held_at),
-        "rate_rule": None if member.rate_rule is None else member.rate_rule.__dict__,
-        "flags": [flag.as_dict() for flag in member.flags],
-    }
 
 
 def installed_version(name: str) -> str | None:
@@ -259,7 +201,7 @@ def _read_fit(
     record: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
 ) -> Fit:
     return Fit(
-        by_channel=_read_channels(record["channels"], draws, laws, place),
+        by_channel=read_channels(record["channels"], draws, laws, place),
         general_channel=record["general_channel"],
         domain_channel=record["domain_channel"],
         seen_rates=tuple((size, rate, phase) for size, rate, phase in record["seen_rates"]),
@@ -299,118 +241,4 @@ def _read_without(
         for name, values in draws.items()
         if name.startswith(WITHOUT)
     }
-    return WithoutRun(record["run"], _read_channels(record["channels"], others, laws, place))
-
-
-def _read_channels(
-    records: Mapping[str, Any], draws: Mapping[str, Array], laws: Mapping[str, Law], place: Path
-) -> dict[str, ChannelFit]:
-    return {
-        name: _read_channel(name, channel, draws, laws, place) for name, channel in records.items()
-    }
-
-
-def _read_rule(record: Mapping[str, list[float]] | None) -> RateRule | None:
-    return None if record is None else RateRule(tuple(record["sizes"]), tuple(record["rates"]))
-
-
-def _read_gaps(
-    place: str, laws: Sequence[str], draws: Mapping[str, Array]
-) -> dict[str, dict[str, Array]]:
-    """Held-out errors of a channel and phase by split and law."""
-    return {
-        split: dict(zip(laws, draws[f"{place}/{split}"], strict=True))
-        for split in SPLITS
-        if f"{place}/{split}" in draws
-    }
-
-
-def _check_same(law: Law, record: Mapping[str, Any], place: Path) -> None:
-    """Refuse a law that has changed since the fit."""
-    then = record["formula"], tuple(fitted["name"] for fitted in record["parameters"])
-    if then != (law.formula, law.names):
-        raise InputError(
-            f"{place / 'fit.json'}: the law {law.name} was fitted as {then[0]} with the parameters "
-            f"{', '.join(then[1])}, and is now {law.formula} with {', '.join(law.names)}: fit the "
-            "runs again"
-        )
-
-
-def _read_channel(
-    channel: str,
-    record: Mapping[str, Any],
-    draws: Mapping[str, Array],
-    laws: Mapping[str, Law],
-    place: Path,
-) -> ChannelFit:
-    unknown = [name for name in record["laws"] if name not in laws]
-    if unknown:
-        raise InputError(
-            f"{place / 'fit.json'} uses the law {', '.join(unknown)}, which is not in the menu "
-            f"({', '.join(LAWS)}); if it is your own, name it with laws= or --law module:name"
-        )
-    for name, law in record["laws"].items():
-        _check_same(laws[name], law, place)
-    members = {
-        name: Member(
-            law=laws[name],
-            values=np.array([p["value"] for p in law["parameters"]]),
-            draws=draws[f"{channel}/law/{name}"],
-            references=References(**law["references"]),
-            lower=np.array([p["lower"] for p in law["parameters"]]),
-            upper=np.array([p["upper"] for p in law["parameters"]]),
-            objective=law["objective"],
-            n_points=law["n_points"],
-            held_at=law["held_at"],
-            flags=tuple(Flag(**flag) for flag in law["flags"]),
-            rate_rule=_read_rule(law["rate_rule"]),
-        )
-        for name, law in record["laws"].items()
-    }
-    seen = record["seen"]
-    return ChannelFit(
-        channel=channel,
-        side=record["side"],
-        members=members,
-        comparisons={
-            phase: Comparison(
-                **compared,
-                gaps=_read_gaps(f"{channel}/{phase}", list(compared["weights"]), draws),
-                growth={
-                    split: draws[f"{channel}/{phase}/{split}/growth"]
-                    for split in SPLITS
-                    if f"{channel}/{phase}/{split}" in draws
-                },
-            )
-            for phase, compared in record["comparisons"].items()
-        },
-        seen=Seen(
-            values={
-                phase: {axis: tuple(values) for axis, values in by_axis.items()}
-                for phase, by_axis in seen["values"].items()
-            },
-            steps=seen["steps"],
-            largest=seen["largest"],
-            residuals=seen["residuals"],
-            rises=seen["rises"],
-        ),
-        ranks=draws[f"{channel}/ranks"],
-        errors=draws[f"{channel}/errors"],
-        left_out=tuple((row, reason) for row, reason in record["left_out"]),
-        residuals=record["points"],
-        horizons={
-            phase: Horizon(horizon["compute"], tuple(map(tuple, horizon["tests"])))
-            for phase, horizon in record["horizons"].items()
-        },
-        two_level=_read_two_level(channel, record, draws),
-    )
-
-
-def _read_two_level(
-    channel: str, record: Mapping[str, Any], draws: Mapping[str, Array]
-) -> TwoLevelMember | None:
-    of_model, place = record["two_level"], f"{channel}/{TWO_LEVEL}/"
-    if of_model is None:
-        return None
-    arrays = {n.removeprefix(place): a for n, a in draws.items() if n.startswith(place)}
-    return read_two_level(channel, record["side"], of_model, arrays)
+    return WithoutRun(record["run"], read_channels(record["channels"], others, laws, place))
