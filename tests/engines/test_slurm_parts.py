@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -643,6 +645,15 @@ def test_a_run_over_more_gpus_than_a_job_has_is_refused(study: Path) -> None:
 def test_an_option_that_dcpt_sets_is_refused(key: str, instead: str) -> None:
     with pytest.raises(ValueError, match=f"of sbatch itself: '{key}': .*{instead}"):
         SlurmSection(extra={key: "8", "qos": "long"})
+
+
+def test_a_job_that_is_warned_before_it_listens_goes_on(study: Path, tmp_path: Path) -> None:
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('goes on')"
+    (tmp_path / "job.py").write_text(script, encoding="utf-8")
+    executor = Submitter(StudyFolder(study), SlurmSection())._executor("name", [])
+    command = f"{executor.python} {shlex.quote(str(tmp_path / 'job.py'))}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
 
 
 def test_an_option_that_is_false_is_left_out(study: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -48,6 +50,15 @@ def check_installed() -> None:
         raise InputError(
             "engine slurm needs submitit; install it with: pip install 'dcpt[slurm]'"
         ) from None
+
+
+def python_of_jobs() -> str:
+    """The shell command that starts a job's Python with SIGUSR2 ignored until submitit listens.
+
+    Unknown to a process it ends it: in a campaign of 101 real runs under 40 preemptions two jobs
+    were lost in their first two seconds.
+    """
+    return f'sh -c \'trap "" USR2; exec "$@"\' sh {shlex.quote(sys.executable)}'
 
 
 class Submitter:
@@ -155,7 +166,7 @@ class Submitter:
         if after:
             # Also after a base that failed: the other runs of the job can be trained.
             further["dependency"] = "afterany:" + ":".join(after)
-        executor = SlurmExecutor(slurm_folder(self.folder))
+        executor = SlurmExecutor(slurm_folder(self.folder), python=python_of_jobs())
         executor.update_parameters(
             job_name=name,
             partition=section.partition,
