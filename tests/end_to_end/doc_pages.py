@@ -19,8 +19,15 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(page: Path, language: str = "bash") -> list[list[str]]:
-    """Return the arguments of every ``dcpt`` line in the page's blocks of a language."""
+    """Return the arguments of every line with ``dcpt``, or ``-m dcpt``, in blocks of a language."""
     whole = [block.replace("\\\n", " ") for block in blocks(page, language)]
     lines = [line for block in whole for line in block.splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
-    return [line[1:] for line in words if line and line[0] == "dcpt"]
+    return [arguments for line in words if (arguments := _arguments(line)) is not None]
+
+
+def _arguments(words: list[str]) -> list[str] | None:
+    if words[:1] == ["dcpt"]:
+        return words[1:]
+    modules = [i for i in range(1, len(words)) if words[i - 1 : i + 1] == ["-m", "dcpt"]]
+    return words[modules[0] + 1 :] if modules else None

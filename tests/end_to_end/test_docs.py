@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,6 +25,16 @@ def name_of(page: Path) -> str:
     return page.relative_to(REPOSITORY).as_posix()
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fit that the pages with a question ask."""
+    place = tmp_path_factory.mktemp("fitted")
+    write_runs(bundled_runs("zh_annealed"), place / "runs.csv")
+    words = ["fit", str(place / "runs.csv"), "--out", str(place / "fit")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return place / "fit"
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write the tables that the pages use."""
@@ -43,7 +54,13 @@ RUN = [
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_the_commands_of_a_page_run(page: Path, folder: Path) -> None:
+def test_the_commands_of_a_page_run(
+    page: Path, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    if all(words[0] != "fit" for words in commands(page)) and any(
+        "fit" in words for words in commands(page)
+    ):
+        shutil.copytree(request.getfixturevalue("fitted"), folder / "fit")
     for code in blocks(page, "python"):
         (folder / "my_laws.py").write_text(code, encoding="utf-8")
     for words in commands(page):
