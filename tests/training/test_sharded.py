@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training import llama, loop
+from dcpt.training import llama, start
 from dcpt.training.data import open_data
 from dcpt.training.forward import Forward, forward_of, weights_of
 from dcpt.training.llama import is_fusible
@@ -97,7 +97,7 @@ def test_losses_and_model_are_those_of_a_single_process(
 
 def train_rank_whole(*how: Any) -> None:
     """The process of a rank, as on a device that holds the whole state."""
-    loop.fits_whole = lambda *_: True
+    start.fits_whole = lambda *_: True
     TRAIN_RANK(*how)
 
 
