@@ -404,3 +404,4 @@ def test_two_processes_that_race_for_200_runs_never_both_own_one(
 def test_waiting_ends_when_the_owner_is_gone(stem: Path) -> None:
     with child(stem, "time.sleep(0.3)"), wait_and_hold(stem) as lease:
         lease.check()
+        assert holder(stem) == lease.owner

@@ -22,7 +22,7 @@ from dcpt.study.folder import StudyFolder
 
 @dataclass(frozen=True)
 class Order:
-    """What a job is told; plain values, so that a node with another dcpt can read it and refuse.
+    """What a job has to do; plain values, so that a node with another dcpt can read it and refuse.
 
     Attributes:
         study: Path of the study file, the same on all nodes.
@@ -98,7 +98,7 @@ def check_node(order: Order, node: str) -> None:
     """Refuse a node that would train something else than was asked.
 
     Args:
-        order: What the job was told.
+        order: What the job has to do.
         node: Name of the node.
 
     Raises:

@@ -13,7 +13,7 @@ from dcpt.errors import InputError
 from dcpt.pipeline.named_runs import find_run
 from dcpt.pipeline.text_changes import check_text
 from dcpt.pipeline.workspace import Workspace
-from dcpt.runs.cancelled import is_cancelled
+from dcpt.runs.cancelled import CANCELLED, is_cancelled
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 
@@ -69,7 +69,7 @@ def _choose(file: Path, name: str) -> RunConfig:
     folder = RunFolder.of(config, workspace.folder.runs)
     if is_cancelled(folder.path):
         raise InputError(
-            f"run {config.name} is cancelled; to train it, delete {folder.path / 'cancelled.json'}"
+            f"run {config.name} is cancelled; to train it, delete {folder.path / CANCELLED}"
         )
     return config
 

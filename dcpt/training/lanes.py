@@ -10,7 +10,6 @@ trains 11 to 18 % more tokens at 1.8M and 6.6M parameters, but loses both proper
 from __future__ import annotations
 
 import gc
-import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ import torch
 
 from dcpt.leases import Lease, LeaseLostError
 from dcpt.runs.cancelled import CancelWatch
-from dcpt.runs.folders import RunFolder, write_error
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import own_stream, train_stepwise
 from dcpt.training.memory import can_recompute, fitted_to
 from dcpt.training.models import shape_of
 from dcpt.training.sharded.launch import train_over
-from dcpt.training.watch import TrainingError, kind_of
+from dcpt.training.watch import TrainingError, kind_of, record_error
 from dcpt.training.watchdog import WATCHDOG
 
 State = Literal[
@@ -278,6 +277,4 @@ def _lost(lease: Lease, error: Exception) -> Exception | None:
 
 def _failed(config: RunConfig, folder: RunFolder, error: Exception) -> Ended:
     """Record a failure in the run's folder."""
-    words = f"{type(error).__name__}: {error}"
-    words = write_error(folder, words, traceback.format_exc(), kind_of(error))
-    return Ended(config.name, "failed", words)
+    return Ended(config.name, "failed", record_error(folder, error))

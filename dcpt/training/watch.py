@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from dcpt.errors import InputError
 from dcpt.leases import LeaseLostError
 from dcpt.runs.course import learning_rate_at
-from dcpt.runs.folders import ErrorKind
+from dcpt.runs.folders import ErrorKind, RunFolder, write_error
 from dcpt.runs.identity import RunConfig
 from dcpt.training.state import TrainingState
 
@@ -58,6 +59,12 @@ def kind_of(error: Exception) -> ErrorKind:
     if "can't allocate memory" in str(error):  # a plain RuntimeError of torch's CPU allocator
         return "out_of_memory"
     return "other"
+
+
+def record_error(folder: RunFolder, error: Exception) -> str:
+    """Write an error that is being handled to the run's folder; returns its message."""
+    words = f"{type(error).__name__}: {error}"
+    return write_error(folder, words, traceback.format_exc(), kind_of(error))
 
 
 class Watch:

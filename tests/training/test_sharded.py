@@ -137,6 +137,7 @@ def test_a_process_ends_without_pythons_end(made: Made, monkeypatch: pytest.Monk
     """Threads of torch sometimes abort a process there."""
     monkeypatch.setattr(launch, "_train_rank", abort_at_pythons_end)
     finish(train_over(made.trunk(2), made.study, TWO))
+    assert not multiprocessing.active_children()
 
 
 def test_a_damaged_state_is_renamed_before_another_process_opens_it(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
 SIGNAL_S = 90
-"""Seconds before its time limit at which a job is told to save its runs. Slurm is up to a minute
+"""Seconds before its time limit at which a job is warned, to save its runs. Slurm is up to a minute
 late; the workers have 25 s to save."""
 
 _EARLY_S = 120.0
@@ -185,7 +185,7 @@ class Submitter:
 
 
 def read_end(folder: StudyFolder, job_id: str) -> JobEnd | None:
-    """How a job ended by what it told submitit; None if it could not tell."""
+    """How a job ended by its result in submitit; None if it left none."""
     from submitit.core.utils import JobPaths, pickle_load
 
     path = JobPaths(slurm_folder(folder), job_id).result_pickle

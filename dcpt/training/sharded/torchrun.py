@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,12 +16,12 @@ import torch
 from dcpt.errors import InputError
 from dcpt.processes import note_signals
 from dcpt.runs.cancelled import CancelWatch
-from dcpt.runs.folders import RunFolder, write_error
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import train_stepwise
 from dcpt.training.memory import fitted_to
 from dcpt.training.sharded.ranks import Ranks
-from dcpt.training.watch import kind_of
+from dcpt.training.watch import record_error
 from dcpt.training.watchdog import WATCHDOG
 
 MEETING_PLACE = "env://"
@@ -93,8 +92,7 @@ def train_joined(config: RunConfig, study: Path, ranks: Ranks, device: str) -> b
             if not (
                 folder.path / "error.json"
             ).exists():  # the others only miss the first that fails
-                words = f"{type(error).__name__}: {error}"
-                write_error(folder, words, traceback.format_exc(), kind_of(error))
+                record_error(folder, error)
             raise
         finally:
             WATCHDOG.pause()
