@@ -57,8 +57,8 @@ class TablePrices(Prices):
 
     def price(self, run: PlannedRun) -> Price:
         """The price of a size, by the speed in the table and the estimate of the memory."""
+        from dcpt.training.bases import shape_of
         from dcpt.training.memory import count_from_config
-        from dcpt.training.models import shape_of
 
         shape = shape_of(run.config, self.folder.path)
         n_params = count_from_config(shape)
@@ -144,8 +144,8 @@ class TimedPrices(Prices):
 
     def price(self, run: PlannedRun) -> Price:
         """The price of a size, from timed steps where they take no minutes."""
+        from dcpt.training.bases import shape_of
         from dcpt.training.memory import count_from_config
-        from dcpt.training.models import shape_of
 
         shape = shape_of(run.config, self.folder.path)
         if self.slot.is_accelerator:
@@ -167,8 +167,8 @@ class TimedPrices(Prices):
 
     def check(self, run: PlannedRun) -> None:
         """Refuse what this machine is not priced for, and a state larger than its memory."""
+        from dcpt.training.bases import shape_of
         from dcpt.training.memory import count_from_config
-        from dcpt.training.models import shape_of
 
         if self.slot.is_accelerator:
             return

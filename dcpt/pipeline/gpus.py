@@ -62,8 +62,8 @@ def _gpus_of_a_run(slots: Sequence[Slot], engine: EngineSection) -> tuple[int, i
 
 def _fewest_gpus(workspace: Workspace, size: str, n_gpus: int, n_bytes: int) -> int:
     """GPUs that runs of a size need."""
+    from dcpt.training.bases import shape_of
     from dcpt.training.memory import fewest_gpus
-    from dcpt.training.models import shape_of
 
     # The shape of a base that the study trains itself is that of its pre-training run.
     config = next(

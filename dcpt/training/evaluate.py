@@ -25,12 +25,7 @@ from dcpt.text.manifest import (
 from dcpt.text.tokenizer import check_same_tokenizer
 from dcpt.training.checkpoints import check_finite, checkpoint_files
 from dcpt.training.forward import Dtype, Losses, Weights, forward_of, weights_of
-from dcpt.training.models import (
-    check_positions,
-    check_vocabulary,
-    count_parameters,
-    load_model,
-)
+from dcpt.training.models import check_positions, check_vocabulary, count_parameters, load_model
 from dcpt.training.watchdog import WATCHDOG
 
 EVALUATION_TOKENS = 16_384

@@ -22,9 +22,9 @@ from dcpt.leases import Lease, LeaseLostError
 from dcpt.runs.cancelled import CancelWatch
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import shape_of
 from dcpt.training.loop import own_stream, train_stepwise
 from dcpt.training.memory import can_recompute, fitted_to
-from dcpt.training.models import shape_of
 from dcpt.training.sharded.launch import train_over
 from dcpt.training.watch import TrainingError, kind_of, record_error
 from dcpt.training.watchdog import WATCHDOG

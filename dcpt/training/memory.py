@@ -17,8 +17,8 @@ import torch
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import shape_of
 from dcpt.training.losses import rows_at_a_time
-from dcpt.training.models import shape_of
 
 FLOAT = 4
 """Bytes of a float32 number: weights, gradients, moments and the residual stream."""

@@ -1,4 +1,4 @@
-"""Bases: any causal LM of ``transformers``, and the small Llamas of a ladder."""
+"""Models: any causal LM of ``transformers``, and the small Llamas of a ladder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,8 @@ from torch import Tensor, nn
 
 from dcpt.atomic_files import set_aside, sync_file, sync_folder
 from dcpt.errors import InputError
-from dcpt.runs.folders import RunFolder
-from dcpt.runs.identity import Architecture, RunConfig
-from dcpt.training.checkpoints import (
-    check_ids,
-    checkpoint_files,
-    checkpoint_sha256,
-    locate_checkpoint,
-)
+from dcpt.runs.identity import Architecture
+from dcpt.training.checkpoints import check_ids, checkpoint_files
 
 MLP_MULTIPLE = 16
 """A ladder's MLP is 8/3 as wide as the model, rounded up to a multiple of this."""
@@ -70,114 +64,6 @@ def build_llama(architecture: Architecture, seed: int = 0, device: str = "cpu") 
         torch.manual_seed(seed)
         model: nn.Module = LlamaForCausalLM(config)
     return model if device == "meta" else model.to(device)
-
-
-def load_base(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
-    """Load the model that a run starts from, in float32.
-
-    Args:
-        config: The run; ``identity.base`` says which base, ``recorded.base_path`` where it is.
-        study: The study's folder.
-        device: Device of the model.
-
-    Raises:
-        InputError: If the base is missing, is not the base that the run was planned with, or has
-            too few positions for the run's sequences.
-    """
-    place = find_base(config, study)
-    model = build_new(config, device) if place is None else load_model(place, device)
-    check_positions(model, config.identity.sequence_tokens, f"run {config.name}")
-    return model
-
-
-def build_new(config: RunConfig, device: str = "cpu") -> nn.Module:
-    """Build the untrained model that a pre-training run starts from."""
-    identity = config.identity
-    assert identity.architecture is not None, f"{config.name}: a pretrain run needs an architecture"
-    return build_llama(identity.architecture, identity.seed, device)
-
-
-def find_base(config: RunConfig, study: Path) -> str | None:
-    """The checkpoint that a run starts from, checked; None for a pre-training run.
-
-    Raises:
-        InputError: If the base is missing or is not the base that the run was planned with.
-    """
-    identity, path = config.identity, config.recorded.base_path
-    kind, _, name = identity.base.partition(":")
-    if identity.kind == "pretrain":
-        return None
-    if kind == "run":
-        folder = RunFolder.find(name, study / "runs")
-        if folder is None or not folder.model.is_dir():
-            raise InputError(
-                f"run {config.name}: its base, the pretrain run {name}, has no finished model in "
-                f"{study / 'runs'}; train that run first"
-            )
-        folder.check()
-        return str(folder.model)
-    assert path is not None, f"{config.name}: base {identity.base} has no base_path"
-    place = locate_checkpoint(path, study)
-    if checkpoint_sha256(place) != name:
-        raise InputError(
-            f"run {config.name}: the checkpoint {path} is not the one the run was planned with "
-            f"(sha256 {name[:12]}...); put the old files back, or plan the study again"
-        )
-    return place
-
-
-def base_state(config: RunConfig, study: Path) -> Path | None:
-    """The state of its base, with moments, that a trunk starts from; None if it has none.
-
-    Raises:
-        InputError: If that state is missing.
-    """
-    identity = config.identity
-    if identity.base_state_tokens is None:
-        return None
-    name = identity.base.partition(":")[2]
-    folder = RunFolder.find(name, study / "runs")
-    path = None if folder is None else folder.state(identity.base_state_tokens)
-    if path is None or not path.exists():
-        raise InputError(
-            f"run {config.name}: its base, the pretrain run {name}, kept no state at "
-            f"{identity.base_state_tokens} tokens; train that run again, or start from its end "
-            "(bases.ladder.start: end)"
-        )
-    return path
-
-
-def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
-    """Build a model of the shape of a run's base, with random weights.
-
-    Args:
-        config: The run; its base must be planned, not trained.
-        study: The study's folder.
-        device: Device of the model.
-
-    Raises:
-        InputError: If the base is a checkpoint that is missing.
-    """
-    identity, path = config.identity, config.recorded.base_path
-    kind, _, name = identity.base.partition(":")
-    if identity.architecture is not None:
-        return build_llama(identity.architecture, device=device)
-    if kind == "run":
-        folder = RunFolder.find(name, study / "runs")
-        base = None if folder is None else folder.config()
-        assert base is not None, f"{config.name}: time the pretrain run {name} first"
-        return build_untrained(base, study, device)
-    assert path is not None, f"{config.name}: base {identity.base} has no base_path"
-    return build_shape(locate_checkpoint(path, study), device)
-
-
-def shape_of(config: RunConfig, study: Path) -> Any:
-    """Configuration of a run's model (of ``transformers``), without its weights.
-
-    Raises:
-        InputError: As ``build_untrained``.
-    """
-    return build_untrained(config, study, "meta").config
 
 
 def build_shape(path: str | Path, device: str = "meta") -> nn.Module:

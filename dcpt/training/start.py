@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dcpt.atomic_files import DamagedFileError, set_aside
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import base_state, load_base, shape_of
 from dcpt.training.data import RunData
 from dcpt.training.forward import Losses, forward_of
-from dcpt.training.models import base_state, load_base, shape_of
 from dcpt.training.sharded.divided import ReplicatedForward
 from dcpt.training.sharded.layout import fits_whole
 from dcpt.training.sharded.load import load_sharded

@@ -22,8 +22,8 @@ from dcpt.pipeline.cost import GridCost, estimate_study
 from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import shape_of
 from dcpt.training.memory import is_held_whole, memory_of, sequences_per_pass
-from dcpt.training.models import shape_of
 
 LARGE = """    sizes:
       91M: {width: 768, layers: 12, heads: 12}

@@ -14,12 +14,13 @@ from test_resume import elsewhere
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import load_base
 from dcpt.training.forward import forward_of, weights_of
 from dcpt.training.lanes import Lanes
 from dcpt.training.loop import own_stream, train
 from dcpt.training.losses import mean_loss
 from dcpt.training.memory import estimate_memory
-from dcpt.training.models import load_base, save_model
+from dcpt.training.models import save_model
 from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
 from dcpt.training.timing import time_steps

@@ -20,9 +20,10 @@ from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
 from dcpt.training import state as states
 from dcpt.training import state_file
+from dcpt.training.bases import build_untrained
 from dcpt.training.checkpoints import checkpoint_sha256, locate_checkpoint
 from dcpt.training.loop import train
-from dcpt.training.models import build_llama, build_untrained, load_model, save_model
+from dcpt.training.models import build_llama, load_model, save_model
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import load_base
 from dcpt.training.memory import (
     can_recompute,
     choose_passes,
@@ -21,7 +22,6 @@ from dcpt.training.memory import (
     fewest_gpus,
     fitted_to,
 )
-from dcpt.training.models import load_base
 
 
 def qwen(**fields: Any) -> Qwen2Config:

@@ -14,9 +14,9 @@ from test_lanes import train_together
 from test_resume import assert_same_weights, elsewhere
 
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import load_base
 from dcpt.training.forward import Forward
 from dcpt.training.loop import train
-from dcpt.training.models import load_base
 from dcpt.training.state import start_state
 from dcpt.training.step import Step
 

@@ -12,16 +12,11 @@ from made_runs import ARCHITECTURE, Made
 
 from dcpt.errors import InputError
 from dcpt.text.manifest import largest_id
+from dcpt.training.bases import load_base
 from dcpt.training.checkpoints import checkpoint_sha256
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train
-from dcpt.training.models import (
-    build_llama,
-    count_parameters,
-    load_base,
-    load_model,
-    save_model,
-)
+from dcpt.training.models import build_llama, count_parameters, load_model, save_model
 from dcpt.training.state import make_optimizer
 
 

@@ -12,15 +12,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from dcpt.runs.identity import RunConfig
+from dcpt.training.bases import build_new, find_base
 from dcpt.training.checkpoints import checkpoint_files
 from dcpt.training.forward import aliases_of
-from dcpt.training.models import (
-    build_new,
-    build_shape,
-    check_positions,
-    find_base,
-    load_model,
-)
+from dcpt.training.models import build_shape, check_positions, load_model
 from dcpt.training.sharded.forward import ShardedForward
 from dcpt.training.sharded.layout import can_keep_gathered
 from dcpt.training.sharded.ranks import Ranks
