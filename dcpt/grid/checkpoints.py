@@ -61,6 +61,7 @@ def _check_unchanged(label: str, model: str, base: str, stored: Sequence[RunConf
         config
         for config in stored
         if config.identity.kind == "trunk"
+        and config.identity.base.startswith("weights:")  # others start from a state of a run
         and config.recorded.size == label
         and Path(config.recorded.base_path or "").parts[-len(parts) :] == parts
     ]

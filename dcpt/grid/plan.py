@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
@@ -25,10 +26,29 @@ from dcpt.runs.identity import (
     RunConfig,
 )
 from dcpt.runs.stored import StoredRuns
+from dcpt.study.bases import BaseBeforeDecay
 from dcpt.study.folder import StudyFolder
 from dcpt.study.schema import Study
 from dcpt.text.manifest import Manifest, Prepared, SplitCounts, load_prepared
 from dcpt.text.near_duplicates.records import CleanText
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A base that trunks start from.
+
+    Attributes:
+        identity: What names it in the identity of a trunk.
+        path: Its finished model: a folder, which may be relative to the study, or a hub id.
+        n_tokens: Tokens that it was pre-trained on where trunks start; None if not known.
+        state_tokens: Tokens at which it kept the state that trunks start from; None if they start
+            from the finished model.
+    """
+
+    identity: str
+    path: str
+    n_tokens: int | None
+    state_tokens: int | None = None
 
 
 class Planner:
@@ -212,22 +232,26 @@ class Planner:
         found = find_trained(config, self.channels, self.stored)
         return PlannedRun(found, about_n_params=n_params)
 
-    def _base_of(self, label: str, pretrain: PlannedRun | None) -> tuple[str, str, int | None]:
-        """Identity of a base, where its weights are, and the tokens it was pre-trained on."""
+    def _base_of(self, label: str, pretrain: PlannedRun | None) -> _Base:
         if pretrain is not None:
-            config = pretrain.config
-            folder = self.stored.folder_of(config).path
-            path = (folder / "model").relative_to(self.folder.path)
-            return f"run:{config.identity.hash}", str(path), config.recorded.base_n_tokens
+            config, recorded = pretrain.config, pretrain.config.recorded
+            path = self.stored.folder_of(config).model.relative_to(self.folder.path)
+            state = recorded.keep_state_at[0] if recorded.keep_state_at else None
+            return _Base(f"run:{config.identity.hash}", str(path), recorded.base_n_tokens, state)
+        checkpoint = self.study.bases.checkpoints[label]
         if label not in self._checkpoints:
             self._checkpoints[label] = identify_checkpoint(
                 label,
-                self.study.bases.checkpoints[label].model,
+                checkpoint.model,
                 self.folder,
                 self.prepared,
                 self.stored.configs,
             )
-        return *self._checkpoints[label], self.study.bases.checkpoints[label].n_tokens
+        identity, place = self._checkpoints[label]
+        if isinstance(checkpoint, BaseBeforeDecay):
+            start = checkpoint.n_tokens
+            return _Base(f"run:{checkpoint.run}", checkpoint.model, start, start)
+        return _Base(identity, place, checkpoint.n_tokens)
 
     def _leaves(self) -> list[int]:
         """Tokens at which branches leave a trunk of the grid."""
@@ -244,18 +268,17 @@ class Planner:
         self, trunk: Trunk, leaves: list[int], purpose: Purpose, pretrain: PlannedRun | None
     ) -> list[PlannedRun]:
         """The trunk itself and its branches, which leave it at ``leaves``."""
-        base, path, base_n_tokens = self._base_of(trunk.base, pretrain)
+        base = self._base_of(trunk.base, pretrain)
         end = leaves[-1]
         if leaves[0] <= self.warmup_tokens:
             raise InputError(
                 f"a branch would leave at {leaves[0]} tokens, within the warmup of "
                 f"{self.warmup_tokens}; shorten the warmup, or branch later"
             )
-        kept = () if pretrain is None else pretrain.config.recorded.keep_state_at
         identity = self._identity(
             kind="trunk",
-            base=base,
-            base_state_tokens=kept[0] if kept else None,
+            base=base.identity,
+            base_state_tokens=base.state_tokens,
             ratio=trunk.ratio,
             learning_rate=trunk.learning_rate,
             warmup_tokens=self.warmup_tokens,
@@ -264,9 +287,9 @@ class Planner:
         )
         about: dict[str, Any] = {
             "size": trunk.base,
-            "base_path": path,
+            "base_path": base.path,
             "base_peak_learning_rate": peak_of(trunk.base, self.study.bases),
-            "base_n_tokens": base_n_tokens,
+            "base_n_tokens": base.n_tokens,
             "save_model": self.study.training.save_models,
             "purpose": purpose,
         }
@@ -276,7 +299,10 @@ class Planner:
             keep_state_at=tuple(leaves),
             **about,
         )
-        n_params = _about_n_params(path) if pretrain is None else pretrain.about_n_params
+        if pretrain is None:
+            n_params = _about_n_params(base.path, self.folder.path)
+        else:
+            n_params = pretrain.about_n_params
         needs = () if pretrain is None else (pretrain.config.identity.hash,)
         config = RunConfig(identity=identity, recorded=recorded)
         branches = [self._branch(identity, start, about) for start in leaves]
@@ -323,8 +349,9 @@ class Planner:
         return RunConfig(identity=identity, recorded=recorded)
 
 
-def _about_n_params(path: str) -> float:
+def _about_n_params(path: str, study: Path) -> float:
     """Parameters of a checkpoint, about: half the bytes of its weights."""
-    from dcpt.training.checkpoints import checkpoint_files
+    from dcpt.training.checkpoints import checkpoint_files, locate_checkpoint
 
-    return sum(file.stat().st_size for file in checkpoint_files(path)) / 2
+    files = checkpoint_files(locate_checkpoint(path, study))
+    return sum(file.stat().st_size for file in files) / 2

@@ -54,12 +54,11 @@ def resolve_warmup(
     Raises:
         InputError: If it cannot be known, see :func:`read_warmup`.
     """
-    training, ladder = study.training, study.bases.ladder
+    training = study.training
     if training.warmup_tokens is not None:
         return Warmup(share=None, warmup_tokens=training.warmup_tokens)
-    goes_on = ladder is not None and ladder.start == "before_decay"
-    if training.warmup is None and goes_on and not study.bases.checkpoints:
-        return Warmup(share=None, warmup_tokens=0)  # the bases' own moments come along
+    if training.warmup is None and study.bases.all_bring_moments:
+        return Warmup(share=None, warmup_tokens=0)
     share = 0.01 if training.warmup is None else training.warmup
     trunks = [config for config in stored.configs if config.identity.kind == "trunk"]
     if trunks or stored.n_begun > len(stored.configs):  # what cannot be read may be a trunk

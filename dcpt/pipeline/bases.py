@@ -16,6 +16,7 @@ from dcpt.pipeline.workspace import Place, Workspace
 from dcpt.runs.identity import Identity, RunConfig, hash_record
 from dcpt.runs.names import bases_by_size, table_names
 from dcpt.runs.records import first_problem, on_text
+from dcpt.study.bases import BaseBeforeDecay
 from dcpt.study.folder import StudyFolder
 
 
@@ -89,7 +90,10 @@ def known_base(workspace: Workspace, label: str) -> dict[str, Any]:
     checkpoint = bases.checkpoints[label]
     wanted = measured_on(workspace)
     measured = read_measured(folder, label)
-    if measured is None or measured["measured_on"] != wanted:
+    run, start = None, None
+    if isinstance(checkpoint, BaseBeforeDecay):
+        run, start = checkpoint.run, checkpoint.n_tokens
+    if measured is None or measured["measured_on"] != wanted or not _is_of(measured, run, start):
         measured = _start_of_trunks(workspace, label, wanted)
     if measured is None:
         raise InputError(
@@ -142,7 +146,8 @@ def _measured_base(workspace: Workspace, run: RunConfig) -> Mapping[str, Any] | 
     """
     wanted, label = measured_on(workspace), run.recorded.size
     row = read_measured(workspace.folder, label)
-    if row is not None and (row["measured_on"], row.get("run")) == (wanted, run.identity.hash):
+    start = run.recorded.base_n_tokens
+    if row is not None and row["measured_on"] == wanted and _is_of(row, run.identity.hash, start):
         return row
     if _text_of(run.identity) == wanted:
         points = workspace.stored.folder_of(run).points()
@@ -151,6 +156,14 @@ def _measured_base(workspace: Workspace, run: RunConfig) -> Mapping[str, Any] | 
         if own:
             return own[0]
     return _start_of_trunks(workspace, label, wanted)
+
+
+def _is_of(row: Mapping[str, Any], run: str | None, start_tokens: int | None) -> bool:
+    """Whether a measured base is what a run had trained at ``start_tokens``; None: a checkpoint.
+
+    Rows of earlier versions do not say where their base was taken up.
+    """
+    return row.get("run") == run and row.get("start_tokens", start_tokens) == start_tokens
 
 
 class _Measured(BaseModel):

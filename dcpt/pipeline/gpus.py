@@ -65,11 +65,7 @@ def _fewest_gpus(workspace: Workspace, size: str, n_gpus: int, n_bytes: int) -> 
     from dcpt.training.bases import shape_of
     from dcpt.training.memory import fewest_gpus
 
-    # The shape of a base that the study trains itself is that of its pre-training run.
-    config = next(
-        run.config
-        for run in workspace.planned
-        if run.config.recorded.size == size and not run.config.identity.base.startswith("run:")
-    )
+    # A base that the study trains itself comes before its trunks, whose shape is then not known.
+    config = next(run.config for run in workspace.planned if run.config.recorded.size == size)
     shape = shape_of(config, workspace.folder.path)
     return fewest_gpus(config, shape, n_bytes, n_gpus)

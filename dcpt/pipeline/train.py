@@ -22,7 +22,9 @@ from dcpt.pipeline.named_runs import ask_again
 from dcpt.pipeline.text_changes import check_text, text_settings
 from dcpt.pipeline.workspace import Workspace
 from dcpt.quantities import count_things
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import Purpose
+from dcpt.study.bases import BaseBeforeDecay
 from dcpt.study.engine import EngineSection
 from dcpt.study.folder import StudyFolder
 
@@ -170,8 +172,6 @@ def _measure_target_base(workspace: Workspace, device: str) -> None:
 
     A base is trained for any domain, and no trunk need start from that of the target.
     """
-    from dcpt.training.base_losses import evaluate_trained
-
     study, folder = workspace.study, workspace.folder
     label = None if study.target is None else study.target.base
     if label is None or _is_measured(workspace, label):
@@ -181,15 +181,30 @@ def _measure_target_base(workspace: Workspace, device: str) -> None:
             evaluate_base(workspace, study.bases.checkpoints[label].model, label)
         return
     run = pretraining_of(workspace, label)
-    row = evaluate_trained(
-        run,
-        folder.path,
-        folder.prepared,
+    start = run.recorded.base_n_tokens
+    assert start is not None, f"{run.name} records no start of its trunks"
+    row = _evaluate_run(workspace, RunFolder.of(run, folder.runs), start, device)
+    _keep_measured(workspace, label, row)
+
+
+def _evaluate_run(
+    workspace: Workspace, folder: RunFolder, start_tokens: int, device: str
+) -> dict[str, Any]:
+    """Measure a base that a study pre-trained, as it was at ``start_tokens``."""
+    from dcpt.training.base_losses import evaluate_trained
+
+    study = workspace.study
+    return evaluate_trained(
+        folder,
+        start_tokens,
+        workspace.folder.prepared,
         [channel.name for channel in study.channels if channel.side != "extra"],
+        sequence_tokens=study.training.sequence_tokens,
         validation_tokens=study.evaluation.tokens,
         device=device,
+        dtype=study.training.dtype,
+        packing=study.training.packing,
     )
-    _keep_measured(workspace, label, {"run": run.identity.hash, **row})
 
 
 def _is_measured(workspace: Workspace, label: str) -> bool:
@@ -236,6 +251,8 @@ def failed_trackers(
 def evaluate_base(workspace: Workspace, model: str, label: str | None = None) -> dict[str, Any]:
     """Measure a base on the study's validation shards: its row at D = 0.
 
+    A base that runs take up before its decay is measured there.
+
     Args:
         workspace: The study.
         model: Folder or hub id.
@@ -259,17 +276,21 @@ def evaluate_base(workspace: Workspace, model: str, label: str | None = None) ->
         found = study.bases.checkpoints.items()
         label = next((name for name, base in found if base.model == model), None)
     check_text(workspace)
-    channels = [channel.name for channel in study.channels]
-    row = evaluate_model(
-        locate_checkpoint(model, folder.path),
-        folder.prepared,
-        channels,
-        sequence_tokens=study.training.sequence_tokens,
-        validation_tokens=study.evaluation.tokens,
-        device=choose_slots(1)[0].device,
-        dtype=study.training.dtype,
-        packing=study.training.packing,
-    )
+    base, device = study.bases.checkpoints.get(label or ""), choose_slots(1)[0].device
+    if isinstance(base, BaseBeforeDecay) and base.model == model:
+        run = RunFolder((folder.path / model).parent)
+        row = _evaluate_run(workspace, run, base.n_tokens, device)
+    else:
+        row = evaluate_model(
+            locate_checkpoint(model, folder.path),
+            folder.prepared,
+            [channel.name for channel in study.channels],
+            sequence_tokens=study.training.sequence_tokens,
+            validation_tokens=study.evaluation.tokens,
+            device=device,
+            dtype=study.training.dtype,
+            packing=study.training.packing,
+        )
     broken = [name for name, loss in row["loss"].items() if not math.isfinite(loss)]
     if broken:
         raise InputError(

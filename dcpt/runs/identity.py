@@ -136,7 +136,8 @@ class Recorded(Frozen):
         n_tokens: Tokens at the end of the run (a branch's decay included).
         evaluation_at: Tokens at which every channel's validation loss is measured.
         keep_state_at: Tokens at which the full state is saved, for branches.
-        base_path: Checkpoint folder or hub id; for a ladder, folder name of the pre-training run.
+        base_path: Checkpoint folder or hub id; for a base of a ladder, ``model`` in the folder of
+            its pre-training run, which may be a run of another study.
         mixture_name: The study's name for a branch's own mixture.
         micro_batch_sequences: Most sequences in a forward and backward pass. None chooses it by the
             memory of a GPU; on the CPU it is the whole batch.

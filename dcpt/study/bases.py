@@ -60,6 +60,18 @@ class Checkpoint(Section):
     n_tokens: Count | None = None
 
 
+class BaseBeforeDecay(Checkpoint):
+    """A base of another study that runs take up before its decay, with AdamW's moments.
+
+    No study file holds it: it is found where ``bases.study`` names a ladder that starts
+    ``before_decay``. ``run`` is the hash of its pre-training run, which kept its state at
+    ``n_tokens``; ``model`` is its finished model.
+    """
+
+    run: str
+    n_tokens: Count
+
+
 class Bases(Section):
     """A ladder, checkpoints, or both; or the trained ladder of another study.
 
@@ -88,3 +100,10 @@ class Bases(Section):
     def names(self) -> list[str]:
         """Labels of all bases."""
         return [*(self.ladder.sizes if self.ladder else ()), *self.checkpoints]
+
+    @property
+    def all_bring_moments(self) -> bool:
+        """Whether runs start with AdamW's moments from every base."""
+        from_ladder = self.ladder is None or self.ladder.start == "before_decay"
+        lent = (isinstance(base, BaseBeforeDecay) for base in self.checkpoints.values())
+        return from_ladder and all(lent)

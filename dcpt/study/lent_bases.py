@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from dcpt.errors import InputError
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.runs.stored import read_stored
-from dcpt.study.bases import Checkpoint, Ladder
+from dcpt.study.bases import BaseBeforeDecay, Checkpoint, Ladder
 from dcpt.study.folder import StudyFolder
 from dcpt.study.schema import Study
 
@@ -40,11 +40,6 @@ def name_lent(path: Path, content: Mapping[str, Any], lender: Study) -> dict[str
     problem = None
     if ladder is None:
         problem = f"{named} pre-trains no bases; name a study with bases.ladder"
-    elif ladder.start == "before_decay":
-        problem = (
-            f"runs of {named} start before the decay of their bases, with their moments, and other "
-            "studies can start from finished bases only; name a study with start: end"
-        )
     elif "tokenizer" in content:
         problem = f"the tokenizer is that of the bases of {named}; remove the key tokenizer"
     elif isinstance(own, dict) and (twice := sorted(ladder.sizes.keys() & own.keys())):
@@ -67,7 +62,8 @@ def find_lent(path: Path, study: Study, lender: Study) -> Study:
         lender: The study that pre-trained the bases.
 
     Raises:
-        InputError: If a base that the study uses is not trained, or several could be meant.
+        InputError: If a base that the study uses is not trained, several could be meant, or the
+            state before its decay is asked for and missing.
     """
     named, ladder = study.bases.study, lender.bases.ladder
     assert named is not None
@@ -82,26 +78,11 @@ def find_lent(path: Path, study: Study, lender: Study) -> Study:
             for folder, config in stored.sound
             if _is_base(config, lender, label) and _is_trained(folder, config)
         ]
-        if len(trained) == 1:
-            folder, config = trained[0]
-            model = os.path.relpath(folder.model, path.parent)
-            recorded = config.recorded
-            found[label] = Checkpoint(
-                model=model,
-                peak_learning_rate=recorded.base_peak_learning_rate,
-                n_tokens=recorded.base_n_tokens,
-            )
-        elif trained:
-            names = ", ".join(folder.path.name for folder, _ in trained)
-            problems.append(
-                f"{path}: bases.study: base {label} of {named} was trained {len(trained)} times "
-                f"({names}); name a model under bases.checkpoints instead"
-            )
+        problem = _problem_of(trained, ladder, other.file)
+        if problem is None:
+            found[label] = _as_checkpoint(*trained[0], ladder, path.parent)
         else:
-            problems.append(
-                f"{path}: bases.study: base {label} of {named} is not trained; run `dcpt run-grid "
-                f"{other.file}`"
-            )
+            problems.append(f"{path}: bases.study: base {label} of {named} {problem}")
     if problems:
         raise InputError(problems)
     if not found:
@@ -110,6 +91,59 @@ def find_lent(path: Path, study: Study, lender: Study) -> Study:
     bases = study.bases.model_copy(update={"checkpoints": {**found, **own}})
     tokenizer = next(iter(found.values())).model
     return study.model_copy(update={"bases": bases, "tokenizer": tokenizer})
+
+
+def _problem_of(
+    trained: Sequence[tuple[RunFolder, RunConfig]], ladder: Ladder, file: Path
+) -> str | None:
+    """Why a base cannot be taken, and the remedy; None if it can.
+
+    Args:
+        trained: The finished runs that pre-trained it.
+        ladder: The ladder that it belongs to.
+        file: The file of the study with that ladder.
+    """
+    if not trained:
+        return f"is not trained; run `dcpt run-grid {file}`"
+    if len(trained) > 1:
+        names = ", ".join(folder.path.name for folder, _ in trained)
+        return (
+            f"was trained {len(trained)} times ({names}); name a model under bases.checkpoints "
+            "instead"
+        )
+    folder, config = trained[0]
+    start = _start_of(config, ladder)
+    if start < config.recorded.n_tokens and not folder.state(start).exists():
+        return (
+            f"has no saved state at {start} tokens, where its decay begins; run `dcpt run-grid "
+            f"{file}`, which trains it to there again"
+        )
+    return None
+
+
+def _start_of(config: RunConfig, ladder: Ladder) -> int:
+    """Tokens at which runs take up a base: at its end, or where its decay begins.
+
+    The ladder may have been changed since the base was trained, so what was recorded with the base
+    does not tell.
+    """
+    decay = config.identity.decay
+    if ladder.start == "end":
+        return config.recorded.n_tokens
+    assert decay is not None, f"{config.name} has no decay"
+    return decay.start_tokens
+
+
+def _as_checkpoint(folder: RunFolder, config: RunConfig, ladder: Ladder, study: Path) -> Checkpoint:
+    """A base as a checkpoint of the study in the folder ``study``."""
+    about: dict[str, Any] = {
+        "model": os.path.relpath(folder.model, study),
+        "peak_learning_rate": config.recorded.base_peak_learning_rate,
+        "n_tokens": _start_of(config, ladder),
+    }
+    if ladder.start == "end":
+        return Checkpoint(**about)
+    return BaseBeforeDecay(run=config.identity.hash, **about)
 
 
 def _is_base(config: RunConfig, lender: Study, label: str) -> bool:
@@ -126,6 +160,7 @@ def _is_base(config: RunConfig, lender: Study, label: str) -> bool:
         and all(getattr(identity, name) == getattr(training, name) for name in how)
         and (identity.learning_rate, identity.seed) == (peak, ladder.seed)
         and 0 <= config.recorded.n_tokens - ladder.tokens < identity.batch_tokens
+        and (identity.decay is not None or ladder.start == "end")
     )
 
 

@@ -50,11 +50,12 @@ def find_base(config: RunConfig, study: Path) -> str | None:
     if identity.kind == "pretrain":
         return None
     if kind == "run":
-        folder = RunFolder.find(name, study / "runs")
+        runs = _runs_of_base(config, study)
+        folder = RunFolder.find(name, runs)
         if folder is None or not folder.model.is_dir():
             raise InputError(
                 f"run {config.name}: its base, the pretrain run {name}, has no finished model in "
-                f"{study / 'runs'}; train that run first"
+                f"{runs}; train that run first"
             )
         folder.check()
         return str(folder.model)
@@ -77,16 +78,22 @@ def base_state(config: RunConfig, study: Path) -> Path | None:
     identity = config.identity
     if identity.base_state_tokens is None:
         return None
-    name = identity.base.partition(":")[2]
-    folder = RunFolder.find(name, study / "runs")
+    name, runs = identity.base.partition(":")[2], _runs_of_base(config, study)
+    folder = RunFolder.find(name, runs)
     path = None if folder is None else folder.state(identity.base_state_tokens)
     if path is None or not path.exists():
         raise InputError(
-            f"run {config.name}: its base, the pretrain run {name}, kept no state at "
+            f"run {config.name}: its base, the pretrain run {name} in {runs}, kept no state at "
             f"{identity.base_state_tokens} tokens; train that run again, or start from its end "
             "(bases.ladder.start: end)"
         )
     return path
+
+
+def _runs_of_base(config: RunConfig, study: Path) -> Path:
+    """The runs with the one that pre-trained a run's base: of this study, or of another."""
+    path = config.recorded.base_path
+    return study / "runs" if path is None else (study / path).parent.parent
 
 
 def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.Module:
@@ -105,7 +112,7 @@ def build_untrained(config: RunConfig, study: Path, device: str = "cpu") -> nn.M
     if identity.architecture is not None:
         return build_llama(identity.architecture, device=device)
     if kind == "run":
-        folder = RunFolder.find(name, study / "runs")
+        folder = RunFolder.find(name, _runs_of_base(config, study))
         base = None if folder is None else folder.config()
         assert base is not None, f"{config.name}: time the pretrain run {name} first"
         return build_untrained(base, study, device)

@@ -59,6 +59,17 @@ def train_all(file: Path) -> list[str]:
     return outcome.finished
 
 
+def train_here(file: Path) -> list[str]:
+    """As ``train_all``, in this process: a worker takes seconds to start."""
+    runs, trained = file.parent / "runs", []
+    for config in (run.config for run in Workspace(file).planned):
+        if not RunFolder.of(config, runs).is_done(config):
+            train(config, file.parent)
+            trained.append(config.name)
+    assert train_all(file) == []  # measures the target's base
+    return trained
+
+
 def change_domain(file: Path) -> None:
     write_text(file.parent / "domain.jsonl", OTHER_DOMAIN, 150, seed=3)
     prepare_study(Workspace(file), workers=1)
@@ -141,9 +152,13 @@ def test_a_base_is_the_same_with_and_without_the_domain_in_its_identity(law: Pat
     assert all(torch.equal(new[name], old[name]) for name in old)
 
 
-def test_the_target_starts_before_the_decay_of_its_base(law: Path) -> None:
+def start_before_decay(law: Path) -> None:
     text = law.read_text().replace(", warmup: 5%}", "}")
     law.write_text(text.replace("    tokens: 8192", "    tokens: 8192\n    start: before_decay"))
+
+
+def test_the_target_starts_before_the_decay_of_its_base(law: Path) -> None:
+    start_before_decay(law)
     train_all(law)
     losses = known_base(Workspace(law), "big")["loss"]
     law.write_text(law.read_text().replace("bases: [a]", "bases: [big]"))
@@ -161,7 +176,7 @@ def borrow(law: Path, *changes: tuple[str, str]) -> Path:
     folder.mkdir()
     shutil.copy(law.parent / "general.jsonl", folder)
     write_text(folder / "domain.jsonl", OTHER_DOMAIN, 150, seed=3)
-    text = law.read_text()
+    text = law.read_text().replace("    start: before_decay\n", "")
     for old, new in ((LADDER, "  study: ../law/study.yaml\n"), ("tokenizer: tokenizer\n", "")):
         assert old in text
         text = text.replace(old, new)
@@ -188,6 +203,65 @@ def test_a_study_takes_the_bases_and_the_tokenizer_of_another(law: Path) -> None
     assert big["n_tokens"] == 8192
     assert big["loss"]["en"] == pytest.approx(known_base(Workspace(law), "big")["loss"]["en"])
     assert json.loads((bio.parent / "bases/big.json").read_text())["base"] == "big"
+
+
+def test_runs_start_from_the_state_before_the_decay_of_bases_of_another_study(law: Path) -> None:
+    start_before_decay(law)
+    train_here(law)
+    bio = borrow(law)
+    shutil.copy(law.parent / "domain.jsonl", bio.parent)  # the same text, so the runs are the same
+    prepare_study(Workspace(bio), workers=1)
+    assert len(train_here(bio)) == 2
+    (own,), (theirs,) = planned(bio, "trunk"), planned(law, "trunk")
+    assert own.identity == theirs.identity
+    assert (own.identity.base_state_tokens, own.identity.warmup_tokens) == (6400, 0)
+    assert own.recorded.base_n_tokens == 6400
+    losses, expected = (
+        [point["loss"] for point in RunFolder.of(run, file.parent / "runs").points()]
+        for run, file in ((own, bio), (theirs, law))
+    )
+    assert losses == expected
+
+    big, known = (known_base(Workspace(file), "big") for file in (bio, law))
+    assert big["loss"] == known["loss"]
+    assert big["n_tokens"] == known["n_tokens"] == 6400
+
+
+def test_a_state_before_the_decay_that_is_not_there_is_made_again(law: Path) -> None:
+    start_end = law.read_text()
+    start_before_decay(law)
+    start_before = law.read_text()
+    law.write_text(start_end)
+    train_here(law)  # keeps no such state
+    law.write_text(start_before)
+    bio = borrow(law)
+    message = r"base a of .* has no saved state at 6400 tokens, .*; run `dcpt run-grid .*law/study"
+    with pytest.raises(InputError, match=message):
+        load_study(bio)
+    assert any("pretrain-a" in name for name in train_here(law))
+    load_study(bio)
+    (base,) = (run for run in planned(law, "pretrain") if run.recorded.size == "a")
+    RunFolder.of(base, law.parent / "runs").state(6400).unlink()
+    with pytest.raises(InputError, match=message):
+        load_study(bio)
+    assert [name.partition("-")[0] for name in train_here(law)] == ["pretrain"]
+    load_study(bio)
+
+
+def test_a_base_is_measured_again_where_runs_take_it_up_elsewhere(law: Path) -> None:
+    start_before_decay(law)
+    train_here(law)
+    bio = borrow(law)
+    prepare_study(Workspace(bio), workers=1)
+    train_here(bio)
+    before = known_base(Workspace(bio), "big")
+    law.write_text(law.read_text().replace("start: before_decay", "start: end"))
+    with pytest.raises(InputError, match="'big' is not measured"):
+        known_base(Workspace(bio), "big")
+    train_here(bio)
+    finished = known_base(Workspace(bio), "big")
+    assert (before["n_tokens"], finished["n_tokens"]) == (6400, 8192)
+    assert finished["loss"]["en"] < before["loss"]["en"]
 
 
 @pytest.mark.parametrize(
