@@ -20,30 +20,43 @@ STOP_SIGNALS = tuple(
 """Batch systems send SIGUSR2 to every process of a job before its time is up."""
 
 
+class _Note:
+    """A handler that collects the signals it is called with, in order."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        self.received.append(number)
+
+
 @contextmanager
 def note_signals() -> Iterator[list[int]]:
     """Collect stop signals in order instead of acting on them.
 
-    A signal that is already ignored (``nohup``) stays ignored. Python allows handlers only in the
-    main thread: in another thread no signals are collected.
+    A signal that is already ignored (``nohup``) stays ignored. Inside another ``note_signals`` the
+    list is that of the outer one, so what arrived before is not missed. Python allows handlers only
+    in the main thread: in another thread no signals are collected.
 
     Yields:
         The list to which signals are appended.
     """
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                before[number] = signal.signal(number, note)
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    outer = next((handler for handler in before.values() if isinstance(handler, _Note)), None)
+    if outer is not None:
+        yield outer.received
+        return
+    note = _Note()
+    replaced = {n: held for n, held in before.items() if held not in (signal.SIG_IGN, None)}
+    for number in replaced:
+        signal.signal(number, note)
     try:
-        yield received
+        yield note.received
     finally:
-        for number, handler in before.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
 
 

@@ -386,6 +386,33 @@ def test_a_run_whose_jobs_are_lost_twice_fails(study: Path, slurm: FakeSlurm) ->
     assert len(outcome.finished) == 3
 
 
+def test_a_run_is_left_to_an_ended_job_that_is_started_again(
+    study: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.ends = {1: "FAILED", 3: "FAILED"}  # the job of a trunk, and that of its second try
+    monkeypatch.setattr(endings, "read_end", lambda *_: None)
+    slurm.prepare()
+    for job_id in ("1_0", "3"):
+        log_file(slurm.folder, job_id).touch()
+    runs = {run.name: run for run in Workspace(study).planned}
+    n_looks = 0
+
+    def live_jobs() -> dict[str, JobState]:
+        nonlocal n_looks
+        n_looks += len(slurm.sent) == 4
+        if 2 <= n_looks <= 6:  # after the second try was submitted
+            return {"1_0": JobState("back", "RUNNING", "None")}
+        for name in slurm.sent[1] if n_looks > 6 else ():
+            train(runs[name].config, study.parent)
+        return {}
+
+    monkeypatch.setattr(client, "live_jobs", live_jobs)
+    outcome = SlurmEngine(slurm, seconds_of).run([*runs.values()])
+    assert (len(outcome.finished), outcome.failed) == (5, {})
+    assert slurm.sent[3] == slurm.sent[1]
+    assert len(slurm.sent) == 4
+
+
 def test_a_job_killed_for_memory_is_one_sentence_after_the_others_ended(
     study: Path, slurm: FakeSlurm
 ) -> None:
@@ -526,6 +553,29 @@ def test_a_job_that_is_preempted_without_progress_is_started_again(
     ends = [start_job(study, monkeypatch, None, warned_after_s=600.0) for _ in range(3)]
     assert not any(end["stalled"] for end in ends)
     assert requeued == ["12"] * 3
+
+
+def test_a_task_puts_itself_back_and_not_its_array(
+    study: Path, requeued: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")  # that of the last task is its own id too
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "9")
+    start_job(study, monkeypatch, to_step=1)
+    assert requeued == ["12_9"]
+
+
+@pytest.mark.usefixtures("listening")
+def test_a_job_that_is_warned_before_it_trains_is_started_again(
+    study: Path, requeued: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_: object) -> list[object]:  # loads torch, for seconds
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return []
+
+    monkeypatch.setattr(job, "_saved", look)
+    end = train_job(order(study, warned_after_s=600.0))
+    assert (end["stopped"], requeued) == (True, ["12"])
+    assert not list((study.parent / "runs").glob("*/result.json"))
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(240.0, 14190.0), (3.0, 0.0)])

@@ -310,6 +310,16 @@ def test_signals_are_only_noted_where_that_is_wanted() -> None:
     assert found == [[], before[signal.SIGTERM]]
 
 
+def test_a_signal_is_noted_inside_and_outside() -> None:
+    with note_signals() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with note_signals() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert inner == [signal.SIGTERM] * 2
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert outer == [signal.SIGTERM] * 3
+
+
 def test_an_old_error_file_has_no_kind(study: Path) -> None:
     runs = Workspace(study).planned
     (folder, *_) = folders(study, runs)

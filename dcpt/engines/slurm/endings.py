@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dcpt.engines.slurm.client import end_states, has_ended
 from dcpt.engines.slurm.job import JobEnd
@@ -46,9 +46,19 @@ class Endings:
             raise InputError(self._memory)
 
     def settle(
-        self, jobs: Sequence[Job], by_hash: Mapping[str, PlannedRun], queue: RunQueue
+        self,
+        jobs: Sequence[Job],
+        by_hash: Mapping[str, PlannedRun],
+        queue: RunQueue,
+        elsewhere: Collection[str] = (),
     ) -> set[str]:
         """Note how the runs of jobs that left the queue ended.
+
+        Args:
+            jobs: The jobs.
+            by_hash: The planned runs, by hash.
+            queue: The runs of the call.
+            elsewhere: Hashes of the runs of jobs that have not ended. They are left to these.
 
         Returns:
             Ids of the jobs to settle later: by the accounting they have not ended. A job that was
@@ -63,6 +73,8 @@ class Endings:
             for run in runs:
                 if run.name in queue.running and queue.is_done(run):
                     queue.end(run, "finished")
+                elif run.name in queue.running and run.identity_hash in elsewhere:
+                    queue.end(run, "released")
             if left := [run for run in runs if run.name in queue.running]:
                 unfinished[job] = left
         states = end_states([job.id for job in unfinished]) if unfinished else {}

@@ -70,6 +70,7 @@ class SlurmEngine:
         self.section: SlurmSection = submitter.section
         self.on_tick, self.say = on_tick or (lambda _: None), say or (lambda _: None)
         self._jobs: dict[str, Job] = {}
+        self._all_jobs: dict[str, Job] = {}
         self._gone: set[str] = set()
         self._seconds: dict[str, float] = {}
         self._endings = Endings(self.folder)
@@ -147,7 +148,9 @@ class SlurmEngine:
     def _note(self, jobs: Sequence[Job], queue: RunQueue) -> None:
         """Watch jobs; those that train nothing of this plan are left out."""
         planned = {run.identity_hash for run in queue.planned}
-        self._jobs.update((job.id, job) for job in jobs if planned.intersection(job.runs))
+        ours = {job.id: job for job in jobs if planned.intersection(job.runs)}
+        self._jobs |= ours
+        self._all_jobs |= ours
 
     def _has_job(self, run: PlannedRun) -> bool:
         return any(run.identity_hash in job.runs for job in self._jobs.values())
@@ -241,6 +244,7 @@ class SlurmEngine:
         except NoAnswerError as error:  # the jobs go on without the controller
             self._say_no_answer(error)
             return
+        self._note_further(live, queue)
         by_hash = {run.identity_hash: run for run in queue.planned}
         for job in self._jobs.values():
             state = live.get(job.id)
@@ -255,13 +259,24 @@ class SlurmEngine:
         # A job is settled at the second look without it: the accounting and the files of another
         # node are seconds late.
         gone = {job.id: job for job in self._jobs.values() if job.id not in live}
-        later = self._endings.settle(
-            [job for key, job in gone.items() if key in self._gone], by_hash, queue
-        )
+        settled = [job for key, job in gone.items() if key in self._gone]
+        others = [job for job in self._jobs.values() if job not in settled]
+        elsewhere = {key for job in others for key in job.runs}
+        later = self._endings.settle(settled, by_hash, queue, elsewhere)
         for key in (self._gone & gone.keys()) - later:
             del self._jobs[key]
         self._gone = (gone.keys() - self._gone) | later
         self._seldom.say(self._describe(live))
+
+    def _note_further(self, live: Mapping[str, JobState], queue: RunQueue) -> None:
+        """Watch jobs that another call submitted, and ended jobs that are in the queue again.
+
+        ``scontrol requeue`` also starts a job again that has ended, and whose runs were perhaps
+        submitted again since.
+        """
+        _, jobs = still_queued(read_submissions(self.folder), live)
+        back = [job for job in self._all_jobs.values() if job.id in live]
+        self._note([*jobs, *back], queue)
 
     def _describe(self, live: Mapping[str, JobState]) -> str:
         ours = [live[job_id] for job_id in self._jobs if job_id in live]

@@ -14,6 +14,7 @@ from dcpt.atomic_files import DamagedFileError
 from dcpt.engines.node import Order, read_run, train_here
 from dcpt.engines.slurm.client import NoAnswerError, requeue
 from dcpt.errors import InputError, Stopped
+from dcpt.processes import note_signals
 from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
 
@@ -53,9 +54,17 @@ def train_job(order: dict[str, Any]) -> JobEnd:
     Args:
         order: The fields of ``dcpt.engines.node.Order``.
     """
-    began, job_order, before = time.monotonic(), Order(**order), _saved(order)
     if not order["gpus"]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # GPUs of other jobs, where Slurm hides none
+    # Also while torch loads, for seconds: submitit's handler would fail a job of under ten minutes,
+    # and any job while the controller is away.
+    with note_signals():
+        return _train_order(order)
+
+
+def _train_order(order: dict[str, Any]) -> JobEnd:
+    """Train the runs of a job while signals are noted."""
+    began, job_order, before = time.monotonic(), Order(**order), _saved(order)
     try:
         train_here(job_order, os.environ.get("SLURMD_NODENAME") or socket.gethostname())
     except InputError as error:
@@ -95,7 +104,7 @@ def _note_stall(order: Order, *, has_advanced: bool) -> bool:
 
     The job's next start is another process, so a file beside the marker remembers it.
     """
-    stalled = Path(order.marker_file).with_name(f"{os.environ['SLURM_JOB_ID']}.stalled")
+    stalled = Path(order.marker_file).with_name(f"{_own_id()}.stalled")
     has_stalled = stalled.exists() and not has_advanced
     if has_advanced or has_stalled:
         stalled.unlink(missing_ok=True)
@@ -105,12 +114,26 @@ def _note_stall(order: Order, *, has_advanced: bool) -> bool:
 
 
 def _leave(*, ask: bool) -> None:
-    """Wait for the end of the job, so that Slurm starts it again; ask for that first if told to."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the runs are saved
+    """Wait for the end of the job, so that Slurm starts it again; ask for that first if told to.
+
+    The runs are saved, so further signals are noted and change nothing.
+    """
     if ask:
         try:
-            requeue(os.environ["SLURM_JOB_ID"])
+            requeue(_own_id())
         except NoAnswerError as error:
             print(f"Slurm does not start this job again: {error}", flush=True)
             return
     time.sleep(_UNTIL_KILLED_S)
+
+
+def _own_id() -> str:
+    """The id of this job; of a task of an array ``123_4``.
+
+    ``SLURM_JOB_ID`` of the last task is that of its array: put back by it, all tasks of the array
+    start again, also those that have ended.
+    """
+    environment = os.environ
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment["SLURM_JOB_ID"]
