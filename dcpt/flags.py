@@ -42,6 +42,7 @@ RANK = (
     "mix_differs",
     "confounded",
     "learning_rate_at_edge",
+    "mix_at_edge",
     "learning_rate_by_rule",
     "learning_rate_held",
 )

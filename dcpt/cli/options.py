@@ -99,7 +99,8 @@ Mix = Annotated[
     typer.Option(
         "--mix",
         help="web=70% is the part of a channel in the general text. Repeatable: the parts add up "
-        "to 100%. Default: that of the runs.",
+        "to 100%. Default: that of the runs; where they have several that laws read, `recommend` "
+        "chooses the best.",
     ),
 ]
 LossWeights = Annotated[

@@ -44,8 +44,15 @@ def check_mix(fit: Fit, target: Target, phase: str) -> tuple[Target, list[str]]:
     return target, [
         f"the mix of the general text is missing, laws with weight read it ({', '.join(laws)}) and "
         f"the runs have several: give the part of each channel as mix ("
-        f"{' '.join(f'--mix {name}=...' for name in of_runs)})"
+        f"{' '.join(f'--mix {name}=...' for name in of_runs)}); without a mix `dcpt recommend` "
+        "finds the best"
     ]
+
+
+def has_free_mix(fit: Fit, phase: str) -> bool:
+    """Whether the runs have several mixes of the general text and laws with weight read them."""
+    of_runs = fit.general_mix
+    return bool(of_runs) and not _is_single(of_runs) and bool(_laws_of_mix(fit, phase))
 
 
 def _normalized(target: Target) -> Target:
@@ -54,8 +61,8 @@ def _normalized(target: Target) -> Target:
     return replace(target, mix={name: part / whole for name, part in target.mix.items()})
 
 
-def mix_columns(mix: Mapping[str, float], ratio: Array) -> dict[str, Array]:
-    """Columns ``share_<channel>`` of a target at shares of domain text, shape (M,)."""
+def mix_columns(mix: Mapping[str, float] | Mapping[str, Array], ratio: Array) -> dict[str, Array]:
+    """Columns ``share_<channel>`` at shares of domain text, shape (M,), in a mix or M mixes."""
     if not mix:
         return {}
     parts = {f"share_{name}": (1 - ratio) * part for name, part in mix.items()}
@@ -87,6 +94,27 @@ def about_the_mix(fit: Fit, target: Target) -> Iterator[Flag]:
             {"axis": "mix"},
             outside,
         )
+
+
+def at_edge_of_mixes(fit: Fit, mix: Mapping[str, float]) -> Iterator[Flag]:
+    """Parts of a best mix that are as small or as large as those of any run.
+
+    Args:
+        fit: The fit.
+        mix: A best mix; empty where none was searched.
+    """
+    for name, part in mix.items():
+        for end, much, more in zip(
+            fit.general_mix[name], ("little", "much"), ("smaller", "larger"), strict=True
+        ):
+            if abs(part - end) <= ROUNDING / 2 + 1e-9 and ROUNDING < end < 1 - ROUNDING:
+                yield Flag(
+                    "mix_at_edge",
+                    f"The best mix has as {much} {name} text as any run ({format_percent(end)} of "
+                    f"the general text), so a {more} part may be better. Train runs with it.",
+                    {"channel": name},
+                    {"part": part, "of_runs": end},
+                )
 
 
 def _problems(fit: Fit, target: Target, phase: str) -> Iterator[str]:

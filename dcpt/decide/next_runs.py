@@ -172,8 +172,8 @@ def next_runs(
     if not lengths or min(lengths) <= 0:
         raise InputError(f"lengths {list(lengths)}: write shares of the target's tokens above 0")
     given = Budget.parse(budget)
-    recommendation = recommend(fit, target, level)
     question = ask(fit, target)
+    recommendation = recommend(fit, target, level)
     crossings = find_crossings(question)
     rates = np.unique([*question.seen, *(crossing.learning_rate for crossing in crossings)])
     own = {target.base: _target_base(question)}

@@ -193,9 +193,13 @@ class Question:
 
     def central(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Central predictions of a channel at pairs, nats per token, shape (M,)."""
+        return self.central_at(channel, self.frame(ratio, rate))
+
+    def central_at(self, channel: str, frame: pd.DataFrame) -> Array:
+        """Central predictions of a channel at rows such as those of :meth:`frame`, shape (M,)."""
         if channel == GENERAL_WORST:
-            return self.worst({part: self.central(part, ratio, rate) for part in self.parts})
-        return self.fit.central(channel, self.points(channel, ratio, rate))
+            return self.worst({part: self.central_at(part, frame) for part in self.parts})
+        return self.fit.central(channel, self.points_at(channel, frame))
 
     def by_law(self, channel: str, ratio: Array, rate: Array) -> dict[str, Array]:
         """Predictions of each good law alone, nats per token, shape (M,) each.
@@ -221,9 +225,13 @@ class Question:
 
     def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Bootstrap draws of a channel's losses at pairs, nats per token, shape (n_draws, M)."""
+        return self.draws_at(channel, self.frame(ratio, rate))
+
+    def draws_at(self, channel: str, frame: pd.DataFrame) -> Array:
+        """Bootstrap draws at rows such as those of :meth:`frame`, shape (n_draws, M)."""
         if channel == GENERAL_WORST:
-            return self.worst({part: self.draws(part, ratio, rate) for part in self.parts})
-        return self.fit.sample(channel, self.points(channel, ratio, rate))
+            return self.worst({part: self.draws_at(part, frame) for part in self.parts})
+        return self.fit.sample(channel, self.points_at(channel, frame))
 
 
 def _held_out_ratio(comparison: Comparison, law: str) -> float:
@@ -310,9 +318,10 @@ def _channels(fit: Fit) -> tuple[str | None, str]:
     """The fitted channel of the general side, None if there is none, and the domain's."""
     if any(flag.kind == "mixtures_without_ratio" for flag in fit.flags):
         raise InputError(
-            "the runs have mixtures of their own and no share of domain text, so no share can be "
-            "recommended: fit a table with the column ratio, or ask the losses of a mixture with "
-            "fit.predict(share_<channel>=...)"
+            "the runs have mixtures of their own and no share of domain text, so no mixture can be "
+            "recommended: fit a table in which the domain's share and loss are share_domain and "
+            "loss_domain (--column share_domain=NAME --column loss_domain=NAME), or ask the losses "
+            "of a mixture with fit.predict(share_<channel>=...)"
         )
     if fit.domain_channel is None:
         raise InputError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dcpt.decide.best_mix import find_best_mix
 from dcpt.decide.checks import depends_on_text
 from dcpt.decide.choices import describe_choices
 from dcpt.decide.equivalents import find_equivalent
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     """Choose the share of domain text and the learning rate for a large run.
 
+    Where the runs differ in the mix of the general text, laws read it and the target names none,
+    the mix is chosen too: the answer has the share of every source.
+
     Args:
         fit: Fitted laws with their draws.
         target: The large run, its limit, and the losses of its base.
@@ -74,9 +78,13 @@ def recommend(fit: Fit, target: Target, level: float = 0.9) -> Recommendation:
     """
     if not 0 < level < 1:
         raise InputError(f"level {level:g} is not between 0 and 1: write 0.9 for 90 % intervals")
-    question = ask(fit, target)
+    found = find_best_mix(fit, target, level)
+    question = ask(fit, target if found is None else replace(target, mix=found.mix))
     recommendation = _decide(question, level)
     best = recommendation.best
+    if found is not None:
+        shares = found.shares(question.domain, None if best is None else best.ratio)
+        recommendation = replace(recommendation, ratio_interval=found.domain, shares=shares)
     flags = [*find_flags(question, recommendation), *_with_other_answer(fit, recommendation)]
     recommendation = replace(
         recommendation,

@@ -43,7 +43,7 @@ class Target:
         section_sha256: Hash of the study's target section that it was completed from, if any.
         channel_limits: How much the losses of single channels may rise. All limits must be kept.
         mix: Part of each channel in the general text; the parts sum to 1. Empty takes that of the
-            runs.
+            runs; where these differ and laws read them, the best mix is searched.
         weights: Weights of the channels in the mean loss that is minimized, within the limit if
             there is one; empty minimizes the domain loss.
 
@@ -253,7 +253,8 @@ class Recommendation:
     Shares are rounded down to three decimals, so that training can realise them exactly.
 
     Args:
-        target: The large run, checked; its base losses are named after the fit's channels.
+        target: The large run, checked; its base losses are named after the fit's channels. Its mix
+            is the best one where it was searched.
         phase: Phase whose losses are compared: ``annealed`` or ``constant``.
         level: Interval probability.
         best: The recommended pair: the lowest domain loss among the pairs that keep the limit in
@@ -262,7 +263,8 @@ class Recommendation:
             limit with about even odds where the limit decides the share. Its ``regret`` is the
             price of certainty with the sign changed. None if no share meets the limit.
         ratio_interval: The best share at the recommended learning rate, by the central predictions
-            and optimized again in each bootstrap draw. A draw in which no share meets the limit
+            and optimized again in each bootstrap draw (with mix and rate, where the mix was
+            searched). A draw in which no share meets the limit
             counts as 0, a draw in which the largest share is best as 0.97.
         learning_rate_interval: Interval of the learning rate when share and rate are both optimized
             again in each bootstrap draw that has a feasible share; None if the rate was fixed or
@@ -292,6 +294,11 @@ class Recommendation:
             need for the same domain loss; None where no share is recommended.
         horizon: What rolling-origin tests say about predictions this far beyond the runs, in
             sentences; empty if nothing could be tested.
+        shares: The share of every source in training, where the mix of the general text was
+            searched: at the recommended pair (None without one), with the interval of the best
+            share when all shares are optimized again in each bootstrap draw. Empty where the mix
+            was given or is that of the runs. Draws in which no mixture meets the limit count as 0
+            for the domain, and not at all for the others.
     """
 
     target: Target
@@ -318,6 +325,7 @@ class Recommendation:
     horizon: list[str] = field(default_factory=list)
     twice_the_text: Choice | None = None
     equivalent: Equivalent | None = None
+    shares: dict[str, Interval] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values (``recommendation.json``)."""

@@ -77,15 +77,29 @@ def headline(recommendation: Recommendation) -> str:
             keeps = f"the general loss within {limit} of the base's"
         text = f"no share of domain text keeps {keeps}{_at_odds(recommendation)}"
     else:
-        text = f"train with {describe_pair(best)}."
+        text = f"train with {describe_answer(recommendation, best)}."
     return f"Tentative: {text}" if evidence.level == "tentative" else text[0].upper() + text[1:]
+
+
+def describe_answer(recommendation: Recommendation, best: Choice) -> str:
+    """The recommended pair as text; with the share of every source where all were chosen."""
+    if not recommendation.shares:
+        return describe_pair(best)
+    *first, last = (
+        f"{format_share(share.value or 0.0)} {name}"
+        for name, share in recommendation.shares.items()
+    )
+    return f"{', '.join(first)} and {last} text{_at_rate(best)}"
 
 
 def describe_pair(choice: Choice | Verified) -> str:
     """Share and learning rate as text."""
+    return f"{format_share(choice.ratio)} domain text{_at_rate(choice)}"
+
+
+def _at_rate(choice: Choice | Verified) -> str:
     rate = choice.learning_rate
-    at = "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
-    return f"{format_share(choice.ratio)} domain text{at}"
+    return "" if rate is None else f" at a peak learning rate of {format_rate(rate)}"
 
 
 def expectation(recommendation: Recommendation) -> list[str]:
@@ -108,7 +122,8 @@ def expectation(recommendation: Recommendation) -> list[str]:
     )
     start = f"For {_size(recommendation)}"
     if weak:
-        start = f"Estimate, not a recommendation: {describe_pair(best)}. {start}"
+        answer = describe_answer(recommendation, best)
+        start = f"Estimate, not a recommendation: {answer}. {start}"
     return [f"{start} {losses}", *odds(recommendation, best)]
 
 
@@ -352,8 +367,21 @@ def equivalent(recommendation: Recommendation) -> list[str]:
 
 def _mix(recommendation: Recommendation) -> list[str]:
     """The mix of the general text that the answer is for, where it is known."""
-    mix = recommendation.target.mix
-    return [f"The mix of the general text: {say_mix(mix)}."] if mix else []
+    mix, shares = recommendation.target.mix, recommendation.shares
+    if not mix:
+        return []
+    if not shares:
+        return [f"The mix of the general text: {say_mix(mix)}."]
+    if recommendation.best is None:
+        return [f"Every mix of the general text was compared; what follows is for {say_mix(mix)}."]
+    intervals = ", ".join(
+        f"{name} {format_shares(share.low, share.high)}" for name, share in shares.items()
+    )
+    return [
+        f"The mix of the general text was chosen too: {say_mix(mix)}. All other pairs are for this "
+        f"mix. {format_percent(recommendation.level)} intervals of the shares when all are "
+        f"optimized again in each bootstrap draw: {intervals}."
+    ]
 
 
 def _elsewhere(recommendation: Recommendation) -> list[str]:

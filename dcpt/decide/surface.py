@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from dcpt.decide.general_mix import mix_columns
 from dcpt.decide.question import Array, Question
 
 SHARE_DECIMALS = 3
@@ -22,16 +25,18 @@ Pair = tuple[float, float]
 class Surface:
     """Predicted losses over learning rates and shares, nats per token.
 
+    Losses have shape (L, R), or (M, L, R) over M mixes of the general text.
+
     Args:
         ratio: Shares of domain text, shape (R,).
         rates: Learning rates, shape (L,).
-        general: Central predictions of the general loss, shape (L, R); 0 if there is none.
-        domain: Central predictions of the domain loss, shape (L, R).
-        minimized: Central predictions of the mean loss that is minimized, shape (L, R).
-        general_draws: Bootstrap draws of the general loss, shape (n_draws, L, R).
-        domain_draws: Bootstrap draws of the domain loss, shape (n_draws, L, R).
+        general: Central predictions of the general loss; 0 if there is none.
+        domain: Central predictions of the domain loss.
+        minimized: Central predictions of the mean loss that is minimized.
+        general_draws: Bootstrap draws of the general loss, shape (n_draws, ..., L, R).
+        domain_draws: Bootstrap draws of the domain loss, same shape.
         minimized_draws: Bootstrap draws of the mean loss that is minimized, same shape.
-        kept: General loss that the asked share of the draws does not exceed, shape (L, R).
+        kept: General loss that the asked share of the draws does not exceed.
     """
 
     ratio: Array
@@ -52,18 +57,38 @@ class Surface:
 def predict_surface(question: Question) -> Surface:
     """Predict the target at every pair of the question's shares and rates."""
     ratio, rates = question.ratio, question.rates
-    shape = (len(rates), len(ratio))
-    pairs = np.tile(ratio, len(rates)), np.repeat(rates, len(ratio))
+    frame = question.frame(np.tile(ratio, len(rates)), np.repeat(rates, len(ratio)))
+    return _predict(question, frame, (len(rates), len(ratio)))
+
+
+def predict_mixes(question: Question, mixes: Mapping[str, Array]) -> Surface:
+    """Predict the target at every pair of the question's shares and rates in several mixes.
+
+    Args:
+        question: The target and its fit.
+        mixes: The part of each channel in the general text of M mixes, shape (M,) each.
+    """
+    ratio, rates = question.ratio, question.rates
+    n_mixes, n_pairs = len(next(iter(mixes.values()))), len(rates) * len(ratio)
+    shares = np.tile(ratio, n_mixes * len(rates))
+    frame = question.frame(shares, np.tile(np.repeat(rates, len(ratio)), n_mixes))
+    parts = {name: np.repeat(part, n_pairs) for name, part in mixes.items()}
+    frame = frame.assign(**mix_columns(parts, shares))
+    return _predict(question, frame, (n_mixes, len(rates), len(ratio)))
+
+
+def _predict(question: Question, frame: pd.DataFrame, shape: tuple[int, ...]) -> Surface:
+    """The predictions at the rows of a frame, as a surface of a shape."""
     general, domain = question.general, question.domain
     needed = dict.fromkeys([domain, *question.minimized, *([general] if general else [])])
-    central = {name: question.central(name, *pairs).reshape(shape) for name in needed}
-    draws = {name: question.draws(name, *pairs).reshape(-1, *shape) for name in needed}
+    central = {name: question.central_at(name, frame).reshape(shape) for name in needed}
+    draws = {name: question.draws_at(name, frame).reshape(-1, *shape) for name in needed}
     nothing, no_draws = np.zeros(shape), np.zeros_like(draws[domain])
     general_draws = draws.get(general or "", no_draws)
     confidence = question.target.confidence
     return Surface(
-        ratio=ratio,
-        rates=rates,
+        ratio=question.ratio,
+        rates=question.rates,
         general=central.get(general or "", nothing),
         domain=central[domain],
         minimized=question.objective(central),

@@ -89,7 +89,8 @@ def recommend_command(recommendation: Recommendation, laws: Sequence[str] = ()) 
         words.append(f"--limit={NO_LIMIT}")
     for name, value in vars(recommendation.target).items():
         option = _OPTIONS.get(name, name.replace("_", "-"))
-        if value is None or option is None:
+        was_searched = name == "mix" and bool(recommendation.shares)
+        if value is None or option is None or was_searched:
             continue
         for channel, given in value.items() if isinstance(value, dict) else [("", value)]:
             words.append(f"--{option}={channel}{'=' if channel else ''}{_as_option(given)}")

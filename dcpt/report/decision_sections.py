@@ -36,6 +36,7 @@ from dcpt.report.decision_tables import (
     compared_choices,
     losses_table,
     rates_table,
+    shares_table,
     verification_table,
 )
 from dcpt.report.parts import Bullets, Group, Part, Picture, Section, Tabled, Text, Warned
@@ -106,6 +107,8 @@ def trade_off_section(
             "resampled runs."
         )
     ]
+    if recommendation.shares:
+        parts += _mixture_parts(recommendation)
     if recommendation.best is not None:
         parts.append(
             Tabled(
@@ -118,6 +121,19 @@ def trade_off_section(
     if recommendation.frontiers and base_general_loss(recommendation) is not None:
         parts.append(_frontier_picture(recommendation))
     return Section("trade-off", "The trade-off", parts)
+
+
+def _mixture_parts(recommendation: Recommendation) -> list[Part]:
+    """The share of every source, where all were chosen."""
+    return [
+        Text(
+            "The runs differ in the mix of the general text, so the share of every source was "
+            "chosen. Each interval is that of the best share when all shares are optimized again "
+            "in each bootstrap draw. Everything else on this page is for this mix of the general "
+            "text."
+        ),
+        Tabled(shares_table(recommendation), "Share of every source in training"),
+    ]
 
 
 def _trade_off_picture(recommendation: Recommendation) -> Picture:

@@ -50,6 +50,21 @@ def losses_table(recommendation: Recommendation, size_of_token: Mapping[str, flo
     return Table(head, rows)
 
 
+def shares_table(recommendation: Recommendation) -> Table:
+    """The share of every source, for a recommendation that chose them all."""
+    mix, level = recommendation.target.mix, format_percent(recommendation.level)
+    rows = [
+        [
+            channel_name(name),
+            "none" if share.value is None else percent(share.value),
+            share_span(share),
+            percent(mix[name]) if name in mix else "",
+        ]
+        for name, share in recommendation.shares.items()
+    ]
+    return Table(["source", "share", f"{level} interval", "part of the general text"], rows)
+
+
 OUTSIDE_MARK = " *"
 """Follows a share outside those of the runs, in tables of choices."""
 

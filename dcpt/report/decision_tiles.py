@@ -31,7 +31,8 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
         Tile(
             "Share of domain text" + (", estimate" if weak else ""),
             percent(best.ratio),
-            f"{level} interval of the best share {share_span(recommendation.ratio_interval)}",
+            f"{level} interval of the best share {share_span(recommendation.ratio_interval)}"
+            + _other_shares(recommendation),
         ),
         Tile("Learning rate (peak)", rate(best.learning_rate), about_rate),
         *_general_tile(recommendation, best),
@@ -42,6 +43,13 @@ def answer_tiles(recommendation: Recommendation) -> list[Tile]:
         ),
         *_odds_tile(recommendation, best),
     ]
+
+
+def _other_shares(recommendation: Recommendation) -> str:
+    """The shares of the general sources, where all shares were chosen; else empty."""
+    mix = recommendation.target.mix
+    shares = {name: of for name, of in recommendation.shares.items() if name in mix}
+    return "".join(f"; {name} {percent(share.value)}" for name, share in shares.items())
 
 
 def _limit_tile(recommendation: Recommendation) -> Tile:

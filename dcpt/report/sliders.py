@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dcpt.decide.general_mix import say_mix
 from dcpt.decide.records import Evidence, Interval
 from dcpt.decide.settings import Answer, Cell, Settings
 from dcpt.decide.stops import Stops
@@ -53,6 +54,8 @@ def settings_section(settings: Settings) -> Section:
         if len(settings.stops.n_params) > 1
         else ""
     )
+    mix = settings.target.mix
+    about_mix = f" The mix of the general text stays {say_mix(mix)}." if mix else ""
     return Section(
         "what-if",
         "Other sizes, tokens, limits and odds",
@@ -60,7 +63,7 @@ def settings_section(settings: Settings) -> Section:
             Text(
                 f"Every position of the sliders is an answer computed from the fit, {count:,} in "
                 f"all.{about_bases} Everything else is as in the target: each has the lowest "
-                f"{settings.target.minimized_in_words}."
+                f"{settings.target.minimized_in_words}.{about_mix}"
             ),
             Sliders(_sliders(settings), _data(settings)),
         ],

@@ -116,6 +116,28 @@ def add_general_totals(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     return frame
 
 
+def add_ratio(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take the share of domain text from ``share_domain`` where the table has no ``ratio``.
+
+    Args:
+        frame: A checked runs table.
+
+    Returns:
+        The table, with ``ratio`` if every trained point has a ``share_domain`` and every run has
+        one value of it.
+    """
+    share = frame.get(f"share_{DOMAIN}")
+    if share is None or "ratio" in frame:
+        return frame
+    trained = frame["n_tokens"] > 0
+    if "excluded" in frame:
+        trained &= frame["excluded"].isna()
+    shares = share[trained]
+    if shares.isna().any() or (shares.groupby(frame["run"]).nunique() > 1).any():
+        return frame
+    return frame.assign(ratio=share)
+
+
 def _refuse_other_total(found: Any, total: Any, name: str, place: str) -> None:
     known = ~np.isnan(found) & ~np.isnan(total)
     off = np.abs(found - total)[known]

@@ -20,7 +20,7 @@ from dcpt.table.cells import (
     show,
     typed,
 )
-from dcpt.table.channels import add_general_totals
+from dcpt.table.channels import add_general_totals, add_ratio
 from dcpt.table.columns import KIND_RULES, Column, Rule, channels_of, in_normal_form, known_column
 from dcpt.table.row_rules import Finding, row_findings
 
@@ -42,8 +42,9 @@ def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
     Returns:
         A new frame with a plain index (0, 1, ...): texts without surrounding blanks (missing where
             unknown), counts (int64 where none is unknown), other numbers in float64 (NaN where
-        unknown), the person's own columns as they were, and ``loss_general_total`` in nats per
-        token where several general channels have weights.
+        unknown), the person's own columns as they were, ``loss_general_total`` in nats per token
+            where several general channels have weights, and ``ratio`` from ``share_domain`` where
+            the table has the shares alone.
 
     Raises:
         InputError: All problems together, each naming file, row, column, value, rule and remedy.
@@ -78,7 +79,7 @@ def check_runs(frame: pd.DataFrame, place: str) -> pd.DataFrame:
         sound[finding.rows] = False
     findings += row_findings(table[sound], frame.index)
     _raise_if_any(findings, frame.index, place)
-    return add_general_totals(table, place)
+    return add_general_totals(add_ratio(table), place)
 
 
 def _missing_columns(found: list[str], place: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import dcpt
 from dcpt.cli import app
 from dcpt.decide.general_mix import check_mix
+from dcpt.decide.question import ask
 from dcpt.errors import InputError
 from dcpt.laws import Fit, load_fit, write_fit
 from dcpt.laws.flags.mix_flags import general_mix
@@ -70,7 +71,7 @@ def test_a_mix_of_its_own_is_asked_of_the_law_that_reads_shares(mix_fit: Fit) ->
 @pytest.mark.long
 def test_a_mix_that_a_law_needs_is_asked_for_by_name(mix_fit: Fit) -> None:
     with pytest.raises(InputError, match=r"many-sources of en.*--mix en=\.\.\. --mix zh=\.\.\."):
-        dcpt.recommend(mix_fit, target())
+        ask(mix_fit, target())
     with pytest.raises(InputError, match="the parts sum to 120 %"):
         dcpt.recommend(mix_fit, target(en=0.6, zh=0.6))
     with pytest.raises(InputError, match="give the part of each of en, zh"):

@@ -31,7 +31,7 @@ def runs(tmp_path_factory) -> pd.DataFrame:
 def test_unseen_mixtures_are_ranked_as_well_as_by_the_authors(runs: pd.DataFrame) -> None:
     fit = dcpt.fit(runs[runs["split"] == "train"], channels=["pile_cc"], n_draws=20)
     assert "mixtures_without_ratio" in {flag.kind for flag in fit.flags}
-    with pytest.raises(InputError, match="no share can be recommended"):
+    with pytest.raises(InputError, match="no mixture can be recommended"):
         dcpt.recommend(fit, dcpt.Target(n_params=1e6, n_tokens=1e9, limit="+3%", base_losses={}))
     assert fit.weights("pile_cc")["many-sources"] == 1.0
     for size, least in (("1M", LIGHTGBM), ("60M", LIGHTGBM), ("1B", 0.97)):

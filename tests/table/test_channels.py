@@ -35,6 +35,21 @@ def test_the_total_is_the_weighted_mean() -> None:
     assert general_channels(loaded) == ["en", "zh"]
 
 
+def test_the_share_of_the_domain_is_the_ratio_where_the_table_has_none() -> None:
+    loaded = load_runs(frame(share_domain=[None, 0.4]))
+    np.testing.assert_allclose(loaded["ratio"], [np.nan, 0.4])
+    given = load_runs(frame(share_domain=[None, 0.4], ratio=[None, 0.5]))
+    np.testing.assert_allclose(given["ratio"], [np.nan, 0.5])
+
+
+def test_shares_of_the_domain_that_are_no_ratio_are_left_alone() -> None:
+    assert "ratio" not in load_runs(frame(share_domain=[None, None]))
+    several = frame(n_tokens=[2048, 4096], share_domain=[0.4, 0.6])
+    assert "ratio" not in load_runs(several)
+    excluded = several.assign(excluded=["another mixture", None])
+    assert load_runs(excluded)["ratio"].tolist() == [0.4, 0.6]
+
+
 def test_there_is_no_total_without_weights_or_with_one_general_channel() -> None:
     assert channels(load_runs(frame())) == ["en", "zh", "domain"]
     alone = frame(weight_en=1).drop(columns="loss_zh")

@@ -12,7 +12,7 @@ from dcpt.decide.flags.laws import (
 )
 from dcpt.decide.flags.limit import about_the_limit
 from dcpt.decide.flags.rate import about_the_rate
-from dcpt.decide.general_mix import about_the_mix
+from dcpt.decide.general_mix import about_the_mix, at_edge_of_mixes
 from dcpt.decide.question import Question
 from dcpt.decide.records import Recommendation
 from dcpt.flags import Flag
@@ -33,6 +33,7 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         *about_runs_at_the_target(question),
         *about_texts(question),
         *about_the_mix(question.fit, question.target),
+        *at_edge_of_mixes(question.fit, question.target.mix if recommendation.shares else {}),
         *beyond_the_runs(question, recommendation),
         *about_the_limit(question, recommendation),
         *about_the_rate(question, recommendation),

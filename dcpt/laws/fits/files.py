@@ -30,7 +30,7 @@ from dcpt.table.schedules import Schedule
 
 Array = NDArray[np.float64]
 
-FORMAT = 7
+FORMAT = 8
 
 WITHOUT = "without a run/"
 """Begins the names of draws of the fit without a run."""
@@ -102,6 +102,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "general_weights": dict(fit.general_weights),
         "validation_channels": list(fit.validation_channels),
         "general_mix": {name: list(parts) for name, parts in fit.general_mix.items()},
+        "tied_sources": list(fit.tied_sources),
         "size_column": fit.size_column,
         "schedules": {name: s.model_dump() for name, s in fit.schedules.items()},
         "bases": {name: [list(pair) for pair in bases] for name, bases in fit.bases.items()},
@@ -211,6 +212,7 @@ def _read_fit(
         general_weights=record["general_weights"],
         validation_channels=tuple(record["validation_channels"]),
         general_mix={name: (low, high) for name, (low, high) in record["general_mix"].items()},
+        tied_sources=tuple(record["tied_sources"]),
         size_column=record["size_column"],
         schedules={
             name: Schedule.model_validate(segments)

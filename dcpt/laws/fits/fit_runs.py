@@ -31,7 +31,7 @@ from dcpt.laws.flags.design_flags import (
     flag_settings,
 )
 from dcpt.laws.flags.kinds import distinct_flags, make_flag
-from dcpt.laws.flags.mix_flags import flag_mix, general_mix
+from dcpt.laws.flags.mix_flags import flag_mix, general_mix, tied_sources
 from dcpt.laws.law import Law
 from dcpt.laws.menu import as_list, named_by_hand
 from dcpt.laws.points.channel_data import (
@@ -113,7 +113,9 @@ def fit(
     weights = draw_run_weights(n_draws, len(next(iter(data.values())).run_names), seed)
     by_hand = named_by_hand(law, laws)
     how = FitSettings(dict(fixed or {}), dict(bounds or {}), delta, seed, weights, by_hand)
-    two_level_data = points_with_verification(runs, list(data), schedules) if _is_auto(law) else {}
+    # The two-level model knows the share of domain text alone.
+    has_two_level = _is_auto(law) and not flag_mix(runs)
+    two_level_data = points_with_verification(runs, list(data), schedules) if has_two_level else {}
     fitted = _fit_channels(data, laws, two_level_data, how, table_channels(runs))
     fit_flags = _flag_fits(data, fitted, flag_two_level(runs, two_level_data))
     return Fit(
@@ -132,6 +134,7 @@ def fit(
         delta=delta,
         general_weights=general_weights(runs),
         general_mix=general_mix(runs),
+        tied_sources=tied_sources(runs),
         validation_channels=tuple(n for n in validation_channels(runs) if n in data),
         bases={name: bases_of(runs, name) for name in table_channels(runs)},
         without=fitted.without,

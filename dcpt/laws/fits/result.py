@@ -64,6 +64,8 @@ class Fit:
         general_weights: Weight of each general channel in their total; empty if there is one.
         general_mix: Lowest and highest part of each channel in the general text of the runs; empty
             where the table does not name them.
+        tied_sources: Sources of the general text whose shares the runs do not change apart from
+            those of the others; empty if they change every share on its own.
         validation_channels: Channels that were measured and never trained on.
         bases: Loss at D = 0 of each channel by size.
         size_column: The column that is N in the laws; None if the table names no sizes.
@@ -84,6 +86,7 @@ class Fit:
     delta: float
     general_weights: Mapping[str, float] = field(default_factory=dict)
     general_mix: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    tied_sources: tuple[str, ...] = ()
     validation_channels: tuple[str, ...] = ()
     bases: Mapping[str, Bases] = field(default_factory=dict)
     size_column: str | None = "n_params"

@@ -85,13 +85,13 @@ SENTENCES = {
     "mix_differs": (
         "The mix of the general channels ({channels}) differs between runs, and laws know the "
         "share of domain text; only many-sources reads share_<channel>. What other laws say is for "
-        "the average mix of the runs. To fit a single mix, add a reason in the column excluded "
-        "to the runs of other mixes."
+        "the average mix of the runs, and the two-level model is left out. To fit a "
+        "single mix, add a reason in the column excluded to the runs of other mixes."
     ),
     "mixtures_without_ratio": (
-        "The shares of {channels} differ between runs and the table has no column ratio, so only "
-        "the law many-sources knows them and no share of domain text can be recommended. Add the "
-        "column; it equals share_domain."
+        "The shares of {channels} differ between runs and the table has no share of domain text, "
+        "so only the law many-sources knows them and no mixture can be recommended. Name the "
+        "domain's share share_domain in every row, or read it so with --column share_domain=NAME."
     ),
     "epochs_follow_ratio": (
         "The {channel} text was repeated (more than two epochs) and its size is the same at every "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from dcpt.flags import Flag
@@ -12,6 +13,10 @@ from dcpt.table.channels import DOMAIN
 SAME_MIX = 0.05
 """Shares of the general text that differ by at most this much between runs are one mix: measured
 shares of a run scatter around those that were asked for."""
+
+LEAST_SPREAD = 0.015
+"""Standard deviation over the runs below which a share counts as one that they do not change: parts
+that differ by ``SAME_MIX`` have 0.0144 if they are spread evenly."""
 
 MOST_NAMED = 4
 """Channels that a sentence names; the others are counted."""
@@ -49,6 +54,36 @@ def general_mix(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return {str(name): (float(parts.min()), float(parts.max())) for name, parts in mix.items()}
 
 
+def tied_sources(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Sources whose shares the runs do not change apart from those of the others.
+
+    The shares sum to 1, so runs of S sources must change them in S - 1 independent ways.
+
+    Args:
+        runs: A checked runs table.
+
+    Returns:
+        Sources of the general text; empty if the runs change every share on its own, or the table
+        does not name the shares.
+    """
+    if not general_mix(runs):
+        return ()
+    mix = _mixes(runs)
+    shares = mix.mul(1 - _last_points(runs).loc[mix.index, "ratio"], axis=0)
+    whole = _independent_ways(shares)
+    if whole == len(shares.columns):
+        return ()
+    names = map(str, shares.columns)
+    return tuple(name for name in names if _independent_ways(shares.drop(columns=name)) == whole)
+
+
+def _independent_ways(shares: pd.DataFrame) -> int:
+    """Directions in which the shares of runs are spread."""
+    centred = (shares - shares.mean()).to_numpy(dtype=np.float64)
+    spreads = np.linalg.svd(centred, compute_uv=False) / np.sqrt(len(shares))
+    return int((spreads > LEAST_SPREAD).sum())
+
+
 def _has_ratio(runs: pd.DataFrame) -> bool:
     """Whether the table names the share of domain text of its runs."""
     return "ratio" in runs and bool(runs.loc[runs["n_tokens"] > 0, "ratio"].notna().any())
@@ -59,12 +94,7 @@ def _mixes(runs: pd.DataFrame) -> pd.DataFrame:
 
     A row per run, a column per channel; the rows sum to 1.
     """
-    trained = runs[runs["n_tokens"] > 0]
-    if "excluded" in trained:
-        trained = trained[trained["excluded"].isna()]
-    if "phase" in trained and (trained["phase"] == "constant").any():
-        trained = trained[trained["phase"] == "constant"]  # a decay may have a mixture of its own
-    last = trained.sort_values("n_tokens").groupby("run").last()
+    last = _last_points(runs)
     columns = [name for name in map(str, last.columns) if name.startswith(SHARE)]
     if _has_ratio(runs):
         columns = [name for name in columns if name != SHARE + DOMAIN]
@@ -72,3 +102,13 @@ def _mixes(runs: pd.DataFrame) -> pd.DataFrame:
     total = known.sum(axis=1)
     mix = known[total > 0].div(total[total > 0], axis=0)
     return mix.rename(columns=lambda name: str(name).removeprefix(SHARE))
+
+
+def _last_points(runs: pd.DataFrame) -> pd.DataFrame:
+    """The last trained point of each run, by run."""
+    trained = runs[runs["n_tokens"] > 0]
+    if "excluded" in trained:
+        trained = trained[trained["excluded"].isna()]
+    if "phase" in trained and (trained["phase"] == "constant").any():
+        trained = trained[trained["phase"] == "constant"]  # a decay may have a mixture of its own
+    return trained.sort_values("n_tokens").groupby("run").last()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dcpt.laws.flags.mix_flags import flag_mix
+from dcpt.laws.flags.mix_flags import flag_mix, tied_sources
 
 
 def table(en: list[float], **columns: object) -> pd.DataFrame:
@@ -47,4 +47,27 @@ def test_a_decay_with_its_own_mixture_does_not_count() -> None:
 def test_a_table_without_ratio_names_the_column() -> None:
     (flag,) = flag_mix(table([0.2, 0.5]).drop(columns="ratio"))
     assert flag.kind == "mixtures_without_ratio"
-    assert "equals share_domain" in flag.sentence
+    assert "share_domain in every row" in flag.sentence
+
+
+def shares(**columns: list[float]) -> pd.DataFrame:
+    """A run for each mixture; the domain has what the others leave."""
+    frame = pd.DataFrame({f"share_{name}": values for name, values in columns.items()})
+    domain = 1 - frame.sum(axis=1)
+    runs = [f"r{i}" for i in range(len(frame))]
+    return frame.assign(run=runs, n_tokens=1e6, ratio=domain, share_domain=domain)
+
+
+def test_sources_that_change_together_are_tied() -> None:
+    en, zh = [0.1, 0.4, 0.2, 0.3], [0.3, 0.1, 0.1, 0.4]
+    assert tied_sources(shares(en=en, zh=zh)) == ()
+    assert tied_sources(shares(en=[0.3] * 4, zh=zh)) == ("en",)
+    half = [part / 2 for part in zh]
+    assert tied_sources(shares(en=en, zh=zh, fr=half)) == ("zh", "fr")
+    nearly = [0.30, 0.31, 0.29, 0.30]  # measured shares of runs scatter
+    assert tied_sources(shares(en=nearly, zh=zh)) == ("en",)
+
+
+def test_a_single_varied_share_ties_the_others() -> None:
+    assert tied_sources(table([0.2, 0.5, 0.8])) == ("en", "zh")
+    assert tied_sources(table([0.2, 0.5]).drop(columns="ratio")) == ()
