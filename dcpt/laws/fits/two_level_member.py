@@ -103,7 +103,7 @@ def make_two_level(data: ChannelData, seed: int, stream: int = 0) -> TwoLevelMem
                 misses = joint.losses - data.losses[there]
                 held_out[phase] = float(np.sqrt(np.mean(misses**2)))
     return TwoLevelMember(
-        model=fit_two_level(data),
+        model=fit_two_level(data, prior),
         spreads={phase: _spread_of(found) for phase, found in squares.items()},
         held_out=held_out,
         seed=(seed, stream),

@@ -11,6 +11,9 @@ import pytest
 from ladder import SIZES, make_ladder
 
 from dcpt.laws import Fit, fit, load_fit, write_fit
+from dcpt.laws.fits.two_level_member import make_two_level
+from dcpt.laws.points.channel_data import points_from_table
+from dcpt.laws.two_level.priors import shipped_prior
 from dcpt.table.study_rows import VERIFICATION
 
 LARGEST = 1105e3
@@ -54,6 +57,17 @@ def test_runs_at_the_target_lower_the_error_there(
     assert error(with_target_runs, rows, channel) < error(
         replace(with_target_runs, by_channel=alone), rows, channel
     )
+
+
+def test_another_prior_is_that_of_the_whole_model(
+    table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experiments leave a domain out of the prior; the model must not fall back on the shipped."""
+    other = replace(shipped_prior("general"), run_noise=0.05)
+    monkeypatch.setattr("dcpt.laws.fits.two_level_member.shipped_prior", lambda side: other)
+    member = make_two_level(points_from_table(table, "general"), seed=0)
+    assert member is not None
+    assert member.model.prior is other
 
 
 def test_few_runs_of_a_size_are_named(with_target_runs: Fit) -> None:
