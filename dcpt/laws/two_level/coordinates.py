@@ -68,9 +68,10 @@ class Coordinates:
         return len(self.share)
 
     def features(self) -> Array:
-        """Linear features 1, z, l, d, zl, zd, ld, p, pl, pz, shape (M, 10)."""
+        """Linear features 1, z, l, d, zl, zd, ld, p, pl, pz, pd, pld, shape (M, 12)."""
         z, l_, d, p = self.share, self.rate, self.tokens, self.annealed
-        return np.stack([np.ones_like(z), z, l_, d, z * l_, z * d, l_ * d, p, p * l_, p * z], 1)
+        smooth = [np.ones_like(z), z, l_, d, z * l_, z * d, l_ * d]
+        return np.stack([*smooth, p, p * l_, p * z, p * d, p * l_ * d], 1)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Coordinates:
         """Select points by index or by a mask of shape (M,)."""

@@ -17,7 +17,7 @@ class Surface:
     """Prior of a surface over share, rate, tokens and phase: linear terms and a smooth rest.
 
     Args:
-        linear: Standard deviation of each linear feature's coefficient, shape (10,).
+        linear: Standard deviation of each linear feature's coefficient, shape (12,).
         smooth: Standard deviation of the smooth rest.
         decay: Standard deviation of the smooth difference of annealed from constant points.
     """
@@ -49,7 +49,9 @@ class Prior:
         knee: Rise in nats at which the scale of general losses turns from linear to logarithmic.
         lengths: Length scales of share, rate and tokens of the level.
         growth_lengths: The same for drift and walk.
-        level: The surface at the smallest size.
+        centre: Mean of each linear feature's coefficient at the smallest size, shape (12,): what a
+            decay changes in all domains.
+        level: The surface at the smallest size, around that mean.
         drift: The change per unit of n.
         walk: The increments of the random walk per unit of n.
         run_noise: Standard deviation between runs that differ in their seed alone.
@@ -60,6 +62,7 @@ class Prior:
     knee: float
     lengths: tuple[float, float, float]
     growth_lengths: tuple[float, float, float]
+    centre: Array
     level: Surface
     drift: Surface
     walk: Surface
@@ -70,6 +73,10 @@ class Prior:
     def noise(self) -> float:
         """Standard deviation of the end of a run on the scale of the model."""
         return float(np.hypot(self.run_noise, self.point_noise))
+
+    def mean(self, at: Coordinates) -> Array:
+        """Mean of the loss at M points, shape (M,)."""
+        return at.features() @ self.centre
 
     def covariance(self, a: Coordinates, b: Coordinates) -> Array:
         """Covariance of the loss without noise at M and M' points, shape (M, M')."""

@@ -34,6 +34,7 @@ def prior_from_record(record: Mapping[str, Any]) -> Prior:
         **{
             **record,
             **surfaces,
+            "centre": np.array(record["centre"]),
             "lengths": tuple(record["lengths"]),
             "growth_lengths": tuple(record["growth_lengths"]),
         }

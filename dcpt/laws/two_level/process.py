@@ -181,7 +181,7 @@ class TwoLevel:
 
     def _mean(self, asked: Coordinates) -> Array:
         """Mean at points, on the scale of the model, shape (M,)."""
-        return self.prior.covariance(asked, self.seen) @ self._solved
+        return self.prior.mean(asked) + self.prior.covariance(asked, self.seen) @ self._solved
 
     def _moments(self, asked: Coordinates) -> tuple[Array, Array]:
         """Mean and variance at points, on the scale of the model, shape (M,) each."""
@@ -193,7 +193,8 @@ class TwoLevel:
         across = self.prior.covariance(asked, self.seen)
         explained = solve_triangular(self.root, across.T, lower=True)
         covariance = self.prior.covariance(asked, asked) - explained.T @ explained
-        return across @ self._solved, 0.5 * (covariance + covariance.T)
+        mean = self.prior.mean(asked) + across @ self._solved
+        return mean, 0.5 * (covariance + covariance.T)
 
     def _lattice(self, asked: Coordinates) -> Lattice:
         """Nodes over all shares, and over rates up to a factor of 1.6 from those of the table."""
@@ -212,8 +213,8 @@ class TwoLevel:
 
     @cached_property
     def _solved(self) -> Array:
-        """Inverse covariance times the measured losses, shape (M,)."""
-        return np.asarray(cho_solve((self.root, True), self.values))
+        """Inverse covariance times the measured losses less the prior's mean, shape (M,)."""
+        return np.asarray(cho_solve((self.root, True), self.values - self.prior.mean(self.seen)))
 
 
 def refuse_table(data: ChannelData) -> str | None:

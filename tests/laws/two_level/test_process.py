@@ -84,6 +84,23 @@ def test_a_table_without_base_peak_rates_decays_or_general_channel(table: pd.Dat
     assert np.sqrt(np.mean((gaps / joint.deviations) ** 2)) < 2
 
 
+@pytest.mark.parametrize("channel", ["general", "domain"])
+def test_without_decays_a_decay_is_expected_to_lower_the_loss(
+    table: pd.DataFrame, channel: str
+) -> None:
+    small, large = split(table, channel)
+    constant = small.take(small.points.get("annealed") == 0)
+    model = fit_two_level(constant)
+    decayed = large.points
+    undecayed = replace(decayed, annealed=np.zeros(len(decayed)))
+    change = model.predict(decayed) - model.predict(undecayed)
+    rates = decayed.get("learning_rate")
+    highest, lowest = rates == rates.max(), rates == rates.min()
+    assert change[highest].mean() < -0.01
+    assert change[highest].mean() < change[lowest].mean()
+    assert (model.deviations(decayed) > model.deviations(undecayed)).all()
+
+
 def test_tables_that_do_not_suit_are_refused(table: pd.DataFrame) -> None:
     small, large = split(table, "general")
     assert refuse_table(small) is None
