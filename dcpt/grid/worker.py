@@ -103,7 +103,7 @@ def _follow(message: ToWorker, lanes: Lanes, slot: Slot) -> None:
     """Do what the engine says."""
     match message:
         case Compile(config):
-            _compile(RunConfig.model_validate(config), lanes.study, slot.device)
+            _compile(RunConfig.model_validate(config), lanes, slot.device)
         case Start(config):
             lanes.add(RunConfig.model_validate(config))
         case Release(run):
@@ -112,14 +112,15 @@ def _follow(message: ToWorker, lanes: Lanes, slot: Slot) -> None:
             lanes.stop()
 
 
-def _compile(config: RunConfig, study: Path, device: str) -> None:
+def _compile(config: RunConfig, lanes: Lanes, device: str) -> None:
     """Take a few steps of an untrained model, so that its code is compiled."""
     from dcpt.training.timing import time_steps
     from dcpt.training.watchdog import WATCHDOG
 
     WATCHDOG.announce()
     with suppress(InputError):  # it is reported when a run of this model starts
-        time_steps(config, study, device=device)
+        time_steps(config, lanes.study, device=device)
+        lanes.note_compiled(config)
 
 
 def _receive(connection: Connection) -> ToWorker:

@@ -18,6 +18,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def is_compiled_on(device: str) -> bool:
+    """Whether the functions of a run on this device are compiled."""
+    return torch.device(device).type == "cuda"
+
+
 def compiled_on_cuda(function: Callable[P, R], like: Tensor) -> Callable[P, R]:
     """Compile a function if its tensors are on CUDA; on the CPU it is not compiled.
 

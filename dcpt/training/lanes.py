@@ -23,6 +23,7 @@ from dcpt.runs.cancelled import CancelWatch
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.bases import shape_of
+from dcpt.training.compiling import is_compiled_on
 from dcpt.training.loop import own_stream, train_stepwise
 from dcpt.training.memory import can_recompute, fitted_to
 from dcpt.training.sharded.launch import train_over
@@ -89,6 +90,8 @@ class Lanes:
         self.study, self._devices, self.stopping = study, devices, False
         self._lanes_for = lanes_for
         self._released: set[str] = set()
+        self._compiled: set[str] = set()
+        self._saving: set[str] = set()
         self._requests: dict[str, CancelWatch] = {}
         self._lanes: list[_Lane] = []
         self._free: list[AbstractContextManager[Any]] = []
@@ -115,8 +118,13 @@ class Lanes:
         """Tokens that each run has reached, by name; without the runs that took no step yet."""
         return {lane.config.name: n for lane in self._lanes if (n := lane.n_tokens) is not None}
 
+    def note_compiled(self, config: RunConfig) -> None:
+        """Note that the code of a run's size was compiled in this process."""
+        self._compiled.add(config.recorded.size)
+
     def advance(self) -> list[Ended]:
         """Take a step of every run; returns the runs that ended, which are removed."""
+        self._saving = self._choose_saving()
         ended = []
         for lane in list(self._lanes):
             end = self._advance(lane)
@@ -126,6 +134,21 @@ class Lanes:
                 self._free.append(lane.stream)
                 ended.append(end)
         return ended
+
+    def _choose_saving(self) -> set[str]:
+        """The runs that save before their step, since a run after them compiles in its first step.
+
+        A process that compiles takes no orders, for a minute with empty caches. If it is killed
+        then, the other runs lose nothing but the step that they take now.
+        """
+        if not is_compiled_on(self._devices[0]):
+            return set()
+        begins = [lane.config for lane in self._lanes if lane.n_tokens is None]
+        if {config.recorded.size for config in begins} <= self._compiled:
+            return set()
+        for config in begins:
+            self.note_compiled(config)
+        return set(self.reached())
 
     def _advance(self, lane: _Lane) -> Ended | None:
         try:
@@ -191,7 +214,13 @@ class Lanes:
         if len(self._devices) > 1:
             yield from train_over(config, self.study, self._devices, **how)
         else:
-            yield from train_stepwise(config, self.study, device=self._devices[0], **how)
+            yield from train_stepwise(
+                config,
+                self.study,
+                device=self._devices[0],
+                must_save=lambda: config.name in self._saving,
+                **how,
+            )
 
     def _train_within_memory(self, config: RunConfig, lease: Lease) -> Iterator[int | None]:
         """Train a run; if it is alone and memory does not suffice, once in smaller passes.

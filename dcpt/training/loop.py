@@ -67,6 +67,7 @@ def train_stepwise(
     device: str = "cpu",
     stop_at_step: int | None = None,
     must_stop: Callable[[], bool] = lambda: False,
+    must_save: Callable[[], bool] = lambda: False,
     check_owner: Callable[[], None] = no_owner,
     note: str | None = None,
     ranks: Ranks = ALONE,
@@ -74,10 +75,10 @@ def train_stepwise(
     """Train as ``train`` does, and pause after every step, so that runs can share a device.
 
     On CUDA all parts must run in the same stream, which is not the default stream. The run saves a
-    checkpoint and stops at the first step before which ``must_stop`` is true. ``check_owner`` is
-    called before a file is written and raises an error if another process owns the run. ``note`` is
-    a sentence for the run's journal. With several ``ranks`` each process calls this for its device;
-    the first writes the files.
+    checkpoint and stops at the first step before which ``must_stop`` is true; where ``must_save``
+    is, it saves one and goes on. ``check_owner`` is called before a file is written and raises an
+    error if another process owns the run. ``note`` is a sentence for the run's journal. With
+    several ``ranks`` each process calls this for its device; the first writes the files.
 
     Yields:
         Tokens that the run has reached.
@@ -88,7 +89,16 @@ def train_stepwise(
         if ranks.decide(lambda: _is_done(config, folder)):
             return
         yield from _train(
-            config, study, folder, device, stop_at_step, must_stop, check_owner, note, ranks
+            config,
+            study,
+            folder,
+            device,
+            stop_at_step,
+            must_stop,
+            must_save,
+            check_owner,
+            note,
+            ranks,
         )
     except (OSError, SafetensorError) as error:
         raise TrainingError(
@@ -125,6 +135,7 @@ def _train(
     device: str,
     stop_at_step: int | None,
     must_stop: Callable[[], bool],
+    must_save: Callable[[], bool],
     check_owner: Callable[[], None],
     note: str | None,
     ranks: Ranks,
@@ -156,7 +167,10 @@ def _train(
                 journal.finish()
                 break
             stops, saves = ranks.decide(
-                lambda: (state.step == stop_at_step or must_stop(), watch.is_checkpoint_due())
+                lambda: (
+                    state.step == stop_at_step or must_stop(),
+                    watch.is_checkpoint_due(is_asked=must_save()),
+                )
             )
             if stops or saves:
                 run.save_checkpoint()

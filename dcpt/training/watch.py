@@ -82,7 +82,7 @@ class Watch:
     def __init__(self, config: RunConfig, state: TrainingState, spent_s: float) -> None:
         self._config, self._state, self._spent_s = config, state, spent_s
         self._started = self._logged = self._saved = time.monotonic()
-        self._first_step = self._logged_step = state.step
+        self._first_step = self._logged_step = self._saved_step = state.step
         self._save_s = 0.0
         self._paused_s = self._logged_paused_s = 0.0
         self._unseen: list[Tensor] = []
@@ -121,10 +121,12 @@ class Watch:
         blind = len(self._unseen) >= LONGEST_BLIND_STEPS
         return blind or self._unlogged_s() >= LOG_EVERY_S
 
-    def is_checkpoint_due(self) -> bool:
-        """Whether to save the state after this step."""
-        if self._state.step == self._first_step:
+    def is_checkpoint_due(self, *, is_asked: bool = False) -> bool:
+        """Whether to save the state after this step: it is new, and asked for or overdue."""
+        if self._state.step == self._saved_step:
             return False
+        if is_asked:
+            return True
         spacing = max(self._config.recorded.checkpoint_every_s, SAVE_SPACING * self._save_s)
         return time.monotonic() - self._saved >= spacing
 
@@ -133,7 +135,7 @@ class Watch:
         """Note that the state is saved inside, and how long it takes."""
         began = time.monotonic()
         yield
-        self._saved = time.monotonic()
+        self._saved, self._saved_step = time.monotonic(), self._state.step
         self._save_s = self._saved - began
 
     def note_reset(self) -> None:

@@ -12,10 +12,12 @@ from test_resume import assert_same_weights, elsewhere
 from dcpt.errors import InputError
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
+from dcpt.text.mixture import Batch
 from dcpt.training import loop
 from dcpt.training.lanes import Ended, Lanes
 from dcpt.training.loop import train
 from dcpt.training.state import read_step
+from dcpt.training.step import Step
 from dcpt.training.trackers import Trackers
 from dcpt.training.watch import TrainingError, kind_of
 
@@ -75,6 +77,44 @@ def test_a_run_that_fails_leaves_the_others_alone(made: Made, other: Made) -> No
     assert ended[sound.name].state == "finished"
     train(sound, other.study)
     assert points_of(made.folder(sound)) == points_of(other.folder(sound))
+
+
+class Killed(BaseException):
+    """Stands for the end of a process that is killed in the middle of its work."""
+
+
+def test_runs_are_saved_before_another_size_is_compiled(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that compiles answers only afterwards, so it may be killed while it does."""
+    monkeypatch.setattr("dcpt.training.lanes.is_compiled_on", lambda _: True)
+    lanes, trained, same = Lanes(made.study, ["cpu"]), made.trunk(30), made.trunk(30, seed=5)
+    other = made.trunk(30, seed=6)
+    other = other.model_copy(update={"recorded": other.recorded.model_copy(update={"size": "b"})})
+    lanes.add(trained)
+    for _ in range(4):
+        lanes.advance()
+    lanes.add(same)
+    lanes.advance()  # nothing is compiled for the second run
+    is_saved = made.folder(trained).checkpoint.exists()
+
+    take_step = Step.__call__
+
+    def compile_for_ever(step: Step, batch: Batch) -> torch.Tensor:
+        if step._identity == other.identity:
+            raise Killed
+        return take_step(step, batch)
+
+    monkeypatch.setattr(Step, "__call__", compile_for_ever)
+    lanes.add(other)
+    with pytest.raises(Killed):
+        lanes.advance()
+    checkpoints = [made.folder(config).checkpoint for config in (trained, same, other)]
+    saved = [read_step(path) if path.exists() else None for path in checkpoints]
+    lanes.stop()
+    lanes.advance()  # a suspended run keeps its lease
+    assert not is_saved
+    assert saved == [5, 1, None]
 
 
 def test_what_is_done_or_under_way_elsewhere_is_not_trained(made: Made) -> None:
