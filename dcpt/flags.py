@@ -39,6 +39,7 @@ RANK = (
     "phase_not_named",
     "phase_by_schedule",
     "mixtures_without_ratio",
+    "mix_hardly_read",
     "mix_differs",
     "confounded",
     "learning_rate_at_edge",

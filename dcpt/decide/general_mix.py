@@ -24,6 +24,10 @@ ROUNDING = 0.01
 """The parts of a mix sum to 1 within this much: people write them in whole per cent."""
 
 
+LEAST_READ = 0.5
+"""Weight of the laws that read the mix below which its effect counts as hardly known."""
+
+
 def check_mix(fit: Fit, target: Target, phase: str) -> tuple[Target, list[str]]:
     """Complete the target's mix from runs of a single mix, and check a given one.
 
@@ -101,7 +105,7 @@ def at_edge_of_mixes(fit: Fit, mix: Mapping[str, float]) -> Iterator[Flag]:
 
     Args:
         fit: The fit.
-        mix: A best mix; empty where none was searched.
+        mix: A best mix.
     """
     for name, part in mix.items():
         for end, much, more in zip(
@@ -158,5 +162,31 @@ def _laws_of_mix(fit: Fit, phase: str) -> list[str]:
         f"{law} of {channel}"
         for channel in fit.channels
         for law, weight in fit.weights(channel, phase).items()
-        if weight > 0 and "source_shares" in fit.by_channel[channel].members[law].law.needs
+        if weight > 0 and _reads_mix(fit, channel, law)
     ]
+
+
+def _reads_mix(fit: Fit, channel: str, law: str) -> bool:
+    """Whether a law of a channel reads the shares of the sources."""
+    members = fit.by_channel[channel].members
+    return law in members and "source_shares" in members[law].law.needs
+
+
+def mix_hardly_read(fit: Fit, weights: Mapping[str, Mapping[str, float]]) -> Iterator[Flag]:
+    """Channels whose predictions come mostly from laws that know the share of domain text alone.
+
+    Args:
+        fit: The fit.
+        weights: Weights of the laws that predict the target, by the channels that decide.
+    """
+    for channel, of_laws in weights.items():
+        read = sum(weight for law, weight in of_laws.items() if _reads_mix(fit, channel, law))
+        if read < LEAST_READ:
+            yield Flag(
+                "mix_hardly_read",
+                f"Laws that read the mix have {format_percent(read)} of the weight in the "
+                f"{channel} loss; the others predict it for the average mix, so the effect of the mix is "
+                "underestimated. Train more runs of other mixes, or fit with --law many-sources.",
+                {"channel": channel},
+                {"weight": read},
+            )

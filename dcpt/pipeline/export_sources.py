@@ -54,13 +54,16 @@ def find_sources(
 
 
 def _of_table(target: Target, fitted: Fit) -> dict[str, Source]:
-    """The channels of a fitted table; the general ones first."""
+    """The sources of a fitted table, the general ones first.
+
+    A source of the target's mix whose loss was not measured is one of them.
+    """
     from dcpt.table.channels import GENERAL_TOTAL
     from dcpt.trainer_configs import Source
 
     assert fitted.domain_channel is not None  # a recommendation has one
     general = [name for name in fitted.general_channels if name != GENERAL_TOTAL]
-    sources = {name: Source(name, "general") for name in general}
+    sources = {name: Source(name, "general") for name in [*general, *target.mix]}
     sources[fitted.domain_channel] = Source(fitted.domain_channel, "domain")
     return {
         name: replace(source, unique_tokens=target.unique_tokens.get(name))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import dcpt
-from dcpt.decide import read_recommendation, write_recommendation
-from dcpt.decide.best_mix import _lattice
-from dcpt.decide.general_mix import at_edge_of_mixes
+from dcpt.decide import best_mix, read_recommendation, write_recommendation
+from dcpt.decide.general_mix import at_edge_of_mixes, mix_hardly_read
+from dcpt.decide.surface import Surface
 from dcpt.errors import InputError
 from dcpt.laws import Fit, load_fit, write_fit
 from dcpt.report.card import recommend_command
@@ -163,10 +164,44 @@ def test_shares_that_change_together_are_refused_by_name(mixtures_fit: Fit, tmp_
         dcpt.recommend(many, asked)
 
 
+@pytest.mark.long
+def test_laws_without_the_mix_that_decide_are_said(mixtures_fit: Fit) -> None:
+    weights = {"domain": {"many-sources": 0.6, "d-cpt": 0.4}, "en": {"d-cpt": 1.0}}
+    (flag,) = mix_hardly_read(mixtures_fit, weights)
+    assert flag.subject == {"channel": "en"}
+    assert flag.values == {"weight": 0}
+
+
+def test_at_the_asked_odds_a_surer_mix_is_better(monkeypatch) -> None:
+    mixes, ratio = np.array([[0.2, 0.8], [0.8, 0.2]]), np.linspace(0.01, 0.97, 97)
+    errors = np.linspace(-1, 1, 41)[:, None] * np.array([0.3, 0.01])  # by draw and mix
+    general = np.array([0.0, 0.02])[:, None, None] + ratio
+    draws = general + errors[:, :, None, None]
+    known = Surface(
+        ratio=ratio,
+        rates=np.array([np.nan]),
+        general=general,
+        domain=-general,
+        minimized=np.broadcast_to(-ratio, general.shape),
+        general_draws=draws,
+        domain_draws=-draws,
+        minimized_draws=np.broadcast_to(-ratio, draws.shape),
+        kept=np.quantile(draws, 0.8, axis=0),
+    )
+    monkeypatch.setattr(best_mix, "predict_mixes", lambda question, mixes: known)
+    question = SimpleNamespace(allowed=0.5, choosable=known.rates)
+    found = best_mix._compare(question, ["en", "zh"], mixes)
+    assert found.answer.tolist() == [[0.8, 0.2]]
+    assert found.central.parts.tolist() == [[0.2, 0.8]]
+    assert found.central.ratio[0] == pytest.approx(0.5)
+    is_first_better = errors[:, 0] < errors[:, 1] + 0.02
+    assert (found.draws.parts[:, 0] < 0.5).tolist() == is_first_better.tolist()
+
+
 def test_a_lattice_lies_between_its_ends() -> None:
     for low, high in (([0.2, 0.2], [0.8, 0.8]), ([0.0, 0.1, 0.0], [0.3, 0.6, 0.9])):
         ends = np.array(low), np.array(high)
-        lattice, step = _lattice(*ends, 200)
+        lattice, step = best_mix._lattice(*ends, 200)
         assert len(lattice) > 50
         assert np.allclose(lattice.sum(axis=1), 1)
         assert (lattice >= ends[0] - 1e-9).all()

@@ -33,6 +33,11 @@ def test_the_mix_of_the_target_is_taken() -> None:
     assert weights_of({"web": 0.7, "code": 0.3}) == {"web": 0.7, "code": 0.3, "tasks": 0.0}
 
 
+def test_a_source_whose_loss_was_not_measured_keeps_its_part() -> None:
+    mix = {"web": 0.5, "code": 0.3, "books": 0.2}
+    assert weights_of(mix) == {**mix, "tasks": 0.0}
+
+
 def test_weights_in_place_of_the_mix_must_be_those_of_all_channels() -> None:
     mix = {"web": 2 / 3, "code": 1 / 3}
     assert weights_of(mix, web=2, code=1) == {"web": 2, "code": 1, "tasks": 0}

@@ -12,7 +12,7 @@ from dcpt.decide.flags.laws import (
 )
 from dcpt.decide.flags.limit import about_the_limit
 from dcpt.decide.flags.rate import about_the_rate
-from dcpt.decide.general_mix import about_the_mix, at_edge_of_mixes
+from dcpt.decide.general_mix import about_the_mix, at_edge_of_mixes, mix_hardly_read
 from dcpt.decide.question import Question
 from dcpt.decide.records import Recommendation
 from dcpt.flags import Flag
@@ -33,9 +33,20 @@ def find_flags(question: Question, recommendation: Recommendation) -> list[Flag]
         *about_runs_at_the_target(question),
         *about_texts(question),
         *about_the_mix(question.fit, question.target),
-        *at_edge_of_mixes(question.fit, question.target.mix if recommendation.shares else {}),
+        *_about_the_best_mix(question, recommendation),
         *beyond_the_runs(question, recommendation),
         *about_the_limit(question, recommendation),
         *about_the_rate(question, recommendation),
         *about_the_certainty(recommendation),
+    ]
+
+
+def _about_the_best_mix(question: Question, recommendation: Recommendation) -> list[Flag]:
+    """Warnings about a mix that was searched."""
+    if not recommendation.shares:
+        return []
+    weights = {name: recommendation.laws[name] for name in question.decisive}
+    return [
+        *at_edge_of_mixes(question.fit, question.target.mix),
+        *mix_hardly_read(question.fit, weights),
     ]
