@@ -185,8 +185,9 @@ def mix_hardly_read(fit: Fit, weights: Mapping[str, Mapping[str, float]]) -> Ite
             yield Flag(
                 "mix_hardly_read",
                 f"Laws that read the mix have {format_percent(read)} of the weight in the "
-                f"{channel} loss; the others predict it for the average mix, so the effect of the mix is "
-                "underestimated. Train more runs of other mixes, or fit with --law many-sources.",
+                f"{channel} loss. The others predict it for the average mix, so the effect of the "
+                "mix is underestimated. Train more runs of other mixes, or fit with --law "
+                "many-sources.",
                 {"channel": channel},
                 {"weight": read},
             )
