@@ -122,6 +122,20 @@ def kill_controller() -> None:
     subprocess.run(["slurmctld"], check=True)
 
 
+def resume_nodes() -> int:
+    """Let drained nodes take jobs again; returns how many there were.
+
+    Slurm drains a node where a job step could not report its end for a minute, as while the
+    controller is away.
+    """
+    asked = ["sinfo", "--noheader", "--Node", "--states=drain", "--format=%N"]
+    drained = set(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split())
+    for node in drained:
+        change = ["scontrol", "update", f"nodename={node}", "state=resume"]
+        subprocess.run(change, check=False, capture_output=True)
+    return len(drained)
+
+
 def faults_of(given: argparse.Namespace, rng: random.Random) -> list[str]:
     """The faults of a part, the last first: half of all, and those that each part has."""
     faults = [rng.choice(INTERRUPTIONS) for _ in range(given.preemptions // 2)]
@@ -138,6 +152,7 @@ def campaign(study: Path, standins: int, faults: Sequence[str], rng: random.Rand
     while process.poll() is None:
         time.sleep(rng.uniform(2, 6))
         counts.look(folder)
+        counts.resumed_nodes += resume_nodes()
         jobs = running_jobs(folder)
         if not left or not jobs:
             continue
@@ -180,6 +195,7 @@ def describe(study: Path, standins: int, counts: Counts) -> list[tuple[str, str]
     rows = describe_runs(study, standins, len(failed))
     rows += [(kind, f"{times}") for kind, times in sorted(counts.interruptions.items())]
     rows += [*describe_repeats(study, counts, standins), describe_left(study, standins)]
+    rows.append(("drained nodes that were resumed", f"{counts.resumed_nodes}"))
     if not standins:
         rows.append(("runs that differ from an undisturbed grid", f"{differing_runs(study)}"))
     return rows

@@ -80,6 +80,7 @@ class Counts:
     interruptions: Counter[str] = field(default_factory=Counter)
     finished: dict[str, int] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
+    resumed_nodes: int = 0
 
     def look(self, folder: StudyFolder) -> None:
         """Note the runs that finished, and those whose result was written again."""

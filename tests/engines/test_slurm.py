@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +23,10 @@ from dcpt.grid.local import LocalEngine
 from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.pipeline.workspace import Workspace
+from dcpt.runs.folders import RunFolder
 from dcpt.study.engine import EngineSection
 from dcpt.study.folder import StudyFolder
+from dcpt.training.loop import train
 
 
 def has_slurm() -> bool:
@@ -105,6 +109,51 @@ def test_an_interrupted_job_starts_again_and_loses_no_step(
     assert logged == sorted(set(logged))  # no step was trained twice
     LocalEngine(StudyFolder(other), [Slot()]).run(Workspace(other).planned)
     assert points(long_trunk) == points(other)
+
+
+def script_of_docs(folder: Path) -> Path:
+    """The script of the docs for a run over two nodes, changed for nodes of this machine."""
+    page = Path("docs/how-to/slurm.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    changes = {
+        " --gpus-per-node=8 --cpus-per-task=16": "",
+        "--nproc-per-node=8": "--nproc-per-node=1 --local-addr=127.0.0.1",
+        "$first:29500": "127.0.0.1:29500",
+        "torchrun": f"{sys.executable} -m torch.distributed.run",
+    }
+    for old, new in changes.items():
+        assert script.count(old) == 1, old
+        script = script.replace(old, new)
+    path = folder / "train-run.sh"
+    path.write_text(script, encoding="utf-8")
+    return path
+
+
+def test_the_script_of_the_docs_trains_a_run_over_two_nodes(
+    long_trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    base, trunk = Workspace(long_trunk).planned[:2]
+    train(base.config, long_trunk.parent)
+    run = RunFolder.of(trunk.config, long_trunk.parent / "runs")
+    output = tmp_path / "output"
+    command = ["sbatch", "--parsable", "--partition=main", f"--output={output}"]
+    command += [script_of_docs(tmp_path), long_trunk, trunk.name]
+    job = subprocess.check_output(command, text=True).strip()
+    is_warned, deadline = False, time.monotonic() + 300
+    while run.result() is None:
+        assert time.monotonic() < deadline, output.read_text(encoding="utf-8")
+        if not is_warned and any(event["event"] == "train" for event in run.events()):
+            slurm("scancel", "--batch", "--signal=USR2", job)
+            is_warned = True
+        time.sleep(0.5)
+    said = output.read_text(encoding="utf-8")
+    assert said.index(f"saved {trunk.name}") < said.index(f"finished {trunk.name}")
+    logged = [event["n_tokens"] for event in run.events() if event["event"] == "train"]
+    assert logged == sorted(set(logged))  # no step was trained twice
+    result = run.result()
+    assert result is not None
+    assert result["gpus"] == 2
 
 
 def test_jobs_go_on_without_the_process_that_submitted_them(study: Path) -> None:

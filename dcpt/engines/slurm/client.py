@@ -124,16 +124,6 @@ def _accounted_states(job_ids: Collection[str]) -> dict[str, str]:
     return {job_id: state.split()[0] for job_id, state in pairs if state}
 
 
-def cancel(job_ids: Collection[str]) -> None:
-    """Cancel jobs.
-
-    Raises:
-        NoAnswerError: If Slurm does not answer.
-    """
-    if job_ids:
-        _ask(["scancel", *sorted(job_ids)])
-
-
 def requeue(job_id: str) -> None:
     """Put a running job back into the queue; Slurm ends it and starts it again later.
 
