@@ -19,6 +19,7 @@ from dcpt.decide.run_choice import (
     OWN,
     STEP,
     Candidate,
+    Crossing,
     Step,
     choose_runs,
     crossing_frame,
@@ -176,26 +177,33 @@ def next_runs(
     recommendation = recommend(fit, target, level)
     crossings = find_crossings(question)
     rates = np.unique([*question.seen, *(crossing.learning_rate for crossing in crossings)])
-    own = {target.base: _target_base(question)}
+    starts = {target.base: _target_base(question)} if bases is None else bases
     candidates, ends = _list_candidates(
-        question,
-        own if bases is None else bases,
-        lengths,
-        rates.tolist(),
-        speeds or {},
-        runs,
+        question, starts, lengths, rates.tolist(), speeds or {}, runs
     )
     _check_budget(given, candidates)
+    before, steps = _choose(question, crossings, candidates, ends, given, most)
+    part = decay / (1 + decay) if question.phase == "annealed" else 0.0
+    return _describe(recommendation, given, candidates, before, steps, part)
+
+
+def _choose(
+    question: Question,
+    crossings: Sequence[Crossing],
+    candidates: Sequence[Candidate],
+    ends: Sequence[pd.DataFrame],
+    budget: Budget,
+    most: int | None,
+) -> tuple[Array, list[Step]]:
+    """The variances of the share at the crossings before any run, and the chosen runs in order."""
     frame = pd.concat([crossing_frame(question, crossings), *ends], ignore_index=True)
     posteriors = {
-        channel: posterior_of(fit, channel, frame, question.shape)
+        channel: posterior_of(question.fit, channel, frame, question.shape)
         for channel in {crossing.channel for crossing in crossings}
     }
     squares = squared_slopes(posteriors, crossings, frame)
     before = share_variances(posteriors, crossings, squares)
-    steps = choose_runs(posteriors, crossings, squares, candidates, given, most)
-    part = decay / (1 + decay) if question.phase == "annealed" else 0.0
-    return _describe(recommendation, given, candidates, before, steps, part)
+    return before, choose_runs(posteriors, crossings, squares, candidates, budget, most)
 
 
 def _list_candidates(

@@ -115,8 +115,6 @@ def write_report(
         >>> [path.name for path in dcpt.write_report("page", **known, title="Chinese verse")]
         ['report.html', 'report.md', 'report.json']
     """
-    place = Path(folder)
-    names = ("report.html", "report.md", "report.json")
     made = how_made(fit)
     report = compose(
         runs, fit, recommendation, verification, own_decays, settings, title, notes, made
@@ -137,11 +135,16 @@ def write_report(
         "report.md": render_markdown(report),
         "report.json": json.dumps(record, indent=1, ensure_ascii=False, default=_number) + "\n",
     }
+    return _write_files(Path(folder), texts)
+
+
+def _write_files(place: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write the files of the report into a folder; returns their paths."""
     try:
-        claim_files(place, names)
+        claim_files(place, list(texts))
         for name, text in texts.items():
             write_text(place / name, text)
-        record_files(place, names)
+        record_files(place, list(texts))
         return [place / name for name in texts]
     except OSError as error:
         raise InputError(

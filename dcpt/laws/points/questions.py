@@ -193,19 +193,9 @@ def ask_points(
 
     phases = _phases(frame, phase)
     points = points_from_columns(lambda name: _numbers_if_given(frame, name), channel, side, phases)
-    own_base_loss = _base_loss(frame, channel)
-    if own_base_loss is None:
-        own_base_loss = _numbers_if_given(frame, "base_loss")
-    general_base_loss = own_base_loss if general is None else _base_loss(frame, general)
-    if general_base_loss is None and side == "general":
-        general_base_loss = _numbers_if_given(frame, "base_loss")
+    own, of_general = _base_losses(frame, channel, side, general)
     shares = shares_of_sources(lambda name: _numbers_if_given(frame, name), sources)
-    points = replace(
-        points,
-        base_loss=own_base_loss,
-        base_loss_general=general_base_loss,
-        source_shares=shares,
-    )
+    points = replace(points, base_loss=own, base_loss_general=of_general, source_shares=shares)
     if schedules is None and "schedule" in frame.columns and frame["schedule"].notna().any():
         raise InputError(
             f"schedule {frame['schedule'].dropna().iloc[0]!r} is named and no file of schedules is "
@@ -220,6 +210,22 @@ def ask_points(
 
 def _numbers_if_given(frame: pd.DataFrame, name: str) -> Array | None:
     return _numbers(frame, name) if name in frame.columns else None
+
+
+def _base_losses(
+    frame: pd.DataFrame, channel: str, side: str, general: str | None
+) -> tuple[Array | None, Array | None]:
+    """The base's losses of a channel and of the general side; the column ``base_loss`` is either.
+
+    See :func:`ask_points` for the arguments.
+    """
+    either = _numbers_if_given(frame, "base_loss")
+    own = _base_loss(frame, channel)
+    own = either if own is None else own
+    of_general = own if general is None else _base_loss(frame, general)
+    if of_general is None and side == "general":
+        of_general = either
+    return own, of_general
 
 
 def _base_loss(frame: pd.DataFrame, channel: str) -> Array | None:
