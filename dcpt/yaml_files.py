@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from dcpt.errors import InputError, did_you_mean
+from dcpt.errors import InputError
 from dcpt.names import shorten
 
 LARGEST_FILE = 1_000_000
@@ -33,18 +31,6 @@ DEEPEST = 30
 
 MOST_DIGITS = 30
 """Digits of a whole number; no count needs more than 19."""
-
-_NOT_A_LIST = "is not a list; write [..., ...], or a line that begins with - for each item"
-_RULES = {
-    "model_type": "is not a section; write keys and their values",
-    "dict_type": "is not a section; write keys and their values",
-    "list_type": _NOT_A_LIST,
-    "tuple_type": _NOT_A_LIST,
-    "string_pattern_mismatch": (
-        "is not a name; write letters from a to z, digits, _, . and -, a letter or digit first"
-    ),
-}
-"""Messages in place of pydantic's own, by type of problem; they follow the value."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
@@ -81,31 +67,6 @@ def read_yaml(path: Path, if_absent: str) -> Any:
     except _BadYamlError as error:
         line = "" if error.line is None else f", line {error.line}"
         raise InputError(f"{path}{line}: {error}") from None
-
-
-def explain_problem(problem: ErrorDetails, where: str, valid_keys: Callable[[], list[str]]) -> str:
-    """Write a sentence for a problem that pydantic found in a file.
-
-    Args:
-        problem: The problem.
-        where: Its place in the file.
-        valid_keys: Gives the keys that are valid there; called if a key is unknown.
-    """
-    if problem["type"] == "extra_forbidden":
-        valid = valid_keys()
-        hint = did_you_mean(str(problem["loc"][-1]), valid)
-        return f"{where}: unknown key; valid here: {', '.join(valid)}{hint}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; this key is required"
-    message = _RULES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    value = problem["input"]
-    if problem["type"] == "string_type" and isinstance(value, int | float):
-        message += "; put it in quotes"
-    shown = shorten(value)
-    says_value = problem["type"] == "value_error" and shown in message
-    if isinstance(value, dict | list | BaseModel) or says_value:
-        return f"{where}: {message}"
-    return f"{where}: {shown} {message[0].lower()}{message[1:]}"
 
 
 def _read_text(path: Path, if_absent: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.study.folder import StudyFolder
-from dcpt.text.manifest import Prepared, largest_id
+from dcpt.text.manifest import Prepared
+from dcpt.text.shard_files import largest_id
 
 
 def identify_checkpoint(

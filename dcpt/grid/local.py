@@ -28,7 +28,7 @@ from dcpt.grid.slots import Slot
 from dcpt.grid.worker import work
 from dcpt.processes import block_signals, note_signals
 from dcpt.quantities import count_things
-from dcpt.runs.folders import ErrorKind, add_stacks, write_error
+from dcpt.runs.failures import ErrorKind, add_stacks, write_error
 from dcpt.study.folder import StudyFolder
 
 _PAUSE_S = 30.0

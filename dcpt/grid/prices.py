@@ -76,7 +76,7 @@ class TablePrices(Prices):
         )
 
     def _lay_out(self, run: PlannedRun, shape: Any) -> Layout:
-        from dcpt.training.memory import USABLE
+        from dcpt.training.passes import USABLE
 
         n_bytes = self.machine.gpu.n_bytes
         n_gpus = self.gpus_per_run or count_gpus(run, shape, n_bytes, self.machine.n_gpus)
@@ -101,13 +101,8 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
-    from dcpt.training.memory import (
-        choose_passes,
-        count_from_config,
-        is_held_whole,
-        memory_of,
-        sequences_per_pass,
-    )
+    from dcpt.training.memory import count_from_config, memory_of
+    from dcpt.training.passes import choose_passes, is_held_whole, sequences_per_pass
 
     lanes = Slot(lanes=GPU_LANES).lanes_for(count_from_config(shape)) if n_gpus == 1 else 1
     n_bytes //= lanes  # runs side by side share the memory
@@ -236,7 +231,7 @@ def count_gpus(run: PlannedRun, shape: Any, n_bytes: int, most: int) -> int:
     Raises:
         InputError: If not even all of them are enough.
     """
-    from dcpt.training.memory import fewest_gpus
+    from dcpt.training.passes import fewest_gpus
 
     # Runs of small bases share a GPU, so none takes several.
     return fewest_gpus(

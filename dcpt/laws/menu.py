@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError, did_you_mean
+from dcpt.laws.bounds import broken_bounds_rule, references_of
 from dcpt.laws.formulas import LAWS
 from dcpt.laws.formulas.sources import EACH_SOURCE, MANY_SOURCES, many_sources
 from dcpt.laws.law import Law, Parameter
 from dcpt.laws.points.record import Points
 from dcpt.laws.solver.autodiff import Dual, slopes_of, value_of
-from dcpt.laws.suitable import broken_bounds_rule, references_of
 
 Array = NDArray[np.float64]
 

@@ -63,7 +63,7 @@ def _gpus_of_a_run(slots: Sequence[Slot], engine: EngineSection) -> tuple[int, i
 def _fewest_gpus(workspace: Workspace, size: str, n_gpus: int, n_bytes: int) -> int:
     """GPUs that runs of a size need."""
     from dcpt.training.bases import shape_of
-    from dcpt.training.memory import fewest_gpus
+    from dcpt.training.passes import fewest_gpus
 
     # A base that the study trains itself comes before its trunks, whose shape is then not known.
     config = next(run.config for run in workspace.planned if run.config.recorded.size == size)

@@ -7,9 +7,9 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from dcpt.atomic_files import (
     DamagedFileError,
@@ -38,20 +38,6 @@ NAME = re.compile(r"-([0-9a-f]{8})$")
 _SOUND: dict[Path, tuple[list[list[int]], dict[str, str]]] = {}
 """Folders whose records are valid: the states of the record files, and the hashes of other files in
 the result. Unchanged files are not read again."""
-
-ErrorKind = Literal[
-    "not_finite",
-    "out_of_memory",
-    "device",
-    "disk",
-    "killed",
-    "hung",
-    "input",
-    "lease_lost",
-    "other",
-]
-"""Why a run failed, in ``error.json``; files of older versions do not have it. A run whose lease
-was lost goes on in another process and has no such file."""
 
 
 class RunFolder:
@@ -367,23 +353,3 @@ class RunFolder:
     def is_locked(self) -> bool:
         """Whether a process is training the run now; needs only read permission."""
         return is_held(self.path / LEASE)
-
-
-def write_error(folder: RunFolder, message: str, trace: str, kind: ErrorKind = "other") -> str:
-    """Write ``error.json`` to a run's folder; returns the message, even if the disk is full."""
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_record(
-            folder.path / "error.json", {"message": message, "traceback": trace, "kind": kind}
-        )
-    except OSError as full:  # a full disk takes the error file too
-        message += f" (and error.json could not be written: {full})"
-    return message
-
-
-def add_stacks(folder: RunFolder, stacks: str) -> None:
-    """Add the stacks of a process that made no progress to ``stacks.txt`` in a run's folder."""
-    with suppress(OSError):  # a full disk must not keep the other runs from training
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with (folder.path / "stacks.txt").open("a", encoding="utf-8") as file:
-            file.write(stacks + "\n")

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dcpt.errors import InputError
+from dcpt.key_problems import explain_problem
 from dcpt.study.lent_bases import find_lent, lender_of, name_lent
 from dcpt.study.schema import Included, Study
 from dcpt.study.section import Section
-from dcpt.yaml_files import explain_problem, read_yaml
+from dcpt.yaml_files import read_yaml
 
 Kind = TypeVar("Kind", bound=Section)
 

@@ -20,9 +20,10 @@ from pydantic import (
 )
 
 from dcpt.errors import InputError
+from dcpt.key_problems import explain_problem
 from dcpt.quantities import Count
 from dcpt.table.rate_curves import Curve
-from dcpt.yaml_files import explain_problem, read_yaml
+from dcpt.yaml_files import read_yaml
 
 Array = NDArray[np.float64]
 

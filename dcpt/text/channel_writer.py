@@ -10,7 +10,8 @@ from typing import IO
 import numpy as np
 
 from dcpt.atomic_files import partial_path, replace_file
-from dcpt.text.manifest import SPLITS, Split, SplitCounts, count_shared
+from dcpt.text.manifest import SPLITS, Split, SplitCounts
+from dcpt.text.shard_files import count_shared
 from dcpt.text.shards import EncodedBatch, EncodedParts, ShardWriter, SplitRule
 
 

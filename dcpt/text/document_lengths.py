@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dcpt.text.manifest import Prepared, open_shard
+from dcpt.text.manifest import Prepared
+from dcpt.text.shard_files import open_shard
 
 _BLOCK = 16_777_216
 """Tokens searched at a time: 64 MiB at most."""

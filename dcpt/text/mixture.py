@@ -67,7 +67,7 @@ class Mixture:
         phases: Shares of the channels in training: the first phase begins at step 0. All name the
             same channels; one that has a share of 0 in all of them is listed among ``channels``
             and never drawn.
-        shards: Token ids of each channel, one-dimensional, as ``manifest.open_shard`` returns them.
+        shards: Token ids of each channel, one-dimensional, as ``open_shard`` returns them.
         sequence_tokens: T, targets in a sequence.
         batch_sequences: B, sequences in a batch.
         seed: Orders the windows; it has no influence on which channel comes when.

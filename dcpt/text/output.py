@@ -22,10 +22,10 @@ from dcpt.text.manifest import (
     TOKENIZER_FOLDER,
     Prepared,
     check_tokenizer,
-    is_whole,
     read_manifest,
     read_record,
 )
+from dcpt.text.shard_files import is_whole
 from dcpt.text.tokenizer_files import TOKENIZER_FILES
 
 UNFINISHED = ".unfinished"

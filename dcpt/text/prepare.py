@@ -31,26 +31,19 @@ from dcpt.text.manifest import (
     Manifest,
     Overlap,
     Prepared,
-    count_overlaps,
     load_prepared,
-    open_shard,
     read_manifest,
     read_record,
 )
 from dcpt.text.near_duplicates.records import NearDuplicates
 from dcpt.text.near_duplicates.screen import screen
 from dcpt.text.near_duplicates.summary import summarize
-from dcpt.text.output import (
-    UNFINISHED,
-    check_output,
-    own_places,
-    put_in_place,
-    remove_folder,
-)
+from dcpt.text.output import UNFINISHED, check_output, own_places, put_in_place, remove_folder
 from dcpt.text.pool import start_pool
 from dcpt.text.prepare_warnings import find_warnings
 from dcpt.text.request import LEASE, Request
 from dcpt.text.settings import TextSettings
+from dcpt.text.shard_files import count_overlaps, open_shard
 from dcpt.text.sizes import check_sizes
 from dcpt.text.sources import (
     Channel,
@@ -62,11 +55,7 @@ from dcpt.text.sources import (
     general_text,
     sample_texts,
 )
-from dcpt.text.tokenizer import (
-    Vocabulary,
-    read_vocabulary,
-    train_tokenizer,
-)
+from dcpt.text.tokenizer import Vocabulary, read_vocabulary, train_tokenizer
 from dcpt.text.tokenizer_files import (
     TOKENIZER_FILES,
     copy_tokenizer,

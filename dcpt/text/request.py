@@ -16,8 +16,6 @@ from dcpt.text.manifest import (
     Manifest,
     Prepared,
     check_tokenizer,
-    is_clean_whole,
-    is_whole,
     load_prepared,
     read_manifest,
     read_record,
@@ -25,6 +23,7 @@ from dcpt.text.manifest import (
 from dcpt.text.near_duplicates.records import DEFAULT_THRESHOLD, NearDuplicates
 from dcpt.text.prepare_warnings import note_earlier_version
 from dcpt.text.settings import TextSettings
+from dcpt.text.shard_files import is_clean_whole, is_whole
 from dcpt.text.sizes import check_clean_sizes, check_sizes
 from dcpt.text.sources import Channel, general_text
 from dcpt.text.tokenizer import Vocabulary

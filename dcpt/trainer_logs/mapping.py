@@ -20,10 +20,11 @@ from pydantic import (
 )
 
 from dcpt.errors import InputError
+from dcpt.key_problems import explain_problem
 from dcpt.names import read_channel_name
 from dcpt.quantities import Count
 from dcpt.table.columns import COLUMNS, known_column, nearest_column
-from dcpt.yaml_files import explain_problem, read_yaml
+from dcpt.yaml_files import read_yaml
 
 FILL_IN = "???"
 """Stands in a draft for a value that a person has to write."""

@@ -9,8 +9,9 @@ from typing import Any
 from dcpt.errors import InputError
 from dcpt.runs.course import mixture_phases
 from dcpt.runs.identity import RunConfig
-from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.text.manifest import Prepared, load_prepared
 from dcpt.text.mixture import Mixture, Phase
+from dcpt.text.shard_files import open_shard
 from dcpt.training.evaluate import Validation, count_ids, open_validation
 
 

@@ -15,13 +15,8 @@ from torch import Tensor, nn
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import Packing, hash_record
-from dcpt.text.manifest import (
-    Prepared,
-    largest_id,
-    load_prepared,
-    open_evaluated,
-    open_shard,
-)
+from dcpt.text.manifest import Prepared, load_prepared
+from dcpt.text.shard_files import largest_id, open_evaluated, open_shard
 from dcpt.text.tokenizer import check_same_tokenizer
 from dcpt.training.checkpoints import check_finite, checkpoint_files
 from dcpt.training.forward import Dtype, Losses, Weights, forward_of, weights_of

@@ -25,7 +25,8 @@ from dcpt.runs.identity import RunConfig
 from dcpt.training.bases import shape_of
 from dcpt.training.compiling import is_compiled_on
 from dcpt.training.loop import own_stream, train_stepwise
-from dcpt.training.memory import can_recompute, fitted_to
+from dcpt.training.memory import can_recompute
+from dcpt.training.passes import fitted_to
 from dcpt.training.sharded.launch import train_over
 from dcpt.training.watch import TrainingError, kind_of, record_error
 from dcpt.training.watchdog import WATCHDOG

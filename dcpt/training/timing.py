@@ -16,8 +16,8 @@ from dcpt.text.mixture import Batch
 from dcpt.training.bases import build_untrained
 from dcpt.training.evaluate import EVALUATION_TOKENS, sequence_losses
 from dcpt.training.loop import own_stream
-from dcpt.training.memory import fitted_to
 from dcpt.training.models import check_positions, count_parameters
+from dcpt.training.passes import fitted_to
 from dcpt.training.state import start_state
 from dcpt.training.step import FIRST_STEPS, Step
 from dcpt.training.watch import kind_of

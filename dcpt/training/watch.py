@@ -15,7 +15,8 @@ from torch import Tensor
 from dcpt.errors import InputError
 from dcpt.leases import LeaseLostError
 from dcpt.runs.course import learning_rate_at
-from dcpt.runs.folders import ErrorKind, RunFolder, write_error
+from dcpt.runs.failures import ErrorKind, write_error
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.state import TrainingState
 

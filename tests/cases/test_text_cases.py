@@ -17,8 +17,9 @@ from pyarrow import parquet
 from tokenizers import Tokenizer, processors
 
 from dcpt.errors import InputError
-from dcpt.text.manifest import Manifest, open_shard
+from dcpt.text.manifest import Manifest
 from dcpt.text.prepare import prepare
+from dcpt.text.shard_files import open_shard
 from dcpt.text.sources import ChannelSource
 from dcpt.text.tokenizer import END_OF_TEXT, train_tokenizer
 

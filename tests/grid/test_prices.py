@@ -23,7 +23,8 @@ from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.runs.identity import RunConfig
 from dcpt.training.bases import shape_of
-from dcpt.training.memory import is_held_whole, memory_of, sequences_per_pass
+from dcpt.training.memory import memory_of
+from dcpt.training.passes import is_held_whole, sequences_per_pass
 
 LARGE = """    sizes:
       91M: {width: 768, layers: 12, heads: 12}

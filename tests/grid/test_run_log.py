@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from dcpt.cli import app
 from dcpt.pipeline.workspace import Workspace
-from dcpt.runs.folders import RunFolder, add_stacks, write_error
+from dcpt.runs.failures import add_stacks, write_error
+from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
 
 TRAIN = {"event": "train", "n_tokens": 1024, "loss": 3.25, "learning_rate": 3e-3}

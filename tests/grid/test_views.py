@@ -18,7 +18,8 @@ from dcpt.grid.queue import RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.status import read_run_status
 from dcpt.pipeline.workspace import Workspace
-from dcpt.runs.folders import RunFolder, write_error
+from dcpt.runs.failures import write_error
+from dcpt.runs.folders import RunFolder
 from dcpt.study.folder import StudyFolder
 
 

@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 
 from dcpt.laws import LAWS
+from dcpt.laws.bounds import references_of
 from dcpt.laws.law import evaluate
 from dcpt.laws.points.channel_data import ChannelData, points_from_table
 from dcpt.laws.solver.minimise import huber
 from dcpt.laws.solver.search import fit_law
-from dcpt.laws.suitable import references_of
 from dcpt.table.schedules import load_schedules
 
 DATA = Path(__file__).parent / "data" / "multi_power"

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 import dcpt
 from dcpt.laws import LAWS, Law, Parameter, Points, References
+from dcpt.laws.bounds import references_of
 from dcpt.laws.flags.law_flags import flag_law
 from dcpt.laws.law import evaluate
 from dcpt.laws.points.channel_data import ChannelData, points_from_table
 from dcpt.laws.solver.minimise import huber
 from dcpt.laws.solver.search import fit_law
-from dcpt.laws.suitable import references_of
 
 DATA = Path(__file__).parent / "data"
 

@@ -12,8 +12,9 @@ from made_text import TEXTS, hashes, make_old, write_json_lines
 
 from dcpt.atomic_files import DamagedFileError
 from dcpt.errors import InputError
-from dcpt.text.manifest import load_prepared, open_shard
+from dcpt.text.manifest import load_prepared
 from dcpt.text.prepare import prepare
+from dcpt.text.shard_files import open_shard
 from dcpt.text.sources import ChannelSource
 
 

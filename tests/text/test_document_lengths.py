@@ -11,7 +11,7 @@ from dcpt.pipeline.train import prepare_study
 from dcpt.pipeline.workspace import Workspace
 from dcpt.text import document_lengths
 from dcpt.text.document_lengths import measure_lengths
-from dcpt.text.manifest import open_shard
+from dcpt.text.shard_files import open_shard
 
 
 @pytest.mark.parametrize("block", [7, 1_000_000])

@@ -15,12 +15,13 @@ import pytest
 from made_text import make_old
 
 from dcpt.errors import InputError
-from dcpt.text.manifest import Prepared, load_prepared, open_evaluated, open_shard
+from dcpt.text.manifest import Prepared, load_prepared
 from dcpt.text.near_duplicates.candidates import NONE, estimate, match, pair_up
 from dcpt.text.near_duplicates.documents import Shard, find_documents
 from dcpt.text.near_duplicates.records import format_share
 from dcpt.text.near_duplicates.shingles import distinct_shingles, measure_similarity, sign
 from dcpt.text.prepare import prepare
+from dcpt.text.shard_files import open_evaluated, open_shard
 from dcpt.text.sources import ChannelSource
 from dcpt.text.tokenizer import train_tokenizer
 

@@ -14,8 +14,9 @@ import pytest
 
 from dcpt.errors import InputError
 from dcpt.text.documents import hash_document
-from dcpt.text.manifest import Prepared, load_prepared, open_shard
+from dcpt.text.manifest import Prepared, load_prepared
 from dcpt.text.prepare import prepare
+from dcpt.text.shard_files import open_shard
 from dcpt.text.shards import SplitRule
 from dcpt.text.sources import ChannelSource, find_channels, sample_texts
 from dcpt.text.tokenizer import train_tokenizer

@@ -14,8 +14,9 @@ from torch import nn
 
 from dcpt.errors import InputError
 from dcpt.runs.records import on_text
-from dcpt.text.manifest import load_prepared, open_shard
+from dcpt.text.manifest import load_prepared
 from dcpt.text.prepare import prepare
+from dcpt.text.shard_files import open_shard
 from dcpt.text.sources import ChannelSource
 from dcpt.training.evaluate import (
     ChannelLoss,

@@ -20,8 +20,8 @@ from dcpt.runs.course import channel_shares, learning_rate_at
 from dcpt.runs.identity import RunConfig
 from dcpt.runs.stored import read_stored
 from dcpt.table.study_rows import read_study_rows
-from dcpt.text.manifest import open_shard
 from dcpt.text.mixture import Mixture, Phase
+from dcpt.text.shard_files import open_shard
 from dcpt.training import loop, timing, watch
 from dcpt.training.evaluate import evaluate_model
 from dcpt.training.loop import train

@@ -14,14 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.bases import load_base
-from dcpt.training.memory import (
-    can_recompute,
-    choose_passes,
-    count_from_config,
-    estimate_memory,
-    fewest_gpus,
-    fitted_to,
-)
+from dcpt.training.memory import can_recompute, count_from_config, estimate_memory
+from dcpt.training.passes import choose_passes, fewest_gpus, fitted_to
 
 
 def qwen(**fields: Any) -> Qwen2Config:
@@ -174,7 +168,7 @@ def test_a_study_that_asks_for_what_a_cpu_cannot_do_is_told(
 ) -> None:
     config = made.trunk(4, activation_checkpointing=True)
     assert fitted_to("cpu", config, made.study) is config
-    monkeypatch.setattr("dcpt.training.memory.can_recompute", lambda _: False)
+    monkeypatch.setattr("dcpt.training.passes.can_recompute", lambda _: False)
     with pytest.raises(InputError, match="of the family llama to be computed again"):
         fitted_to("cpu", config, made.study)
 
@@ -192,7 +186,7 @@ def test_runs_side_by_side_share_the_memory(made: Made, monkeypatch: pytest.Monk
 
     gpu = SimpleNamespace(total_memory=90)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
-    monkeypatch.setattr("dcpt.training.memory.choose_passes", noted)
+    monkeypatch.setattr("dcpt.training.passes.choose_passes", noted)
     config = made.trunk(4)
     fitted_to("cuda:0", config, made.study, 2)
     fitted_to("cuda:0", config, made.study, 1, lanes_for)

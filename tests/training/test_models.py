@@ -11,7 +11,7 @@ import torch
 from made_runs import ARCHITECTURE, Made
 
 from dcpt.errors import InputError
-from dcpt.text.manifest import largest_id
+from dcpt.text.shard_files import largest_id
 from dcpt.training.bases import load_base
 from dcpt.training.checkpoints import checkpoint_sha256
 from dcpt.training.evaluate import evaluate_model

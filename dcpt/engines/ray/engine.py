@@ -24,7 +24,7 @@ from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
-from dcpt.runs.folders import write_error
+from dcpt.runs.failures import write_error
 from dcpt.study.engine import RaySection
 from dcpt.study.folder import StudyFolder
 

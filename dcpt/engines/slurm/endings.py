@@ -13,7 +13,7 @@ from dcpt.errors import InputError
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
 from dcpt.runs.cancelled import is_cancelled
-from dcpt.runs.folders import ErrorKind, write_error
+from dcpt.runs.failures import ErrorKind, write_error
 from dcpt.study.folder import StudyFolder
 
 _MEMORY = "OUT_OF_MEMORY"

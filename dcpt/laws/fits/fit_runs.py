@@ -12,17 +12,14 @@ from numpy.typing import NDArray
 
 from dcpt.errors import InputError
 from dcpt.flags import Flag
+from dcpt.laws.bounds import check_names
 from dcpt.laws.fits.channel_fit import ChannelFit
 from dcpt.laws.fits.draws import draw_run_weights
 from dcpt.laws.fits.fit_channel import MOST_DRAWN, FitSettings, fit_channel
 from dcpt.laws.fits.result import Fit, WithoutRun
 from dcpt.laws.fits.run_off import RunOff, find_run_off, flag_run_off
 from dcpt.laws.fits.table_laws import check_sources, data_by_channel, laws_by_channel, laws_for
-from dcpt.laws.fits.two_level_fits import (
-    flag_two_level,
-    points_with_verification,
-    with_two_level,
-)
+from dcpt.laws.fits.two_level_fits import flag_two_level, points_with_verification, with_two_level
 from dcpt.laws.flags.design_flags import (
     flag_channels,
     flag_design,
@@ -34,12 +31,8 @@ from dcpt.laws.flags.kinds import distinct_flags, make_flag
 from dcpt.laws.flags.mix_flags import flag_mix, general_mix, tied_sources
 from dcpt.laws.law import Law
 from dcpt.laws.menu import as_list, named_by_hand
-from dcpt.laws.points.channel_data import (
-    ChannelData,
-    find_general_channel,
-    sources_of,
-)
-from dcpt.laws.suitable import check_names, data_for, refusal
+from dcpt.laws.points.channel_data import ChannelData, find_general_channel, sources_of
+from dcpt.laws.suitable import data_for, refusal
 from dcpt.table.channels import DOMAIN, choose_sizes, general_weights, validation_channels
 from dcpt.table.channels import channels as table_channels
 from dcpt.table.checks import check_runs

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dcpt.laws.bounds import box
 from dcpt.laws.law import Law, evaluate
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import Points, distinct, has_mixtures
 from dcpt.laws.solver.minimise import Problem
 from dcpt.laws.solver.search import LawFit, refine
-from dcpt.laws.suitable import box, refusal
+from dcpt.laws.suitable import refusal
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

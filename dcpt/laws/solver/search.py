@@ -9,16 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcpt.errors import InputError
+from dcpt.laws.bounds import box, references_of
 from dcpt.laws.law import Law, References, evaluate
 from dcpt.laws.points.channel_data import ChannelData
 from dcpt.laws.points.record import Points
-from dcpt.laws.solver.minimise import (
-    Problem,
-    minimise,
-    start_values,
-    with_amplitudes,
-)
-from dcpt.laws.suitable import box, data_for, references_of, refusal
+from dcpt.laws.solver.minimise import Problem, minimise, start_values, with_amplitudes
+from dcpt.laws.suitable import data_for, refusal
 
 Array = NDArray[np.float64]
 

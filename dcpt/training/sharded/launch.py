@@ -24,7 +24,8 @@ from dcpt.processes import (
     ignore_signals,
     run_and_exit,
 )
-from dcpt.runs.folders import RunFolder, add_stacks
+from dcpt.runs.failures import add_stacks
+from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import train_stepwise
 from dcpt.training.sharded.ranks import Ranks, join_ranks

@@ -8,13 +8,8 @@ import torch
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training.memory import (
-    USABLE,
-    count_from_config,
-    is_held_whole,
-    memory_of,
-    sequences_per_pass,
-)
+from dcpt.training.memory import count_from_config, memory_of
+from dcpt.training.passes import USABLE, is_held_whole, sequences_per_pass
 
 
 def fits_whole(config: RunConfig, shape: Any, device: str, n_gpus: int) -> bool:

@@ -19,7 +19,7 @@ from dcpt.runs.cancelled import CancelWatch
 from dcpt.runs.folders import RunFolder
 from dcpt.runs.identity import RunConfig
 from dcpt.training.loop import train_stepwise
-from dcpt.training.memory import fitted_to
+from dcpt.training.passes import fitted_to
 from dcpt.training.sharded.ranks import Ranks
 from dcpt.training.watch import record_error
 from dcpt.training.watchdog import WATCHDOG

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dcpt.errors import InputError
+from dcpt.laws.bounds import box, references_of
 from dcpt.laws.formulas import LAWS, NOTATION
 from dcpt.laws.formulas.coordinates import rewarmed
 from dcpt.laws.law import References, evaluate
@@ -17,7 +18,6 @@ from dcpt.laws.menu import check_formula
 from dcpt.laws.points.record import Points
 from dcpt.laws.solver.autodiff import Dual
 from dcpt.laws.solver.minimise import Problem, evaluate_with_slopes
-from dcpt.laws.suitable import box, references_of
 
 
 def some_points(size: int = 40, seed: int = 0) -> Points:

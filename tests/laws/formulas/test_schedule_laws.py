@@ -10,12 +10,13 @@ import pytest
 
 from dcpt.errors import InputError
 from dcpt.laws import LAWS, fit
+from dcpt.laws.bounds import references_of
 from dcpt.laws.fits.table_laws import offer_laws
 from dcpt.laws.law import References, evaluate
 from dcpt.laws.points.channel_data import points_from_table
 from dcpt.laws.points.record import Points
 from dcpt.laws.solver.search import fit_law
-from dcpt.laws.suitable import data_for, references_of
+from dcpt.laws.suitable import data_for
 from dcpt.table.rate_curves import Curve, history_at
 from dcpt.table.schedules import Schedule
 
