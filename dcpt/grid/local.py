@@ -21,13 +21,13 @@ from typing import Any
 
 from dcpt.errors import InputError, Stopped
 from dcpt.grid.assign import Place, choose_group, choose_move, choose_place, choose_to_compile
+from dcpt.grid.end_words import death_words, hang_words, stop_words
 from dcpt.grid.messages import Compile, End, Progress, Ready, Release, Start, Stop
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import Outcome, RunQueue
 from dcpt.grid.slots import Slot
 from dcpt.grid.worker import work
 from dcpt.processes import block_signals, note_signals
-from dcpt.quantities import count_things
 from dcpt.runs.failures import ErrorKind, add_stacks, write_error
 from dcpt.study.folder import StudyFolder
 
@@ -111,7 +111,7 @@ class LocalEngine:
                 unsaved = self._save(queue, workers, signals)
                 self._end(workers)
                 if signals:
-                    words = _stop_words(signals[0], queue.stopped, unsaved)
+                    words = stop_words(signals[0], queue.stopped, unsaved)
                     raise Stopped(signals[0], words)
         return queue.outcome
 
@@ -284,7 +284,7 @@ class LocalEngine:
             elif name not in queue.died:
                 queue.end(run, "died")
             else:
-                words = _hang_words() if stacks else _death_words(worker.process.exitcode)
+                words = hang_words() if stacks else death_words(worker.process.exitcode)
                 kind: ErrorKind = "hung" if stacks else "killed"
                 queue.end(run, "failed", write_error(queue.folders[name], words, stacks, kind))
 
@@ -323,35 +323,3 @@ class LocalEngine:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
             worker.process.kill()
             worker.process.join()
-
-
-def _death_words(exit_code: int) -> str:
-    """Message of a run whose process died twice."""
-    remedy = "rerun the same command to resume from the last checkpoint"
-    if exit_code >= 0:
-        return f"its process ended twice, the last time with exit code {exit_code}; {remedy}"
-    cause = ""
-    if -exit_code == signal.SIGKILL:
-        cause = ", probably because memory ran out"
-        remedy = f"use fewer --workers or free memory, then {remedy}"
-    name = signal.Signals(-exit_code).name
-    return f"its process was killed twice, the last time by {name}{cause}; {remedy}"
-
-
-def _hang_words() -> str:
-    """Message of a run whose process made no progress twice."""
-    return (
-        "its process made no progress twice and was ended; stacks.txt in the run's folder shows "
-        "where it stood; rerun the same command to resume from the last checkpoint"
-    )
-
-
-def _stop_words(number: int, saved: Sequence[str], unsaved: Sequence[str]) -> str:
-    """Message of a stopped call."""
-    runs = count_things(len(saved), "run")
-    words = f"stopped by {signal.Signals(number).name}; saved {runs} in training"
-    if unsaved:
-        words += (
-            f"; not saved in time, so reset to their last checkpoint: {', '.join(sorted(unsaved))}"
-        )
-    return f"{words}; rerun the same command to resume"

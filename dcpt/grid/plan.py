@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from dcpt.errors import InputError
@@ -41,14 +40,18 @@ class _Base:
         identity: What names it in the identity of a trunk.
         path: Its finished model: a folder, which may be relative to the study, or a hub id.
         n_tokens: Tokens that it was pre-trained on where trunks start; None if not known.
+        n_params: Its parameters, about.
         state_tokens: Tokens at which it kept the state that trunks start from; None if they start
             from the finished model.
+        needs: Hash of the run that has to train it first, if it is not there already.
     """
 
     identity: str
     path: str
     n_tokens: int | None
+    n_params: float
     state_tokens: int | None = None
+    needs: tuple[str, ...] = ()
 
 
 class Planner:
@@ -236,22 +239,29 @@ class Planner:
         if pretrain is not None:
             config, recorded = pretrain.config, pretrain.config.recorded
             path = self.stored.folder_of(config).model.relative_to(self.folder.path)
-            state = recorded.keep_state_at[0] if recorded.keep_state_at else None
-            return _Base(f"run:{config.identity.hash}", str(path), recorded.base_n_tokens, state)
+            return _Base(
+                identity=f"run:{config.identity.hash}",
+                path=str(path),
+                n_tokens=recorded.base_n_tokens,
+                n_params=pretrain.about_n_params,
+                state_tokens=recorded.keep_state_at[0] if recorded.keep_state_at else None,
+                needs=(config.identity.hash,),
+            )
         checkpoint = self.study.bases.checkpoints[label]
         if label not in self._checkpoints:
             self._checkpoints[label] = identify_checkpoint(
-                label,
-                checkpoint.model,
-                self.folder,
-                self.prepared,
-                self.stored.configs,
+                label, checkpoint.model, self.folder, self.prepared, self.stored.configs
             )
         identity, place = self._checkpoints[label]
+        found = _Base(identity, place, checkpoint.n_tokens, _about_n_params(place))
         if isinstance(checkpoint, BaseBeforeDecay):
-            start = checkpoint.n_tokens
-            return _Base(f"run:{checkpoint.run}", checkpoint.model, start, start)
-        return _Base(identity, place, checkpoint.n_tokens)
+            return replace(
+                found,
+                identity=f"run:{checkpoint.run}",
+                path=checkpoint.model,
+                state_tokens=checkpoint.n_tokens,
+            )
+        return found
 
     def _leaves(self) -> list[int]:
         """Tokens at which branches leave a trunk of the grid."""
@@ -299,11 +309,6 @@ class Planner:
             keep_state_at=tuple(leaves),
             **about,
         )
-        if pretrain is None:
-            n_params = _about_n_params(base.path, self.folder.path)
-        else:
-            n_params = pretrain.about_n_params
-        needs = () if pretrain is None else (pretrain.config.identity.hash,)
         config = RunConfig(identity=identity, recorded=recorded)
         branches = [self._branch(identity, start, about) for start in leaves]
         if trunk.n_tokens is None:  # trunks with a length of their own have the ordinary decay only
@@ -312,8 +317,8 @@ class Planner:
                 for name in self.study.branches.mixtures
             ]
         return [
-            PlannedRun(config, needs, n_params),
-            *(PlannedRun(branch, (identity.hash,), n_params) for branch in branches),
+            PlannedRun(config, base.needs, base.n_params),
+            *(PlannedRun(branch, (identity.hash,), base.n_params) for branch in branches),
         ]
 
     def _evaluation_at(self, leaves: Sequence[int]) -> tuple[int, ...]:
@@ -349,9 +354,8 @@ class Planner:
         return RunConfig(identity=identity, recorded=recorded)
 
 
-def _about_n_params(path: str, study: Path) -> float:
+def _about_n_params(path: str) -> float:
     """Parameters of a checkpoint, about: half the bytes of its weights."""
-    from dcpt.training.checkpoints import checkpoint_files, locate_checkpoint
+    from dcpt.training.checkpoints import checkpoint_files
 
-    files = checkpoint_files(locate_checkpoint(path, study))
-    return sum(file.stat().st_size for file in files) / 2
+    return sum(file.stat().st_size for file in checkpoint_files(path)) / 2

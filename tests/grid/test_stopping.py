@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from dcpt.errors import Stopped
 from dcpt.grid import local
+from dcpt.grid.end_words import death_words
 from dcpt.grid.local import LocalEngine, Worker
 from dcpt.grid.planned import PlannedRun
 from dcpt.grid.queue import RunQueue
@@ -172,7 +173,7 @@ def test_a_run_whose_process_dies_twice_fails_and_the_others_go_on(study: Path) 
     [(-11, "by SIGSEGV; rerun the same"), (-9, "by SIGKILL, probably"), (3, "exit code 3; rerun")],
 )
 def test_a_death_is_named(exit_code: int, expected: str) -> None:
-    assert expected in local._death_words(exit_code)
+    assert expected in death_words(exit_code)
 
 
 @pytest.mark.parametrize(
