@@ -62,15 +62,21 @@ def assert_close_runs(left: Made, right: Made, config: RunConfig, within: float 
     assert_close_points(found, expected, within=within)
 
 
-def report(what: str, found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """Print the largest difference of losses (shown by ``pytest -s``)."""
-    worst = max(
+def differences(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> list[float]:
+    """Absolute differences of all losses of channels, in nats."""
+    return [
         abs(point[kind][name] - wanted[kind][name])
         for point, wanted in zip(found, expected, strict=True)
         for kind in ("loss", "train_loss")
         for name in point[kind]
-    )
-    print(f"\n{what}: largest loss difference over 20 steps {worst:.2e}")
+    ]
+
+
+def report(what: str, found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Print the largest and the mean difference of losses (shown by ``pytest -s``)."""
+    gaps = differences(found, expected)
+    mean = sum(gaps) / len(gaps)
+    print(f"\n{what}: largest loss difference over 20 steps {max(gaps):.2e}, mean {mean:.2e}")
 
 
 @long
