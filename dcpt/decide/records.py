@@ -29,7 +29,7 @@ class Target:
         limit: How much the general loss may rise; None if it has no limit.
         base_losses: Loss of the base on each channel, nats per token.
         confidence: Share of the bootstrap draws in which the recommended pair keeps the limit, 0.5
-            to 0.99. At held-out sizes of public domains the pair at even odds used 83 to 102 % of
+            to 0.99. At held-out sizes of public domains the pair at even odds used 84 to 110 % of
             its limit (``experiments/two_level.md``).
         base_peak_learning_rate: Peak learning rate of the base's pre-training, if known.
         base_n_tokens: Tokens that the base was pre-trained on, if known.
