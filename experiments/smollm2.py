@@ -58,9 +58,10 @@ Lines: constant learning rate. Dots: ends of decays. Dotted lines: the base.
   `saturating-general` had alone. With one size there is no two-level model beside them.
 - **The losses.** The general loss is inside in 3 of 3, in intervals 0.8 to 1.6 nats wide. The
   domain loss is predicted 0.09 to 0.11 nats too high and is inside in 0 of 3 (0.07 to 0.09 and 1 of
-  3 when the runs were trained). All laws but one are too high. The base is still learning to read a script: from 6M tokens on its loss falls *faster*
-  in the log of tokens than before, which no law with a falling power of D can describe. The warning
-  `domain_extrapolated` announces this. The hypothesis about the losses fails for the domain.
+  3 when the runs were trained). All laws but one are too high. The base is still learning to read
+  a script: from 6M tokens on its loss falls *faster* in the log of tokens than before, which no law
+  with a falling power of D can describe. The warning `domain_extrapolated` announces this. The
+  hypothesis about the losses fails for the domain.
 - **The general loss falls.** It falls by 14 % at a share of 0.25 and 1e-4: by 0.19 nats within the
   first 200,000 tokens and by 0.37 within 2M. The weights are those of the instruct model,
   dequantised from 4 bits. The early fall is therefore partly repair, partly new text and another
