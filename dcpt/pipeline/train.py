@@ -27,11 +27,13 @@ from dcpt.runs.identity import Purpose
 from dcpt.study.bases import BaseBeforeDecay
 from dcpt.study.engine import EngineSection
 from dcpt.study.folder import StudyFolder
+from dcpt.study.schema import Channel
 
 if TYPE_CHECKING:
     from dcpt.grid.queue import Outcome, RunQueue
     from dcpt.grid.slots import Slot
     from dcpt.text.manifest import Prepared
+    from dcpt.text.sources import ChannelSource
 
 
 def prepare_study(
@@ -43,28 +45,13 @@ def prepare_study(
     """Tokenise every channel of the study into ``prepared``; a second call does nothing."""
     from dcpt.text.bases import StudyBase
     from dcpt.text.prepare import prepare
-    from dcpt.text.sources import ChannelSource
 
     study, folder = workspace.study, workspace.folder
-    sources = [
-        ChannelSource(
-            name=channel.name,
-            train=None if channel.train is None else _resolve(channel.train, folder),
-            valid=None if channel.valid is None else _resolve(channel.valid, folder),
-            text_field=channel.text_field,
-            valid_fraction=channel.valid_fraction,
-            max_tokens=channel.max_tokens,
-            text_separator=channel.text_separator,
-            chat_field=channel.chat_field,
-            side=channel.side,
-        )
-        for channel in study.channels
-    ]
     tokenizer = study.tokenizer
     if isinstance(tokenizer, str):
         tokenizer = _resolve(tokenizer, folder, must_exist=False)
     return prepare(
-        sources,
+        [_source_of(channel, folder) for channel in study.channels],
         folder.prepared,
         tokenizer,
         sequence_tokens=study.training.sequence_tokens,
@@ -84,6 +71,23 @@ def prepare_study(
             folder.path / "bases",
             folder.path / "resolved.json",
         ],
+    )
+
+
+def _source_of(channel: Channel, folder: StudyFolder) -> ChannelSource:
+    """Where the text of a channel comes from, and how it is read."""
+    from dcpt.text.sources import ChannelSource
+
+    return ChannelSource(
+        name=channel.name,
+        train=None if channel.train is None else _resolve(channel.train, folder),
+        valid=None if channel.valid is None else _resolve(channel.valid, folder),
+        text_field=channel.text_field,
+        valid_fraction=channel.valid_fraction,
+        max_tokens=channel.max_tokens,
+        text_separator=channel.text_separator,
+        chat_field=channel.chat_field,
+        side=channel.side,
     )
 
 

@@ -16,7 +16,7 @@ worker with the least to do had no run.
 branch waits for the end of its trunk; no run moves.
 
     python experiments/benchmarks/grid_occupancy.py              # the grid of 108 runs; seconds
-    python experiments/benchmarks/grid_occupancy.py --random 600  # and random grids; 13 minutes
+    python experiments/benchmarks/grid_occupancy.py --random 3000  # and random grids; 15 minutes
 
 Result in ``grid_occupancy.md``.
 """

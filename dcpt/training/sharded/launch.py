@@ -138,10 +138,15 @@ def train_over(
                 yield links.reached.value if links.reached.value >= 0 else None
             _check(config, study, processes, links)
         finally:
-            for process in processes:
-                if process.pid is not None:
-                    process.kill()
-                    process.join()
+            _end(processes)
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """End the processes that were started and have not ended."""
+    for process in processes:
+        if process.pid is not None:
+            process.kill()
+            process.join()
 
 
 def _check(config: RunConfig, study: Path, processes: Sequence[Any], links: _Links) -> None:
