@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from dcpt.errors import InputError
+from dcpt.grid.bases import Base, base_of_checkpoint, base_of_ladder
 from dcpt.grid.checkpoints import identify_checkpoint
 from dcpt.grid.evaluations import evaluation_points
 from dcpt.grid.ladder import base_channels, find_trained
@@ -25,33 +26,10 @@ from dcpt.runs.identity import (
     RunConfig,
 )
 from dcpt.runs.stored import StoredRuns
-from dcpt.study.bases import BaseBeforeDecay
 from dcpt.study.folder import StudyFolder
 from dcpt.study.schema import Study
 from dcpt.text.manifest import Manifest, Prepared, SplitCounts, load_prepared
 from dcpt.text.near_duplicates.records import CleanText
-
-
-@dataclass(frozen=True)
-class _Base:
-    """A base that trunks start from.
-
-    Attributes:
-        identity: What names it in the identity of a trunk.
-        path: Its finished model: a folder, which may be relative to the study, or a hub id.
-        n_tokens: Tokens that it was pre-trained on where trunks start; None if not known.
-        n_params: Its parameters, about.
-        state_tokens: Tokens at which it kept the state that trunks start from; None if they start
-            from the finished model.
-        needs: Hash of the run that has to train it first, if it is not there already.
-    """
-
-    identity: str
-    path: str
-    n_tokens: int | None
-    n_params: float
-    state_tokens: int | None = None
-    needs: tuple[str, ...] = ()
 
 
 class Planner:
@@ -235,33 +213,16 @@ class Planner:
         found = find_trained(config, self.channels, self.stored)
         return PlannedRun(found, about_n_params=n_params)
 
-    def _base_of(self, label: str, pretrain: PlannedRun | None) -> _Base:
+    def _base_of(self, label: str, pretrain: PlannedRun | None) -> Base:
         if pretrain is not None:
-            config, recorded = pretrain.config, pretrain.config.recorded
-            path = self.stored.folder_of(config).model.relative_to(self.folder.path)
-            return _Base(
-                identity=f"run:{config.identity.hash}",
-                path=str(path),
-                n_tokens=recorded.base_n_tokens,
-                n_params=pretrain.about_n_params,
-                state_tokens=recorded.keep_state_at[0] if recorded.keep_state_at else None,
-                needs=(config.identity.hash,),
-            )
+            model = self.stored.folder_of(pretrain.config).model
+            return base_of_ladder(pretrain, str(model.relative_to(self.folder.path)))
         checkpoint = self.study.bases.checkpoints[label]
         if label not in self._checkpoints:
             self._checkpoints[label] = identify_checkpoint(
                 label, checkpoint.model, self.folder, self.prepared, self.stored.configs
             )
-        identity, place = self._checkpoints[label]
-        found = _Base(identity, place, checkpoint.n_tokens, _about_n_params(place))
-        if isinstance(checkpoint, BaseBeforeDecay):
-            return replace(
-                found,
-                identity=f"run:{checkpoint.run}",
-                path=checkpoint.model,
-                state_tokens=checkpoint.n_tokens,
-            )
-        return found
+        return base_of_checkpoint(checkpoint, *self._checkpoints[label])
 
     def _leaves(self) -> list[int]:
         """Tokens at which branches leave a trunk of the grid."""
@@ -352,10 +313,3 @@ class Planner:
         end = start + decay.n_tokens
         recorded = self._recorded(n_tokens=end, evaluation_at=(end,), mixture_name=mixture, **about)
         return RunConfig(identity=identity, recorded=recorded)
-
-
-def _about_n_params(path: str) -> float:
-    """Parameters of a checkpoint, about: half the bytes of its weights."""
-    from dcpt.training.checkpoints import checkpoint_files
-
-    return sum(file.stat().st_size for file in checkpoint_files(path)) / 2
