@@ -271,8 +271,9 @@ class SlurmEngine:
     def _note_further(self, live: Mapping[str, JobState], queue: RunQueue) -> None:
         """Watch jobs that another call submitted, and ended jobs that are in the queue again.
 
-        ``scontrol requeue`` also starts a job again that has ended, and whose runs were perhaps
-        submitted again since.
+        ``scontrol requeue`` also starts a job again that has ended, and so does a controller that
+        was killed before it saved the end (in a campaign, within a second of it). Its runs were
+        perhaps submitted again since.
         """
         _, jobs = still_queued(read_submissions(self.folder), live)
         back = [job for job in self._all_jobs.values() if job.id in live]
