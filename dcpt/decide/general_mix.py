@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 ROUNDING = 0.01
 """The parts of a mix sum to 1 within this much: people write them in whole per cent."""
 
-
 LEAST_READ = 0.5
 """Weight of the laws that read the mix below which its effect counts as hardly known."""
 
@@ -105,13 +104,13 @@ def at_edge_of_mixes(fit: Fit, mix: Mapping[str, float]) -> Iterator[Flag]:
 
     Args:
         fit: The fit.
-        mix: A best mix.
+        mix: A best mix, in whole per cent: its parts are less than 1 % off.
     """
     for name, part in mix.items():
         for end, much, more in zip(
             fit.general_mix[name], ("little", "much"), ("smaller", "larger"), strict=True
         ):
-            if abs(part - end) <= ROUNDING / 2 + 1e-9 and ROUNDING < end < 1 - ROUNDING:
+            if abs(part - end) < ROUNDING and ROUNDING < end < 1 - ROUNDING:
                 yield Flag(
                     "mix_at_edge",
                     f"The best mix has as {much} {name} text as any run ({format_percent(end)} of "

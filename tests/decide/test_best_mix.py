@@ -209,11 +209,35 @@ def test_a_lattice_lies_between_its_ends() -> None:
         assert step.max() < 0.1
 
 
+def test_the_first_mix_lies_between_its_ends() -> None:
+    low, high = np.array([0.6, 0.0, 0.0]), np.array([0.7, 0.4, 0.1])
+    middle = best_mix._middle(low, high)
+    assert middle.sum() == pytest.approx(1)
+    assert ((low <= middle) & (middle <= high)).all()
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([0.165] * 5 + [0.175], [0.17, 0.17, 0.17, 0.16, 0.16, 0.17]),
+        ([0.004, 0.496, 0.5], [0.0, 0.5, 0.5]),
+        ([0.29, 0.57, 0.14], [0.29, 0.57, 0.14]),
+    ],
+)
+def test_no_part_is_a_whole_per_cent_off(parts: list[float], expected: list[float]) -> None:
+    names = [f"s{i}" for i in range(len(parts))]
+    found = best_mix._in_per_cent(names, np.array(parts))
+    assert list(found.values()) == expected
+    assert sum(found.values()) == pytest.approx(1)
+
+
 def test_a_part_as_large_as_in_any_run_is_said(known_fit) -> None:
     fit = known_fit(general_mix={"en": (0.2, 0.8), "zh": (0.2, 0.8)})
     (first, second) = at_edge_of_mixes(fit, {"en": 0.8, "zh": 0.2})
     assert "as much en text as any run (80 % of the general text)" in first.sentence
     assert "as little zh text" in second.sentence
+    (rounded,) = at_edge_of_mixes(known_fit(general_mix={"en": (0.2, 0.806)}), {"en": 0.8})
+    assert rounded.values == {"part": 0.8, "of_runs": 0.806}
     assert not list(at_edge_of_mixes(fit, {"en": 0.7, "zh": 0.3}))
     of_all = known_fit(general_mix={"en": (0.0, 1.0), "zh": (0.0, 1.0)})
     assert not list(at_edge_of_mixes(of_all, {"en": 1.0, "zh": 0.0}))
