@@ -138,6 +138,17 @@ def test_a_mix_that_is_given_is_kept(mixtures_fit: Fit, answer) -> None:
 
 
 @pytest.mark.long
+def test_a_best_mix_at_the_edge_of_the_runs_is_said(mixtures_fit: Fit, answer) -> None:
+    assert answer.target.mix["en"] < 0.4
+    assert not [flag for flag in answer.flags if flag.kind == "mix_at_edge"]
+    narrow = replace(mixtures_fit, general_mix={"en": (0.4, 0.7), "zh": (0.3, 0.6)})
+    found = dcpt.recommend(narrow, target({"en": "0.05", "zh": "-0.1"}))
+    assert found.target.mix == {"en": 0.4, "zh": 0.6}
+    named = [flag.subject for flag in found.flags if flag.kind == "mix_at_edge"]
+    assert named == [{"channel": "en"}, {"channel": "zh"}]
+
+
+@pytest.mark.long
 def test_the_record_the_page_and_the_card_show_every_share(answer, tmp_path) -> None:
     write_recommendation(answer, tmp_path)
     assert read_recommendation(tmp_path).shares == answer.shares

@@ -152,6 +152,12 @@ def test_answers_with_weights_are_those_of_recommend(
     assert "each has the lowest mean loss (domain 1, general 4)" in text.text
 
 
+def test_the_mix_that_the_answers_keep_is_said(settings: Settings) -> None:
+    mixed = replace(settings, target=replace(settings.target, mix={"en": 0.3, "zh": 0.7}))
+    (text, _) = settings_section(mixed).parts
+    assert "The mix of the general text stays en 30 %, zh 70 %." in text.text
+
+
 def test_the_sliders_start_at_the_recommendation(settings: Settings, asked: Recommendation) -> None:
     stops, target = settings.stops, asked.target
     size, tokens = stops.n_params.index(8e6), stops.n_tokens.index(6e6)

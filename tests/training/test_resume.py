@@ -230,7 +230,9 @@ def test_slow_saves_are_further_apart(made: Made, monkeypatch: pytest.MonkeyPatc
     for seconds, spacing in ((0.0, 60), (10.0, 200), (1.0, 60)):
         with kept.checkpoint():
             now += seconds
+        assert not kept.is_checkpoint_due(is_asked=True)  # it is saved already
         state.step += 1
+        assert kept.is_checkpoint_due(is_asked=True)
         now += spacing - 1
         assert not kept.is_checkpoint_due()
         now += 1

@@ -119,3 +119,14 @@ def test_one_size_is_said_and_laws_by_name_stand_alone(table: pd.DataFrame) -> N
     named = fit(table, "joint-general", n_draws=5)
     assert named.by_channel["general"].two_level is None
     assert not any(flag.kind == "two_level_left_out" for flag in named.flags)
+
+
+@pytest.mark.long
+def test_runs_of_several_mixes_have_no_two_level_model(table: pd.DataFrame) -> None:
+    part = np.where(table["run"].str.contains("x0.1"), 0.2, 0.8)
+    general = 1 - table["ratio"]
+    shares = {"share_en": general * part, "share_zh": general * (1 - part)}
+    small = table["n_params"] < LARGEST
+    mixed = fit(table.assign(**shares)[small], n_draws=5)
+    assert any(flag.kind == "mix_differs" for flag in mixed.flags)
+    assert all(of.two_level is None for of in mixed.by_channel.values())
