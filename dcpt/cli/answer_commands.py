@@ -29,6 +29,7 @@ from dcpt.cli.options import (
     read_base_losses,
     read_count,
     read_mix,
+    read_ratio,
     read_schedules,
     read_unique_tokens,
 )
@@ -47,7 +48,7 @@ def predict(
         ),
     ] = None,
     ratio: Annotated[
-        list[float] | None, typer.Option(help="Share of domain tokens, 0 to 1. Repeatable.")
+        list[str] | None, typer.Option(help="Share of domain tokens: 0.25 or 25%. Repeatable.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     phase: Annotated[
@@ -91,7 +92,7 @@ def predict(
     given: dict[str, Any] = {
         "n_params": read_count("--n-params", n_params),
         "n_tokens": tokens[-1] if tokens else None,
-        "ratio": ratio or None,
+        "ratio": [read_ratio(text) for text in ratio or []] or None,
         "learning_rate": learning_rate,
         "phase": phase,
         "base_peak_learning_rate": base_peak_learning_rate,

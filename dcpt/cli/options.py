@@ -272,6 +272,13 @@ def read_share(option: str, text: str, zero: bool = False) -> float:
     return share
 
 
+def read_ratio(text: str) -> float:
+    """A share of ``--ratio``; what is no percentage is judged with the rest of the question."""
+    if text.strip().endswith("%"):
+        return read_share("--ratio", text, zero=True)
+    return _read_number("--ratio", "", text, "0.25 or 25%")
+
+
 def read_count(option: str, text: str | None) -> int | None:
     """A human number; the error names the option."""
     from dcpt.quantities import parse_count

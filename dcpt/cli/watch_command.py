@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcpt.cli.options import Json, Level, OwnLaws, Place
+from dcpt.cli.options import Json, Level, OwnLaws, Place, read_ratio
 
 if TYPE_CHECKING:
     from dcpt.decide.watched import Watched
@@ -26,7 +26,7 @@ def watch(
     mapping: Annotated[Path | None, typer.Option(help="Mapping file of a trainer's log.")] = None,
     run: Annotated[str | None, typer.Option(help="The run, if the log holds several.")] = None,
     ratio: Annotated[
-        float | None,
+        str | None,
         typer.Option(help="Its share of domain text. Default: the log's, or the recommended one."),
     ] = None,
     learning_rate: Annotated[
@@ -55,13 +55,14 @@ def watch(
     from dcpt.report.watch_page import write_watch_page
 
     opened, said = open_place(place), []
+    share = None if ratio is None else read_ratio(ratio)
     while True:
         watched, notes = watch_log(
             opened,
             log,
             mapping=mapping,
             run=run,
-            ratio=ratio,
+            ratio=share,
             learning_rate=learning_rate,
             level=level,
             laws=law or (),

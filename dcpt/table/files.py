@@ -162,7 +162,8 @@ def _known_suffix(path: Path) -> str:
             "loss_<channel>, n_params, ratio, learning_rate)"
         )
     if suffix not in _CSV + _PARQUET:
-        raise InputError(f"{path}: a runs table is a .csv, .tsv or .parquet file; rename it")
+        remedy = "name the file in it" if path.is_dir() else "rename it"
+        raise InputError(f"{path}: a runs table is a .csv, .tsv or .parquet file; {remedy}")
     return suffix
 
 

@@ -223,6 +223,25 @@ def test_all_that_is_wrong_with_a_question_is_said_at_once(folder: Path) -> None
     assert "phase 'end' cannot be predicted" in output
 
 
+def test_a_ratio_may_be_written_in_percent(folder: Path) -> None:
+    asked = (
+        "predict",
+        folder,
+        "--n-params",
+        "6622464",
+        "--n-tokens",
+        "20M",
+        "--learning-rate",
+        6e-4,
+    )
+    by_percent = dcpt_json(*asked, "--ratio", "40%")
+    assert by_percent["predictions"] == dcpt_json(*asked, "--ratio", 0.4)["predictions"]
+    with pytest.raises(InputError, match="--ratio 120%: a share lies between 0 and 1"):
+        dcpt(*asked, "--ratio", "120%")
+    with pytest.raises(InputError, match=r"--ratio: 'half' is not a finite number; .* 0.25 or 25%"):
+        dcpt(*asked, "--ratio", "half")
+
+
 def test_predict_warns_in_words_where_the_runs_did_not_go(folder: Path) -> None:
     asked = ("predict", folder, "--n-params", "6622464", "--learning-rate", "6e-4")
     inside = dcpt_json(*asked, "--n-tokens", "20M", "--ratio", 0.4)

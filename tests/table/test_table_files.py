@@ -110,6 +110,8 @@ def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
         load_runs(tmp_path / "runs.csv")
     with pytest.raises(InputError, match=r"a runs table is a .csv, .tsv or .parquet file"):
         load_runs(tmp_path / "runs.xlsx")
+    with pytest.raises(InputError, match=r"\.parquet file; name the file in it"):
+        load_runs(tmp_path)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
         load_runs(tmp_path / "folder.csv")
