@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 from scipy.optimize import minimize
 
 import dcpt
@@ -173,7 +172,7 @@ def learn_level(data: Sequence[ChannelData], side: str, run_noise: float) -> Pri
 
     def loss(numbers: Array) -> float:
         prior = level_prior(numbers, run_noise)
-        fits = [negative_evidence(replace(single, prior=prior)) for single in singles]
+        fits = [replace(single, prior=prior).negative_log_evidence for single in singles]
         return sum(fits) + 0.5 * float((((numbers - start) / spread) ** 2).sum())
 
     return level_prior(search(loss, start), run_noise)
@@ -198,13 +197,6 @@ def level_prior(numbers: Array, run_noise: float) -> Prior:
         run_noise=run_noise,
         point_noise=rest[2],
     )
-
-
-def negative_evidence(model: TwoLevel) -> float:
-    """Minus the log marginal likelihood of the measured losses, without its constant."""
-    gaps = model.values - model.prior.mean(model.seen)
-    solved = cho_solve((model.root, True), gaps)
-    return float(0.5 * gaps @ solved + np.log(np.diag(model.root)).sum())
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ def make_two_level(data: ChannelData, seed: int, stream: int = 0) -> TwoLevelMem
         return None
     sizes = data.points.get("n_params")
     at_largest = sizes >= sizes.max() * (1 - SAME)
-    prior = shipped_prior(data.side)
+    whole = fit_two_level(data, shipped_prior(data.side))
     squares: dict[str, list[float]] = {phase: [] for phase in PHASES}
     held_out = {}
     for number, held in enumerate(_held_out(data, at_largest)):
-        model = condition(thin(data.take(~held)), prior)
+        model = condition(thin(data.take(~held)), whole.prior)
         for phase, is_annealed in PHASES.items():
             there = held & ((data.points.get("annealed") > 0) == is_annealed)
             if not there.any():
@@ -103,7 +103,7 @@ def make_two_level(data: ChannelData, seed: int, stream: int = 0) -> TwoLevelMem
                 misses = joint.losses - data.losses[there]
                 held_out[phase] = float(np.sqrt(np.mean(misses**2)))
     return TwoLevelMember(
-        model=fit_two_level(data, prior),
+        model=whole,
         spreads={phase: _spread_of(found) for phase, found in squares.items()},
         held_out=held_out,
         seed=(seed, stream),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,12 @@ class Prior:
     def noise(self) -> float:
         """Standard deviation of the end of a run on the scale of the model."""
         return float(np.hypot(self.run_noise, self.point_noise))
+
+    def with_noise(self, factor: float) -> Prior:
+        """The same prior with this many times the noise."""
+        return replace(
+            self, run_noise=factor * self.run_noise, point_noise=factor * self.point_noise
+        )
 
     def mean(self, at: Coordinates) -> Array:
         """Mean of the loss at M points, shape (M,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -51,6 +51,13 @@ MOST_POINTS = 1_000
 RATES_AROUND = 0.5
 """How far the lattice of draws goes beyond the rates of the table, in ln of the rate."""
 
+NOISE_FACTORS = (1.0, 1.4, 2.0, 2.8, 4.0)
+"""Noise of a table in units of the prior's, of which the most likely is taken.
+
+None is below 1: the smooth curves of the model follow the noise of sparse runs, so a table always
+seems to have less. The small sizes of all public ladders take 1. Synthetic tables with twice the
+prior's noise take 1.4 to 2.8 (``experiments/calibration.md``)."""
+
 JITTER = 1e-6
 """Added to the diagonal, in standard deviations of the model's scale: for rounding errors."""
 
@@ -76,6 +83,12 @@ class TwoLevel:
     seen: Coordinates
     values: Array
     runs: NDArray[np.intp]
+
+    @property
+    def negative_log_evidence(self) -> float:
+        """Minus the log marginal likelihood of the measured losses, without its constant."""
+        gaps = self.values - self.prior.mean(self.seen)
+        return float(0.5 * gaps @ self._solved + np.log(np.diag(self.root)).sum())
 
     def refuse(self, points: Points) -> str | None:
         """Why the model does not predict all of these points; None if it does."""
@@ -229,7 +242,7 @@ def refuse_table(data: ChannelData) -> str | None:
 
 
 def fit_two_level(data: ChannelData, prior: Prior | None = None) -> TwoLevel:
-    """Condition the two-level model on the points of a channel; no parameter is fitted.
+    """Condition the two-level model on the points of a channel; only the noise is fitted.
 
     Args:
         data: The channel's points. Of each run at most 3 constant points are used.
@@ -241,7 +254,20 @@ def fit_two_level(data: ChannelData, prior: Prior | None = None) -> TwoLevel:
     reason = refuse_table(data)
     if reason is not None:
         raise InputError(f"channel {data.channel}: the two-level model {reason}")
-    return condition(thin(data), shipped_prior(data.side) if prior is None else prior)
+    prior, thinned = prior or shipped_prior(data.side), thin(data)
+    return condition(thinned, with_noise_of(thinned, prior))
+
+
+def with_noise_of(data: ChannelData, prior: Prior) -> Prior:
+    """The prior with the noise that a table's points show, at least its own.
+
+    Args:
+        data: The points, thinned.
+        prior: A prior of the channel's side.
+    """
+    model = condition(data, prior)
+    models = [replace(model, prior=prior.with_noise(factor)) for factor in NOISE_FACTORS]
+    return min(models, key=lambda of: of.negative_log_evidence).prior
 
 
 def condition(data: ChannelData, prior: Prior) -> TwoLevel:
