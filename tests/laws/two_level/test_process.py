@@ -12,6 +12,7 @@ from ladder import SIZES, make_ladder
 from dcpt.errors import InputError
 from dcpt.laws.points.channel_data import ChannelData, points_from_table
 from dcpt.laws.two_level import TwoLevel, fit_two_level, refuse_table
+from dcpt.laws.two_level.priors import shipped_prior
 
 LARGEST = 1105e3
 
@@ -53,6 +54,18 @@ def test_given_runs_is_the_same_as_a_table_with_these_runs(
     conditioned = model.joint(large.points).given(added, large.losses[added])
     np.testing.assert_allclose(conditioned.losses, with_runs.losses, atol=1e-4)
     np.testing.assert_allclose(conditioned.covariance, with_runs.covariance, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("channel", "noise", "factor"),
+    [("domain", 0.002, 1.0), ("general", 0.005, 2.0), ("general", 0.03, 4.0)],
+)
+def test_the_noise_of_a_table_is_learnt_and_never_below_that_of_the_prior(
+    channel: str, noise: float, factor: float
+) -> None:
+    small, _ = split(make_ladder(tuple(SIZES), noise=noise), channel)
+    expected = factor * shipped_prior(channel).noise
+    assert fit_two_level(small).prior.noise == pytest.approx(expected)
 
 
 def test_planned_runs_lower_the_variance_and_leave_the_mean(table: pd.DataFrame) -> None:
