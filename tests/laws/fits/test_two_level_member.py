@@ -67,7 +67,8 @@ def test_another_prior_is_that_of_the_whole_model(
     monkeypatch.setattr("dcpt.laws.fits.two_level_member.shipped_prior", lambda side: other)
     member = make_two_level(points_from_table(table, "general"), seed=0)
     assert member is not None
-    assert member.model.prior is other
+    found = member.model.prior
+    assert found.run_noise / found.point_noise == pytest.approx(0.05 / other.point_noise)
 
 
 def test_few_runs_of_a_size_are_named(with_target_runs: Fit) -> None:
