@@ -19,6 +19,7 @@ from dcpt.decide.records import Target
 from dcpt.decide.target_schedule import choose_schedule, missing_history, phase_of_target
 from dcpt.decide.worst_channel import GENERAL_WORST, as_worst, limit_of_worst
 from dcpt.errors import InputError
+from dcpt.laws.fits.two_level_member import TWO_LEVEL
 from dcpt.laws.points.record import SAME, Points
 from dcpt.limit import Limit
 
@@ -202,7 +203,7 @@ class Question:
         return self.fit.central(channel, self.points_at(channel, frame))
 
     def by_law(self, channel: str, ratio: Array, rate: Array) -> dict[str, Array]:
-        """Predictions of each good law alone, nats per token, shape (M,) each.
+        """Predictions of each good law and of the two-level model alone, nats, shape (M,) each.
 
         Good are the laws of the phase whose held-out error is at most twice that of the chosen
         law: a law without weight in the stack may be nearly as good.
@@ -221,7 +222,11 @@ class Question:
             if _held_out_ratio(comparison, law) <= RIVAL_ERROR
             and channel_fit.members[law].refuse(points) is None
         }
-        return {law: member.predict(points) for law, member in rivals.items()}
+        alone = {law: member.predict(points) for law, member in rivals.items()}
+        model = channel_fit.two_level
+        if model is not None and model.refuse(points) is None:
+            alone[TWO_LEVEL] = model.predict(points)
+        return alone
 
     def draws(self, channel: str, ratio: Array, rate: Array) -> Array:
         """Bootstrap draws of a channel's losses at pairs, nats per token, shape (n_draws, M)."""

@@ -107,13 +107,19 @@ def check_finite(path: str | Path, place: str) -> None:
     import torch
     from safetensors import SafetensorError, safe_open
 
+    def is_finite(tensor: torch.Tensor) -> bool:
+        # A sum takes a quarter of the time: 1.1 instead of 4.2 CPU s per GB of bfloat16.
+        if tensor.element_size() > 1 and torch.isfinite(tensor.sum(dtype=torch.float32)):
+            return True
+        return bool(torch.isfinite(tensor.float()).all())
+
     def find_broken() -> str:
         for file in files:
             try:
                 with safe_open(file, framework="pt") as tensors:
                     for name in tensors.keys():  # noqa: SIM118 (not a mapping)
                         tensor = tensors.get_tensor(name)
-                        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                        if tensor.is_floating_point() and not is_finite(tensor):
                             return f"{name} in {file.name}"
             except SafetensorError as error:
                 raise InputError(

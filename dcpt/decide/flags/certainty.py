@@ -29,8 +29,8 @@ def about_the_certainty(recommendation: Recommendation) -> Iterator[Flag]:
         said = ", ".join(f"{law} {format_share(ratio)}" for law, ratio in sorted(alone.items()))
         yield Flag(
             "laws_disagree",
-            f"The laws of the general loss allow different shares: {said}. Train a run between "
-            "them to decide.",
+            f"The laws and models of the general loss allow different shares: {said}. The answer "
+            "weights them by their held-out errors. Train a run between them to decide.",
             values=dict(alone),
         )
 
