@@ -169,7 +169,7 @@ def say_horizon(horizons: Mapping[str, Horizon], asked: float | None) -> list[st
         for h in horizons.values()
     )
     words = (
-        f"Laws fitted to the cheaper points alone missed nine of ten dearer points by at most "
+        f"Laws fitted to the cheaper points alone predicted nine of ten dearer points within "
         f"{errors} nats, up to {format_factor(reach)} times the compute (N x D) of those fitted."
     )
     if asked is not None and asked > compute * (1 + SAME):

@@ -51,7 +51,7 @@ def test_the_error_of_a_factor_is_that_of_the_next_test() -> None:
 def test_the_sentence_names_errors_factor_and_target() -> None:
     both = {"general": HORIZON, "domain": Horizon(1e12, ((2.0, 0.02, 20), (4.0, 0.05, 40)))}
     (inside,) = say_horizon(both, 2e12)
-    assert "at most 0.010 (general) and 0.020 (domain) nats, up to 2 times" in inside
+    assert "within 0.010 (general) and 0.020 (domain) nats, up to 2 times" in inside
     assert inside.endswith("The target has 2 times that of the runs.")
     (beyond,) = say_horizon(both, 5e12)
     assert "0.030 (general) and 0.050 (domain) nats, up to 4 times" in beyond
