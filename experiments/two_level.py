@@ -15,7 +15,7 @@ two-level model.
 
     python experiments/two_level.py PILOT
 
-PILOT is the folder of the pilot's tables. About 12 minutes on 2 cores of a shared machine; the
+PILOT is the folder of the pilot's tables. About 5 minutes on a core; the
 page is ``two_level.md``.
 """
 
