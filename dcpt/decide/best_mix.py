@@ -31,7 +31,8 @@ MOST_CHANNELS = 6
 has three values of each part then."""
 
 POINTS = 12_000
-"""Combinations of mix, share and rate that are predicted at a time: 0.4 s of CPU for a channel."""
+"""Combinations of mix, share and rate in a lattice: 0.4 s of CPU for a channel. From the second
+lattice on the best mixes of the one before, at most one for each draw, are compared with it."""
 
 MOST_SHARES = 49
 """Shares that are compared at a time: all of the grid, 0.02 apart, and then those around the best,

@@ -101,8 +101,13 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
-    from dcpt.training.memory import count_from_config, memory_of
-    from dcpt.training.passes import choose_passes, is_held_whole, sequences_per_pass
+    from dcpt.training.memory import count_from_config
+    from dcpt.training.passes import (
+        choose_passes,
+        is_held_whole,
+        memory_of_layout,
+        sequences_per_pass,
+    )
 
     lanes = Slot(lanes=GPU_LANES).lanes_for(count_from_config(shape)) if n_gpus == 1 else 1
     n_bytes //= lanes  # runs side by side share the memory
@@ -110,7 +115,7 @@ def lay_out(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> Layout:
     micro = sequences_per_pass(fitted, n_gpus)
     checkpointing = bool(fitted.recorded.activation_checkpointing)
     sharing = 1 if is_held_whole(fitted, shape, n_bytes, n_gpus) else n_gpus
-    held = memory_of(config, shape, micro, checkpointing=checkpointing, n_gpus=sharing)
+    held = memory_of_layout(fitted, shape, n_gpus, shared_by=sharing)
     return Layout(n_gpus, micro, checkpointing, held.n_bytes)
 
 

@@ -11,7 +11,7 @@ import torch
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
 from dcpt.training.bases import shape_of
-from dcpt.training.memory import can_recompute, count_from_config, memory_of
+from dcpt.training.memory import Memory, can_recompute, count_from_config, memory_of
 
 USABLE = 0.9
 """Share of a GPU's memory that a step may need by its estimate."""
@@ -149,10 +149,21 @@ def is_held_whole(config: RunConfig, shape: Any, n_bytes: int, n_gpus: int) -> b
         n_bytes: Memory of a GPU.
         n_gpus: GPUs of the run.
     """
+    return memory_of_layout(config, shape, n_gpus, shared_by=1).n_bytes <= USABLE * n_bytes
+
+
+def memory_of_layout(config: RunConfig, shape: Any, n_gpus: int, *, shared_by: int) -> Memory:
+    """Estimate the memory on each GPU of a run.
+
+    Args:
+        config: The run, with its micro-batch chosen.
+        shape: Configuration of its model (of ``transformers``).
+        n_gpus: GPUs that divide the batch.
+        shared_by: GPUs that share the state: all of them, or 1 where each holds it whole.
+    """
     micro_batch = sequences_per_pass(config, n_gpus)
     checkpointing = bool(config.recorded.activation_checkpointing)
-    memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing)
-    return memory.n_bytes <= USABLE * n_bytes
+    return memory_of(config, shape, micro_batch, checkpointing=checkpointing, n_gpus=shared_by)
 
 
 def check_recomputable(config: RunConfig, shape: Any) -> None:

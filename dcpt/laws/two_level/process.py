@@ -254,20 +254,13 @@ def fit_two_level(data: ChannelData, prior: Prior | None = None) -> TwoLevel:
     reason = refuse_table(data)
     if reason is not None:
         raise InputError(f"channel {data.channel}: the two-level model {reason}")
-    prior, thinned = prior or shipped_prior(data.side), thin(data)
-    return condition(thinned, with_noise_of(thinned, prior))
+    return _with_likely_noise(condition(thin(data), prior or shipped_prior(data.side)))
 
 
-def with_noise_of(data: ChannelData, prior: Prior) -> Prior:
-    """The prior with the noise that a table's points show, at least its own.
-
-    Args:
-        data: The points, thinned.
-        prior: A prior of the channel's side.
-    """
-    model = condition(data, prior)
-    models = [replace(model, prior=prior.with_noise(factor)) for factor in NOISE_FACTORS]
-    return min(models, key=lambda of: of.negative_log_evidence).prior
+def _with_likely_noise(model: TwoLevel) -> TwoLevel:
+    """The model with the noise that its points show, at least that of its prior."""
+    models = [replace(model, prior=model.prior.with_noise(factor)) for factor in NOISE_FACTORS]
+    return min(models, key=lambda of: of.negative_log_evidence)
 
 
 def condition(data: ChannelData, prior: Prior) -> TwoLevel:

@@ -8,8 +8,8 @@ import torch
 
 from dcpt.errors import InputError
 from dcpt.runs.identity import RunConfig
-from dcpt.training.memory import count_from_config, memory_of
-from dcpt.training.passes import USABLE, is_held_whole, sequences_per_pass
+from dcpt.training.memory import count_from_config
+from dcpt.training.passes import USABLE, is_held_whole, memory_of_layout
 
 
 def fits_whole(config: RunConfig, shape: Any, device: str, n_gpus: int) -> bool:
@@ -40,9 +40,7 @@ def can_keep_gathered(config: RunConfig, shape: Any, n_gpus: int, n_bytes: int) 
     Raises:
         InputError: If not even weights, gradients and moments fit.
     """
-    micro_batch = sequences_per_pass(config, n_gpus)
-    checkpointing = bool(config.recorded.activation_checkpointing)
-    memory = memory_of(config, shape, micro_batch, checkpointing=checkpointing, n_gpus=n_gpus)
+    memory = memory_of_layout(config, shape, n_gpus, shared_by=n_gpus)
     fixed = memory.weights + memory.gradients + memory.moments
     if fixed > n_bytes:
         raise InputError(
